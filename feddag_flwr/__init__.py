@@ -1,0 +1,1 @@
+"""FedDAG: clustered federated learning (arXiv 2602.23504) as a Flower application."""

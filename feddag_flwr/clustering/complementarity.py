@@ -1,0 +1,165 @@
+"""Who learns from whom: the cluster complementarity graph (Sec. 4, Eq. 11 to 14)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from feddag_flwr.clustering.labels import checked_labels
+from feddag_flwr.similarity.matrices import (
+    AngleArray,
+    FloatArray,
+    IntArray,
+    checked_angles,
+    checked_counts,
+    row_blocks,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Complementarity:
+    """The graph and what it was made from; Z clusters, C classes.
+
+    Attributes
+    ----------
+    demand : ndarray of shape (Z, C)
+        d of Eq. 11: how much the clients of a cluster lack a class.
+    supply : ndarray of shape (Z, C)
+        s of Eq. 11: how much a cluster has of a class, a client.
+    alignment : ndarray of shape (Z, Z, C)
+        Mean of Gamma (Eq. 13) over the pairs of clients across two clusters, in [0, 1].
+    scores : ndarray of shape (Z, Z)
+        H of Eq. 14 (Eq. 12 without alignment), learner by source; -inf on the diagonal.
+    sources : tuple of tuple of int
+        For each learner the clusters it learns from, the best first.
+    arbitrary : tuple of int
+        Learners all of whose scores are 0: their sources are merely the first clusters.
+    """
+
+    demand: FloatArray
+    supply: FloatArray
+    alignment: FloatArray
+    scores: FloatArray
+    sources: tuple[tuple[int, ...], ...]
+    arbitrary: tuple[int, ...]
+
+
+def complementarity(
+    counts: npt.ArrayLike,
+    angles: npt.NDArray[np.floating],
+    labels: npt.ArrayLike,
+    top_k: int = 2,
+    aligned: bool = True,
+) -> Complementarity:
+    r"""Graph of which cluster learns from which, Eq. 11 to 14 of arXiv 2602.23504.
+
+    With r_ic the rank of class c among the m_i classes of client i, 0 the rarest,
+
+    .. math::
+        d_{pc} &= \sum_{i \in C_p,\, c \in i} (m_i - r_{ic}), \qquad
+        s_{qc} = \frac{1}{|C_q|} \sum_{i \in C_q,\, c \in i} (r_{ic} + 1), \\
+        \Gamma_{ijc} &= 1 - \mathrm{clip}(V'_{ijc}, 0, 90) / 90, \qquad
+        H_{pq} = \sum_c d_{pc} s_{qc} \bar\Gamma_{pqc}, \quad H_{pp} = -\infty
+
+    Each learner p takes the `top_k` clusters q of highest H_pq, the lower number first in a tie.
+
+    Parameters
+    ----------
+    counts : array_like of int, shape (N, C)
+        Samples of each class on each client.
+    angles : ndarray of shape (C, N, N)
+        V' of Eq. 4, degrees.
+    labels : array_like of int, shape (N,)
+        Cluster of each client, 0 to Z - 1.
+    top_k : int
+        Sources of a learner, at least 1; all other clusters when there are fewer.
+    aligned : bool
+        Eq. 14; False is Eq. 12, which leaves Gamma out of H.
+
+    Returns
+    -------
+    Complementarity
+        Demand, supply, alignment, scores and sources.
+
+    Raises
+    ------
+    ValueError
+        If a shape, the counts, the labels or `top_k` is out of its domain.
+    """
+    count_array = checked_counts(counts)
+    clients, classes = count_array.shape
+    angle_array = checked_angles(angles, clients, classes)
+    label_array = checked_labels(labels, clients)
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    demand, supply = _demand_and_supply(count_array, label_array)
+    alignment = _mean_alignment(angle_array, label_array)
+    weighing = alignment if aligned else np.ones_like(alignment)
+    scores = np.einsum("pc,qc,pqc->pq", demand, supply, weighing)
+    np.fill_diagonal(scores, -np.inf)
+    others = min(top_k, len(scores) - 1)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :others]
+    return Complementarity(
+        demand=demand,
+        supply=supply,
+        alignment=alignment,
+        scores=scores,
+        sources=tuple(tuple(int(source) for source in row) for row in order),
+        arbitrary=tuple(int(p) for p in np.flatnonzero(scores.max(axis=1) == 0.0)),
+    )
+
+
+def rarity_ranks(counts: IntArray) -> IntArray:
+    """Rank r_ic of each class among those its client has, 0 the rarest, lower class first in ties.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (N, C)
+        Samples of each class on each client.
+
+    Returns
+    -------
+    ndarray of int, shape (N, C)
+        Ranks; meaningless for absent classes, which come after the present ones.
+    """
+    absent_last = np.where(counts > 0, counts, np.iinfo(np.intp).max)
+    order = np.argsort(absent_last, axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(counts.shape[1])[None, :], axis=1)
+    return ranks
+
+
+def _demand_and_supply(counts: IntArray, labels: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Demand and supply (Z, C) of Eq. 11."""
+    present = counts > 0
+    ranks = rarity_ranks(counts)
+    lacking = np.where(present, present.sum(axis=1, keepdims=True) - ranks, 0)
+    having = np.where(present, ranks + 1, 0)
+    member = _membership(labels)
+    demand = np.asarray(member @ lacking.astype(np.float64))
+    supply = np.asarray(member @ having.astype(np.float64))
+    return demand, supply / np.bincount(labels)[:, None]
+
+
+def _mean_alignment(angles: AngleArray, labels: IntArray) -> FloatArray:
+    """Gamma of Eq. 13 averaged over all pairs of clients across two clusters: (Z, Z, C)."""
+    classes, clients, _ = angles.shape
+    member, sizes = _membership(labels), np.bincount(labels)
+    means = np.empty((sizes.size, sizes.size, classes))
+    for label in range(classes):
+        sums = np.zeros((sizes.size, clients))
+        for rows in row_blocks(clients, clients):
+            gamma = np.clip(angles[label, rows].astype(np.float64), 0.0, 90.0)
+            np.subtract(1.0, gamma / 90.0, out=gamma)
+            sums += member[:, rows] @ gamma
+        means[:, :, label] = (member @ sums.T).T / np.outer(sizes, sizes)
+    return means
+
+
+def _membership(labels: IntArray) -> csr_array:
+    """Matrix (Z, N) with 1 where the client is in the cluster."""
+    clients = labels.size
+    return csr_array((np.ones(clients), (labels, np.arange(clients))))

@@ -1,0 +1,54 @@
+"""Cluster labels: 0 to Z - 1, numbered by each cluster's first member in client order."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from feddag_flwr.similarity.matrices import IntArray
+
+
+def canonical_labels(labels: npt.ArrayLike) -> IntArray:
+    """Renumber cluster labels by first member, so that one partition has one labelling.
+
+    Parameters
+    ----------
+    labels : array_like of int, shape (N,)
+        Any integers, equal for clients of one cluster.
+
+    Returns
+    -------
+    ndarray of int, shape (N,)
+        Labels 0 to Z - 1; the first client has 0.
+
+    Raises
+    ------
+    ValueError
+        If `labels` is empty, not one-dimensional or not of integers.
+
+    Examples
+    --------
+    >>> canonical_labels([7, 2, 7, 0])
+    array([0, 1, 0, 2])
+    """
+    array = np.asarray(labels)
+    if array.ndim != 1 or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"labels must be integers of shape (N,), N >= 1, got {array.dtype} {array.shape}"
+        )
+    _, first, inverse = np.unique(array, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.intp)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse]
+
+
+def checked_labels(labels: npt.ArrayLike, clients: int) -> IntArray:
+    """Return labels of `clients` clients that use every number from 0 to Z - 1, or raise."""
+    array = np.asarray(labels)
+    if array.shape != (clients,) or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"labels must be integers of shape {(clients,)}, got {array.dtype} {array.shape}"
+        )
+    if array.min() < 0 or array.max() >= clients or np.bincount(array).min() == 0:
+        raise ValueError("labels must use every number from 0 to Z - 1")
+    return array.astype(np.intp, copy=False)

@@ -1,0 +1,285 @@
+"""Agglomerative clustering at every threshold and its loss (Sec. 3.4, Eq. 9, 10, Algorithm 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy.cluster.hierarchy import leaves_list
+from scipy.cluster.hierarchy import linkage as scipy_linkage
+from scipy.spatial.distance import squareform
+
+from feddag_flwr.clustering.labels import checked_labels
+from feddag_flwr.clustering.selection import Row
+from feddag_flwr.similarity.matrices import FloatArray, IntArray, checked_dissimilarity
+
+Linkage = Literal["average", "complete", "single"]
+"""Dissimilarity of two clusters: mean, largest or smallest over their pairs of clients."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Clustering loss of Eq. 9 and 10.
+
+    Attributes
+    ----------
+    within : float
+        L1, the sum over clusters of the mean dissimilarity inside.
+    size : float
+        L2, the penalty for clusters much smaller than the mean.
+    total : float
+        L = L1 + lambda L2.
+    """
+
+    within: float
+    size: float
+    total: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Candidate(Row):
+    """One clustering of the sweep: a `Row` with its labels and the parts of its loss.
+
+    Attributes
+    ----------
+    labels : ndarray of int, shape (N,)
+        Cluster of each client, numbered by first member.
+    within, size : float
+        L1 and L2 of Eq. 10; `loss` is L.
+    start, stop : float
+        Exact thresholds between which the labels stay the same, from the dendrogram: start is
+        the height of the last merge made (0 before the first), stop that of the next one (for
+        the last, 1 or the height itself where that is larger).
+    """
+
+    labels: IntArray
+    within: float
+    size: float
+    start: float
+    stop: float
+
+    @property
+    def central_threshold(self) -> float:
+        """The threshold with the same labels that is farthest from either change of them."""
+        return (self.start + self.stop) / 2.0
+
+    @property
+    def all_alone(self) -> bool:
+        """Whether every one of several clients is a cluster of its own."""
+        return self.num_clusters == self.labels.size > 1
+
+    @property
+    def loners(self) -> int:
+        """Clusters that hold one client."""
+        return int(np.count_nonzero(np.bincount(self.labels) == 1))
+
+
+def clustering_loss(
+    proximity: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    gamma: float = 1.0,
+    tau: float = 1.0,
+    lam: float = 0.01,
+) -> Loss:
+    r"""Loss of one clustering, Eq. 9 and 10 of arXiv 2602.23504.
+
+    .. math::
+        L_1 &= \sum_z \frac{1}{|C_z|^2} \sum_{i,j \in C_z} A_{ij} \\
+        L_2 &= \frac{1}{Z} \sum_z \exp(\max(0, \mu - \gamma \sigma - |C_z|) / \tau), \qquad
+        L = L_1 + \lambda L_2
+
+    with mean :math:`\mu` and (population) standard deviation :math:`\sigma` of the cluster sizes.
+
+    Parameters
+    ----------
+    proximity : array_like of shape (N, N)
+        Fused dissimilarity A of Eq. 7.
+    labels : array_like of int, shape (N,)
+        Cluster of each client, 0 to Z - 1.
+    gamma : float
+        :math:`\gamma`, at least 0: standard deviations below the mean at which a cluster is small.
+    tau : float
+        :math:`\tau`, above 0, in clients: how softly the penalty grows.
+    lam : float
+        :math:`\lambda`, at least 0: weight of the size penalty.
+
+    Returns
+    -------
+    Loss
+        L1, L2 and L.
+
+    Raises
+    ------
+    ValueError
+        If `proximity`, `labels` or a parameter is out of its domain.
+    """
+    array = checked_dissimilarity(proximity, "proximity")
+    label_array = checked_labels(labels, len(array))
+    _check_loss_parameters(gamma, tau, lam)
+    order = np.argsort(label_array, kind="stable")
+    sizes = np.bincount(label_array)
+    groups = np.split(order, np.cumsum(sizes)[:-1])
+    within = float(sum(array[np.ix_(group, group)].sum() / group.size**2 for group in groups))
+    return _loss(within, sizes, gamma, tau, lam)
+
+
+def sweep(
+    proximity: npt.ArrayLike,
+    linkage: Linkage = "average",
+    thresholds: Sequence[float] | None = None,
+    gamma: float = 1.0,
+    tau: float = 1.0,
+    lam: float = 0.01,
+) -> list[Candidate]:
+    """Cluster agglomeratively at every threshold alpha, Algorithm 3 of arXiv 2602.23504.
+
+    At threshold alpha every merge of height at most alpha is made. The losses of all cuts come
+    from one pass over the dendrogram, O(N^2) in all: each pair of clients is added once, where
+    its two clusters merge.
+
+    Parameters
+    ----------
+    proximity : array_like of shape (N, N)
+        Fused dissimilarity A of Eq. 7.
+    linkage : {"average", "complete", "single"}
+        How far apart two clusters are.
+    thresholds : sequence of float, optional
+        S_alpha, each at least 0. Left out: 0 and every height at which a merge happens, which
+        are all the clusterings there are.
+    gamma, tau, lam
+        As for `clustering_loss`.
+
+    Returns
+    -------
+    list of Candidate
+        By ascending threshold, one each; a given threshold that occurs twice counts once.
+
+    Raises
+    ------
+    ValueError
+        If `proximity`, `linkage`, a threshold or a parameter is out of its domain.
+    """
+    array = checked_dissimilarity(proximity, "proximity")
+    if linkage not in get_args(Linkage):
+        raise ValueError(f"linkage must be one of {get_args(Linkage)}, got {linkage!r}")
+    _check_loss_parameters(gamma, tau, lam)
+    merges = _merges(array, linkage)
+    heights = [merge.height for merge in merges]
+    if thresholds is None:
+        cuts = sorted({0.0, *heights})
+    else:
+        cuts = sorted({float(threshold) for threshold in thresholds})
+        if not cuts or not 0.0 <= cuts[0] <= cuts[-1] < np.inf:
+            raise ValueError(f"thresholds must be finite and at least 0, got {list(thresholds)}")
+    bounds = [0.0, *heights, max([1.0, *heights])]
+    state = _Partition(len(array))
+    candidates, done = [], 0
+    for threshold in cuts:
+        while done < len(merges) and heights[done] <= threshold:
+            state.apply(merges[done])
+            done += 1
+        labels, sizes = state.labels_and_sizes()
+        loss = _loss(state.within, sizes, gamma, tau, lam)
+        candidates.append(
+            Candidate(
+                threshold=threshold,
+                num_clusters=len(sizes),
+                loss=loss.total,
+                labels=labels,
+                within=loss.within,
+                size=loss.size,
+                start=bounds[done],
+                stop=bounds[done + 1],
+            )
+        )
+    return candidates
+
+
+@dataclass(frozen=True, eq=False)
+class _Merge:
+    """Two clusters become one: their members and the sum of A over the pairs across them."""
+
+    height: float
+    left: IntArray
+    right: IntArray
+    across: float
+
+
+def _merges(proximity: FloatArray, linkage: Linkage) -> list[_Merge]:
+    """List the merges of the dendrogram by ascending height."""
+    clients = len(proximity)
+    if clients == 1:
+        return []
+    tree = scipy_linkage(squareform(proximity, checks=False), method=linkage)
+    order = leaves_list(tree).astype(np.intp)
+    # In leaf order each cluster is a run of rows, so that the pairs across two are a rectangle.
+    arranged = proximity[np.ix_(order, order)]
+    merges = []
+    for (start, middle, stop), height in zip(_runs(tree, clients), tree[:, 2], strict=True):
+        across = float(arranged[start:middle, middle:stop].sum())
+        merges.append(_Merge(float(height), order[start:middle], order[middle:stop], across))
+    return merges
+
+
+def _runs(tree: FloatArray, clients: int) -> Iterator[tuple[int, int, int]]:
+    """First leaf of the left child, of the right child, and the end, for each merge."""
+    children = tree[:, :2].astype(np.intp)
+    sizes = np.concatenate([np.ones(clients, dtype=np.intp), tree[:, 3].astype(np.intp)])
+    starts = np.zeros(len(sizes), dtype=np.intp)
+    for node in range(len(sizes) - 1, clients - 1, -1):  # parents before their children
+        left, right = children[node - clients]
+        starts[left] = starts[node]
+        starts[right] = starts[node] + sizes[left]
+    for left, right in children:
+        yield int(starts[left]), int(starts[right]), int(starts[right] + sizes[right])
+
+
+class _Partition:
+    """The clustering after some merges, each cluster known by its first member."""
+
+    def __init__(self, clients: int) -> None:
+        self.within = 0.0
+        self._first = np.arange(clients)
+        self._sizes = np.ones(clients, dtype=np.intp)
+        self._sums = np.zeros(clients)
+
+    def apply(self, merge: _Merge) -> None:
+        """Join two clusters; `within` follows Eq. 10 by the change of three means."""
+        keep, drop = sorted((int(self._first[merge.left[0]]), int(self._first[merge.right[0]])))
+        self._first[merge.left] = keep
+        self._first[merge.right] = keep
+        self.within -= self._mean(keep) + self._mean(drop)
+        self._sums[keep] += self._sums[drop] + 2.0 * merge.across
+        self._sizes[keep] += self._sizes[drop]
+        self.within = max(0.0, self.within + self._mean(keep))  # rounding may leave -1e-17
+
+    def labels_and_sizes(self) -> tuple[IntArray, IntArray]:
+        """Labels numbered by first member, and the size of each cluster."""
+        is_first = self._first == np.arange(len(self._first))
+        labels = (np.cumsum(is_first) - 1)[self._first]
+        return labels.astype(np.intp, copy=False), self._sizes[is_first]
+
+    def _mean(self, cluster: int) -> float:
+        return float(self._sums[cluster] / self._sizes[cluster] ** 2)
+
+
+def _loss(within: float, sizes: IntArray, gamma: float, tau: float, lam: float) -> Loss:
+    """Eq. 9 from L1 and the cluster sizes."""
+    shortfall = np.maximum(0.0, sizes.mean() - gamma * sizes.std() - sizes)
+    # A tiny tau may take the penalty beyond the largest number: infinitely bad, as meant.
+    with np.errstate(over="ignore"):
+        size = float(np.exp(shortfall / tau).mean())
+    return Loss(within, size, within + lam * size if lam > 0.0 else within)
+
+
+def _check_loss_parameters(gamma: float, tau: float, lam: float) -> None:
+    """Raise ValueError naming the parameter that is out of its domain."""
+    if not 0.0 <= gamma < np.inf:
+        raise ValueError(f"gamma must be finite and at least 0, got {gamma}")
+    if not 0.0 < tau < np.inf:
+        raise ValueError(f"tau must be finite and above 0, got {tau}")
+    if not 0.0 <= lam < np.inf:
+        raise ValueError(f"lam must be finite and at least 0, got {lam}")

@@ -1,0 +1,44 @@
+"""Every random draw's generator, derived from (seed, purpose, round, client name).
+
+No generator is ever passed on or shared, so a draw depends neither on the order in which replies
+come in nor on the process that makes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+
+
+def derived_seed(seed: int, purpose: str, *, server_round: int = 0, client: str = "") -> int:
+    """Derive a 63-bit seed from what the draw is for.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed (setting ``seed``).
+    purpose : str
+        What is drawn, for instance ``"sample-clients"``.
+    server_round : int, optional
+        The round, 0 before the first.
+    client : str, optional
+        The client's name; empty for draws that concern no single client.
+
+    Returns
+    -------
+    int
+        A seed in [0, 2**63), fit for NumPy and for PyTorch.
+    """
+    key = json.dumps([seed, purpose, server_round, client]).encode()
+    return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 1
+
+
+def generator(
+    seed: int, purpose: str, *, server_round: int = 0, client: str = ""
+) -> np.random.Generator:
+    """Make the NumPy generator of one draw; parameters as in `derived_seed`."""
+    return np.random.default_rng(
+        derived_seed(seed, purpose, server_round=server_round, client=client)
+    )

@@ -1,0 +1,77 @@
+"""Min-max normalisation of a dissimilarity over its off-diagonal entries (Sec. 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from feddag_flwr.similarity.matrices import FloatArray, checked_dissimilarity
+
+
+@dataclass(frozen=True, eq=False)
+class Normalised:
+    """A normalised dissimilarity and the range it was normalised with.
+
+    Attributes
+    ----------
+    matrix : ndarray of shape (N, N)
+        Entries in [0, 1], zero diagonal.
+    minimum, maximum : float
+        Smallest and largest off-diagonal entry before, in the unit of the input; both 0 for a
+        single client, who has none.
+    """
+
+    matrix: FloatArray
+    minimum: float
+    maximum: float
+
+    def scale(self, values: npt.ArrayLike) -> FloatArray:
+        """Bring a newcomer's dissimilarities to this scale, clipped to [0, 1] (Algorithm 4).
+
+        As for the matrix itself, a range of width 0 leaves nothing to tell apart: all become 0.
+        """
+        array = np.asarray(values, dtype=np.float64)
+        if self.maximum == self.minimum:
+            return np.zeros_like(array)
+        scaled: FloatArray = (array - self.minimum) / (self.maximum - self.minimum)
+        return np.clip(scaled, 0.0, 1.0, out=scaled)
+
+
+def normalise(matrix: npt.ArrayLike) -> Normalised:
+    """Bring the off-diagonal entries of a dissimilarity to [0, 1], Sec. 3.3 of arXiv 2602.23504.
+
+    Parameters
+    ----------
+    matrix : array_like of shape (N, N)
+        G in degrees (Eq. 3) or V in degrees (Eq. 6).
+
+    Returns
+    -------
+    Normalised
+        Smallest off-diagonal entry at 0, largest at 1, diagonal 0; all 0 where the off-diagonal
+        entries are all equal.
+
+    Raises
+    ------
+    ValueError
+        If `matrix` is not symmetric, finite, non-negative and zero on the diagonal.
+
+    Examples
+    --------
+    >>> normalise([[0.0, 30.0, 60.0], [30.0, 0.0, 90.0], [60.0, 90.0, 0.0]]).matrix
+    array([[0. , 0. , 0.5],
+           [0. , 0. , 1. ],
+           [0.5, 1. , 0. ]])
+    """
+    array = checked_dissimilarity(matrix, "the matrix to normalise")
+    clients = len(array)
+    if clients == 1:
+        return Normalised(np.zeros((1, 1)), 0.0, 0.0)
+    # Reshaped so, every row but the last starts with a diagonal entry, which is left out.
+    off_diagonal = array.ravel()[:-1].reshape(clients - 1, clients + 1)[:, 1:]
+    minimum, maximum = float(off_diagonal.min()), float(off_diagonal.max())
+    result = Normalised(array, minimum, maximum).scale(array)
+    np.fill_diagonal(result, 0.0)
+    return Normalised(result, minimum, maximum)

@@ -1,0 +1,120 @@
+"""Phase 2 as a whole: from the clients' profiles to the proximity matrix (Sec. 3, Algorithm 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feddag_flwr.similarity.fusion import fuse, learn_fusion_weights
+from feddag_flwr.similarity.gradient import gradient_dissimilarity
+from feddag_flwr.similarity.normalisation import normalise
+from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity
+
+
+@dataclass(frozen=True, eq=False)
+class Proximity:
+    """The matrices of phase 2; rows and columns are clients in the order of names.
+
+    Attributes
+    ----------
+    gradient, data : ndarray, shape (N, N)
+        G and V (Eq. 3, 6), degrees.
+    weights : ndarray, shape (N,)
+        w of Eq. 7.
+    fused : ndarray, shape (N, N)
+        The proximity matrix A (Eq. 7), in [0, 1].
+    angles : ndarray, shape (C, N, N), float32
+        Class-wise V' (Eq. 4), degrees; phase 4 needs it.
+    """
+
+    gradient: NDArray[np.float64]
+    data: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    fused: NDArray[np.float64]
+    angles: NDArray[np.float32]
+
+
+def pack_bases(
+    vectors: Sequence[NDArray[np.float32]], classes: Sequence[NDArray[np.int64]], num_classes: int
+) -> NDArray[np.float32]:
+    """Put the clients' subspaces into one array, padded with zero rows.
+
+    Parameters
+    ----------
+    vectors : sequence of ndarray, each of shape (rows, d)
+        A client's unit vectors, all classes below each other.
+    classes : sequence of ndarray, each of shape (rows,)
+        Class of each row, ascending.
+    num_classes : int
+        C.
+
+    Returns
+    -------
+    ndarray, shape (N, C, p, d), float32
+        p is the largest number of vectors that any client has of any class, at least 1.
+    """
+    tallies = [np.bincount(of_client, minlength=num_classes) for of_client in classes]
+    size = max(1, *(int(tally.max()) for tally in tallies))
+    bases = np.zeros((len(vectors), num_classes, size, vectors[0].shape[1]), dtype=np.float32)
+    for client, (rows, of_client) in enumerate(zip(vectors, classes, strict=True)):
+        first = np.cumsum(tallies[client]) - tallies[client]
+        bases[client, of_client, np.arange(len(rows)) - first[of_client]] = rows
+    return bases
+
+
+def measure_proximity(
+    updates: NDArray[np.floating[Any]],
+    bases: NDArray[np.float32],
+    counts: NDArray[np.integer[Any]],
+    *,
+    names: Sequence[str],
+    angle: Literal["vectors", "principal"],
+    weight_delta: float,
+    weight_scope: Literal["shared", "all"],
+    fusion: Literal["entropy", "data", "gradient"],
+    fusion_steps: int,
+) -> Proximity:
+    """Compute G, V, w and A.
+
+    Parameters
+    ----------
+    updates : ndarray, shape (N, k)
+        Sparse updates.
+    bases : ndarray, shape (N, C, p, d)
+        As `pack_bases` makes them.
+    counts : ndarray, shape (N, C)
+        Samples a class.
+    names : sequence of str
+        Client names, for errors.
+    angle, weight_delta, weight_scope, fusion, fusion_steps
+        The settings of the same names; ``data`` and ``gradient`` fix w to 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        A client's update has no direction, or shapes do not agree.
+    """
+    gradient = gradient_dissimilarity(updates, names)
+    angles = class_angles(bases, counts, angle)
+    data = data_dissimilarity(angles, counts, weight_delta, weight_scope)
+    weights, fused = fuse_views(gradient, data, fusion, fusion_steps)
+    return Proximity(gradient, data, weights, fused, angles)
+
+
+def fuse_views(
+    gradient: NDArray[np.float64],
+    data: NDArray[np.float64],
+    fusion: Literal["entropy", "data", "gradient"],
+    fusion_steps: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Normalise G and V and fuse them (Eq. 7, 8); return the weights w and the matrix A."""
+    scaled_gradient, scaled_data = normalise(gradient).matrix, normalise(data).matrix
+    if fusion == "entropy":
+        weights = learn_fusion_weights(scaled_gradient, scaled_data, steps=fusion_steps)
+    else:
+        weights = np.full(len(gradient), 1.0 if fusion == "gradient" else 0.0)
+    return weights, fuse(scaled_gradient, scaled_data, weights)

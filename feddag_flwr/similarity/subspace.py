@@ -1,0 +1,299 @@
+"""Class-wise data dissimilarity of clients (Sec. 3.2, Eq. 4 to 6; Appendix A.2, Eq. 23).
+
+`class_angles` compares two clients class by class through the leading singular vectors of their
+samples; `data_dissimilarity` sums the classes up with weights for how unlike their counts are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from feddag_flwr.similarity.matrices import (
+    AngleArray,
+    FloatArray,
+    IntArray,
+    checked_angles,
+    checked_counts,
+    row_blocks,
+)
+
+Angle = Literal["vectors", "principal"]
+"""Smallest angle between two of the basis vectors (Eq. 4), or between the spans (Eq. 23)."""
+
+Scope = Literal["shared", "all"]
+"""Classes that Eq. 5 weighs: those both clients have, or, as in the paper's text, all."""
+
+RIGHT_ANGLE = 90.0
+"""Degrees between two clients of whom only one has the class."""
+
+
+def class_angles(
+    bases: npt.ArrayLike, counts: npt.ArrayLike, angle: Angle = "vectors"
+) -> AngleArray:
+    r"""Angles between the clients' data of each class, V' of Eq. 4 in arXiv 2602.23504.
+
+    .. math:: V'_{ijc} = \min_{v \in U_{ic},\, x \in U_{jc}} \arccos \frac{|v \cdot x|}{|v||x|}
+
+    A class that only one of two clients has puts them 90 degrees apart, one that neither has 0.
+
+    Parameters
+    ----------
+    bases : array_like of shape (N, C, p, d)
+        The p leading left singular vectors of each client's class, as rows; rows of zeros where a
+        client has fewer than p.
+    counts : array_like of int, shape (N, C)
+        Samples of each class on each client; bases of a class with no samples are ignored.
+    angle : {"vectors", "principal"}
+        ``"vectors"`` is Eq. 4 as written. ``"principal"`` is Eq. 23, the smallest principal angle
+        between the two spans, arccos of the largest singular value of :math:`U_{ic}^T U_{jc}`;
+        the non-zero rows of a basis must then be orthonormal.
+
+    Returns
+    -------
+    ndarray of float32, shape (C, N, N)
+        Degrees in [0, 90]; exactly symmetric, exactly 0 on the diagonal; 90 where both clients
+        have the class but one of them has no non-zero vector. Products are formed in double
+        precision: equal vectors come out some 1e-6 degrees apart, where single precision would
+        leave some 0.03.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, a basis is not finite, `angle` is unknown, or, for
+        ``"principal"``, the rows of a basis are not orthonormal.
+    """
+    basis_array, count_array = np.asarray(bases), checked_counts(counts)
+    clients, classes = count_array.shape
+    if angle not in get_args(Angle):
+        raise ValueError(f"angle must be one of {get_args(Angle)}, got {angle!r}")
+    if basis_array.ndim != 4 or basis_array.shape[:2] != (clients, classes):
+        raise ValueError(
+            f"bases must have shape (N, C, p, d) with (N, C) = {(clients, classes)} "
+            f"to go with the counts, got {basis_array.shape}"
+        )
+    if 0 in basis_array.shape:
+        raise ValueError(f"bases must have p and d >= 1, got shape {basis_array.shape}")
+    angles = np.empty((classes, clients, clients), dtype=np.float32)
+    for label in range(classes):
+        present = count_array[:, label] > 0
+        np.multiply(present[:, None] | present[None, :], RIGHT_ANGLE, out=angles[label])
+        vectors, members = _unit_vectors(basis_array[:, label], present, label)
+        if angle == "principal":
+            _check_orthonormal(vectors, members, label)
+        _fill_class(angles[label], vectors, members, angle)
+        np.fill_diagonal(angles[label], 0.0)
+    return angles
+
+
+def _unit_vectors(
+    bases: npt.NDArray[np.generic], present: npt.NDArray[np.bool_], label: int
+) -> tuple[FloatArray, IntArray]:
+    """Collect unit vectors (p, M, d) of one class's M clients that have any, and who these are."""
+    members = np.flatnonzero(present)
+    vectors = np.ascontiguousarray(bases[members].swapaxes(0, 1), dtype=np.float64)
+    lengths = np.sqrt(np.einsum("amd,amd->am", vectors, vectors))
+    if not np.all(np.isfinite(lengths)):
+        client = members[np.flatnonzero(~np.isfinite(lengths).all(axis=0))[0]]
+        raise ValueError(f"the basis of client number {client}, class {label}, is not finite")
+    filled = (lengths > 0.0).any(axis=0)
+    if not filled.all():
+        vectors, lengths, members = vectors[:, filled], lengths[:, filled], members[filled]
+    vectors /= np.where(lengths > 0.0, lengths, 1.0)[:, :, None]
+    return vectors, members
+
+
+def _check_orthonormal(vectors: FloatArray, members: IntArray, label: int) -> None:
+    """Raise ValueError where two vectors of one client are not at a right angle."""
+    gram = np.abs(np.einsum("amd,bmd->mab", vectors, vectors))
+    off_diagonal = gram * ~np.eye(len(vectors), dtype=bool)
+    # Single-precision singular vectors are orthogonal to about 1e-6.
+    skew = np.flatnonzero(off_diagonal.max(axis=(1, 2), initial=0.0) > 1e-3)
+    if skew.size:
+        raise ValueError(
+            f"the basis of client number {members[skew[0]]}, class {label}, is not orthonormal, "
+            "which a principal angle needs"
+        )
+
+
+def _fill_class(angles: AngleArray, vectors: FloatArray, members: IntArray, angle: Angle) -> None:
+    """Write the angles between all `members` into one class's (N, N) matrix, block by block."""
+    everyone = len(members) == len(angles)
+    for rows, cosines in _cosine_blocks(vectors, angle):
+        np.minimum(cosines, 1.0, out=cosines)
+        np.arccos(cosines, out=cosines)
+        block = np.degrees(cosines, out=cosines).astype(np.float32)
+        # A block covers the columns from its own first row on: the rest follows by symmetry.
+        corner = block[:, : block.shape[0]]
+        corner[...] = np.minimum(corner, corner.T.copy())
+        if everyone:
+            angles[rows, rows.start :] = block
+            angles[rows.stop :, rows] = block[:, block.shape[0] :].T
+        else:
+            here, there = members[rows], members[rows.start :]
+            angles[np.ix_(here, there)] = block
+            angles[np.ix_(there, here)] = block.T
+
+
+def _cosine_blocks(vectors: FloatArray, angle: Angle) -> Iterator[tuple[slice, FloatArray]]:
+    """Yield rows and the cosines from those clients to themselves and all later ones."""
+    per_client, clients, _ = vectors.shape
+    # Products gain from larger blocks than entry-wise work does, most of all on a busy machine.
+    for rows in row_blocks(clients, clients * per_client**2 // 8):
+        left, right = vectors[:, rows], vectors[:, rows.start :]
+        products = _products(left, right)
+        if angle == "vectors" or per_client == 1:
+            yield rows, _largest_magnitude(products)
+        else:
+            yield rows, _largest_singular_value(products)
+
+
+def _products(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Multiply all vectors of all pairs: (p, n, d), (p, m, d) -> (p, n, p, m).
+
+    One large product instead of p x p smaller ones: a busy machine makes its threads wait for each
+    other at the end of each.
+    """
+    features = left.shape[-1]
+    products: FloatArray = left.reshape(-1, features) @ right.reshape(-1, features).T
+    return products.reshape(*left.shape[:2], *right.shape[:2])
+
+
+def _largest_magnitude(products: FloatArray) -> FloatArray:
+    """Find the largest abs(v . x) of each pair: (p, n, p, m) -> (n, m)."""
+    np.abs(products, out=products)
+    largest: FloatArray = products[0, :, 0].copy()
+    for a, b in np.ndindex(products.shape[0], products.shape[2]):
+        np.maximum(largest, products[a, :, b], out=largest)
+    return largest
+
+
+def _largest_singular_value(products: FloatArray) -> FloatArray:
+    """Find the largest singular value of each U_i^T U_j: (p, n, p, m) -> (n, m)."""
+    pairs = products.transpose(1, 3, 0, 2)
+    # The square is the largest eigenvalue of M^T M, found in half the time of the singular values
+    # and as exactly: squaring costs digits of the small ones only.
+    squares = np.linalg.eigvalsh(pairs.swapaxes(2, 3) @ pairs)[:, :, -1]
+    largest: FloatArray = np.sqrt(np.maximum(squares, 0.0))
+    return largest
+
+
+def frequency_weights(
+    counts: npt.ArrayLike, delta: float = 0.6, scope: Scope = "shared"
+) -> FloatArray:
+    r"""Weights of the classes for each pair of clients, W' of Eq. 5 in arXiv 2602.23504.
+
+    .. math:: W_{ijc} = \frac{\max(\ln(n_{ic} + e), \ln(n_{jc} + e))}
+                             {\min(\ln(n_{ic} + e), \ln(n_{jc} + e))}
+
+    min-max normalised: a class in which two clients have very different counts weighs more.
+
+    Parameters
+    ----------
+    counts : array_like of int, shape (N, C)
+        Samples of each class on each client.
+    delta : float
+        Width of the range of weights, :math:`\delta` of Eq. 5, in [0, 1].
+    scope : {"shared", "all"}
+        ``"shared"``: classes that both clients have, minimum and maximum taken over these, range
+        [1, 1 + delta], weight 1 elsewhere. ``"all"``: the paper's text, every class, range
+        [1 - delta, 1 + delta].
+
+    Returns
+    -------
+    ndarray of shape (C, N, N)
+        Symmetric; 1 on the diagonal, and everywhere when all ratios are equal.
+
+    Raises
+    ------
+    ValueError
+        If the counts, `delta` or `scope` are out of their domain.
+    """
+    count_array = checked_counts(counts)
+    weighing = _Weighing(count_array, delta, scope)
+    everyone = slice(0, len(count_array))
+    return np.stack([weighing.block(c, everyone) for c in range(count_array.shape[1])])
+
+
+def data_dissimilarity(
+    angles: npt.NDArray[np.floating],
+    counts: npt.ArrayLike,
+    delta: float = 0.6,
+    scope: Scope = "shared",
+) -> FloatArray:
+    r"""Weighted mean of the class-wise angles, V of Eq. 6 in arXiv 2602.23504.
+
+    .. math:: V_{ij} = \frac{1}{C} \sum_c V'_{ijc} W'_{ijc}
+
+    Parameters
+    ----------
+    angles : ndarray of shape (C, N, N)
+        V' of `class_angles`, degrees.
+    counts : array_like of int, shape (N, C)
+        Samples of each class on each client.
+    delta, scope
+        As for `frequency_weights`, whose weights are formed here block by block.
+
+    Returns
+    -------
+    ndarray of shape (N, N)
+        Degrees in [0, 90 (1 + delta)]; exactly symmetric, 0 on the diagonal.
+
+    Raises
+    ------
+    ValueError
+        If a shape, the counts, `delta` or `scope` are out of their domain.
+    """
+    count_array = checked_counts(counts)
+    clients, classes = count_array.shape
+    angle_array = checked_angles(angles, clients, classes)
+    weighing = _Weighing(count_array, delta, scope)
+    total = np.zeros((clients, clients))
+    for rows in row_blocks(clients, clients):
+        for label in range(classes):
+            total[rows] += weighing.block(label, rows) * angle_array[label, rows]
+    total /= classes
+    return total
+
+
+class _Weighing:
+    """Eq. 5 with its minimum and maximum known, so that weights can be formed by row blocks."""
+
+    def __init__(self, counts: IntArray, delta: float, scope: Scope) -> None:
+        if scope not in get_args(Scope):
+            raise ValueError(f"scope must be one of {get_args(Scope)}, got {scope!r}")
+        if not 0.0 <= delta <= 1.0:
+            raise ValueError(f"delta must be in [0, 1], got {delta}")
+        # e added: every logarithm is at least 1, so that the ratio exists for n = 0 too.
+        self._logs = np.log(counts + np.e)
+        self._weighed = counts > 0 if scope == "shared" else np.ones_like(counts, dtype=bool)
+        self._low, self._high = self._ratio_range()
+        self._base, self._width = (1.0, delta) if scope == "shared" else (1.0 - delta, 2.0 * delta)
+
+    def _ratio_range(self) -> tuple[float, float]:
+        """Smallest and largest ratio over the weighed (i, j != i, c): O(N log N) by sorting."""
+        low, high = np.inf, -np.inf
+        for logs, weighed in zip(self._logs.T, self._weighed.T, strict=True):
+            ordered = np.sort(logs[weighed])
+            if ordered.size > 1:
+                low = min(low, float(np.min(ordered[1:] / ordered[:-1])))
+                high = max(high, float(ordered[-1] / ordered[0]))
+        return low, high
+
+    def block(self, label: int, rows: slice) -> FloatArray:
+        """Weights of one class between the clients `rows` and all clients."""
+        logs, weighed = self._logs[:, label], self._weighed[:, label]
+        if not self._high > self._low:
+            return np.ones((rows.stop - rows.start, len(logs)))
+        weights: FloatArray = np.maximum(logs[rows, None], logs)
+        weights /= np.minimum(logs[rows, None], logs)
+        weights -= self._low
+        weights /= self._high - self._low  # at most 1 exactly, as the widest ratio gives 1
+        weights *= self._width
+        weights += self._base
+        weights[~(weighed[rows, None] & weighed)] = 1.0
+        weights[np.arange(weights.shape[0]), np.arange(rows.start, rows.stop)] = 1.0
+        return weights
