@@ -1,0 +1,49 @@
+"""A client's own labels in the order of the federation's classes, matched by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from feddag_flwr.data.images import DataError, LabelledImages
+from feddag_flwr.data.scenarios import ClientData
+
+
+def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
+    """Return the same data with labels that index `class_names`.
+
+    Parameters
+    ----------
+    data : ClientData
+        Labels index the client's own ``class_names``.
+    class_names : sequence of str
+        The federation's classes.
+
+    Raises
+    ------
+    DataError
+        The client holds samples of a class that the federation does not know.
+    """
+    if tuple(class_names) == data.class_names:
+        return data
+    position = {name: index for index, name in enumerate(class_names)}
+    table = np.array([position.get(name, -1) for name in data.class_names], dtype=np.int64)
+
+    def translated(part: LabelledImages) -> LabelledImages:
+        labels = table[part.labels]
+        if (labels < 0).any():
+            unknown = data.class_names[part.labels[labels.argmin()]]
+            raise DataError(
+                f"client {data.name!r}: class {unknown!r} is none of the federation's "
+                f"{list(class_names)}"
+            )
+        return replace(part, labels=labels)
+
+    return replace(
+        data,
+        train=translated(data.train),
+        test=translated(data.test),
+        class_names=tuple(class_names),
+    )

@@ -1,0 +1,264 @@
+"""Images from a person's own files: an .npz archive or a tree of image files."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from feddag_flwr.data.images import DataError, LabelledImages, Parts
+
+MAX_CLASSES = 10_000
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def read_npz(path: Path) -> Parts:
+    """Read an .npz archive; pickled content is refused.
+
+    The archive holds ``images``, (n, height, width) or (n, height, width, channels), uint8 or
+    floating in [0, 1], and ``labels``, (n,) integers from 0; optionally ``test_images`` and
+    ``test_labels`` alike, and ``class_names``, a one-dimensional array of unicode strings.
+
+    Parameters
+    ----------
+    path : Path
+        The archive.
+
+    Returns
+    -------
+    Parts
+        Class names are "0" to the highest label where the archive names none.
+
+    Raises
+    ------
+    DataError
+        When the archive is missing, damaged, or not of this form; names path and array.
+    """
+    arrays = _npz_arrays(path)
+    train = _npz_part(path, arrays, "images", "labels")
+    if not len(train):
+        raise DataError(f"{path}: no train images ('images' has length 0)")
+    test = None
+    if {"test_images", "test_labels"} & arrays.keys():
+        test = _npz_part(path, arrays, "test_images", "test_labels")
+        if not len(test):
+            raise DataError(f"{path}: 'test_images' has length 0; leave it out or fill it")
+        if (test.images.shape[1:], test.images.dtype) != (
+            train.images.shape[1:],
+            train.images.dtype,
+        ):
+            raise DataError(
+                f"{path}: 'test_images' are {_looks(test)} but 'images' are {_looks(train)}; "
+                "expected the same shape and type"
+            )
+    highest = max(int(part.labels.max()) for part in (train, test) if part is not None)
+    return Parts(train, test, _npz_class_names(path, arrays, highest))
+
+
+def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    known = {"images", "labels", "test_images", "test_labels", "class_names"}
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected an .npz archive")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files if name in known}
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(_unreadable_npz(path, error)) from error
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise DataError(_unreadable_npz(path, error)) from error
+
+
+def _unreadable_npz(path: Path, error: Exception) -> str:
+    return f"{path}: not a readable .npz archive of plain arrays without pickles ({error})"
+
+
+def _npz_part(
+    path: Path, arrays: dict[str, NDArray[Any]], images_key: str, labels_key: str
+) -> LabelledImages:
+    for key in (images_key, labels_key):
+        if key not in arrays:
+            raise DataError(
+                f"{path}: no array {key!r}; it has {sorted(arrays)}, expected "
+                f"{images_key!r} and {labels_key!r}"
+            )
+    images = _npz_images(f"{path}: {images_key!r}", arrays[images_key])
+    labels = arrays[labels_key]
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise DataError(
+            f"{path}: {labels_key!r} is {labels.dtype} of shape {labels.shape}; "
+            "expected integers of shape (n,)"
+        )
+    if len(labels) != len(images):
+        raise DataError(f"{path}: {len(images)} {images_key!r} but {len(labels)} {labels_key!r}")
+    if len(labels) and (labels.min() < 0 or labels.max() >= MAX_CLASSES):
+        raise DataError(
+            f"{path}: {labels_key!r} run from {labels.min()} to {labels.max()}; "
+            f"expected 0 to {MAX_CLASSES - 1} at most"
+        )
+    return LabelledImages(images, labels.astype(np.int64))
+
+
+def _npz_images(where: str, images: NDArray[Any]) -> NDArray[Any]:
+    """Check and bring images to (n, channels, height, width), uint8 or float32."""
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.ndim != 4 or not 1 <= images.shape[3] <= 4 or 0 in images.shape[1:3]:
+        raise DataError(
+            f"{where} has shape {images.shape}; expected (n, height, width) or "
+            "(n, height, width, channels) with 1 to 4 channels"
+        )
+    if images.dtype != np.uint8:
+        if images.dtype.kind != "f":
+            raise DataError(f"{where} is {images.dtype}; expected uint8 or floating in [0, 1]")
+        if images.size and not (images.min() >= 0 and images.max() <= 1):  # false for NaN too
+            raise DataError(
+                f"{where} runs from {images.min()} to {images.max()}; expected floating in [0, 1]"
+            )
+        images = images.astype(np.float32)
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+def _npz_class_names(path: Path, arrays: dict[str, NDArray[Any]], highest: int) -> tuple[str, ...]:
+    if "class_names" not in arrays:
+        return tuple(str(label) for label in range(highest + 1))
+    names = arrays["class_names"]
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise DataError(
+            f"{path}: 'class_names' is {names.dtype} of shape {names.shape}; "
+            "expected unicode strings of shape (classes,)"
+        )
+    if len(set(names.tolist())) < len(names):
+        raise DataError(f"{path}: 'class_names' has duplicates; expected each name once")
+    if highest >= len(names):
+        raise DataError(
+            f"{path}: label {highest} is out of range for {len(names)} 'class_names'; "
+            f"expected 0 to {len(names) - 1}"
+        )
+    return tuple(str(name) for name in names)
+
+
+def _looks(part: LabelledImages) -> str:
+    channels, height, width = part.images.shape[1:]
+    return f"{height} x {width} with {channels} channel(s), {part.images.dtype}"
+
+
+class _Listing(NamedTuple):
+    """The image files of one part of a tree and their labels."""
+
+    files: list[Path]
+    labels: list[int]
+
+
+def read_image_folder(root: Path) -> Parts:
+    """Read ``root/train/CLASS/*`` and ``root/test/CLASS/*``, or ``root/CLASS/*`` alone.
+
+    Files end in .png, .jpg or .jpeg; hidden and other files are passed over. Images stay grey
+    (one channel) when all files of both parts are, otherwise all become RGB.
+
+    Parameters
+    ----------
+    root : Path
+        The tree.
+
+    Returns
+    -------
+    Parts
+        Class names are the names of the class folders, sorted; no test part without ``test``.
+
+    Raises
+    ------
+    DataError
+        When a folder is missing or empty, a file is damaged, or sizes differ; names the path.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected a folder of images")
+    split = (root / "train").is_dir()
+    train_root = root / "train" if split else root
+    class_names = tuple(folder.name for folder in subfolders(train_root))
+    if not class_names:
+        raise DataError(
+            f"{train_root}: no train images; expected one sub-folder a class with "
+            f"{', '.join(IMAGE_SUFFIXES)} files"
+        )
+    train = _list_files(train_root, class_names)
+    for label in sorted(set(range(len(class_names))) - set(train.labels)):
+        raise DataError(
+            f"{train_root / class_names[label]}: no train images; expected "
+            f"{', '.join(IMAGE_SUFFIXES)} files in every class folder"
+        )
+    test = None
+    if split and (root / "test").is_dir():
+        test = _list_files(root / "test", class_names)
+        if not test.files:
+            raise DataError(f"{root / 'test'}: no test images; fill the folder or remove it")
+    images = _read_images(train.files + (test.files if test else []))
+    count = len(train.files)
+    return Parts(
+        LabelledImages(images[:count], np.array(train.labels, dtype=np.int64)),
+        LabelledImages(images[count:], np.array(test.labels, dtype=np.int64)) if test else None,
+        class_names,
+    )
+
+
+def subfolders(root: Path) -> list[Path]:
+    """Return the sub-folders of `root` that are not hidden, sorted by name."""
+    return sorted(
+        (entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")),
+        key=lambda entry: entry.name,
+    )
+
+
+def _list_files(root: Path, class_names: Sequence[str]) -> _Listing:
+    listing = _Listing([], [])
+    for folder in subfolders(root):
+        if folder.name not in class_names:
+            raise DataError(
+                f"{folder}: class {folder.name!r} has no train images; "
+                f"expected one of {', '.join(class_names)}"
+            )
+        files = sorted(
+            entry
+            for entry in folder.iterdir()
+            if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
+        )
+        listing.files.extend(files)
+        listing.labels.extend([class_names.index(folder.name)] * len(files))
+    return listing
+
+
+def _read_images(files: Sequence[Path]) -> NDArray[np.uint8]:
+    """Decode all files into one array, after a first pass over their headers."""
+    grey, size = True, (0, 0)
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                mode, found = image.mode, image.size
+        except _UNREADABLE as error:
+            raise DataError(f"{file}: not a readable image ({error})") from error
+        if mode.startswith(("I", "F")):
+            raise DataError(f"{file}: pixels of mode {mode!r}; expected 8 bits a channel")
+        if file is files[0]:
+            size = found
+        if found != size:
+            raise DataError(
+                f"{file}: {found[0]} x {found[1]} pixels (width x height), but {files[0]} has "
+                f"{size[0]} x {size[1]}; expected images of one size"
+            )
+        grey = grey and mode in {"L", "1"}
+    width, height = size
+    images = np.empty((len(files), 1 if grey else 3, height, width), dtype=np.uint8)
+    for index, file in enumerate(files):
+        try:
+            with Image.open(file) as image:
+                pixels = np.asarray(image.convert("L" if grey else "RGB"))
+        except _UNREADABLE as error:
+            raise DataError(f"{file}: not a readable image ({error})") from error
+        images[index] = pixels if grey else pixels.transpose(2, 0, 1)
+    return images

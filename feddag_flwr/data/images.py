@@ -1,0 +1,98 @@
+"""Labelled images in memory, and the error that every fault of the data raises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class DataError(ValueError):
+    """A data source, a path or a client's part of the data is not as it must be."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images and their labels; read-only by agreement, for the arrays are shared in a process.
+
+    Attributes
+    ----------
+    images : ndarray of shape (n, channels, height, width)
+        uint8 in [0, 255], or float32 in [0, 1].
+    labels : ndarray of shape (n,)
+        int64 indices into the class names.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+            raise DataError(
+                f"images of shape {self.images.shape} with labels of shape {self.labels.shape}: "
+                "expected (n, channels, height, width) with (n,)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, indices: NDArray[np.int64]) -> LabelledImages:
+        """Return copies of the samples at `indices`, in that order."""
+        return LabelledImages(self.images[indices], self.labels[indices])
+
+
+def unit_pixels(images: NDArray[Any]) -> NDArray[np.float64]:
+    """Return pixels in [0, 1] and double precision."""
+    pixels: NDArray[np.float64] = images.astype(np.float64)
+    return pixels / 255 if images.dtype == np.uint8 else pixels
+
+
+def pixel_moments(part: LabelledImages) -> tuple[tuple[float, float], ...]:
+    """Return each channel's mean and mean square of the pixels, on the scale [0, 1]."""
+    return tuple(
+        _moments(part.images[:, channel].ravel()) for channel in range(part.images.shape[1])
+    )
+
+
+def _moments(pixels: NDArray[Any]) -> tuple[float, float]:
+    if pixels.dtype == np.uint8:  # by the histogram: exact, and without a copy in floating point
+        weights = np.bincount(pixels, minlength=256) / pixels.size
+        values = np.arange(256) / 255
+        return float(weights @ values), float(weights @ values**2)
+    return float(pixels.mean(dtype=np.float64)), float(np.square(pixels, dtype=np.float64).mean())
+
+
+class Parts(NamedTuple):
+    """What a file, a folder or a library holds, before any hold-out."""
+
+    train: LabelledImages
+    test: LabelledImages | None
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data source with a training and a test part.
+
+    Attributes
+    ----------
+    name : str
+        Value of the setting ``source``.
+    train, test : LabelledImages
+        Both parts; images of one shape and type.
+    class_names : tuple of str
+        Name of each label.
+    """
+
+    name: str
+    train: LabelledImages
+    test: LabelledImages
+    class_names: tuple[str, ...]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width

@@ -1,0 +1,282 @@
+"""Splits of a source over clients: who gets how many samples of a class, and which.
+
+Everything here follows from the class sizes, the settings and the seed, so that every process
+derives the same split by itself. Only the table of counts is common; a client's own indices are
+slices of one seeded permutation a class.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feddag_flwr.data.images import DataError
+from feddag_flwr.seeds import generator
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+_TRIES = 50
+
+
+def largest_remainder(shares: FloatArray, total: int) -> IntArray:
+    """Split `total` in proportion to `shares` by the method of the largest remainder.
+
+    Parameters
+    ----------
+    shares : ndarray of shape (n,)
+        Not negative; they need not add up to one. If all are zero they count as equal.
+    total : int
+        What the counts add up to.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Counts; of equal remainders the first is served first.
+
+    Examples
+    --------
+    >>> largest_remainder(np.array([0.5, 0.3, 0.2]), 7).tolist()
+    [4, 2, 1]
+    """
+    whole = shares.sum()
+    quotas = shares / whole * total if whole > 0 else np.full(len(shares), total / len(shares))
+    counts: IntArray = np.floor(quotas).astype(np.int64)
+    rest = total - int(counts.sum())
+    counts[np.argsort(counts - quotas, kind="stable")[:rest]] += 1
+    return counts
+
+
+def classes_per_group(num_classes: int, label_skew: float) -> int:
+    """Return rho % of the classes, rounded half up and at least one."""
+    return max(1, math.floor(label_skew * num_classes / 100 + 0.5))
+
+
+def deal_classes(num_classes: int, num_groups: int, per_group: int, seed: int) -> list[IntArray]:
+    """Deal classes to groups: all of them once before any a second time, and so on.
+
+    The class sets of the groups differ as far as seeded tries find it possible.
+
+    Parameters
+    ----------
+    num_classes, num_groups : int
+        How many there are.
+    per_group : int
+        Classes of a group.
+    seed : int
+        The run's seed.
+
+    Returns
+    -------
+    list of ndarray of shape (per_group,)
+        Ascending classes of each group.
+    """
+    rng = generator(seed, "deal-classes")
+    distinct = min(num_groups, math.comb(num_classes, per_group))
+    best: list[IntArray] = []
+    most = 0
+    for _ in range(min(_TRIES, 1 + 5000 // num_groups)):
+        dealt = _deal_once(num_classes, num_groups, per_group, rng)
+        found = len({tuple(classes) for classes in dealt})
+        if found > most:
+            best, most = dealt, found
+        if most == distinct:
+            break
+    return best
+
+
+def _deal_once(
+    num_classes: int, num_groups: int, per_group: int, rng: np.random.Generator
+) -> list[IntArray]:
+    times_dealt = np.zeros(num_classes, dtype=np.int64)
+    dealt: list[IntArray] = []
+    seen: set[tuple[int, ...]] = set()
+    possible = math.comb(num_classes, per_group)
+    for _ in range(num_groups):
+        for _ in range(_TRIES):
+            # the least dealt first, in random order among equals
+            order = np.lexsort((rng.random(num_classes), times_dealt))
+            classes = np.sort(order[:per_group])
+            if len(seen) == possible or tuple(classes) not in seen:
+                break
+        times_dealt[classes] += 1
+        seen.add(tuple(classes))
+        dealt.append(classes)
+    return dealt
+
+
+def assign_groups(num_clients: int, num_groups: int, seed: int) -> IntArray:
+    """Return each client's group: a seeded shuffle, sizes that differ by one at most."""
+    shuffled = generator(seed, "assign-groups").permutation(num_clients)
+    groups = np.empty(num_clients, dtype=np.int64)
+    groups[shuffled] = np.arange(num_clients) % num_groups
+    return groups
+
+
+def label_skew_counts(
+    class_counts: Sequence[int],
+    class_names: Sequence[str],
+    *,
+    groups: IntArray,
+    group_classes: Sequence[IntArray],
+    alpha: float,
+    floor: int,
+    seed: int,
+) -> IntArray:
+    """Count the samples of each client and class under scenario I.
+
+    Each holder of a class gets `floor` of its samples, the rest go to the holders by shares drawn
+    from a symmetric Dirichlet distribution. Classes of no group stay unused.
+
+    Parameters
+    ----------
+    class_counts, class_names : sequences of length C
+        Training samples and name of each class.
+    groups : ndarray of shape (N,)
+        Group of each client.
+    group_classes : sequence of ndarray
+        Classes of each group.
+    alpha : float
+        alpha', the concentration (setting ``dirichlet-alpha``).
+    floor : int
+        Setting ``min-class-samples``.
+    seed : int
+        The run's seed.
+
+    Returns
+    -------
+    ndarray of shape (N, C)
+
+    Raises
+    ------
+    DataError
+        When a class has fewer samples than its holders need.
+    """
+    holds = np.zeros((len(group_classes), len(class_counts)), dtype=bool)
+    for group, classes in enumerate(group_classes):
+        holds[group, classes] = True
+    counts = np.zeros((len(groups), len(class_counts)), dtype=np.int64)
+    for label in np.flatnonzero(holds.any(axis=0)).tolist():
+        holders = np.flatnonzero(holds[groups, label])
+        if not len(holders):  # more groups than clients
+            continue
+        rest = class_counts[label] - floor * len(holders)
+        if rest < 0:
+            raise DataError(
+                f"class {class_names[label]!r} has {class_counts[label]} training samples, but "
+                f"its {len(holders)} clients need min-class-samples = {floor} each "
+                f"({floor * len(holders)}); lower min-class-samples, label-skew or num-clients"
+            )
+        shares = generator(seed, f"share-class-{label}").dirichlet(np.full(len(holders), alpha))
+        counts[holders, label] = floor + largest_remainder(shares, rest)
+    return counts
+
+
+def lda_counts(
+    class_counts: Sequence[int], *, num_clients: int, alpha: float, floor: int, seed: int
+) -> IntArray:
+    """Count the samples of each client and class under scenario III (Hsu et al. 2019).
+
+    Client i draws class proportions q_i from Dirichlet(alpha' * class prior); the samples of class
+    c are split over the clients in proportion to q_ic. A client left below `floor` samples then
+    takes the missing ones of the class that it favours (largest q_ic) from whoever has most of
+    that class and more than `floor` in all, and so on with its next favoured class.
+
+    Parameters
+    ----------
+    class_counts : sequence of length C
+        Training samples of each class.
+    num_clients : int
+        N, the number of clients.
+    alpha : float
+        alpha', the concentration (setting ``dirichlet-alpha``).
+    floor : int
+        Fewest samples of a client in all (setting ``min-class-samples``).
+    seed : int
+        The run's seed.
+
+    Returns
+    -------
+    ndarray of shape (N, C)
+
+    Raises
+    ------
+    DataError
+        When there are fewer samples than the clients need.
+    """
+    sizes = np.asarray(class_counts, dtype=np.int64)
+    total = int(sizes.sum())
+    if total < floor * num_clients:
+        raise DataError(
+            f"{total} training samples, but num-clients = {num_clients} need min-class-samples = "
+            f"{floor} each ({floor * num_clients}); lower min-class-samples or num-clients"
+        )
+    present = np.flatnonzero(sizes)
+    favour = np.zeros((num_clients, len(sizes)))
+    favour[:, present] = generator(seed, "lda-proportions").dirichlet(
+        alpha * sizes[present] / total, size=num_clients
+    )
+    counts = np.zeros((num_clients, len(sizes)), dtype=np.int64)
+    for label in present:
+        counts[:, label] = largest_remainder(favour[:, label], int(sizes[label]))
+    _lift_to_floor(counts, favour, floor)
+    return counts
+
+
+def _lift_to_floor(counts: IntArray, favour: FloatArray, floor: int) -> None:
+    """Move samples in `counts`, in place, until every client has `floor` of them."""
+    totals = counts.sum(axis=1)
+    poor = np.flatnonzero(totals < floor)
+    if not len(poor):
+        return
+    donors: list[list[tuple[int, int]]] = [[] for _ in range(counts.shape[1])]  # heaps, most first
+    rich = np.flatnonzero(totals > floor)
+    rows, labels = np.nonzero(counts[rich])
+    for client, label in zip(rich[rows].tolist(), labels.tolist(), strict=True):
+        donors[label].append((-int(counts[client, label]), client))
+    for heap in donors:
+        heapq.heapify(heap)
+    for client in poor.tolist():
+        for label in np.argsort(-favour[client], kind="stable").tolist():
+            heap = donors[label]
+            while heap and totals[client] < floor:
+                held, donor = heapq.heappop(heap)
+                moved = min(floor - totals[client], totals[donor] - floor, -held)
+                counts[client, label] += moved
+                counts[donor, label] -= moved
+                totals[client] += moved
+                totals[donor] -= moved
+                if totals[donor] > floor and held + moved < 0:
+                    heapq.heappush(heap, (held + moved, donor))
+
+
+def client_indices(labels: IntArray, counts: IntArray, client: int, seed: int) -> IntArray:
+    """Return the samples of one client: its slice of one seeded permutation a class.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        Labels of all training samples.
+    counts : ndarray of shape (N, C)
+        Samples of each client and class.
+    client : int
+        The client's row.
+    seed : int
+        The run's seed.
+
+    Returns
+    -------
+    ndarray
+        Ascending indices into `labels`.
+    """
+    held = np.flatnonzero(counts[client])
+    slices = [np.empty(0, dtype=np.int64)]
+    for label, start in zip(held, counts[:client, held].sum(axis=0), strict=True):
+        members = np.flatnonzero(labels == label)
+        order = generator(seed, f"split-class-{label}").permutation(len(members))
+        slices.append(members[order[start : start + counts[client, label]]])
+    return np.sort(np.concatenate(slices))

@@ -1,0 +1,127 @@
+"""The data sources that the setting ``source`` names, each loaded once a process."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from feddag_flwr.data.files import read_image_folder, read_npz
+from feddag_flwr.data.holdout import with_test_part
+from feddag_flwr.data.images import DataError, LabelledImages, Parts, Source
+from feddag_flwr.settings import Settings
+
+__all__ = ["DataError", "LabelledImages", "Source", "load_source", "read_own"]
+
+
+def load_source(settings: Settings) -> Source:
+    """Load the data source; a second call in the same process returns the same object.
+
+    Parameters
+    ----------
+    settings : Settings
+        Uses ``source``, ``data-dir`` and ``download``; for a source without a test part also
+        ``seed`` and ``test-fraction``.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    DataError
+        When the data is missing or not as it must be.
+    """
+    return _load_source(
+        settings.source, settings.data_dir, settings.download, settings.seed, settings.test_fraction
+    )
+
+
+@lru_cache(maxsize=2)
+def _load_source(
+    name: str, data_dir: str, download: bool, seed: int, test_fraction: float
+) -> Source:
+    if name == "digits":
+        parts = _read_digits()
+    elif name in {"npz", "image-folder"}:
+        parts = read_own(name, data_dir)
+    else:
+        parts = _read_torchvision(name, _path(data_dir), download)
+    train, test = with_test_part(parts, test_fraction, seed, origin=f"source {name!r}")
+    return Source(name, train, test, parts.class_names)
+
+
+def read_own(kind: str, path: str) -> Parts:
+    """Read an .npz archive or a tree of images (setting ``source`` is 'npz' or 'image-folder')."""
+    if not path:
+        raise DataError(f"data-dir = '': source {kind!r} needs a folder or file")
+    return read_npz(_path(path)) if kind == "npz" else read_image_folder(_path(path))
+
+
+def _path(path: str) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _read_digits() -> Parts:
+    """Read scikit-learn's 8 x 8 digits, their 17 grey levels spread over 0 to 255."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, np.newaxis]
+    names = tuple(str(name) for name in digits.target_names)
+    return Parts(LabelledImages(images, digits.target.astype(np.int64)), None, names)
+
+
+def _read_torchvision(name: str, root: Path, download: bool) -> Parts:
+    """Read a torchvision data set from its arrays, without a transform a sample."""
+    from torchvision import datasets
+
+    kinds: dict[str, tuple[Any, tuple[Any, Any]]] = {
+        "fashion-mnist": (datasets.FashionMNIST, ({"train": True}, {"train": False})),
+        "cifar10": (datasets.CIFAR10, ({"train": True}, {"train": False})),
+        "cifar100": (datasets.CIFAR100, ({"train": True}, {"train": False})),
+        "svhn": (datasets.SVHN, ({"split": "train"}, {"split": "test"})),
+    }
+    kind, parts = kinds[name]
+    try:
+        with _download_lock(root) if download else nullcontext():
+            train, test = (kind(str(root), download=download, **part) for part in parts)
+    except Exception as error:
+        # torchvision lets whatever its readers meet in a damaged file come through
+        if "not found" in str(error):
+            remedy = f"data-dir = {str(root)!r}: data set {name!r} not found there; "
+            remedy += "expected the files as torchvision stores them (or set download = true)"
+        elif download:
+            remedy = f"data-dir = {str(root)!r}: data set {name!r} could not be downloaded or read"
+        else:
+            remedy = f"data-dir = {str(root)!r}: data set {name!r} could not be read; "
+            remedy += "delete its files and set download = true"
+        raise DataError(f"{remedy} ({type(error).__name__}: {error})") from error
+    labels = "labels" if name == "svhn" else "targets"
+    class_names = getattr(train, "classes", None) or range(10)  # SVHN names no classes
+    return Parts(
+        _labelled(name, train.data, getattr(train, labels)),
+        _labelled(name, test.data, getattr(test, labels)),
+        tuple(str(class_name) for class_name in class_names),
+    )
+
+
+def _download_lock(root: Path) -> AbstractContextManager[object]:
+    """Lock `root` so that processes which start together download once."""
+    from filelock import FileLock
+
+    root.mkdir(parents=True, exist_ok=True)
+    return FileLock(root / ".feddag-download.lock")
+
+
+def _labelled(name: str, data: ArrayLike, labels: ArrayLike) -> LabelledImages:
+    images = np.asarray(data, dtype=np.uint8)
+    if name == "fashion-mnist":
+        images = images[:, np.newaxis]
+    elif name != "svhn":  # SVHN has its channels first already
+        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return LabelledImages(images, np.asarray(labels, dtype=np.int64))

@@ -1,0 +1,304 @@
+"""Every setting of a run: name, type, default, range, unit and paper symbol, in this one place.
+
+The ``[tool.flwr.app.config]`` table of ``pyproject.toml`` mirrors the defaults and the README's
+settings table is made from the fields; tests hold the three together.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+SettingValue = bool | int | float | str
+
+
+class SettingsError(ValueError):
+    """A setting is unknown, out of range or at odds with another one."""
+
+
+def _setting(
+    default: SettingValue,
+    description: str,
+    *,
+    symbol: str = "",
+    unit: str = "",
+    **bounds: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401 - pydantic fields are typed so
+    return Field(
+        default=default,
+        description=description,
+        json_schema_extra={"symbol": symbol, "unit": unit},
+        **bounds,
+    )
+
+
+class Settings(BaseModel):
+    """The validated settings of one run; immutable.
+
+    Fields are written with hyphens (``local-epochs``) wherever a person writes them.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        alias_generator=lambda name: name.replace("_", "-"),
+        validate_default=True,
+    )
+
+    # -- the run ------------------------------------------------------------------------------
+    algorithm: Literal["feddag", "fedavg"] = _setting("feddag", "Strategy that trains the clients")
+    seed: int = _setting(1, "Seed of every random draw", ge=0, lt=2**31)
+    num_clients: int = _setting(20, "Clients that take part", symbol="N", ge=2, le=100_000)
+    num_rounds: int = _setting(
+        100, "Training rounds after the profile", symbol="T", ge=0, le=100_000
+    )
+    participation: float = _setting(
+        0.2, "Share of all clients drawn for a round", gt=0, le=1, symbol="R"
+    )
+    evaluate_every: int = _setting(
+        10, "Rounds between evaluations of all clients (the last round always)", ge=1, unit="rounds"
+    )
+    wave_size: int = _setting(
+        50, "Messages under way at once; bounds the server's memory", ge=1, le=10_000
+    )
+    join_timeout: float = _setting(
+        120.0,
+        "Wait for num-clients nodes to come before giving up",
+        gt=0,
+        le=86_400,
+        unit="seconds",
+    )
+    profile_timeout: float = _setting(
+        1800.0, "Wait for the replies of one wave of profiles", gt=0, le=86_400, unit="seconds"
+    )
+    round_timeout: float = _setting(
+        600.0, "Wait for the replies of one wave of a round", gt=0, le=86_400, unit="seconds"
+    )
+    max_client_samples: int = _setting(
+        10_000_000, "Sample counts above this are rejected as untrue", ge=1, unit="samples"
+    )
+    run_dir: str = _setting("runs", "Folder in which each run makes a folder of its own")
+    run_name: str = _setting("", "Name of the run's folder; empty: date, time and algorithm")
+
+    # -- data ---------------------------------------------------------------------------------
+    source: Literal[
+        "digits", "fashion-mnist", "cifar10", "cifar100", "svhn", "npz", "image-folder"
+    ] = _setting("digits", "Data source")
+    data_dir: str = _setting("", "Folder or file of the data source; unused by digits")
+    download: bool = _setting(False, "Let torchvision download a missing data source")
+    scenario: Literal["label-skew", "lda", "own"] = _setting(
+        "label-skew", "How a source is split over clients: I (label-skew), III (lda), or their own"
+    )
+    label_skew: float = _setting(
+        30.0,
+        "Share of all classes that a group of clients holds",
+        symbol="rho",
+        gt=0,
+        le=100,
+        unit="%",
+    )
+    client_groups: int = _setting(5, "Groups of clients with the same classes", ge=1, le=10_000)
+    dirichlet_alpha: float = _setting(
+        1.0, "Concentration of the Dirichlet draw", symbol="alpha'", gt=0, le=1e6
+    )
+    min_class_samples: int = _setting(
+        2,
+        "Samples that each holder of a class has at least (label-skew); a client (lda)",
+        ge=1,
+        le=1_000_000,
+        unit="samples",
+    )
+    test_fraction: float = _setting(
+        0.25, "Share held out for testing where a source has no test part", gt=0, lt=1
+    )
+
+    # -- model and local training ----------------------------------------------------------------
+    model: str = _setting(
+        "auto", "Encoder: auto, small, lenet, cnn3, or package.module:factory", min_length=1
+    )
+    local_epochs: int = _setting(10, "Epochs of local training a round and phase", ge=1, le=1000)
+    batch_size: int = _setting(64, "Mini-batch size", symbol="B", ge=1, le=100_000, unit="samples")
+    learning_rate: float = _setting(0.01, "SGD learning rate", symbol="eta", gt=0, le=10)
+    momentum: float = _setting(0.5, "SGD momentum", ge=0, lt=1)
+    weight_decay: float = _setting(1e-4, "SGD weight decay", ge=0, le=1)
+    device: str = _setting(
+        "auto",
+        "auto (the GPU when there is one), cpu, cuda or cuda:N",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+    )
+    device_memory: int = _setting(
+        0,
+        "Most memory that a client's data, features and models may take; 0: no cap",
+        ge=0,
+        le=10_000_000,
+        unit="MiB",
+    )
+    threads: int = _setting(
+        1, "CPU threads of a client's PyTorch; part of what makes a run repeatable", ge=1, le=1024
+    )
+
+    standardise: bool = _setting(
+        True, "Shift and scale pixels by the federation's mean and deviation a channel for training"
+    )
+
+    # -- phase 1: profile ------------------------------------------------------------------------
+    warmup_rounds: int = _setting(2, "Rounds of local warm-up", symbol="t_g", ge=1, le=100)
+    warmup_epochs: int = _setting(10, "Local epochs in a warm-up round", ge=1, le=1000)
+    gradient_fraction: float = _setting(
+        0.02, "Share of the update's coordinates that a client sends", symbol="k", gt=0, le=1
+    )
+    subspace_size: float = _setting(
+        3.0,
+        "Singular vectors a class; below 1: that share of the class's samples",
+        symbol="p",
+        gt=0,
+        le=1000,
+    )
+    max_class_samples: int = _setting(
+        1000, "Samples a class that enter the SVD at most (A.6.2)", ge=1, unit="samples"
+    )
+
+    # -- phase 2: similarity ---------------------------------------------------------------------
+    angle: Literal["vectors", "principal"] = _setting(
+        "vectors",
+        "Eq. 4 as written (smallest angle of two vectors) or the principal angle (Eq. 23)",
+    )
+    weight_delta: float = _setting(
+        0.6, "Width of the range of frequency weights", symbol="delta", ge=0, le=1
+    )
+    weight_scope: Literal["shared", "all"] = _setting(
+        "shared", "Classes that are weighted: those both clients have, or all (the paper's text)"
+    )
+    fusion: Literal["entropy", "data", "gradient"] = _setting(
+        "entropy", "Weights of the two views: learned (Eq. 8), data only, gradient only"
+    )
+
+    fusion_steps: int = _setting(
+        30,
+        "Gradient steps on the fusion weights (Eq. 8); more of them favour one view",
+        ge=0,
+        le=100_000,
+    )
+
+    # -- phase 3: clustering ---------------------------------------------------------------------
+    linkage: Literal["average", "complete", "single"] = _setting("average", "Linkage criterion")
+    threshold_step: float = _setting(
+        0.05,
+        "Step between candidate thresholds; 0: every merge height",
+        symbol="S_alpha",
+        ge=0,
+        le=0.5,
+    )
+    size_gamma: float = _setting(
+        1.0,
+        "Standard deviations below the mean size that are free of penalty",
+        symbol="gamma",
+        ge=0,
+        le=100,
+    )
+    size_tau: float = _setting(1.0, "Scale of the size penalty", symbol="tau", gt=0, le=1e6)
+    size_lambda: float = _setting(0.01, "Weight of the size penalty", symbol="lambda", ge=0, le=1e6)
+
+    # -- phase 4 and 5: sharing and training -----------------------------------------------------
+    secondary: Literal["shared", "own", "none"] = _setting(
+        "shared",
+        "Secondary encoder: trained by source clusters (FedDAG), by the cluster itself "
+        "(FedDAG-dagger), or absent (FedDAG*)",
+    )
+    top_k: int = _setting(2, "Sources of a cluster", symbol="k", ge=1, le=1000)
+    alignment: bool = _setting(True, "Scores of sources by Eq. 14; false: Eq. 12")
+    schedule: str = _setting(
+        "both",
+        "Phases of a round: both, or K:1 (K primary rounds, then a secondary one; B.9)",
+        pattern=r"^(both|[1-9]\d{0,3}:1)$",
+    )
+    initialisation: Literal["warm", "random"] = _setting(
+        "warm", "Primary encoders: mean of the members' warmed-up ones (Eq. 22), or random (A.11)"
+    )
+    diversity: float = _setting(
+        0.0, "Weight of the diversity regulariser (Eq. 42)", symbol="lambda_div", ge=0, le=1000
+    )
+
+    @field_validator("run_name")
+    @classmethod
+    def _one_folder(cls, value: str) -> str:
+        if value in {".", ".."} or "/" in value or "\\" in value:
+            raise ValueError("must be one folder name, without slashes")
+        return value
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, value: str) -> str:
+        if value not in {"auto", "small", "lenet", "cnn3"} and value.count(":") != 1:
+            raise ValueError("must be auto, small, lenet, cnn3 or package.module:factory")
+        return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Settings:
+        if self.source not in {"digits"} and not self.data_dir and self.scenario != "own":
+            raise ValueError(f"data-dir = '': source {self.source!r} needs a folder or file")
+        if self.scenario == "own" and self.source not in {"npz", "image-folder"}:
+            raise ValueError(
+                f"source = {self.source!r}: scenario 'own' takes 'npz' or 'image-folder'"
+            )
+        if self.scenario == "label-skew" and self.client_groups > self.num_clients:
+            raise ValueError(
+                f"client-groups = {self.client_groups}: at most num-clients = {self.num_clients}"
+            )
+        if self.secondary == "none" and self.schedule != "both":
+            raise ValueError(f"schedule = {self.schedule!r}: secondary = 'none' has no such phase")
+        if self.secondary == "none" and self.diversity > 0:
+            raise ValueError(f"diversity = {self.diversity}: needs a secondary encoder")
+        return self
+
+    @classmethod
+    def from_run_config(cls, run_config: Mapping[str, SettingValue]) -> Settings:
+        """Validate a Flower run config.
+
+        Parameters
+        ----------
+        run_config : mapping
+            Setting names with hyphens to values; settings left out take their defaults.
+
+        Returns
+        -------
+        Settings
+
+        Raises
+        ------
+        SettingsError
+            One line for each fault: the key, the value it had, and what is allowed.
+        """
+        try:
+            return cls.model_validate(dict(run_config))
+        except ValidationError as error:
+            raise SettingsError(
+                "\n".join(_explain(dict(fault)) for fault in error.errors())
+            ) from None
+
+    def to_run_config(self) -> dict[str, SettingValue]:
+        """Return all settings under their hyphenated names."""
+        return self.model_dump(by_alias=True)
+
+
+def names() -> list[str]:
+    """Return the hyphenated names of all settings."""
+    return [str(field.alias) for field in Settings.model_fields.values()]
+
+
+def _explain(fault: dict[str, Any]) -> str:
+    """Turn one pydantic fault into 'key = value: what is allowed'."""
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if not fault["loc"]:  # a fault between settings names its keys itself
+        return f"setting {message}"
+    key = str(fault["loc"][0])
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, names(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown setting {key!r} = {fault['input']!r}{hint}"
+    return f"setting {key} = {fault['input']!r}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,226 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from feddag_flwr.data.files import read_image_folder, read_npz
+from feddag_flwr.data.images import DataError, LabelledImages
+
+GREY = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+
+
+def _npz(path, **arrays):
+    np.savez(path, **{"images": GREY, "labels": LABELS, **arrays})
+    return path
+
+
+def test_npz_grey(tmp_path):
+    parts = read_npz(_npz(tmp_path / "a.npz"))
+    assert parts.train.images.shape == (6, 1, 4, 5)
+    assert (parts.train.images[:, 0] == GREY).all()
+    assert parts.train.images.dtype == np.uint8
+    assert parts.train.labels.dtype == np.int64
+    assert parts.test is None
+    assert parts.class_names == ("0", "1", "2")
+
+
+def test_npz_colour_float_with_test_part_and_names(tmp_path):
+    colour = np.random.default_rng(0).random((6, 4, 5, 3))
+    parts = read_npz(
+        _npz(
+            tmp_path / "a.npz",
+            images=colour,
+            test_images=colour[:2].astype(np.float32),
+            test_labels=np.array([3, 0], dtype=np.uint16),
+            class_names=np.array(["a", "b", "c", "d"]),
+        )
+    )
+    assert parts.train.images.dtype == np.float32
+    assert parts.train.images[1, 2, 3, 4] == np.float32(colour[1, 3, 4, 2])
+    assert parts.train.images.flags.c_contiguous
+    assert parts.test is not None
+    assert parts.test.labels.tolist() == [3, 0]
+    assert parts.class_names == ("a", "b", "c", "d")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": GREY[0]}, r"'images' has shape \(4, 5\); expected \(n, height, width\)"),
+        ({"images": np.zeros((6, 3, 8, 8), np.uint8)}, r"has shape \(6, 3, 8, 8\).*1 to 4 chan"),
+        ({"images": np.zeros((6, 0, 8), np.uint8)}, r"has shape \(6, 0, 8"),
+        ({"images": GREY.astype(np.int32)}, "'images' is int32; expected uint8 or floating"),
+        ({"images": GREY.astype(float)}, r"runs from 0.0 to 119.0; expected floating in \[0, 1\]"),
+        ({"images": np.full((6, 4, 4), np.nan)}, "runs from nan to nan"),
+        ({"images": GREY[:0], "labels": LABELS[:0]}, "no train images"),
+        ({"labels": LABELS[:5]}, "6 'images' but 5 'labels'"),
+        ({"labels": LABELS.astype(float)}, "'labels' is float64 .*expected integers"),
+        ({"labels": LABELS > 0}, "'labels' is bool"),
+        ({"labels": LABELS[:, None]}, r"'labels' is int64 of shape \(6, 1\)"),
+        ({"labels": LABELS - 1}, "'labels' run from -1 to 1; expected 0 to 9999"),
+        ({"labels": LABELS + 10_000}, "'labels' run from 10000 to 10002"),
+        ({"class_names": np.array(["a", "b"])}, "label 2 is out of range for 2 'class_names'"),
+        ({"class_names": np.array(["a", "b", "a"])}, "'class_names' has duplicates"),
+        ({"class_names": np.array([1, 2, 3])}, "'class_names' is int64 .*expected unicode"),
+        ({"test_images": GREY}, "no array 'test_labels'"),
+        ({"test_images": GREY[:0], "test_labels": LABELS[:0]}, "'test_images' has length 0"),
+        (
+            {"test_images": GREY[:, :2], "test_labels": LABELS},
+            "'test_images' are 2 x 5 .* but 'images' are 4 x 5",
+        ),
+        ({"test_images": GREY / 255, "test_labels": LABELS}, r"float32 but .*uint8; expected the"),
+    ],
+)
+def test_npz_faults_are_named(tmp_path, arrays, message):
+    path = _npz(tmp_path / "faulty.npz", **arrays)
+    with pytest.raises(DataError, match=message) as caught:
+        read_npz(path)
+    assert "faulty.npz" in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["images", "labels"])
+def test_npz_without_images_or_labels(tmp_path, missing):
+    arrays = {"images": GREY, "labels": LABELS}
+    del arrays[missing]
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=f"a.npz: no array '{missing}'"):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_npz_that_is_none(tmp_path):
+    with pytest.raises(DataError, match=r"gone.npz: no such file"):
+        read_npz(tmp_path / "gone.npz")
+    _npz(tmp_path / "whole.npz")
+    content = (tmp_path / "whole.npz").read_bytes()
+    damaged = bytearray(content)
+    damaged[150] ^= 255  # in the pixels: the checksum fails
+    np.save(tmp_path / "array.npy", GREY)
+    for fault in (b"", b"not a zip", content[:200], bytes(damaged),
+                  (tmp_path / "array.npy").read_bytes()):  # fmt: skip
+        (tmp_path / "bad.npz").write_bytes(fault)
+        with pytest.raises(DataError, match=r"bad.npz: not a readable .npz archive"):
+            read_npz(tmp_path / "bad.npz")
+
+
+class _Bomb:
+    """Makes a file when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("array", ["images", "labels", "class_names"])
+def test_npz_pickles_are_never_opened(tmp_path, array):
+    bomb = np.array([_Bomb(tmp_path / "exploded")] * 6, dtype=object)
+    path = _npz(tmp_path / "pickled.npz", **{array: bomb})
+    with pytest.raises(DataError, match=r"pickled.npz: .* without pickles"):
+        read_npz(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_bare_pickle_named_npz_is_never_opened(tmp_path):
+    import pickle
+
+    (tmp_path / "a.npz").write_bytes(pickle.dumps(_Bomb(tmp_path / "exploded")))
+    with pytest.raises(DataError, match="without pickles"):
+        read_npz(tmp_path / "a.npz")
+    assert not (tmp_path / "exploded").exists()
+
+
+def _picture(path, *, mode="L", size=(6, 4), value=7):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value).save(path)
+
+
+def test_folder_with_train_and_test(tmp_path):
+    _picture(tmp_path / "train/cat/1.png", value=1)
+    _picture(tmp_path / "train/cat/0.PNG", value=0)
+    _picture(tmp_path / "train/ant/0.jpg", value=9)
+    _picture(tmp_path / "test/cat/0.png", value=5)
+    (tmp_path / "train/cat/notes.txt").write_text("passed over")
+    (tmp_path / "train/cat/._1.png").write_text("passed over")
+    (tmp_path / "train/.hidden").mkdir()
+    parts = read_image_folder(tmp_path)
+    assert parts.class_names == ("ant", "cat")
+    assert parts.train.images.shape == (3, 1, 4, 6)  # stays grey; height before width
+    assert parts.train.images[:, 0, 0, 0].tolist() == [9, 0, 1]
+    assert parts.train.labels.tolist() == [0, 1, 1]
+    assert parts.test is not None
+    assert parts.test.labels.tolist() == [1]
+    assert parts.test.images.max() == 5
+
+
+def test_folder_without_test_part(tmp_path):
+    _picture(tmp_path / "a/0.png", mode="RGB", value=(1, 2, 3))
+    _picture(tmp_path / "b/0.png", mode="1", value=1)
+    parts = read_image_folder(tmp_path)
+    assert parts.test is None
+    assert parts.train.images.shape == (2, 3, 4, 6)
+    assert parts.train.images[0, :, 0, 0].tolist() == [1, 2, 3]
+    assert parts.train.images[1].min() == 255
+
+
+def _many(root, *classes):
+    for name in classes:
+        for index in range(2):
+            _picture(root / name / f"{index}.png")
+
+
+def test_folder_faults_are_named(tmp_path):
+    with pytest.raises(DataError, match="gone: no such folder"):
+        read_image_folder(tmp_path / "gone")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty: no train images; expected one sub-folder a class"):
+        read_image_folder(tmp_path / "empty")
+
+    _many(tmp_path / "hollow", "a")
+    (tmp_path / "hollow/b").mkdir()
+    with pytest.raises(DataError, match=r"hollow.b: no train images"):
+        read_image_folder(tmp_path / "hollow")
+
+    _many(tmp_path / "sizes", "a", "b")
+    _picture(tmp_path / "sizes/b/9.png", size=(3, 2))
+    with pytest.raises(DataError, match=r"9.png: 3 x 2 pixels .* has 6 x 4; expected images of o"):
+        read_image_folder(tmp_path / "sizes")
+
+    _many(tmp_path / "deep", "a")
+    _picture(tmp_path / "deep/a/9.png", mode="I;16")
+    with pytest.raises(DataError, match=r"9.png: pixels of mode 'I;16'; expected 8 bits"):
+        read_image_folder(tmp_path / "deep")
+
+    _many(tmp_path / "stranger", "train/a", "test/b")
+    with pytest.raises(DataError, match="class 'b' has no train images"):
+        read_image_folder(tmp_path / "stranger")
+
+    _many(tmp_path / "untested", "train/a")
+    (tmp_path / "untested/test/a").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"test: no test images; fill the folder or remove it"):
+        read_image_folder(tmp_path / "untested")
+
+
+def test_corrupt_image_is_named(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    (tmp_path / "a").mkdir()
+    Image.fromarray(noise).save(tmp_path / "a/0.png")
+    Image.fromarray(noise).save(tmp_path / "a/1.png")
+    whole = (tmp_path / "a/1.png").read_bytes()
+    for fault in (b"", b"no image", whole[: len(whole) // 2]):
+        (tmp_path / "a/1.png").write_bytes(fault)
+        with pytest.raises(DataError, match=r"1.png: not a readable image"):
+            read_image_folder(tmp_path)
+
+
+def test_labelled_images_must_agree():
+    with pytest.raises(DataError, match=r"images of shape \(2, 1, 4, 4\) with labels of shape"):
+        LabelledImages(np.zeros((2, 1, 4, 4), np.uint8), np.zeros(3, np.int64))
+
+
+def test_select_copies_in_order():
+    images = LabelledImages(GREY[:, None], LABELS.astype(np.int64))
+    chosen = images.select(np.array([4, 0]))
+    assert chosen.labels.tolist() == [1, 0]
+    chosen.images[:] = 0
+    assert images.images.max() > 0
