@@ -1,0 +1,1 @@
+"""Encoders, the dual-encoder cluster model, and how a model becomes flat weights."""

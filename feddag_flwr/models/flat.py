@@ -1,0 +1,71 @@
+"""Between a PyTorch module and its flat `Weights`, the form in which weights travel."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from feddag_flwr.aggregation import Weights
+from feddag_flwr.models.dual_encoder import ClusterModel
+
+
+def _tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return (parameters then float buffers, integer buffers), each in module order."""
+    persistent = module.state_dict()
+    buffers = [buffer for name, buffer in module.named_buffers() if name in persistent]
+    floats = [parameter.data for parameter in module.parameters()]
+    floats += [buffer for buffer in buffers if buffer.is_floating_point()]
+    return floats, [buffer for buffer in buffers if not buffer.is_floating_point()]
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Count the trainable coordinates, which come first in `Weights.floats`."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def get_weights(module: nn.Module) -> Weights:
+    """Copy a module's parameters and buffers into flat vectors.
+
+    Half and double precision become float32; booleans become 0 and 1.
+    """
+    floats, integers = _tensors(module)
+
+    def joined(tensors: list[Tensor], dtype: torch.dtype) -> Tensor:
+        if not tensors:
+            return torch.zeros(0, dtype=dtype)
+        return torch.cat([tensor.reshape(-1).to(dtype) for tensor in tensors]).cpu()
+
+    return Weights(
+        joined(floats, torch.float32).numpy().copy(), joined(integers, torch.int64).numpy().copy()
+    )
+
+
+def get_parts(model: ClusterModel) -> dict[str, Weights]:
+    """Copy a cluster model's parts, by name."""
+    return {part: get_weights(module) for part, module in model.parts().items()}
+
+
+def set_weights(module: nn.Module, weights: Weights) -> None:
+    """Copy flat vectors into a module's parameters and buffers, in place.
+
+    Raises
+    ------
+    ValueError
+        The vectors are not as long as this architecture needs.
+    """
+    floats, integers = _tensors(module)
+    _fill(floats, torch.from_numpy(np.array(weights.floats)), "floats")
+    _fill(integers, torch.from_numpy(np.array(weights.integers)), "integers")
+
+
+def _fill(tensors: list[Tensor], values: Tensor, kind: str) -> None:
+    needed = sum(tensor.numel() for tensor in tensors)
+    if tuple(values.shape) != (needed,):
+        raise ValueError(f"weights have {kind} {tuple(values.shape)}, the model needs ({needed},)")
+    start = 0
+    with torch.no_grad():
+        for tensor in tensors:
+            piece = values[start : start + tensor.numel()]
+            tensor.copy_(piece.reshape(tensor.shape))
+            start += tensor.numel()

@@ -1,0 +1,124 @@
+"""From the setting ``model`` to modules with a reproducible start."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from feddag_flwr.models.dual_encoder import ClusterModel
+from feddag_flwr.models.encoders import Cnn3Encoder, ImageShape, LeNetEncoder, SmallEncoder
+from feddag_flwr.seeds import derived_seed
+
+EncoderFactory = Callable[[ImageShape], nn.Module]
+
+ENCODERS: dict[str, EncoderFactory] = {
+    "small": SmallEncoder,
+    "lenet": LeNetEncoder,
+    "cnn3": Cnn3Encoder,
+}
+
+
+class ModelError(ValueError):
+    """The setting ``model`` names nothing that can be used."""
+
+
+def _automatic(image_shape: ImageShape) -> EncoderFactory:
+    channels, height, width = image_shape
+    if min(height, width) < 16:
+        return SmallEncoder
+    return LeNetEncoder if channels == 1 else Cnn3Encoder
+
+
+def _imported(model: str) -> EncoderFactory:
+    module_name, _, attribute = model.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"setting model = {model!r}: {error}") from error
+    if not callable(factory):
+        raise ModelError(f"setting model = {model!r}: not callable")
+    return factory  # type: ignore[no-any-return]
+
+
+def build_encoder(model: str, image_shape: ImageShape) -> nn.Module:
+    """Make one encoder.
+
+    Parameters
+    ----------
+    model : str
+        ``auto``, a name of `ENCODERS`, or ``package.module:factory`` where
+        ``factory((channels, height, width))`` returns a module with an int ``feature_size``.
+    image_shape : tuple of int
+        (channels, height, width) of the images.
+
+    Raises
+    ------
+    ModelError
+        The name cannot be imported, or what it makes does not map one image to
+        ``feature_size`` finite features.
+    """
+    if model == "auto":
+        factory = _automatic(image_shape)
+    else:
+        factory = ENCODERS[model] if model in ENCODERS else _imported(model)
+    try:
+        encoder = factory(image_shape)
+    except Exception as error:
+        raise ModelError(f"setting model = {model!r}: {error}") from error
+    _check(model, encoder, image_shape)
+    return encoder
+
+
+def _check(model: str, encoder: object, image_shape: ImageShape) -> None:
+    """Run two empty images through an encoder that a user wrote, before any client does."""
+    if not isinstance(encoder, nn.Module):
+        raise ModelError(f"setting model = {model!r}: made {type(encoder).__name__}, not nn.Module")
+    size = getattr(encoder, "feature_size", None)
+    if not isinstance(size, int) or size < 1:
+        raise ModelError(f"setting model = {model!r}: feature_size = {size!r}, must be an int >= 1")
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            shape = tuple(encoder(torch.zeros(2, *image_shape)).shape)
+    except Exception as error:
+        raise ModelError(
+            f"setting model = {model!r}: fails on images {image_shape}: {error}"
+        ) from error
+    finally:
+        encoder.train()
+    if shape != (2, size):
+        raise ModelError(f"setting model = {model!r}: maps 2 images to {shape}, not (2, {size})")
+
+
+def build_model(
+    model: str, image_shape: ImageShape, num_classes: int, *, dual: bool, seed: int
+) -> ClusterModel:
+    """Make a cluster model whose start depends on `seed` alone.
+
+    Parameters
+    ----------
+    model, image_shape
+        As for `build_encoder`.
+    num_classes : int
+        Classes of the federation.
+    dual : bool
+        Whether there is a secondary encoder; it starts from weights of its own.
+    seed : int
+        The run's seed.
+
+    Raises
+    ------
+    ModelError
+        As for `build_encoder`.
+    """
+    # Only the CPU's generator: parameters are drawn there, and seeding every GPU takes longer.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derived_seed(seed, "initial-primary"))
+        primary = build_encoder(model, image_shape)
+        torch.default_generator.manual_seed(derived_seed(seed, "initial-secondary"))
+        secondary = build_encoder(model, image_shape) if dual else None
+        torch.default_generator.manual_seed(derived_seed(seed, "initial-classifier"))
+        return ClusterModel(primary, secondary, num_classes)

@@ -1,0 +1,136 @@
+"""The device that a client computes on, its data there, and the cap on memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.models.flat import parameter_count
+from feddag_flwr.settings import Settings
+
+MIB = 2**20
+
+
+class DeviceError(RuntimeError):
+    """The device asked for is missing, or the work does not fit under the memory cap."""
+
+
+def prepare_device(settings: Settings) -> torch.device:
+    """Choose the device and make PyTorch and BLAS repeatable on it.
+
+    Raises
+    ------
+    DeviceError
+        The setting ``device`` asks for a GPU that is not there.
+    """
+    torch.set_num_threads(settings.threads)
+    threadpool_limits(settings.threads)
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda":
+        _prepare_cuda(device, settings.device_memory)
+    return device
+
+
+def _prepare_cuda(device: torch.device, cap_mib: int) -> None:
+    if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise DeviceError(f"setting device = {str(device)!r}: {count} CUDA devices are there")
+    # cuBLAS reads this when its first handle is made; without it some products are not repeatable.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if cap_mib:
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, cap_mib * MIB / total), device)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled images on a device, as one tensor each.
+
+    Attributes
+    ----------
+    images : Tensor, shape (n, channels, height, width)
+        uint8, or floating point in [0, 1].
+    labels : Tensor, shape (n,), int64
+    factor, offset : Tensor, shape (channels, 1, 1), float32
+        What turns stored pixels into standardised ones.
+    """
+
+    images: Tensor
+    labels: Tensor
+    factor: Tensor
+    offset: Tensor
+
+    @classmethod
+    def on(
+        cls,
+        device: torch.device,
+        data: LabelledImages,
+        pixel_scale: Sequence[tuple[float, float]],
+    ) -> Samples:
+        """Copy `data` to `device`.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where the tensors live from now on.
+        data : LabelledImages
+            Images as uint8, or floating point in [0, 1].
+        pixel_scale : sequence of (float, float)
+            A channel: mean and deviation, on the scale [0, 1].
+        """
+        images = torch.from_numpy(np.ascontiguousarray(data.images))
+        scale = torch.tensor(pixel_scale, dtype=torch.float64)
+        unit = 255.0 if images.dtype == torch.uint8 else 1.0
+        factor, offset = 1 / (unit * scale[:, 1]), -scale[:, 0] / scale[:, 1]
+        return cls(
+            images.to(device),
+            torch.from_numpy(data.labels).to(device),
+            factor.float().reshape(-1, 1, 1).to(device),
+            offset.float().reshape(-1, 1, 1).to(device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def inputs(self, selection: Tensor | slice) -> Tensor:
+        """Return the chosen images standardised, as float32."""
+        return torch.addcmul(self.offset, self.images[selection].float(), self.factor)
+
+
+def check_memory(settings: Settings, samples: Samples, model: nn.Module) -> None:
+    """Refuse work that would not fit under ``device-memory``, before it starts.
+
+    Counts the images, one cached feature vector a sample, and four copies of the model (weights,
+    gradients, momentum, the copy as received). Activations of a batch come on top.
+
+    Raises
+    ------
+    DeviceError
+        Says what is needed and what is allowed, in MiB.
+    """
+    if not settings.device_memory:
+        return
+    images = samples.images.numel() * samples.images.element_size()
+    features = len(samples) * 4 * int(getattr(model, "feature_size", 0) or _feature_size(model))
+    needed = (images + features + 4 * 4 * parameter_count(model)) / MIB
+    if needed > settings.device_memory:
+        raise DeviceError(
+            f"needs about {needed:.0f} MiB for {len(samples)} images, "
+            f"setting device-memory = {settings.device_memory} MiB"
+        )
+
+
+def _feature_size(model: nn.Module) -> int:
+    return int(getattr(getattr(model, "primary", None), "feature_size", 0))

@@ -1,0 +1,191 @@
+"""Phase 1 on a client: warm-up, k-sparse update, class-wise subspaces and counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from feddag_flwr.aggregation import Weights
+from feddag_flwr.data.images import LabelledImages, unit_pixels
+from feddag_flwr.models.dual_encoder import ClusterModel
+from feddag_flwr.models.flat import get_parts, parameter_count
+from feddag_flwr.seeds import generator
+from feddag_flwr.settings import Settings
+from feddag_flwr.training.device import Samples
+from feddag_flwr.training.local import train_primary
+
+# Singular values below this share of the largest are noise of the Gram matrix, not directions.
+RANK_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What a client tells the server about itself, once (Sec. 3.1, 3.2).
+
+    Attributes
+    ----------
+    update : ndarray, shape (k,), float32
+        The warm-up's update at the common coordinates.
+    vectors : ndarray, shape (rows, d), float32
+        Leading left singular vectors of the classes present, one a row, unit length.
+    vector_classes : ndarray, shape (rows,), int64
+        Class of each row, ascending.
+    counts : ndarray, shape (C,), int64
+        Training samples a class.
+    encoder : Weights
+        The warmed-up encoder (Eq. 22 needs it).
+    """
+
+    update: NDArray[np.float32]
+    vectors: NDArray[np.float32]
+    vector_classes: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    encoder: Weights
+
+
+def sparse_coordinates(count: int, fraction: float, seed: int) -> NDArray[np.int64]:
+    """Draw the coordinates that every client sends, ascending.
+
+    One set for all clients, so that inner products compare like with like.
+
+    Parameters
+    ----------
+    count : int
+        Trainable coordinates of the model.
+    fraction : float
+        Share to keep, in (0, 1]; at least one coordinate is kept.
+    seed : int
+        The seed that the server sends with the profile request.
+    """
+    kept = sparse_size(count, fraction)
+    return np.sort(generator(seed, "sparse-coordinates").choice(count, size=kept, replace=False))
+
+
+def sparse_size(count: int, fraction: float) -> int:
+    """Return how many of `count` coordinates are sent: the fraction, but one at least."""
+    return max(1, round(fraction * count))
+
+
+def leading_vectors(samples: NDArray[np.floating], size: int) -> NDArray[np.float64]:
+    """Leading left singular vectors of the matrix whose columns are the samples (Sec. 3.2).
+
+    Computed from the smaller of the two Gram matrices, since only a few vectors are wanted.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (n, d)
+        One sample a row, not centred.
+    size : int
+        Vectors wanted; fewer come back when the samples span less.
+
+    Returns
+    -------
+    ndarray, shape (r, d), r <= min(size, n, d)
+        Orthonormal rows, by falling singular value; the entry of largest magnitude is positive.
+    """
+    matrix = samples.astype(np.float64)
+    n, d = matrix.shape
+    wide = n < d
+    gram = matrix @ matrix.T if wide else matrix.T @ matrix
+    order = len(gram)
+    lowest = max(0, order - size)
+    values, vectors = scipy.linalg.eigh(gram, subset_by_index=(lowest, order - 1))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = values > max(values[0], 0.0) * RANK_TOLERANCE**2
+    if not kept.any():  # all samples are zero
+        return np.zeros((0, d))
+    left = vectors[:, kept]
+    if wide:
+        # The first columns of Q span what the first columns of X^T V span, and are orthonormal.
+        left, _ = np.linalg.qr(matrix.T @ left)
+    peaks = left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])]
+    oriented: NDArray[np.float64] = (left * np.sign(peaks)).T
+    return oriented
+
+
+def class_subspaces(
+    data: LabelledImages, settings: Settings, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Take the truncated SVD of each class present (phase 1, step 3).
+
+    Parameters
+    ----------
+    data : LabelledImages
+        The client's training data.
+    settings : Settings
+        ``subspace-size`` (p) and ``max-class-samples`` (A.6.2).
+    rng : numpy.random.Generator
+        Draws the samples that enter the SVD where a class has more than the cap.
+
+    Returns
+    -------
+    vectors : ndarray, shape (rows, d), float32
+    classes : ndarray, shape (rows,), int64
+    """
+    rows: list[NDArray[np.float32]] = []
+    classes: list[int] = []
+    for label in np.unique(data.labels):
+        members = np.flatnonzero(data.labels == label)
+        size = subspace_size(settings.subspace_size, len(members))
+        if len(members) > settings.max_class_samples:
+            members = np.sort(rng.choice(members, settings.max_class_samples, replace=False))
+        pixels = unit_pixels(data.images[members]).reshape(len(members), -1)
+        found = leading_vectors(pixels, size).astype(np.float32)
+        rows.append(found)
+        classes += [int(label)] * len(found)
+    return np.concatenate(rows), np.array(classes, dtype=np.int64)
+
+
+def subspace_size(setting: float, samples: int) -> int:
+    """Return p for a class: the setting itself, or below 1 that share of the class's samples."""
+    wanted = setting if setting >= 1 else setting * samples
+    return max(1, min(round(wanted), samples))
+
+
+def make_profile(
+    model: ClusterModel,
+    data: LabelledImages,
+    samples: Samples,
+    settings: Settings,
+    *,
+    client: str,
+    num_classes: int,
+    coordinate_seed: int,
+) -> Profile:
+    """Compute a client's profile (Algorithm 1, lines 5-10).
+
+    Parameters
+    ----------
+    model : ClusterModel
+        The common single-encoder start theta0; warmed up in place.
+    data, samples : LabelledImages, Samples
+        The same training data, in memory and on the device.
+    settings : Settings
+        Profile settings and the run's seed.
+    client : str
+        The client's name, part of every seed.
+    num_classes : int
+        Classes C of the federation.
+    coordinate_seed : int
+        As sent by the server, see `sparse_coordinates`.
+    """
+    before = get_parts(model)
+    for warmup_round in range(settings.warmup_rounds):
+        rng = generator(settings.seed, "warm-up", server_round=warmup_round, client=client)
+        train_primary(model, samples, settings, rng, settings.warmup_epochs)
+    after = get_parts(model)
+    update = np.concatenate(
+        [
+            (after[part].floats - before[part].floats)[: parameter_count(module)]
+            for part, module in model.parts().items()
+        ]
+    )
+    chosen = sparse_coordinates(len(update), settings.gradient_fraction, coordinate_seed)
+    vectors, classes = class_subspaces(
+        data, settings, generator(settings.seed, "subspace-samples", client=client)
+    )
+    counts = np.bincount(data.labels, minlength=num_classes).astype(np.int64)
+    return Profile(update[chosen], vectors, classes, counts, after["primary"])

@@ -1,0 +1,76 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from feddag_flwr.settings import Settings, SettingsError, names
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_pyproject_mirrors_every_default():
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    assert config == Settings().to_run_config()
+    assert list(config) == names()
+    types = {key: type(value) for key, value in config.items()}
+    assert types == {key: type(value) for key, value in Settings().to_run_config().items()}
+
+
+def test_every_setting_is_described_and_bounded():
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        if field.annotation in (int, float):
+            assert field.metadata, f"{name} has no range"
+
+
+def test_every_setting_is_read_somewhere():
+    sources = [
+        path.read_text()
+        for folder in ("feddag_flwr", "client_app", "server_app")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "settings.py"
+    ]
+    unread = [name for name in Settings.model_fields if not any(f".{name}" in s for s in sources)]
+    assert unread == []
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"lerning-rate": 0.1},
+            "unknown setting 'lerning-rate' = 0.1; did you mean 'learning-rate'",
+        ),
+        ({"learning_rate": 0.1}, "unknown setting 'learning_rate' = 0.1"),
+        ({"learning-rate": -1.0}, "setting learning-rate = -1.0: input should be greater than 0"),
+        ({"learning-rate": float("nan")}, "setting learning-rate = nan"),
+        ({"learning-rate": "fast"}, "setting learning-rate = 'fast'"),
+        ({"num-clients": 1}, "setting num-clients = 1: input should be greater than or equal to 2"),
+        ({"num-clients": True}, "setting num-clients = True"),
+        ({"num-rounds": 2.5}, "setting num-rounds = 2.5"),
+        ({"algorithm": "fedsgd"}, "setting algorithm = 'fedsgd': input should be 'feddag'"),
+        ({"schedule": "0:1"}, "setting schedule = '0:1'"),
+        ({"device": "tpu"}, "setting device = 'tpu'"),
+        ({"run-name": "../x"}, "setting run-name = '../x': must be one folder name"),
+        ({"model": "resnet"}, "setting model = 'resnet': must be auto, small, lenet, cnn3 or"),
+        ({"source": "cifar10"}, "data-dir = '': source 'cifar10' needs a folder or file"),
+        ({"scenario": "own"}, "source = 'digits': scenario 'own' takes"),
+        ({"client-groups": 21}, "client-groups = 21: at most num-clients = 20"),
+        ({"secondary": "none", "schedule": "5:1"}, "schedule = '5:1': secondary = 'none'"),
+        ({"secondary": "none", "diversity": 0.1}, "diversity = 0.1: needs a secondary encoder"),
+    ],
+)
+def test_bad_settings_name_key_value_and_what_is_allowed(config, message):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_run_config(config)
+    assert message in str(caught.value)
+
+
+def test_all_faults_are_told_at_once():
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_run_config({"seed": -1, "momentum": 1.0})
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_whole_numbers_pass_for_real_ones():
+    assert Settings.from_run_config({"learning-rate": 1}).learning_rate == 1.0

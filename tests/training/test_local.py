@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.models.flat import get_parts
+from feddag_flwr.models.registry import build_model
+from feddag_flwr.settings import Settings
+from feddag_flwr.training.device import Samples
+from feddag_flwr.training.local import batches, diversity_penalty, train_primary, train_secondary
+
+SHAPE = (1, 8, 8)
+CPU = torch.device("cpu")
+SCALE = ((0.5, 0.25),)
+
+
+def make_samples(count=20, seed=0):
+    rng = np.random.default_rng(seed)
+    images = torch.from_numpy(rng.integers(0, 256, (count, *SHAPE), dtype=np.uint8))
+    return Samples.on(CPU, LabelledImages(images.numpy(), rng.integers(0, 3, count)), SCALE)
+
+
+def make_model(dual=True):
+    return build_model("small", SHAPE, 3, dual=dual, seed=1)
+
+
+def settings(**changes):
+    return Settings(**{key.replace("_", "-"): value for key, value in changes.items()})
+
+
+def changed(before, after):
+    return {part for part in before if (before[part].floats != after[part].floats).any()}
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(1, 64), (64, 64), (65, 64), (130, 64), (7, 3), (7, 1)]
+)
+def test_batches_hold_every_sample_once_and_no_lone_last_one(count, size):
+    pieces = list(batches(count, size, np.random.default_rng(0)))
+    assert sorted(torch.cat(pieces).tolist()) == list(range(count))
+    if size > 1 and count > 1:
+        assert min(len(piece) for piece in pieces) > 1
+
+
+def test_primary_phase_trains_p_and_k_with_s_frozen():
+    model = make_model()
+    before = get_parts(model)
+    train_primary(model, make_samples(), settings(), np.random.default_rng(0), epochs=1)
+    assert changed(before, get_parts(model)) == {"primary", "classifier"}
+
+
+def test_secondary_phase_trains_s_with_p_and_k_frozen():
+    model = make_model()
+    before = get_parts(model)
+    train_secondary(model, make_samples(), settings(), np.random.default_rng(0), epochs=1)
+    assert changed(before, get_parts(model)) == {"secondary"}
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def reference_step(model, parameters, samples, lr, momentum, decay, steps, penalty=0.0):
+    """SGD with momentum written out, on the loss of the whole model without any caching."""
+    velocity = [torch.zeros_like(p) for p in parameters]
+    for _ in range(steps):
+        inputs = (samples.images.float() / 255 - 0.5) / 0.25
+        loss = functional.cross_entropy(model(inputs), samples.labels)
+        if penalty:
+            one, two = model.primary(inputs), model.secondary(inputs).detach()
+            cosine = (one * two).sum(1) / (one.norm(dim=1) * two.norm(dim=1))
+            loss = loss + penalty * (cosine**2).mean()
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for p, g, v in zip(parameters, gradients, velocity, strict=True):
+                v.mul_(momentum).add_(g + decay * p)
+                p.sub_(lr * v)
+
+
+@pytest.mark.parametrize("phase", ["primary", "secondary", "single", "diverse"])
+def test_local_training_is_sgd_on_the_whole_models_loss(phase):
+    values = {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.01, "batch_size": 64}
+    if phase == "diverse":
+        values["diversity"] = 0.7
+    dual = phase != "single"
+    model, expected = make_model(dual), make_model(dual)
+    samples, rng = make_samples(), np.random.default_rng(0)
+    if phase == "secondary":
+        train_secondary(model, samples, settings(**values), rng, epochs=3)
+        parameters = list(expected.secondary.parameters())
+    else:
+        train_primary(model, samples, settings(**values), rng, epochs=3)
+        parameters = [*expected.primary.parameters(), *expected.classifier.parameters()]
+    # One batch holds all 20 samples, so an epoch is a step and the order does not matter.
+    reference_step(expected, parameters, samples, 0.1, 0.5, 0.01, 3, values.get("diversity", 0.0))
+    for part, weights in get_parts(model).items():
+        np.testing.assert_allclose(weights.floats, get_parts(expected)[part].floats, atol=1e-5)
+
+
+def test_diversity_penalty_by_hand():
+    one = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    two = torch.tensor([[0.0, 2.0], [3.0, 0.0]])
+    # cos = 0 and 1 / sqrt(2): mean of squares (0 + 0.5) / 2
+    assert diversity_penalty(one, two).item() == pytest.approx(0.25)
+
+
+def test_training_repeats_to_the_bit():
+    results = []
+    for _ in range(2):
+        model = make_model()
+        train_primary(model, make_samples(50), settings(), np.random.default_rng(3), epochs=2)
+        train_secondary(model, make_samples(50), settings(), np.random.default_rng(4), epochs=2)
+        results.append(get_parts(model))
+    for part in results[0]:
+        assert (results[0][part].floats == results[1][part].floats).all()
+
+
+def test_a_single_encoder_has_no_secondary_phase():
+    with pytest.raises(ValueError, match="needs a secondary encoder"):
+        train_secondary(make_model(False), make_samples(), settings(), np.random.default_rng(0), 1)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(np.uint8, 51), (np.float32, 0.2)])
+def test_inputs_are_standardised_a_channel(dtype, value):
+    # Pixels of 0.2: (0.2 - 0.1) / 0.5 = 0.2 in the first channel, (0.2 - 0.6) / 0.4 = -1 in the second
+    data = LabelledImages(np.full((2, 2, 3, 3), value, dtype), np.zeros(2, np.int64))
+    inputs = Samples.on(CPU, data, ((0.1, 0.5), (0.6, 0.4))).inputs(slice(None))
+    assert inputs.dtype == torch.float32
+    torch.testing.assert_close(inputs[:, 0], torch.full((2, 3, 3), 0.2))
+    torch.testing.assert_close(inputs[:, 1], torch.full((2, 3, 3), -1.0))
