@@ -1,0 +1,131 @@
+"""Sends messages to nodes in waves, matches the replies, and counts bytes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from feddag_flwr.records import arrays_nbytes
+
+logger = logging.getLogger("flwr")
+
+# Seconds between two looks for replies: short at first, longer while nothing comes.
+POLL_FIRST, POLL_LAST, POLL_GROWTH = 0.02, 0.5, 1.3
+
+
+@dataclass(frozen=True)
+class _Sent:
+    node_id: int
+    deadline: float
+
+
+class Exchange:
+    """One server's side of the talk with its nodes.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's connection to the nodes.
+    wave_size : int
+        Messages under way at once.
+    name_of : callable
+        From a node id to what logs should call it.
+
+    Attributes
+    ----------
+    bytes_down, bytes_up : Counter
+        Bytes of arrays sent to and received from clients, by kind of message, since the last
+        `take_bytes`.
+    """
+
+    def __init__(self, grid: Grid, wave_size: int, name_of: Callable[[int], str]) -> None:
+        self.grid = grid
+        self.wave_size = wave_size
+        self.name_of = name_of
+        self.bytes_down: Counter[str] = Counter()
+        self.bytes_up: Counter[str] = Counter()
+
+    def send(self, messages: Iterable[Message], kind: str, timeout: float) -> Iterator[Message]:
+        """Send messages and yield the good replies as they come.
+
+        A reply is good when it answers a message of this call, comes from the node that was
+        asked, and carries no error. Everything else costs that node its reply, and a log line.
+
+        Parameters
+        ----------
+        messages : iterable of Message
+            Drawn one by one, so that a generator never holds more than a wave in memory.
+        kind : str
+            Under which the bytes are counted.
+        timeout : float
+            Seconds that each message may take from when it is sent.
+        """
+        waiting: dict[str, _Sent] = {}
+        source = iter(messages)
+        pause = POLL_FIRST
+        exhausted = False
+        while True:
+            while not exhausted and len(waiting) < self.wave_size:
+                message = next(source, None)
+                if message is None:
+                    exhausted = True
+                else:
+                    self._push(message, kind, timeout, waiting)
+            if not waiting:
+                return
+            replies = list(self.grid.pull_messages(list(waiting)))
+            for reply in replies:
+                if self._accept(reply, kind, waiting):
+                    yield reply
+            self._drop_late(waiting, kind, timeout)
+            pause = POLL_FIRST if replies else min(POLL_LAST, pause * POLL_GROWTH)
+            if waiting and not replies:
+                time.sleep(pause)
+
+    def take_bytes(self) -> dict[str, dict[str, int]]:
+        """Return the bytes counted since the last call, by direction and kind, and start anew."""
+        taken = {"down": dict(self.bytes_down), "up": dict(self.bytes_up)}
+        self.bytes_down, self.bytes_up = Counter(), Counter()
+        return taken
+
+    def _push(self, message: Message, kind: str, timeout: float, waiting: dict[str, _Sent]) -> None:
+        # The TTL ends with the wait: a node that comes back later must not work on stale messages.
+        message.metadata.ttl = timeout
+        ids = [each for each in self.grid.push_messages([message]) if each]
+        node_id = message.metadata.dst_node_id
+        if len(ids) != 1:
+            self._log(node_id, kind, "the message could not be sent")
+            return
+        waiting[ids[0]] = _Sent(node_id, time.monotonic() + timeout)
+        self.bytes_down[kind] += arrays_nbytes(message.content)
+
+    def _accept(self, reply: Message, kind: str, waiting: dict[str, _Sent]) -> bool:
+        sent = waiting.pop(reply.metadata.reply_to_message_id, None)
+        if sent is None:
+            logger.warning("%s: dropped a reply to no message of this round", kind)
+            return False
+        if reply.has_error():
+            reason = (reply.error.reason or "no reason given").strip().splitlines()[-1]
+            self._log(sent.node_id, kind, f"error {reply.error.code}: {reason}")
+            return False
+        if reply.metadata.src_node_id != sent.node_id:
+            author = self.name_of(reply.metadata.src_node_id)
+            self._log(sent.node_id, kind, f"the reply came from another node, {author}")
+            return False
+        self.bytes_up[kind] += arrays_nbytes(reply.content)
+        return True
+
+    def _drop_late(self, waiting: dict[str, _Sent], kind: str, timeout: float) -> None:
+        now = time.monotonic()
+        for message_id in [key for key, sent in waiting.items() if sent.deadline <= now]:
+            sent = waiting.pop(message_id)
+            self._log(sent.node_id, kind, f"no reply within {timeout:g} s")
+
+    def _log(self, node_id: int, kind: str, reason: str) -> None:
+        logger.warning("%s: client %s is left out: %s", kind, self.name_of(node_id), reason)

@@ -1,0 +1,6 @@
+"""One command, or one call, for one simulation through the real Flower."""
+
+from feddag_flwr.launcher.cli import main
+from feddag_flwr.launcher.simulation import RunOutcome, run_simulation
+
+__all__ = ["RunOutcome", "main", "run_simulation"]

@@ -1,0 +1,121 @@
+"""The command ``feddag-flwr``."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from feddag_flwr.launcher.settings import count_supernodes, parse_overrides, read_defaults
+from feddag_flwr.launcher.simulation import TIMED_OUT, RunOutcome, run_simulation
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_TIMED_OUT = 124
+EXIT_SIGNALLED = 128
+TAIL_LINES = 30
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``feddag-flwr``.
+
+    Parameters
+    ----------
+    arguments : Sequence[str] | None
+        The command line, ``None`` for this process's own.
+
+    Returns
+    -------
+    int
+        0 when Flower calls the run completed, 1 when not, 2 for a wrong command line, 124 when
+        ``--timeout`` ended it. A signal ends the process with 128 plus its number.
+    """
+    options = _parser().parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _exit_on_signal)
+    try:
+        outcome = _run(options)
+    except ValueError as error:
+        print(f"feddag-flwr: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except (RuntimeError, OSError) as error:
+        print(f"feddag-flwr: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    _report(outcome)
+    if outcome.succeeded:
+        return 0
+    return EXIT_TIMED_OUT if outcome.status == TIMED_OUT else EXIT_FAILED
+
+
+def _run(options: argparse.Namespace) -> RunOutcome:
+    overrides = parse_overrides(options.run_config)
+    supernodes = options.num_supernodes
+    if supernodes is None:
+        supernodes = count_supernodes(overrides, read_defaults(options.app_dir))
+    return run_simulation(
+        options.app_dir,
+        overrides,
+        num_supernodes=supernodes,
+        cpus=options.cpus,
+        cpus_per_client=options.cpus_per_client,
+        gpus_per_client=options.gpus_per_client,
+        timeout=options.timeout,
+        stream=sys.stdout,
+        keep_logs=options.keep_logs,
+    )
+
+
+def _report(outcome: RunOutcome) -> None:
+    """Say on stderr how the run ended and, if badly, repeat the end of its log."""
+    if not outcome.succeeded:
+        tail = outcome.log.splitlines()[-TAIL_LINES:]
+        print("\n".join(["--- the end of the log ---", *tail, "---"]), file=sys.stderr)
+    reason = f": {outcome.details}" if outcome.details else ""
+    print(f"feddag-flwr: {outcome.status} in {outcome.seconds:.1f} s{reason}", file=sys.stderr)
+
+
+def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(EXIT_SIGNALLED + number)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="feddag-flwr", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="simulate a Flower app",
+        description="Run a Flower app in simulation and leave no process behind. The exit status "
+        "is 0 if the run completed, 1 if it failed, 124 if --timeout ended it.",
+    )
+    run.add_argument("app_dir", nargs="?", type=Path, default=Path(), metavar="APP_DIR")
+    run.add_argument(
+        "--run-config",
+        action="append",
+        default=[],
+        metavar="'KEY=VALUE KEY=\"TEXT\"'",
+        help="settings, or a TOML file of them; may be repeated, the last one wins; "
+        "relative run-dir and data-dir start here",
+    )
+    run.add_argument("--num-supernodes", type=_positive, metavar="N", help="default: num-clients")
+    run.add_argument("--cpus", type=_positive, metavar="C", help="for all clients; default: all")
+    run.add_argument("--cpus-per-client", type=_positive, default=1, metavar="N")
+    run.add_argument("--gpus-per-client", type=_share, default=0.0, metavar="F")
+    run.add_argument("--timeout", type=_share, metavar="SECONDS", help="default: none")
+    run.add_argument("--keep-logs", type=Path, metavar="DIR", help="keep Flower's and Ray's logs")
+    return parser

@@ -1,0 +1,194 @@
+"""The processes of one simulation: their environment, how to find them, how to end them.
+
+Flower detaches its SuperExec into a session of its own, so the SuperLink's process group does not
+hold them together. What does is the private ``FLWR_HOME`` that each process inherits. Ray's agents
+overwrite their environment with their title; descent and session tell where those belong.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+HOME_VARIABLE = "FLWR_HOME"
+GRACE_SECONDS = 3.0
+KILL_SECONDS = 10.0
+# Ray appends up to 75 characters to its directory for a socket whose path may have 107.
+LONGEST_TEMPORARY_FOLDER = 16
+
+
+def child_environment(home: Path) -> dict[str, str]:
+    """Return the environment of every process of a simulation.
+
+    Parameters
+    ----------
+    home : Path
+        The private folder of the simulation.
+
+    Returns
+    -------
+    dict[str, str]
+        The caller's environment, cut off from other Flower and Ray installations in use.
+    """
+    foreign = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_ID")
+    environment = {key: value for key, value in os.environ.items() if key not in foreign}
+    # Ray announces a later version's treatment of GPUs to everyone who gives its clients none.
+    warnings = [os.environ.get("PYTHONWARNINGS"), "ignore::FutureWarning:ray._private.worker"]
+    environment.update(
+        {
+            HOME_VARIABLE: str(home),
+            "PATH": _search_path(),
+            "COLUMNS": str(shutil.get_terminal_size((120, 24)).columns),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONWARNINGS": ",".join(filter(None, warnings)),
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "RAY_TMPDIR": str(home),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+    )
+    return environment
+
+
+def executable(name: str) -> str:
+    """Return the path of a command of this Python environment.
+
+    Parameters
+    ----------
+    name : str
+        For example ``"flower-superlink"``.
+
+    Returns
+    -------
+    str
+        Its absolute path.
+
+    Raises
+    ------
+    FileNotFoundError
+        If neither this environment nor PATH has the command.
+    """
+    found = shutil.which(name, path=_search_path())
+    if found is None:
+        raise FileNotFoundError(f"no {name!r} beside {sys.executable}: is flwr installed there?")
+    return found
+
+
+def _search_path() -> str:
+    """Return PATH with this environment's scripts in front: Flower starts its own by bare name."""
+    folders = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
+    return os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)])
+
+
+@contextmanager
+def private_home() -> Iterator[Path]:
+    """Give a simulation a folder of its own; on leaving, end its processes and remove the folder.
+
+    Yields
+    ------
+    Path
+        ``FLWR_HOME`` of the simulation, and the working directory of its processes.
+    """
+    base = Path(tempfile.gettempdir())
+    if len(str(base)) > LONGEST_TEMPORARY_FOLDER and os.access("/tmp", os.W_OK):
+        base = Path("/tmp")
+    home = Path(tempfile.mkdtemp(prefix="feddag-", dir=base))
+    try:
+        yield home
+    finally:
+        with _uninterrupted():
+            end_processes(home)
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def find_processes(home: Path, known: Iterable[psutil.Process] = ()) -> set[psutil.Process]:
+    """Return the living processes of a simulation.
+
+    Parameters
+    ----------
+    home : Path
+        The private folder: a process that has it as its ``FLWR_HOME`` belongs to the simulation,
+        and so do its descendants and all others of its session.
+    known : Iterable[psutil.Process]
+        Processes found before, which may have lost all three marks since.
+
+    Returns
+    -------
+    set[psutil.Process]
+        Those processes, but neither zombies nor any of the caller's own session.
+    """
+    parents: dict[psutil.Process, int] = {}
+    sessions: dict[psutil.Process, int] = {}
+    found = {process for process in known if _alive(process)}
+    for process in psutil.process_iter():
+        try:
+            parents[process], sessions[process] = process.ppid(), os.getsid(process.pid)
+            if process.environ().get(HOME_VARIABLE) == str(home):
+                found.add(process)
+        except (psutil.Error, OSError):
+            continue
+    own_session = os.getsid(0)
+    before = -1
+    while before < len(found):
+        before = len(found)
+        pids = {process.pid for process in found}
+        shared = {sessions[process] for process in found if process in sessions} - {own_session}
+        found |= {p for p in parents if parents[p] in pids or sessions.get(p) in shared}
+    return {p for p in found if sessions.get(p) != own_session and _alive(p)}
+
+
+def end_processes(home: Path) -> None:
+    """End every process of a simulation: politely first, then by force, until none is left.
+
+    Parameters
+    ----------
+    home : Path
+        The private folder of the simulation.
+    """
+    processes = find_processes(home)
+    _signal_all(processes, signal.SIGTERM)
+    psutil.wait_procs(processes, timeout=GRACE_SECONDS)
+    deadline = time.monotonic() + KILL_SECONDS
+    while (processes := find_processes(home, processes)) and time.monotonic() < deadline:
+        _signal_all(processes, signal.SIGKILL)
+        psutil.wait_procs(processes, timeout=0.5)
+
+
+def _signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.Error:
+            continue
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignore requests to stop while the end is being made."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

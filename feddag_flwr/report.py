@@ -1,0 +1,156 @@
+"""What a person sees: a line a round, and a table at the end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from sklearn.metrics import adjusted_rand_score
+
+from feddag_flwr.metrics import Evaluation, mean_over_clients
+from feddag_flwr.state import ServerState
+
+logger = logging.getLogger("flwr")
+
+TABLE_WIDTH = 100
+
+
+class Progress:
+    """Logs one line a round: clusters, accuracy, seconds, time left.
+
+    Flower streams the server's log line by line, so each round is a line of its own.
+
+    Parameters
+    ----------
+    rounds : int
+        Rounds in all.
+    """
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+        self._start = time.monotonic()
+
+    def show(self, server_round: int, num_clusters: int, line: Mapping[str, Any]) -> None:
+        """Log the line of a finished round; `line` is the round's line of ``metrics.jsonl``."""
+        scope = "all" if "all" in line else "participants"
+        overall = line[scope]["overall"]
+        accuracy = overall.get("balanced-accuracy")
+        seconds = (time.monotonic() - self._start) / server_round
+        logger.info(
+            "round %*d/%d | %d clusters | balanced accuracy %s (%d clients%s) | %.1f s a round | "
+            "%s left",
+            len(str(self.rounds)),
+            server_round,
+            self.rounds,
+            num_clusters,
+            "   n/a" if accuracy is None else f"{100 * accuracy:5.1f} %",
+            overall["clients"],
+            "" if scope == "all" else ", model received",
+            seconds,
+            timedelta(seconds=round(seconds * (self.rounds - server_round))),
+        )
+
+
+def adjusted_rand_index(
+    assignments: Mapping[str, int], true_groups: Mapping[str, int]
+) -> float | None:
+    """Agreement of clusters and true groups over the clients that have both; None without any."""
+    names = sorted(set(assignments) & set(true_groups))
+    if not names:
+        return None
+    return float(
+        adjusted_rand_score([true_groups[n] for n in names], [assignments[n] for n in names])
+    )
+
+
+def closing_summary(
+    state: ServerState,
+    evaluations: Mapping[str, Evaluation],
+    true_groups: Mapping[str, int],
+    total_bytes: int,
+) -> dict[str, Any]:
+    """Sum up a finished run.
+
+    Parameters
+    ----------
+    state : ServerState
+        After the last round.
+    evaluations : mapping of str to Evaluation
+        Last evaluation of all clients, by name.
+    true_groups : mapping of str to int
+        Where the scenario knows them.
+    total_bytes : int
+        Bytes of arrays, both ways, all clients, the whole run.
+
+    Returns
+    -------
+    dict
+        What ``summary.json`` holds.
+    """
+    clusters = []
+    for cluster in range(state.num_clusters):
+        members = state.members(cluster)
+        of_members = [evaluations[m.name] for m in members if m.name in evaluations]
+        clusters.append(
+            {
+                "cluster": cluster,
+                "members": [member.name for member in members],
+                "train-samples": sum(member.train_samples for member in members),
+                "sources": list(state.sources[cluster]) if state.sources else [],
+                **mean_over_clients(of_members),
+            }
+        )
+    return {
+        "rounds": state.server_round,
+        "num-clusters": state.num_clusters,
+        "clusters": clusters,
+        "overall": mean_over_clients(evaluations.values()),
+        "adjusted-rand-index": adjusted_rand_index(state.assignments, true_groups),
+        "without-cluster": sorted(set(state.clients) - set(state.assignments)),
+        "bytes-per-client": round(total_bytes / len(state.clients)),
+    }
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:.2f} %"
+
+
+def print_closing_table(summary: Mapping[str, Any], folder: Path) -> None:
+    """Print the closing table and where the files are."""
+    table = Table(title=f"After round {summary['rounds']}", title_justify="left")
+    for column in ("cluster", "members", "samples", "sources", "balanced accuracy", "accuracy"):
+        table.add_column(column, justify="left" if column == "sources" else "right")
+    for row in summary["clusters"]:
+        table.add_row(
+            str(row["cluster"]),
+            str(len(row["members"])),
+            str(row["train-samples"]),
+            ", ".join(map(str, row["sources"])) or "-",
+            _percent(row.get("balanced-accuracy")),
+            _percent(row.get("accuracy")),
+        )
+    overall = summary["overall"]
+    table.add_section()
+    table.add_row(
+        "all",
+        str(overall["clients"]),
+        str(sum(row["train-samples"] for row in summary["clusters"])),
+        "",
+        _percent(overall.get("balanced-accuracy")),
+        _percent(overall.get("accuracy")),
+    )
+    console = Console(width=TABLE_WIDTH, no_color=True)
+    console.print(table)
+    index = summary["adjusted-rand-index"]
+    if index is not None:
+        console.print(f"adjusted Rand index against the true groups: {index:.3f}")
+    if summary["without-cluster"]:
+        console.print(f"clients without a cluster: {', '.join(summary['without-cluster'])}")
+    console.print(f"bytes a client, both ways: {summary['bytes-per-client']:,}")
+    console.print(f"run folder: {folder}", soft_wrap=True)

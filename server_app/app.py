@@ -1,0 +1,25 @@
+"""The ServerApp: validates the settings, then lets the chosen strategy run."""
+
+from __future__ import annotations
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.settings import Settings
+from feddag_flwr.strategies.registry import build_strategy
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run one federation from the roll call to the closing table.
+
+    Raises
+    ------
+    SettingsError
+        Before any message is sent, naming every setting at fault.
+    """
+    settings = Settings.from_run_config(context.run_config)
+    build_strategy(settings, RunFolder(settings)).start(grid)

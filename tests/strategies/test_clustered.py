@@ -1,0 +1,381 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message
+from memory_grid import MemoryGrid, array_of, quick_settings, replace_array, run_quickly
+
+from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.state import ServerState
+from feddag_flwr.strategies.registry import STRATEGIES, build_strategy
+from feddag_flwr.strategies.roster import FederationError
+
+FEDAVG = {"algorithm": "fedavg", "num_rounds": 3, "participation": 1.0, "evaluate_every": 3}
+
+
+def lines(tmp_path, name="run"):
+    text = (tmp_path / name / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def floats(state):
+    return [weights.floats for model in state.models for weights in model.values()]
+
+
+def same_models(one, two):
+    return all((a == b).all() for a, b in zip(floats(one), floats(two), strict=True))
+
+
+# -- a run without faults -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", sorted(STRATEGIES))
+def test_the_order_of_nodes_and_replies_changes_nothing(tmp_path, algorithm):
+    one, _ = run_quickly(tmp_path, name="one", grid_seed=1, algorithm=algorithm)
+    two, _ = run_quickly(tmp_path, name="two", grid_seed=2, algorithm=algorithm)
+    files = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("one", "two")]
+    assert files[0] == files[1]
+    assert same_models(one.state, two.state)
+    assert one.state.assignments == two.state.assignments
+
+
+def test_another_seed_is_another_run(tmp_path):
+    one, _ = run_quickly(tmp_path, name="one", **FEDAVG)
+    two, _ = run_quickly(tmp_path, name="two", **FEDAVG | {"seed": 2})
+    assert not same_models(one.state, two.state)
+
+
+def test_fedavg_is_one_cluster_and_the_data_weighted_mean(tmp_path):
+    arrived = {}
+
+    def tamper(partition, action, reply):
+        if action == "train":
+            arrived[partition] = (
+                reply.content.config_records["info"]["samples"],
+                array_of(reply, "primary.floats"),
+            )
+        return reply
+
+    strategy, _ = run_quickly(tmp_path, tamper=tamper, **FEDAVG | {"num_rounds": 1})
+    assert set(strategy.state.assignments.values()) == {0}
+    samples, vectors = zip(*(arrived[partition] for partition in range(6)), strict=True)
+    np.testing.assert_allclose(
+        strategy.state.models[0]["primary"].floats,
+        np.average(np.array(vectors, np.float64), axis=0, weights=samples),
+        atol=1e-7,
+    )
+    assert list(strategy.state.models[0]) == ["primary", "classifier"]
+
+
+def test_a_round_draws_the_share_asked_for(tmp_path):
+    strategy, grid = run_quickly(
+        tmp_path, algorithm="fedavg", participation=0.5, num_rounds=4, evaluate_every=4
+    )
+    drawn = [tuple(line["sampled"]) for line in lines(tmp_path)[1:]]
+    assert all(len(names) == 3 and list(names) == sorted(names) for names in drawn)
+    assert len(set(drawn)) > 1
+    assert [action for action, _ in grid.sent].count("train") == 12
+    assert strategy.sample_clients(1) == list(drawn[0])
+
+
+def test_every_client_is_evaluated_at_the_rounds_asked_for_and_at_the_end(tmp_path):
+    run_quickly(tmp_path, algorithm="fedavg", num_rounds=5, evaluate_every=2)
+    evaluated = [line["round"] for line in lines(tmp_path) if "all" in line]
+    assert evaluated == [2, 4, 5]
+    assert lines(tmp_path)[-1]["all"]["overall"]["clients"] == 6
+
+
+def test_no_rounds_still_profile_evaluate_and_save(tmp_path):
+    strategy, _ = run_quickly(tmp_path, num_rounds=0)
+    assert [line["round"] for line in lines(tmp_path)] == [0]
+    assert lines(tmp_path)[0]["all"]["overall"]["clients"] == 6
+    assert (tmp_path / "run" / "models" / "cluster-000.safetensors").exists()
+
+
+def test_the_metrics_of_a_line_follow_from_its_clients(tmp_path):
+    strategy, _ = run_quickly(tmp_path)
+    found = lines(tmp_path)[-1]["all"]
+    values = {name: each["balanced-accuracy"] for name, each in found["by-client"].items()}
+    assert found["overall"]["balanced-accuracy"] == pytest.approx(np.mean(list(values.values())))
+    for cluster, metrics in found["by-cluster"].items():
+        members = [n for n, z in strategy.state.assignments.items() if z == int(cluster)]
+        assert metrics["clients"] == len(members)
+        assert metrics["balanced-accuracy"] == pytest.approx(
+            np.mean([values[name] for name in members])
+        )
+
+
+def test_waves_bound_what_is_under_way(tmp_path):
+    _, grid = run_quickly(tmp_path, wave_size=2)
+    assert grid.most_under_way == 2
+
+
+def test_bytes_are_counted_by_kind_and_direction(tmp_path):
+    strategy, _ = run_quickly(tmp_path, **FEDAVG | {"num_rounds": 1})
+    moved = lines(tmp_path)[1]["bytes"]
+    weights = sum(part.nbytes for part in strategy.state.models[0].values())
+    header = 2 * 128  # NumPy's header, for each of two arrays
+    assert moved["down"] == {"train": 6 * (weights + header), "evaluate": 6 * (weights + header)}
+    assert moved["up"]["train"] > 6 * weights
+    assert moved["up"]["evaluate"] < 6 * 1000
+
+
+def test_a_global_model_is_refused(tmp_path):
+    settings = quick_settings(run_dir=str(tmp_path))
+    strategy = build_strategy(settings, RunFolder(settings))
+    with pytest.raises(ValueError, match="takes no global model"):
+        strategy.start(MemoryGrid(settings), ArrayRecord({"x": Array(np.zeros(1))}))
+    with pytest.raises(ValueError, match="takes no global model"):
+        strategy.start(MemoryGrid(settings), train_config=ConfigRecord({"lr": 1.0}))
+
+
+# -- faults -------------------------------------------------------------------------------------
+
+
+def broken(kind):
+    def fault(reply):
+        info = reply.content.config_records.get("info")
+        if kind == "late":
+            return None
+        if kind == "error":
+            return Message(Error(2, "boom"), reply_to=_request_of(reply))
+        if kind == "nan":
+            key = next(k for k in ("primary.floats", "update", "hits") if k in arrays(reply))
+            values = array_of(reply, key)
+            values = np.full(values.shape, np.nan, np.float32)
+            return replace_array(reply, key, values)
+        if kind == "infinite":
+            key = next(k for k in ("classifier.floats", "encoder.floats") if k in arrays(reply))
+            return replace_array(reply, key, np.full_like(array_of(reply, key), np.inf))
+        if kind == "shape":
+            key = next(
+                k for k in ("primary.floats", "encoder.floats", "totals") if k in arrays(reply)
+            )
+            return replace_array(reply, key, array_of(reply, key)[:-1])
+        if kind == "missing":
+            arrays(reply).pop(next(iter(arrays(reply))))
+            return reply
+        if kind == "empty":
+            reply.content.clear()
+            return reply
+        if kind == "name":
+            info["client"] = "client-0"
+            return reply
+        if kind == "counts":
+            info["samples"] = -5
+            return reply
+        assert kind == "huge"
+        info["samples"] = 10**15
+        return reply
+
+    return fault
+
+
+def arrays(reply):
+    return reply.content.array_records["arrays"]
+
+
+def _request_of(reply):
+    request = Message(reply.content, 101, "train")
+    request.metadata.__dict__["_message_id"] = reply.metadata.reply_to_message_id
+    return request
+
+
+FAULTS = ["late", "error", "nan", "infinite", "shape", "missing", "empty", "name", "counts", "huge"]
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_faulty_update_costs_that_client_alone(tmp_path, caplog, kind):
+    fault = broken(kind)
+
+    def tamper(partition, action, reply):
+        return fault(reply) if action == "train" and partition == 3 else reply
+
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        faulty, _ = run_quickly(
+            tmp_path, name="faulty", tamper=tamper, round_timeout=0.5, **FEDAVG | {"num_rounds": 1}
+        )
+    assert "client client-3 is left out" in caplog.text
+
+    def without(partition, action, reply):
+        return None if action == "train" and partition == 3 else reply
+
+    absent, _ = run_quickly(
+        tmp_path, name="absent", tamper=without, round_timeout=0.5, **FEDAVG | {"num_rounds": 1}
+    )
+    assert same_models(faulty.state, absent.state)
+    assert lines(tmp_path, "faulty")[1]["lost"] == ["client-3"]
+    assert lines(tmp_path, "faulty")[1]["replied"] == 5
+
+
+@pytest.mark.parametrize("kind", ["late", "error", "nan", "infinite", "shape", "missing", "name"])
+def test_a_faulty_profile_costs_that_client_its_cluster(tmp_path, caplog, kind):
+    fault = broken(kind)
+
+    def tamper(partition, action, reply):
+        return fault(reply) if action == "train.profile" and partition == 3 else reply
+
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        strategy, _ = run_quickly(tmp_path, tamper=tamper, profile_timeout=1.0)
+    assert "profile: client client-3 is left out" in caplog.text
+    assert sorted(strategy.state.assignments) == [f"client-{i}" for i in (0, 1, 2, 4, 5)]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["without-cluster"] == ["client-3"]
+
+
+@pytest.mark.parametrize("kind", ["error", "shape", "missing", "empty", "nan"])
+def test_a_faulty_evaluation_costs_that_clients_figures(tmp_path, caplog, kind):
+    fault = broken(kind)
+
+    def tamper(partition, action, reply):
+        return fault(reply) if action == "evaluate" and partition == 3 else reply
+
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        run_quickly(tmp_path, tamper=tamper, **FEDAVG)
+    assert "evaluate: client client-3 is left out" in caplog.text
+    assert sorted(lines(tmp_path)[-1]["all"]["by-client"]) == [
+        f"client-{i}" for i in (0, 1, 2, 4, 5)
+    ]
+
+
+def test_a_reply_from_an_unknown_node_is_dropped(tmp_path, caplog):
+    def tamper(partition, action, reply):
+        if action == "train" and partition == 3:
+            reply.metadata.__dict__["_src_node_id"] = 666
+        return reply
+
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        run_quickly(tmp_path, tamper=tamper, **FEDAVG)
+    assert "client-3 is left out: the reply came from another node, on node 666" in caplog.text
+
+
+def test_a_cluster_without_a_valid_reply_stays_as_it_was(tmp_path, caplog):
+    failing: set[int] = set()
+
+    def tamper(partition, action, reply):
+        return broken("nan")(reply) if action == "train" and partition in failing else reply
+
+    # A first run tells who is in cluster 0; all of those fail in the second.
+    first, _ = run_quickly(tmp_path, name="first", num_rounds=0)
+    failing |= {int(name[-1]) for name, z in first.state.assignments.items() if z == 0}
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        second, _ = run_quickly(
+            tmp_path,
+            name="second",
+            tamper=tamper,
+            num_rounds=1,
+            participation=1.0,
+            secondary="none",
+        )
+    start, _ = run_quickly(tmp_path, name="start", num_rounds=0, secondary="none")
+    assert second.state.num_clusters > 1
+    for part, weights in start.state.models[0].items():
+        assert (second.state.models[0][part].floats == weights.floats).all()
+    assert (
+        second.state.models[1]["primary"].floats != start.state.models[1]["primary"].floats
+    ).any()
+    assert "cluster 0 has no valid reply and stays as it was" in caplog.text
+
+
+def test_a_round_in_which_everybody_fails_changes_nothing(tmp_path):
+    def tamper(partition, action, reply):
+        return broken("error")(reply) if action == "train" else reply
+
+    strategy, _ = run_quickly(tmp_path, tamper=tamper, **FEDAVG)
+    untouched, _ = run_quickly(tmp_path, name="untouched", **FEDAVG | {"num_rounds": 0})
+    assert same_models(strategy.state, untouched.state)
+    assert lines(tmp_path)[1]["participants"]["overall"] == {"clients": 0}
+
+
+def test_a_node_that_left_is_not_asked(tmp_path, caplog):
+    settings = quick_settings(run_dir=str(tmp_path), run_name="run", **FEDAVG)
+    grid = MemoryGrid(settings)
+
+    def leave(partition, action, reply):
+        if action == "train":
+            grid.connected.discard(104)
+        return reply
+
+    grid.tamper = leave
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        run_quickly(tmp_path, name="left", grid=grid, round_timeout=1.0, **FEDAVG)
+    assert "client client-3 is not connected" in caplog.text
+    asked = [node for action, node in grid.sent if action == "train"]
+    assert asked.count(104) <= 1
+
+
+def test_too_few_profiles_are_an_error(tmp_path):
+    def tamper(partition, action, reply):
+        return broken("nan")(reply) if action == "train.profile" and partition else reply
+
+    with pytest.raises(FederationError, match="1 of 6 clients sent a valid profile"):
+        run_quickly(tmp_path, tamper=tamper)
+
+
+def test_a_client_refuses_a_task_for_another(tmp_path, caplog):
+    settings = quick_settings(run_dir=str(tmp_path), run_name="run", **FEDAVG)
+    grid = MemoryGrid(settings)
+    strategy = build_strategy(settings, RunFolder(settings))
+    call = strategy.roster.add
+
+    def swapped(name, node_id):  # the server mistakes two clients for one another
+        call({"client-0": "client-1", "client-1": "client-0"}.get(name, name), node_id)
+
+    strategy.roster.add = swapped
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        strategy.start(grid)
+    assert "the task is for 'client-1', this is 'client-0'" in caplog.text
+
+
+# -- what is left behind ---------------------------------------------------------------------------
+
+
+def test_the_run_folder_holds_what_it_should(tmp_path):
+    strategy, _ = run_quickly(tmp_path)
+    folder = tmp_path / "run"
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings == strategy.settings.to_run_config()
+    seconds = [json.loads(line) for line in (folder / "seconds.jsonl").read_text().splitlines()]
+    assert {"roll-call", "profile", "similarity", "clustering"} <= set(seconds[0])
+    assert {"train", "aggregate", "evaluate"} <= set(seconds[-1])
+    with np.load(folder / "proximity.npz", allow_pickle=False) as arrays:
+        assert arrays["fused"].shape == (6, 6)
+        assert arrays["clients"].tolist() == sorted(strategy.state.assignments)
+    clustering = json.loads((folder / "clustering.json").read_text())
+    assert clustering["num-clusters"] == strategy.state.num_clusters
+    assert len(clustering["sweep"]) == 20
+    assert not [path for path in folder.iterdir() if path.name.startswith("tmp")]
+
+
+def test_the_state_survives_the_way_to_disk_and_back(tmp_path):
+    strategy, _ = run_quickly(tmp_path)
+    loaded = ServerState.load(tmp_path / "run")
+    assert loaded.server_round == 2
+    for name in ("class_names", "image_shape", "clients", "assignments", "sources"):
+        assert getattr(loaded, name) == getattr(strategy.state, name)
+    assert same_models(loaded, strategy.state)
+
+
+def test_a_run_name_is_used_once(tmp_path):
+    settings = quick_settings(run_dir=str(tmp_path), run_name="mine")
+    RunFolder(settings)
+    with pytest.raises(FileExistsError, match="run-name = 'mine'"):
+        RunFolder(settings)
+    unnamed = quick_settings(run_dir=str(tmp_path))
+    assert RunFolder(unnamed).path != RunFolder(unnamed).path
+
+
+def test_the_closing_table_tells_clusters_and_the_rand_index(tmp_path, capsys):
+    strategy, _ = run_quickly(tmp_path, label_skew=30.0)
+    printed = capsys.readouterr().out
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert f"adjusted Rand index against the true groups: {summary['adjusted-rand-index']:.3f}" in (
+        printed
+    )
+    accuracy = summary["overall"]["balanced-accuracy"]
+    assert f"{100 * accuracy:.2f} %" in printed
+    assert [each["members"] for each in summary["clusters"]] == [
+        [client.name for client in strategy.state.members(cluster)]
+        for cluster in range(strategy.state.num_clusters)
+    ]

@@ -1,0 +1,216 @@
+import numpy as np
+import pytest
+from memory_grid import array_of, run_quickly
+
+from feddag_flwr.aggregation import Weights
+from feddag_flwr.metrics import Evaluation
+from feddag_flwr.records import TrainReply
+from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.settings import Settings
+from feddag_flwr.state import Client, ServerState
+from feddag_flwr.strategies.feddag import FedDAG, threshold_grid
+
+NOTHING = Evaluation(np.zeros(2, np.int64), np.zeros(2, np.int64), 0.0)
+
+
+def weights(*floats):
+    return Weights(np.array(floats, np.float32))
+
+
+@pytest.fixture
+def three_clusters(tmp_path):
+    """Clusters 0, 1, 2 with secondary encoders 10, 20, 30; 0 and 1 learn from 2, 2 from 0."""
+    strategy = FedDAG(
+        Settings(**{"run-dir": str(tmp_path)}), RunFolder(Settings(**{"run-dir": str(tmp_path)}))
+    )
+    names = ["a", "b", "c", "d"]
+    strategy.state = ServerState(
+        ("x", "y"), (1, 8, 8), ((0.0, 1.0),), {name: Client(name, 1, 1) for name in names}
+    )
+    models = [
+        {"primary": weights(z), "secondary": weights(10 * (z + 1)), "classifier": weights(-z)}
+        for z in range(3)
+    ]
+    strategy.state.set_clusters(names, [0, 1, 2, 2], models, [[2], [2], [0]])
+    return strategy
+
+
+def test_a_source_receives_the_mean_of_its_learners_secondary_encoders(three_clusters):
+    # Learners of 2 are 0 and 1: (10 + 20) / 2; the only learner of 0 is 2; nobody learns from 1.
+    both = ("primary", "secondary")
+    assert three_clusters.parts_for(2, both)["shared"].floats.tolist() == [15]
+    assert three_clusters.parts_for(0, both)["shared"].floats.tolist() == [30]
+    assert "shared" not in three_clusters.parts_for(2, ("primary",))
+    assert three_clusters.phases_of(1, 2) == both
+    assert three_clusters.phases_of(1, 1) == ("primary",)
+
+
+def test_primary_and_secondary_aggregation_by_hand(three_clusters):
+    replies = {
+        # c and d of cluster 2: P (1 * 4 + 3 * 8) / 4 = 7; S' (1 * 16 + 3 * 20) / 4 = 19
+        "c": TrainReply(
+            1, {"primary": weights(4), "classifier": weights(1), "shared": weights(16)}, NOTHING
+        ),
+        "d": TrainReply(
+            3, {"primary": weights(8), "classifier": weights(1), "shared": weights(20)}, NOTHING
+        ),
+        # a of cluster 0: S' = 33, sent as 30
+        "a": TrainReply(
+            5, {"primary": weights(9), "classifier": weights(2), "shared": weights(33)}, NOTHING
+        ),
+    }
+    three_clusters.aggregate({name: replies[name] for name in sorted(replies)})
+    models = three_clusters.state.models
+    assert [model["primary"].floats.tolist() for model in models] == [[9], [1], [7]]
+    assert [model["classifier"].floats.tolist() for model in models] == [[2], [-1], [1]]
+    # Learners 0 and 1 of source 2 get 19 - 15 = 4 each, learner 2 of source 0 gets 33 - 30 = 3.
+    assert [model["secondary"].floats.tolist() for model in models] == [[14], [24], [33]]
+
+
+def test_a_learner_of_two_sources_gets_both_updates(three_clusters):
+    three_clusters.state.sources = ((1, 2), (), ())
+    # Both sources train S_0 = 10 itself: +1 from cluster 1 and +5 from cluster 2.
+    three_clusters.aggregate(
+        {
+            "b": TrainReply(1, {"shared": weights(11)}, NOTHING),
+            "c": TrainReply(1, {"shared": weights(15)}, NOTHING),
+        }
+    )
+    models = three_clusters.state.models
+    assert models[0]["secondary"].floats.tolist() == [16]
+    assert models[1]["secondary"].floats.tolist() == [20]
+    assert models[0]["primary"].floats.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("both", "bbbbbb"), ("1:1", "pspsps"), ("2:1", "ppspps"), ("5:1", "ppppps")],
+)
+def test_schedules(three_clusters, schedule, expected):
+    settings = Settings(**{"schedule": schedule})
+    three_clusters.settings = settings
+    letters = {("primary",): "p", ("secondary",): "s", ("primary", "secondary"): "b"}
+    found = [letters[three_clusters.phases_of(r, 2)] for r in range(1, 7)]
+    assert "".join(found) == expected
+    assert three_clusters.phases_of(6, 1) == (() if expected[5] == "s" else ("primary",))
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0.5, [0.5, 1.0]), (0.25, [0.25, 0.5, 0.75, 1.0]), (0.3, [0.3, 0.6, 0.9]), (0.0, None)],
+)
+def test_threshold_grid(step, expected):
+    assert threshold_grid(step) == expected
+
+
+def test_the_default_grid_is_that_of_the_paper():
+    grid = threshold_grid(0.05)
+    assert len(grid) == 20
+    assert grid[0] == 0.05
+    assert grid[-1] == 1.0
+
+
+def test_primary_encoders_start_as_the_weighted_mean_of_the_warmed_up_ones(tmp_path):
+    encoders, counts = {}, {}
+
+    def tamper(partition, action, reply):
+        if action == "train.profile":
+            encoders[f"client-{partition}"] = array_of(reply, "encoder.floats").astype(float)
+            counts[f"client-{partition}"] = array_of(reply, "counts").sum()
+        return reply
+
+    strategy, _ = run_quickly(tmp_path, tamper=tamper, num_rounds=0)
+    assert strategy.state.num_clusters == 3
+    for cluster, model in enumerate(strategy.state.models):
+        members = [n for n, z in strategy.state.assignments.items() if z == cluster]
+        expected = np.average(
+            [encoders[name] for name in members], axis=0, weights=[counts[n] for n in members]
+        )
+        np.testing.assert_allclose(model["primary"].floats, expected, atol=1e-7)
+    first = strategy.state.models[0]
+    for model in strategy.state.models[1:]:
+        assert (model["secondary"].floats == first["secondary"].floats).all()
+        assert (model["classifier"].floats == first["classifier"].floats).all()
+
+
+def test_random_initialisation_starts_all_clusters_alike(tmp_path):
+    strategy, _ = run_quickly(tmp_path, num_rounds=0, initialisation="random", diversity=0.1)
+    one, two = strategy.state.models[:2]
+    assert (one["primary"].floats == two["primary"].floats).all()
+    assert (one["primary"].floats != one["secondary"].floats).any()
+
+
+def parts_sent(tmp_path, name, **changes):
+    seen = {}
+
+    def tamper(partition, action, reply):
+        if action == "train":
+            info = reply.content.config_records["info"]
+            seen.setdefault((info["round"], partition), sorted(info["parts"]))
+        return reply
+
+    strategy, _ = run_quickly(tmp_path, name=name, tamper=tamper, participation=1.0, **changes)
+    return strategy, seen
+
+
+def test_the_single_encoder_variant(tmp_path):
+    strategy, seen = parts_sent(tmp_path, "star", secondary="none")
+    assert list(strategy.state.models[0]) == ["primary", "classifier"]
+    assert strategy.state.sources == ()
+    assert set(map(tuple, seen.values())) == {("classifier", "primary")}
+
+
+def test_dagger_trains_its_own_secondary_encoder(tmp_path):
+    strategy, seen = parts_sent(tmp_path, "dagger", secondary="own")
+    assert strategy.state.sources == ((0,), (1,), (2,))
+    assert set(map(tuple, seen.values())) == {("classifier", "primary", "shared")}
+    secondaries = [model["secondary"].floats for model in strategy.state.models]
+    assert (secondaries[0] != secondaries[1]).any()
+
+
+def test_the_graph_has_the_sources_asked_for_and_no_loops(tmp_path):
+    strategy, _ = parts_sent(tmp_path, "one-source", top_k=1)
+    assert all(len(row) == 1 and row[0] != z for z, row in enumerate(strategy.state.sources))
+    many, _ = parts_sent(tmp_path, "many", top_k=50, num_rounds=0)
+    assert [len(row) for row in many.state.sources] == [2, 2, 2]
+
+
+def test_a_schedule_decides_what_is_sent(tmp_path):
+    _, seen = parts_sent(tmp_path, "schedule", schedule="1:1", secondary="own")
+    assert {tuple(parts) for (r, _), parts in seen.items() if r == 1} == {("classifier", "primary")}
+    assert {tuple(parts) for (r, _), parts in seen.items() if r == 2} == {("shared",)}
+
+
+@pytest.mark.parametrize(("fusion", "weight"), [("data", 0.0), ("gradient", 1.0)])
+def test_single_views_fix_the_fusion_weights(tmp_path, fusion, weight):
+    run_quickly(tmp_path, name=fusion, fusion=fusion, num_rounds=0)
+    with np.load(tmp_path / fusion / "proximity.npz") as arrays:
+        view = arrays[fusion]
+        off = ~np.eye(len(view), dtype=bool)
+        scaled = (view - view[off].min()) / (view[off].max() - view[off].min())
+        np.testing.assert_allclose(arrays["fused"][off], scaled[off], atol=1e-9)
+        assert set(arrays["fusion-weights"]) == {weight}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"angle": "principal"},
+        {"alignment": False},
+        {"linkage": "complete"},
+        {"linkage": "single"},
+        {"threshold_step": 0.0},
+        {"weight_scope": "all"},
+        {"weight_delta": 0.0},
+        {"subspace_size": 0.05},
+    ],
+)
+def test_every_variant_runs_and_finds_the_three_groups(tmp_path, changes):
+    strategy, _ = run_quickly(tmp_path, **changes)
+    assert strategy.true_groups.keys() == strategy.state.assignments.keys()
+    assert len(strategy.evaluations) == 6
+
+
+def test_two_clients_are_enough(tmp_path):
+    strategy, _ = run_quickly(tmp_path, num_clients=2, client_groups=2)
+    assert len(strategy.state.assignments) == 2

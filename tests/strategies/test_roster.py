@@ -1,0 +1,119 @@
+import logging
+
+import numpy as np
+import pytest
+from memory_grid import MemoryGrid, quick_settings
+
+from feddag_flwr.exchange import Exchange
+from feddag_flwr.records import Description
+from feddag_flwr.strategies.roster import (
+    FederationError,
+    Roster,
+    call_roll,
+    merge_class_names,
+    pixel_scale,
+    wait_for_nodes,
+)
+
+
+def roll(settings, grid):
+    roster = Roster()
+    exchange = Exchange(grid, settings.wave_size, roster.name_of)
+    return call_roll(exchange, settings, roster), roster
+
+
+def test_clients_come_in_the_order_of_names_whatever_the_nodes():
+    settings = quick_settings()
+    configs = [{"partition-id": i, "num-partitions": 6} for i in (4, 2, 0, 5, 1, 3)]
+    descriptions, roster = roll(settings, MemoryGrid(settings, node_configs=configs))
+    names = [each.client for each in descriptions]
+    assert names == sorted(names)
+    assert [roster.nodes[name] for name in names] == [103, 105, 102, 106, 101, 104]
+    assert roster.name_of(999) == "on node 999"
+
+
+def test_too_few_nodes_end_the_wait_with_how_many_came():
+    settings = quick_settings(num_clients=6)
+    grid = MemoryGrid(settings, nodes=3)
+    with pytest.raises(FederationError, match=r"3 of 6 nodes came within 0.2 s \(settings num-cl"):
+        wait_for_nodes(Exchange(grid, 1, str), settings)
+
+
+def test_late_nodes_are_waited_for():
+    settings = quick_settings(join_timeout=30.0)
+    grid = MemoryGrid(settings)
+    everybody, looks = set(grid.connected), []
+    grid.get_node_ids = lambda: sorted(everybody)[
+        : 3 if not looks.append(1) and len(looks) < 2 else 6
+    ]
+    assert wait_for_nodes(Exchange(grid, 1, str), settings) == sorted(everybody)
+
+
+def change(reply, key, value):
+    reply.content.config_records["info"][key] = value
+    return reply
+
+
+def test_another_image_size_and_a_second_bearer_of_a_name_are_left_out(caplog):
+    settings = quick_settings()
+
+    def tamper(partition, action, reply):
+        if partition == 1:
+            return change(reply, "image-shape", [3, 8, 8])
+        if partition == 4:
+            return change(reply, "client", "client-0")
+        return reply
+
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        descriptions, roster = roll(settings, MemoryGrid(settings, tamper=tamper))
+    assert [each.client for each in descriptions] == [
+        "client-0",
+        "client-2",
+        "client-3",
+        "client-5",
+    ]
+    assert roster.nodes["client-0"] == 101
+    assert (
+        "client client-1 is left out: images are (3, 8, 8), most clients have (1, 8, 8)"
+        in caplog.text
+    )
+    assert "node 105 is left out: name 'client-0' belongs to another node already" in caplog.text
+
+
+def test_fewer_than_two_usable_clients_are_an_error():
+    settings = quick_settings()
+
+    def tamper(partition, action, reply):
+        return change(reply, "train-samples", 0) if partition else reply
+
+    with pytest.raises(FederationError, match="1 usable clients of 6 nodes"):
+        roll(settings, MemoryGrid(settings, tamper=tamper))
+
+
+def described(*class_names):
+    return Description("x", class_names, (1, 8, 8), 1, 1, ((0.5, 0.3),))
+
+
+def test_the_pixel_scale_is_that_of_all_pixels_together():
+    # 1 sample with pixels 0 and 1, 3 samples all 1: mean 7 / 8, variance 7 / 8 - 49 / 64 = 7 / 64
+    descriptions = [
+        Description("a", ("x",), (1, 1, 2), 1, 1, ((0.5, 0.5),)),
+        Description("b", ("x",), (1, 1, 2), 3, 1, ((1.0, 1.0),)),
+    ]
+    found = pixel_scale(descriptions, standardise=True)
+    np.testing.assert_allclose(found, [(7 / 8, np.sqrt(7) / 8)])
+    assert pixel_scale(descriptions, standardise=False) == ((0.0, 1.0),)
+    # A constant image has no deviation to divide by.
+    assert pixel_scale(descriptions[1:], standardise=True) == ((0.0, 1.0),)
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        ([("b", "a"), ("b", "a")], ("b", "a")),
+        ([("b",), ("a", "c")], ("a", "b", "c")),
+        ([("0", "1", "10"), ("0", "2")], ("0", "1", "2", "10")),
+    ],
+)
+def test_classes_are_matched_by_name(lists, expected):
+    assert merge_class_names([described(*each) for each in lists]) == expected

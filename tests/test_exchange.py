@@ -1,0 +1,116 @@
+import logging
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
+from memory_grid import MemoryGrid, quick_settings
+
+from feddag_flwr.exchange import Exchange
+
+
+def echo(message, context):
+    return Message(message.content, reply_to=message)
+
+
+def content(size=4):
+    return RecordDict({"arrays": ArrayRecord({"x": Array(np.zeros(size, np.float32))})})
+
+
+def make(tamper=None, nodes=6, wave_size=50):
+    grid = MemoryGrid(quick_settings(), nodes=nodes, app=echo, tamper=tamper)
+    return grid, Exchange(grid, wave_size, lambda node: f"client-{node}")
+
+
+def ask(exchange, nodes, timeout=5.0):
+    messages = (Message(content(), node, "train") for node in nodes)
+    return list(exchange.send(messages, "train", timeout))
+
+
+def test_every_node_answers_and_bytes_are_counted():
+    grid, exchange = make()
+    replies = ask(exchange, sorted(grid.contexts))
+    assert sorted(r.metadata.src_node_id for r in replies) == sorted(grid.contexts)
+    size = len(content()["arrays"]["x"].data)
+    assert size >= 16  # four floats and NumPy's header
+    assert exchange.take_bytes() == {"down": {"train": 6 * size}, "up": {"train": 6 * size}}
+    assert exchange.take_bytes() == {"down": {}, "up": {}}
+
+
+def test_no_more_than_a_wave_is_under_way():
+    grid, exchange = make(nodes=40, wave_size=3)
+    assert len(ask(exchange, sorted(grid.contexts))) == 40
+    assert grid.most_under_way == 3
+
+
+def test_messages_are_made_only_when_there_is_room():
+    grid, exchange = make(nodes=10, wave_size=2)
+    made = []
+
+    def messages():
+        for node in sorted(grid.contexts):
+            made.append(node)
+            yield Message(content(), node, "train")
+
+    next(exchange.send(messages(), "train", 5.0))
+    assert len(made) <= 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "logged"),
+    [
+        (lambda r: Message(Error(2, "Trace\nboom"), reply_to=r), "error 2: boom"),
+        (lambda r: None, "no reply within 0.3 s"),
+        ("other-node", "the reply came from another node, client-105"),
+        ("unknown-message", "dropped a reply to no message of this round"),
+    ],
+)
+def test_a_fault_costs_one_reply_and_a_log_line(fault, logged, caplog):
+    def tamper(partition, action, reply):
+        if partition != 2:
+            return reply
+        if fault == "other-node":
+            reply.metadata.__dict__["_src_node_id"] = 105
+        elif fault == "unknown-message":
+            reply.metadata.__dict__["_reply_to_message_id"] = "made-up"
+        elif callable(fault):
+            request = Message(content(), 103, "train")
+            request.metadata.__dict__["_message_id"] = reply.metadata.reply_to_message_id
+            return fault(request)
+        return reply
+
+    grid, exchange = make(tamper)
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        replies = ask(exchange, sorted(grid.contexts), timeout=0.3)
+    assert sorted(r.metadata.src_node_id for r in replies) == [101, 102, 104, 105, 106]
+    assert logged in caplog.text
+    if fault != "unknown-message":
+        assert "client-103" in caplog.text
+
+
+def test_a_message_that_cannot_be_pushed_costs_that_node_alone(caplog):
+    grid, exchange = make()
+    push = grid.push_messages
+
+    def failing(messages):
+        messages = list(messages)
+        return [] if messages[0].metadata.dst_node_id == 102 else push(messages)
+
+    grid.push_messages = failing
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        replies = ask(exchange, sorted(grid.contexts))
+    assert len(replies) == 5
+    assert "client-102 is left out: the message could not be sent" in caplog.text
+
+
+def test_messages_expire_when_the_server_stops_waiting():
+    grid, exchange = make()
+    seen = []
+    push = grid.push_messages
+
+    def watched(messages):
+        seen.extend(messages)
+        return push(messages)
+
+    grid.push_messages = watched
+    ask(exchange, [101], timeout=7.0)
+    assert seen[0].metadata.ttl == 7.0

@@ -1,0 +1,263 @@
+import numpy as np
+import pytest
+from flwr.app import Array, RecordDict
+
+from feddag_flwr.aggregation import Weights
+from feddag_flwr.metrics import Evaluation
+from feddag_flwr.records import (
+    Description,
+    EvaluateReply,
+    EvaluateRequest,
+    ProfileRequest,
+    RecordError,
+    Task,
+    TrainReply,
+    TrainRequest,
+    arrays_nbytes,
+    decode_profile,
+    encode_profile,
+)
+from feddag_flwr.training.profile import Profile
+
+SCALE = ((0.5, 0.25),)
+TASK = Task("ward-3", 4, ("cat", "dog", "eel"), (1, 2, 2), SCALE)
+LIMIT = 1000
+
+
+def weights(*floats, integers=()):
+    return Weights(np.array(floats, np.float32), np.array(integers, np.int64))
+
+
+def same(one, two):
+    return (one.floats == two.floats).all() and (one.integers == two.integers).all()
+
+
+def wire(content):
+    """Send a record through Flower's own serialisation."""
+    objects = {}
+
+    def collect(item):
+        for key, child in (item.children or {}).items():
+            objects[key] = child
+            collect(child)
+
+    collect(content)
+
+    def inflate(item):
+        children = {key: inflate(child) for key, child in (item.children or {}).items()}
+        return type(item).inflate(item.deflate(), children)
+
+    return inflate(content)
+
+
+def make_profile():
+    return Profile(
+        update=np.array([0.5, -1], np.float32),
+        vectors=np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0.6, 0.8]], np.float32),
+        vector_classes=np.array([0, 0, 2], np.int64),
+        counts=np.array([5, 0, 1], np.int64),
+        encoder=weights(1, 2, 3, integers=[9]),
+    )
+
+
+def decode(content, task=TASK, samples=6):
+    return decode_profile(
+        content,
+        task,
+        encoder=weights(0, 0, 0, integers=[0]),
+        coordinates=2,
+        samples=samples,
+        limit=LIMIT,
+    )
+
+
+def test_requests_survive_the_wire():
+    parts = {"primary": weights(1, 2, integers=[3]), "classifier": weights(4)}
+    profile = ProfileRequest.decode(wire(ProfileRequest(TASK, parts, 2**62).encode()))
+    train = TrainRequest.decode(wire(TrainRequest(TASK, parts, ("primary", "secondary")).encode()))
+    evaluate = EvaluateRequest.decode(wire(EvaluateRequest(TASK, parts).encode()))
+    assert profile.coordinate_seed == 2**62
+    assert train.phases == ("primary", "secondary")
+    for request, found in (
+        (profile, profile.start),
+        (train, train.parts),
+        (evaluate, evaluate.parts),
+    ):
+        assert request.task == TASK
+        assert list(found) == list(parts)
+        assert all(same(found[name], parts[name]) for name in parts)
+
+
+def test_replies_survive_the_wire():
+    description = Description("ward-3", ("cat",), (1, 2, 2), 6, 0, ((0.4, 0.2),))
+    assert Description.decode(wire(description.encode()), LIMIT) == description
+    found = decode(wire(encode_profile(TASK, make_profile())))
+    for name in ("update", "vectors", "vector_classes", "counts"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(make_profile(), name))
+    assert same(found.encoder, make_profile().encoder)
+    reply = EvaluateReply.decode(
+        wire(EvaluateReply(make_evaluation(), true_group=3).encode(TASK)), TASK, limit=LIMIT
+    )
+    assert reply.true_group == 3
+    assert reply.evaluation.hits.tolist() == [1, 2, 0]
+    assert reply.evaluation.loss_sum == 2.5
+    unknown = EvaluateReply(make_evaluation()).encode(TASK)
+    assert EvaluateReply.decode(wire(unknown), TASK, limit=LIMIT).true_group is None
+
+
+def make_evaluation():
+    return Evaluation(np.array([1, 2, 0]), np.array([2, 2, 0]), 2.5)
+
+
+def test_bytes_are_those_of_the_arrays():
+    content = EvaluateRequest(TASK, {"primary": weights(*range(1000))}).encode()
+    assert 4000 <= arrays_nbytes(content) <= 4200
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "message"),
+    [
+        ("update", np.array([1, NAN], np.float32), "'update' holds NaN or infinite"),
+        ("update", np.array([1, INF], np.float32), "'update' holds NaN or infinite"),
+        ("update", np.array([1], np.float32), "update has 1 values, must have 2"),
+        ("update", np.array([1, 2], np.float64), "'update' is float64, must be float32"),
+        ("update", np.zeros((1, 2), np.float32), "has 2 dimensions, must have 1"),
+        ("update", np.zeros(2, np.float32), "update is zero everywhere"),
+        ("counts", np.array([7, 0, -1]), "counts: -1 is outside 0..1000"),
+        ("counts", np.array([7, 0, 10**15]), "is outside 0..1000"),
+        ("counts", np.array([5, 1]), "counts has 2 classes, must have 3"),
+        ("counts", np.array([5, 0, 2]), "counts add up to 7, the client described 6"),
+        ("vectors", np.eye(3, dtype=np.float32), r"vectors is \(3, 3\), must be \(3, 4\)"),
+        ("vectors", np.eye(2, 4, dtype=np.float32), r"vectors is \(2, 4\), must be \(3, 4\)"),
+        ("vectors", 5 * np.eye(3, 4, dtype=np.float32), "unit length"),
+        ("vectors", np.full((3, 4), NAN, np.float32), "'vectors' holds NaN"),
+        ("vector-classes", np.array([0, 0, 3]), r"must lie in 0..2"),
+        ("vector-classes", np.array([0, 2, 2]), "more vectors than samples"),
+        ("encoder.floats", np.zeros(2, np.float32), "encoder has 2 floats and 1 integers, must"),
+        ("encoder.floats", np.full(3, NAN, np.float32), "'encoder.floats' holds NaN"),
+        ("encoder.integers", np.zeros(2, np.int64), "encoder has 3 floats and 2 integers"),
+    ],
+)
+def test_a_faulty_profile_is_refused_with_the_reason(key, values, message):
+    content = encode_profile(TASK, make_profile())
+    content.array_records["arrays"][key] = Array(values)
+    with pytest.raises(RecordError, match=message):
+        decode(content)
+
+
+@pytest.mark.parametrize("key", ["update", "counts", "vectors", "vector-classes", "encoder.floats"])
+def test_a_missing_array_is_named(key):
+    content = encode_profile(TASK, make_profile())
+    del content.array_records["arrays"][key]
+    with pytest.raises(RecordError, match=f"no array '{key}'"):
+        decode(content)
+
+
+def test_objects_are_never_unpickled():
+    content = encode_profile(TASK, make_profile())
+    pickled = np.lib.format.magic(1, 0) + b"\x00" * 200
+    content.array_records["arrays"]["update"] = Array(
+        dtype="float32", shape=(2,), stype="numpy.ndarray", data=pickled
+    )
+    with pytest.raises(RecordError, match="'update' cannot be read"):
+        decode(content)
+
+
+def test_a_reply_in_another_name_or_of_another_round_is_refused():
+    content = encode_profile(TASK, make_profile())
+    other = Task("ward-4", 4, TASK.class_names, TASK.image_shape, SCALE)
+    with pytest.raises(RecordError, match="signed 'ward-3', but this node is 'ward-4'"):
+        decode(content, task=other)
+    later = Task("ward-3", 5, TASK.class_names, TASK.image_shape, SCALE)
+    with pytest.raises(RecordError, match="is of round 4, not 5"):
+        decode(content, task=later)
+
+
+def train_reply(parts=None, samples=6, evaluation=None):
+    parts = parts or {"primary": weights(1, 2), "classifier": weights(3)}
+    return TrainReply(samples, parts, evaluation or make_evaluation()).encode(TASK)
+
+
+def decode_train(content):
+    return TrainReply.decode(
+        content,
+        TASK,
+        expected={"primary": weights(0, 0), "classifier": weights(0)},
+        samples=6,
+        limit=LIMIT,
+    )
+
+
+def test_a_good_train_reply():
+    reply = decode_train(wire(train_reply()))
+    assert reply.samples == 6
+    assert reply.parts["primary"].floats.tolist() == [1, 2]
+    assert reply.received.balanced_accuracy == 0.75
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (train_reply(samples=10**9), "samples = 1000000000, the client described 6"),
+        (train_reply(samples=-6), "samples = -6"),
+        (train_reply({"primary": weights(1, 2)}), r"holds parts \['primary'\], must hold"),
+        (train_reply({"primary": weights(1, NAN), "classifier": weights(3)}), "NaN"),
+        (train_reply({"primary": weights(1, 2, 3), "classifier": weights(3)}), "primary has 3"),
+        (RecordDict(), "no record 'info'"),
+    ],
+)
+def test_a_faulty_train_reply_is_refused(content, message):
+    with pytest.raises(RecordError, match=message):
+        decode_train(content)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        (Evaluation(np.array([3, 0, 0]), np.array([2, 0, 0]), 1.0), "more hits than samples"),
+        (Evaluation(np.array([0, 0]), np.array([2, 0]), 1.0), "must have 3 classes"),
+        (Evaluation(np.array([-1, 0, 0]), np.array([2, 0, 0]), 1.0), "hits: -1 is outside"),
+        (Evaluation(np.array([0, 0, 0]), np.array([2000, 0, 0]), 1.0), "totals: 2000 is outside"),
+        (Evaluation(np.array([0, 0, 0]), np.array([2, 0, 0]), NAN), "loss-sum = nan is no loss"),
+        (Evaluation(np.array([0, 0, 0]), np.array([2, 0, 0]), -1.0), "loss-sum = -1.0 is no loss"),
+    ],
+)
+def test_a_faulty_evaluation_is_refused(evaluation, message):
+    with pytest.raises(RecordError, match=message):
+        decode_train(train_reply(evaluation=evaluation))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"client": ""}, "is no name"),
+        ({"client": "a\nb"}, "is no name"),
+        ({"class-names": []}, "must be a list of names"),
+        ({"class-names": ["a", "a"]}, "names a class twice"),
+        ({"image-shape": [1, 8]}, "image-shape must be three positive"),
+        ({"image-shape": [1, 8, 0]}, "image-shape must be three positive"),
+        ({"train-samples": 0}, "train-samples = 0 is outside 1..1000"),
+        ({"train-samples": 10**12}, "is outside 1..1000"),
+        ({"test-samples": -1}, "test-samples = -1 is outside 0..1000"),
+        ({"train-samples": 1.5}, "is of type float"),
+        ({"pixel-means": [NAN]}, "pixel-means must be 1 finite numbers"),
+        ({"pixel-means": [0.4, 0.4]}, "pixel-means must be 1 finite numbers"),
+        ({"pixel-squares": [0.1]}, r"are of no pixels in \[0, 1\]"),
+        ({"pixel-squares": [0.5]}, r"are of no pixels in \[0, 1\]"),
+    ],
+)
+def test_a_faulty_description_is_refused(changes, message):
+    content = Description("ward-3", ("cat",), (1, 2, 2), 6, 0, ((0.4, 0.2),)).encode()
+    for key, value in changes.items():
+        content.config_records["info"][key] = value
+    with pytest.raises(RecordError, match=message):
+        Description.decode(content, LIMIT)
+
+
+def test_unknown_phases_are_refused():
+    content = TrainRequest(TASK, {"primary": weights(1)}, ("tertiary",)).encode()
+    with pytest.raises(RecordError, match="phases must be among"):
+        TrainRequest.decode(content)
