@@ -1,0 +1,52 @@
+# Needs python3 >= 3.11 with its venv module, and make; everything else goes into $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Exported, so that quotes in the settings reach the launcher as they were typed.
+export RUN_CONFIG
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run test test-unit lint types bench clean
+
+help: ## print these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  settings of a run: make run RUN_CONFIG='algorithm=\"fedavg\" num-clients=20'"
+
+venv: $(STAMP) ## install the project and its development tools into VENV (.venv)
+
+$(STAMP): pyproject.toml
+	test -x "$(BIN)/python" || "$(PYTHON)" -m venv "$(VENV)"
+	"$(BIN)/python" -m pip install -e ".[dev]"
+	touch "$(STAMP)"
+
+run: $(STAMP) ## simulate the app; settings in RUN_CONFIG
+	"$(BIN)/feddag-flwr" run . $(if $(RUN_CONFIG),--run-config "$$RUN_CONFIG")
+
+test: $(STAMP) ## run the unit tests, then the tests through the real Flower
+	@status=0; \
+	"$(BIN)/python" -m pytest -m "not e2e" || status=1; \
+	"$(BIN)/python" -m pytest -m e2e || status=1; \
+	exit $$status
+
+test-unit: $(STAMP) ## run the unit tests alone
+	"$(BIN)/python" -m pytest -m "not e2e"
+
+lint: $(STAMP) ## check style and format
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+
+types: $(STAMP) ## check the types
+	"$(BIN)/mypy"
+
+bench: $(STAMP) ## run every script in benchmarks/, one after the other
+	@for script in benchmarks/*.py; do \
+		test -e "$$script" || continue; \
+		echo "== $$script"; \
+		"$(BIN)/python" "$$script" || exit 1; \
+	done
+
+clean: ## remove .venv and what the tools leave behind
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
