@@ -1,8 +1,8 @@
 """How often phases 1 to 3 find the true groups on Fashion-MNIST, over seeds and scenarios.
 
-Each cell makes the parts of 100 clients (ten samples of each class it holds at least), profiles them (one warm-up epoch by default), measures
-the proximity, sweeps the thresholds and applies the selection rule. Cells that an earlier call has
-finished are read from the output folder.
+Each cell makes the parts of 100 clients (ten samples of each class it holds at least), profiles
+them (one warm-up epoch by default), measures the proximity, sweeps the thresholds and applies the
+selection rule. Cells that an earlier call has finished are read from the output folder.
 """
 
 from __future__ import annotations

@@ -7,10 +7,12 @@ settings table is made from the fields; tests hold the three together.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 SettingValue = bool | int | float | str
 
@@ -291,6 +293,36 @@ def names() -> list[str]:
     return [str(field.alias) for field in Settings.model_fields.values()]
 
 
+def markdown_table() -> str:
+    """Write all settings as a Markdown table: name, default, range, unit, symbol, meaning."""
+    lines = ["| setting | default | allowed | paper | meaning |", "|---|---|---|---|---|"]
+    for field in Settings.model_fields.values():
+        extra = cast(dict[str, str], field.json_schema_extra)
+        unit = f" {extra['unit']}" if extra["unit"] else ""
+        meaning = str(field.description).replace("|", "\\|")
+        default = json.dumps(field.default)
+        lines.append(
+            f"| `{field.alias}` | `{default}`{unit} | {_allowed(field)} | {extra['symbol']} "
+            f"| {meaning} |"
+        )
+    return "\n".join(lines)
+
+
+def _allowed(field: FieldInfo) -> str:
+    """Write a field's choices or range."""
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
+    if field.annotation is bool:
+        return "`true`, `false`"
+    bounds = {
+        sign: getattr(part, name)
+        for part in field.metadata
+        for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+        if hasattr(part, name)
+    }
+    return ", ".join(f"{sign} {bound:g}" for sign, bound in bounds.items()) or "text"
+
+
 def _explain(fault: dict[str, Any]) -> str:
     """Turn one pydantic fault into 'key = value: what is allowed'."""
     message = str(fault["msg"]).removeprefix("Value error, ")
@@ -302,3 +334,7 @@ def _explain(fault: dict[str, Any]) -> str:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"unknown setting {key!r} = {fault['input']!r}{hint}"
     return f"setting {key} = {fault['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+if __name__ == "__main__":
+    print(markdown_table())

@@ -78,11 +78,11 @@ def choose(rows: Sequence[AnyRow]) -> AnyRow:
     the thresholds, and a loss above 1 that is only due to many clusters does not count against
     them. The highest score wins; fewer clusters win a tie. Then the loss has its say: as long as
     the next finer clustering has a lower loss, lasts at least a third (`COMPARABLE`) as long, and
-    leaves no more clients alone, it takes the place of the chosen one; groups that share most of their classes merge late, and
-    persistence alone would keep them merged although the loss prefers them apart. The clustering
-    in which every client is alone is taken only if the sweep holds no other, because its loss of
-    0 says nothing: after the min-max normalisation the nearest clients are at distance 0 by
-    convention.
+    leaves no more clients alone, it takes the place of the chosen one; groups that share most of
+    their classes stay close for long, and persistence alone would merge them although the loss
+    prefers them apart. The clustering in which every client is alone is taken only if the sweep
+    holds no other, because its loss of 0 says nothing: after the min-max normalisation the nearest
+    clients are at distance 0 by convention.
 
     Parameters
     ----------

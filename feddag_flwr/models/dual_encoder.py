@@ -24,14 +24,21 @@ class ClusterModel(nn.Module):
         Encoder S of the same architecture.
     num_classes : int
         Outputs of the classifier K.
+
+    Attributes
+    ----------
+    feature_size : int
+        Features of one encoder.
     """
 
     def __init__(self, primary: nn.Module, secondary: nn.Module | None, num_classes: int) -> None:
         super().__init__()
-        size = cast(int, primary.feature_size)
+        self.feature_size = cast(int, primary.feature_size)
         self.primary = primary
         self.secondary = secondary
-        self.classifier = nn.Linear(size * (1 if secondary is None else 2), num_classes)
+        self.classifier = nn.Linear(
+            self.feature_size * (1 if secondary is None else 2), num_classes
+        )
 
     def parts(self) -> dict[Part, nn.Module]:
         """Return the parts that this model has, in a fixed order."""

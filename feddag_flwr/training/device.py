@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor, nn
+from torch import Tensor
 
 from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import parameter_count
 from feddag_flwr.settings import Settings
 
@@ -109,7 +110,7 @@ class Samples:
         return torch.addcmul(self.offset, self.images[selection].float(), self.factor)
 
 
-def check_memory(settings: Settings, samples: Samples, model: nn.Module) -> None:
+def check_memory(settings: Settings, samples: Samples, model: ClusterModel) -> None:
     """Refuse work that would not fit under ``device-memory``, before it starts.
 
     Counts the images, one cached feature vector a sample, and four copies of the model (weights,
@@ -123,14 +124,10 @@ def check_memory(settings: Settings, samples: Samples, model: nn.Module) -> None
     if not settings.device_memory:
         return
     images = samples.images.numel() * samples.images.element_size()
-    features = len(samples) * 4 * int(getattr(model, "feature_size", 0) or _feature_size(model))
+    features = 4 * len(samples) * model.feature_size
     needed = (images + features + 4 * 4 * parameter_count(model)) / MIB
     if needed > settings.device_memory:
         raise DeviceError(
             f"needs about {needed:.0f} MiB for {len(samples)} images, "
             f"setting device-memory = {settings.device_memory} MiB"
         )
-
-
-def _feature_size(model: nn.Module) -> int:
-    return int(getattr(getattr(model, "primary", None), "feature_size", 0))

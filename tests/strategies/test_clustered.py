@@ -87,7 +87,7 @@ def test_every_client_is_evaluated_at_the_rounds_asked_for_and_at_the_end(tmp_pa
 
 
 def test_no_rounds_still_profile_evaluate_and_save(tmp_path):
-    strategy, _ = run_quickly(tmp_path, num_rounds=0)
+    run_quickly(tmp_path, num_rounds=0)
     assert [line["round"] for line in lines(tmp_path)] == [0]
     assert lines(tmp_path)[0]["all"]["overall"]["clients"] == 6
     assert (tmp_path / "run" / "models" / "cluster-000.safetensors").exists()
@@ -133,43 +133,55 @@ def test_a_global_model_is_refused(tmp_path):
 # -- faults -------------------------------------------------------------------------------------
 
 
-def broken(kind):
+def first_of(reply, *keys):
+    return next(key for key in keys if key in arrays(reply))
+
+
+def with_nan(reply):
+    key = first_of(reply, "primary.floats", "update", "hits")
+    return replace_array(reply, key, np.full(array_of(reply, key).shape, np.nan, np.float32))
+
+
+def with_infinity(reply):
+    key = first_of(reply, "classifier.floats", "encoder.floats")
+    return replace_array(reply, key, np.full_like(array_of(reply, key), np.inf))
+
+
+def with_another_shape(reply):
+    key = first_of(reply, "primary.floats", "encoder.floats", "totals")
+    return replace_array(reply, key, array_of(reply, key)[:-1])
+
+
+def without_an_array(reply):
+    arrays(reply).pop(next(iter(arrays(reply))))
+    return reply
+
+
+def without_anything(reply):
+    reply.content.clear()
+    return reply
+
+
+def saying(key, value):
     def fault(reply):
-        info = reply.content.config_records.get("info")
-        if kind == "late":
-            return None
-        if kind == "error":
-            return Message(Error(2, "boom"), reply_to=_request_of(reply))
-        if kind == "nan":
-            key = next(k for k in ("primary.floats", "update", "hits") if k in arrays(reply))
-            values = array_of(reply, key)
-            values = np.full(values.shape, np.nan, np.float32)
-            return replace_array(reply, key, values)
-        if kind == "infinite":
-            key = next(k for k in ("classifier.floats", "encoder.floats") if k in arrays(reply))
-            return replace_array(reply, key, np.full_like(array_of(reply, key), np.inf))
-        if kind == "shape":
-            key = next(
-                k for k in ("primary.floats", "encoder.floats", "totals") if k in arrays(reply)
-            )
-            return replace_array(reply, key, array_of(reply, key)[:-1])
-        if kind == "missing":
-            arrays(reply).pop(next(iter(arrays(reply))))
-            return reply
-        if kind == "empty":
-            reply.content.clear()
-            return reply
-        if kind == "name":
-            info["client"] = "client-0"
-            return reply
-        if kind == "counts":
-            info["samples"] = -5
-            return reply
-        assert kind == "huge"
-        info["samples"] = 10**15
+        reply.content.config_records["info"][key] = value
         return reply
 
     return fault
+
+
+BROKEN = {
+    "late": lambda reply: None,
+    "error": lambda reply: Message(Error(2, "boom"), reply_to=_request_of(reply)),
+    "nan": with_nan,
+    "infinite": with_infinity,
+    "shape": with_another_shape,
+    "missing": without_an_array,
+    "empty": without_anything,
+    "name": saying("client", "client-0"),
+    "counts": saying("samples", -5),
+    "huge": saying("samples", 10**15),
+}
 
 
 def arrays(reply):
@@ -182,12 +194,9 @@ def _request_of(reply):
     return request
 
 
-FAULTS = ["late", "error", "nan", "infinite", "shape", "missing", "empty", "name", "counts", "huge"]
-
-
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("kind", sorted(BROKEN))
 def test_a_faulty_update_costs_that_client_alone(tmp_path, caplog, kind):
-    fault = broken(kind)
+    fault = BROKEN[kind]
 
     def tamper(partition, action, reply):
         return fault(reply) if action == "train" and partition == 3 else reply
@@ -211,7 +220,7 @@ def test_a_faulty_update_costs_that_client_alone(tmp_path, caplog, kind):
 
 @pytest.mark.parametrize("kind", ["late", "error", "nan", "infinite", "shape", "missing", "name"])
 def test_a_faulty_profile_costs_that_client_its_cluster(tmp_path, caplog, kind):
-    fault = broken(kind)
+    fault = BROKEN[kind]
 
     def tamper(partition, action, reply):
         return fault(reply) if action == "train.profile" and partition == 3 else reply
@@ -226,7 +235,7 @@ def test_a_faulty_profile_costs_that_client_its_cluster(tmp_path, caplog, kind):
 
 @pytest.mark.parametrize("kind", ["error", "shape", "missing", "empty", "nan"])
 def test_a_faulty_evaluation_costs_that_clients_figures(tmp_path, caplog, kind):
-    fault = broken(kind)
+    fault = BROKEN[kind]
 
     def tamper(partition, action, reply):
         return fault(reply) if action == "evaluate" and partition == 3 else reply
@@ -254,7 +263,7 @@ def test_a_cluster_without_a_valid_reply_stays_as_it_was(tmp_path, caplog):
     failing: set[int] = set()
 
     def tamper(partition, action, reply):
-        return broken("nan")(reply) if action == "train" and partition in failing else reply
+        return BROKEN["nan"](reply) if action == "train" and partition in failing else reply
 
     # A first run tells who is in cluster 0; all of those fail in the second.
     first, _ = run_quickly(tmp_path, name="first", num_rounds=0)
@@ -280,7 +289,7 @@ def test_a_cluster_without_a_valid_reply_stays_as_it_was(tmp_path, caplog):
 
 def test_a_round_in_which_everybody_fails_changes_nothing(tmp_path):
     def tamper(partition, action, reply):
-        return broken("error")(reply) if action == "train" else reply
+        return BROKEN["error"](reply) if action == "train" else reply
 
     strategy, _ = run_quickly(tmp_path, tamper=tamper, **FEDAVG)
     untouched, _ = run_quickly(tmp_path, name="untouched", **FEDAVG | {"num_rounds": 0})
@@ -307,7 +316,7 @@ def test_a_node_that_left_is_not_asked(tmp_path, caplog):
 
 def test_too_few_profiles_are_an_error(tmp_path):
     def tamper(partition, action, reply):
-        return broken("nan")(reply) if action == "train.profile" and partition else reply
+        return BROKEN["nan"](reply) if action == "train.profile" and partition else reply
 
     with pytest.raises(FederationError, match="1 of 6 clients sent a valid profile"):
         run_quickly(tmp_path, tamper=tamper)

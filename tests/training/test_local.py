@@ -120,7 +120,7 @@ def test_a_single_encoder_has_no_secondary_phase():
 
 @pytest.mark.parametrize(("dtype", "value"), [(np.uint8, 51), (np.float32, 0.2)])
 def test_inputs_are_standardised_a_channel(dtype, value):
-    # Pixels of 0.2: (0.2 - 0.1) / 0.5 = 0.2 in the first channel, (0.2 - 0.6) / 0.4 = -1 in the second
+    # Pixels of 0.2: first channel (0.2 - 0.1) / 0.5 = 0.2, second (0.2 - 0.6) / 0.4 = -1
     data = LabelledImages(np.full((2, 2, 3, 3), value, dtype), np.zeros(2, np.int64))
     inputs = Samples.on(CPU, data, ((0.1, 0.5), (0.6, 0.4))).inputs(slice(None))
     assert inputs.dtype == torch.float32

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from feddag_flwr.data.classes import in_classes
+from feddag_flwr.data.images import DataError, LabelledImages
+from feddag_flwr.data.scenarios import ClientData
+
+
+def part(*labels):
+    return LabelledImages(np.zeros((len(labels), 1, 2, 2), np.uint8), np.array(labels, np.int64))
+
+
+DATA = ClientData("ward-3", part(0, 1, 1), part(1, 0), ("dog", "cat"), None)
+
+
+def test_labels_follow_the_names():
+    found = in_classes(DATA, ("ape", "cat", "dog"))
+    assert found.train.labels.tolist() == [2, 1, 1]
+    assert found.test.labels.tolist() == [1, 2]
+    assert found.class_names == ("ape", "cat", "dog")
+    assert DATA.train.labels.tolist() == [0, 1, 1]
+
+
+def test_the_same_classes_change_nothing():
+    assert in_classes(DATA, ("dog", "cat")) is DATA
+
+
+def test_a_class_that_the_federation_lacks_is_named():
+    with pytest.raises(DataError, match="client 'ward-3': class 'cat' is none of the federation's"):
+        in_classes(DATA, ("dog", "eel"))
+
+
+def test_an_unused_name_may_be_unknown():
+    unused = ClientData("x", part(0), part(0), ("dog", "cat"), None)
+    assert in_classes(unused, ("dog",)).train.labels.tolist() == [0]
