@@ -299,7 +299,7 @@ def report_steps(
             f"{seconds:.2f}",
             f"{seconds / plain:.3f}" if ratio else "-",
             f"{peak:.0f}",
-            f"{peak - base:.0f}",
+            f"{max(0.0, peak - base):.0f}",
         )
 
     add("the images, imports; nothing done", 0.0, "nothing")

@@ -59,7 +59,7 @@ def test_messages_are_made_only_when_there_is_room():
     ("fault", "logged"),
     [
         (lambda r: Message(Error(2, "Trace\nboom"), reply_to=r), "error 2: boom"),
-        (lambda r: None, "no reply within 0.3 s"),
+        (lambda r: None, "no reply within 300 s"),
         ("other-node", "the reply came from another node, client-105"),
         ("unknown-message", "dropped a reply to no message of this round"),
     ],
@@ -80,7 +80,7 @@ def test_a_fault_costs_one_reply_and_a_log_line(fault, logged, caplog):
 
     grid, exchange = make(tamper)
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        replies = ask(exchange, sorted(grid.contexts), timeout=0.3)
+        replies = ask(exchange, sorted(grid.contexts), timeout=300.0)
     assert sorted(r.metadata.src_node_id for r in replies) == [101, 102, 104, 105, 106]
     assert logged in caplog.text
     if fault != "unknown-message":

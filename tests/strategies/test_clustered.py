@@ -203,16 +203,14 @@ def test_a_faulty_update_costs_that_client_alone(tmp_path, caplog, kind):
 
     with caplog.at_level(logging.WARNING, logger="flwr"):
         faulty, _ = run_quickly(
-            tmp_path, name="faulty", tamper=tamper, round_timeout=0.5, **FEDAVG | {"num_rounds": 1}
+            tmp_path, name="faulty", tamper=tamper, **FEDAVG | {"num_rounds": 1}
         )
     assert "client client-3 is left out" in caplog.text
 
     def without(partition, action, reply):
         return None if action == "train" and partition == 3 else reply
 
-    absent, _ = run_quickly(
-        tmp_path, name="absent", tamper=without, round_timeout=0.5, **FEDAVG | {"num_rounds": 1}
-    )
+    absent, _ = run_quickly(tmp_path, name="absent", tamper=without, **FEDAVG | {"num_rounds": 1})
     assert same_models(faulty.state, absent.state)
     assert lines(tmp_path, "faulty")[1]["lost"] == ["client-3"]
     assert lines(tmp_path, "faulty")[1]["replied"] == 5
@@ -226,7 +224,7 @@ def test_a_faulty_profile_costs_that_client_its_cluster(tmp_path, caplog, kind):
         return fault(reply) if action == "train.profile" and partition == 3 else reply
 
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        strategy, _ = run_quickly(tmp_path, tamper=tamper, profile_timeout=1.0)
+        strategy, _ = run_quickly(tmp_path, tamper=tamper)
     assert "profile: client client-3 is left out" in caplog.text
     assert sorted(strategy.state.assignments) == [f"client-{i}" for i in (0, 1, 2, 4, 5)]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -308,7 +306,7 @@ def test_a_node_that_left_is_not_asked(tmp_path, caplog):
 
     grid.tamper = leave
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        run_quickly(tmp_path, name="left", grid=grid, round_timeout=1.0, **FEDAVG)
+        run_quickly(tmp_path, name="left", grid=grid, **FEDAVG)
     assert "client client-3 is not connected" in caplog.text
     asked = [node for action, node in grid.sent if action == "train"]
     assert asked.count(104) <= 1

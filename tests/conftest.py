@@ -1,0 +1,26 @@
+import pytest
+
+from feddag_flwr import exchange
+from feddag_flwr.strategies import roster
+
+
+class Clock:
+    """Time that passes only while somebody sleeps: timeouts cost nothing, load changes nothing."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """Give the exchange and the roll call a clock of their own."""
+    made = Clock()
+    monkeypatch.setattr(exchange, "time", made)
+    monkeypatch.setattr(roster, "time", made)
+    return made
