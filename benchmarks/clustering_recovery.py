@@ -26,6 +26,7 @@ from feddag_flwr.clustering.threshold import sweep
 from feddag_flwr.data.images import pixel_moments
 from feddag_flwr.data.scenarios import ClientData, load_client_data
 from feddag_flwr.models.registry import build_model
+from feddag_flwr.profile import Profile
 from feddag_flwr.records import Description
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.settings import Settings
@@ -33,7 +34,7 @@ from feddag_flwr.similarity.proximity import fuse_views, measure_proximity, pack
 from feddag_flwr.strategies.feddag import threshold_grid
 from feddag_flwr.strategies.roster import pixel_scale
 from feddag_flwr.training.device import Samples, prepare_device
-from feddag_flwr.training.profile import Profile, make_profile
+from feddag_flwr.training.profile import make_profile
 
 CLIENTS = 100
 
@@ -168,7 +169,7 @@ def judge(cell: dict[str, Any], settings: Settings) -> dict[str, Any]:
         tau=settings.size_tau,
         lam=settings.size_lambda,
     )
-    chosen = choose(candidates)
+    chosen = choose(candidates, settings.split_persistence)
     truth = np.array(cell["truth"])
     groups = len(set(truth.tolist()))
     rand = adjusted_rand_score(truth, chosen.labels)

@@ -16,6 +16,7 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -480,6 +481,8 @@ def main() -> None:
     parser.add_argument("--processes", type=positive, default=2)
     parser.add_argument("--repeats", type=positive, default=3, help="simulations that count")
     arguments = parser.parse_args()
+    # As an exception, so that the launcher ends Flower's processes on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     load = os.getloadavg()[0]
     config = run_config(arguments.data_dir, arguments.rounds)
     found = compare(config, arguments.processes, arguments.repeats)

@@ -87,12 +87,12 @@ class Workplace:
 
     def train_samples(self, model: ClusterModel, task: Task) -> Samples:
         """Copy the training data to the device, if the cap on memory lets it."""
-        samples = Samples.on(self.device, self.data.train, task.pixel_scale)
-        check_memory(self.settings, samples, model)
-        return samples
+        check_memory(self.settings, self.data.train, model)
+        return Samples.on(self.device, self.data.train, task.pixel_scale)
 
     def evaluate(self, model: ClusterModel, task: Task) -> Evaluation:
         """Evaluate a model on the test data."""
+        check_memory(self.settings, self.data.test, model)
         samples = Samples.on(self.device, self.data.test, task.pixel_scale)
         return evaluate(model, samples, len(task.class_names))
 

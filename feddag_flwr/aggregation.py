@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def _no_buffers() -> NDArray[np.float32]:
+    return np.zeros(0, dtype=np.float32)
 
 
 def _no_integers() -> NDArray[np.int64]:
@@ -20,24 +25,31 @@ class Weights:
     Attributes
     ----------
     floats : ndarray, shape (n,), float32
-        Trainable parameters first, then floating-point buffers (running means).
+        Trainable parameters.
+    buffers : ndarray, shape (b,), float32
+        Floating-point buffers (running means and variances), usually none.
     integers : ndarray, shape (m,), int64
         Integer and boolean buffers (batch counters), usually none.
     """
 
     floats: NDArray[np.float32]
+    buffers: NDArray[np.float32] = field(default_factory=_no_buffers)
     integers: NDArray[np.int64] = field(default_factory=_no_integers)
 
     @property
     def nbytes(self) -> int:
         """Size in bytes."""
-        return self.floats.nbytes + self.integers.nbytes
+        return self.floats.nbytes + self.buffers.nbytes + self.integers.nbytes
 
-    def same_shape(self, other: Weights) -> bool:
-        """Whether `other` belongs to the same architecture."""
-        return (
-            self.floats.shape == other.floats.shape and self.integers.shape == other.integers.shape
-        )
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Lengths of the three vectors: equal for equal architectures."""
+        return self.floats.size, self.buffers.size, self.integers.size
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no value is NaN or infinite."""
+        return bool(np.isfinite(self.floats).all() and np.isfinite(self.buffers).all())
 
 
 def weighted_mean(members: Sequence[Weights], samples: Sequence[int]) -> Weights:
@@ -64,15 +76,21 @@ def weighted_mean(members: Sequence[Weights], samples: Sequence[int]) -> Weights
         raise ValueError(f"{len(members)} members with {len(samples)} sample counts")
     if min(samples) <= 0:
         raise ValueError(f"sample counts must be positive, got {min(samples)}")
-    if not all(member.same_shape(members[0]) for member in members):
+    if not all(member.sizes == members[0].sizes for member in members):
         raise ValueError("members differ in shape")
-    total = float(sum(samples))
-    floats = np.zeros(members[0].floats.shape, dtype=np.float64)
-    integers = np.zeros(members[0].integers.shape, dtype=np.float64)
-    for member, count in zip(members, samples, strict=True):
-        floats += member.floats.astype(np.float64) * (count / total)
-        integers += member.integers.astype(np.float64) * (count / total)
-    return Weights(floats.astype(np.float32), np.rint(integers).astype(np.int64))
+    shares = np.array(samples, dtype=np.float64) / sum(samples)
+
+    def averaged(vectors: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+        total = np.zeros(vectors[0].shape, dtype=np.float64)
+        for vector, share in zip(vectors, shares, strict=True):
+            total += vector * share
+        return total
+
+    return Weights(
+        averaged([member.floats for member in members]).astype(np.float32),
+        averaged([member.buffers for member in members]).astype(np.float32),
+        np.rint(averaged([member.integers for member in members])).astype(np.int64),
+    )
 
 
 def mean(members: Sequence[Weights]) -> Weights:
@@ -83,7 +101,13 @@ def mean(members: Sequence[Weights]) -> Weights:
 def shift(weights: Weights, trained: Weights, start: Weights) -> Weights:
     """Add the update ``trained - start`` to `weights` (Eq. 21).
 
-    Integers (counters) take the value of `trained`: they are states, not directions.
+    Buffers and counters take the value of `trained`: they are states, not directions.
     """
     floats = weights.floats.astype(np.float64) + trained.floats - start.floats
-    return Weights(floats.astype(np.float32), trained.integers)
+    with np.errstate(over="ignore"):  # callers look at `Weights.is_finite`
+        return Weights(floats.astype(np.float32), trained.buffers, trained.integers)
+
+
+def distance(trained: Weights, start: Weights) -> float:
+    """Euclidean length of the update ``trained - start`` of the parameters."""
+    return float(np.linalg.norm(trained.floats.astype(np.float64) - start.floats))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -111,7 +112,7 @@ class Exchange:
             logger.warning("%s: dropped a reply to no message of this round", kind)
             return False
         if reply.has_error():
-            reason = (reply.error.reason or "no reason given").strip().splitlines()[-1]
+            reason = _told(reply.error.reason or "")
             self._log(sent.node_id, kind, f"error {reply.error.code}: {reason}")
             return False
         if reply.metadata.src_node_id != sent.node_id:
@@ -129,3 +130,14 @@ class Exchange:
 
     def _log(self, node_id: int, kind: str, reason: str) -> None:
         logger.warning("%s: client %s is left out: %s", kind, self.name_of(node_id), reason)
+
+
+def _told(reason: str) -> str:
+    """Shorten an error's reason to one printable line: the last that names an error, or the first.
+
+    A traceback names its error in its last lines, which may be followed by advice.
+    """
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    named = [line for line in lines if re.search(r"\w*(Error|Exception)\b", line)]
+    line = (named[-1:] or lines[:1] or ["no reason given"])[0]
+    return "".join(char if char.isprintable() else " " for char in line)

@@ -9,7 +9,7 @@ object is ever unpickled.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,11 +18,17 @@ from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.metrics import Evaluation
-from feddag_flwr.training.profile import Profile
+from feddag_flwr.profile import Profile, subspace_size
 
 PROFILE_ACTION = "train.profile"
 DESCRIBE_ACTION = "query.describe"
 PHASES = ("primary", "secondary")
+
+# Most names in a list of classes or parts, and the largest believable mean loss of a sample, nats.
+MAX_NAMES = 1000
+MAX_LOSS = 1e12
+# How far products of vectors may be from those of an orthonormal basis, rounded to float32.
+ORTHONORMAL = 1e-3
 
 
 class RecordError(ValueError):
@@ -50,8 +56,8 @@ def _value(info: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) -> 
 
 def _name_list(info: Mapping[str, Any], key: str) -> tuple[str, ...]:
     names = _value(info, key, list)
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise RecordError(f"{key} must be a list of names, got {names!r}")
+    if not names or len(names) > MAX_NAMES or not all(isinstance(n, str) and n for n in names):
+        raise RecordError(f"{key} must be a list of 1 to {MAX_NAMES} names, got {len(names)}")
     if len(set(names)) < len(names):
         raise RecordError(f"{key} names a class twice: {names!r}")
     return tuple(names)
@@ -76,7 +82,7 @@ def _pixel_moments(info: Mapping[str, Any], channels: int) -> tuple[tuple[float,
     squares = _numbers(info, "pixel-squares", channels)
     moments = tuple(zip(means, squares, strict=True))
     # Of pixels in [0, 1]: square of the mean <= mean square <= mean; rounding gets a little room.
-    if not all(mean**2 - 1e-6 <= square <= mean + 1e-6 for mean, square in moments):
+    if not all(0 <= m <= 1 and m * m - 1e-6 <= square <= m + 1e-6 for m, square in moments):
         raise RecordError(f"pixel-means, pixel-squares {moments!r} are of no pixels in [0, 1]")
     return moments
 
@@ -86,9 +92,11 @@ def _array(content: RecordDict, key: str, dtype: type, ndim: int) -> NDArray[Any
     if not isinstance(record, ArrayRecord) or key not in record:
         raise RecordError(f"no array {key!r}")
     try:
-        values = record[key].numpy()
+        values: object = record[key].numpy()
     except Exception as error:  # whatever NumPy says of bytes from elsewhere
         raise RecordError(f"array {key!r} cannot be read: {error}") from error
+    if not isinstance(values, np.ndarray):  # NumPy opens an archive where the bytes are one
+        raise RecordError(f"array {key!r} is no array but {type(values).__name__}")
     if values.dtype != np.dtype(dtype):
         raise RecordError(f"array {key!r} is {values.dtype}, must be {np.dtype(dtype)}")
     if values.ndim != ndim:
@@ -99,15 +107,19 @@ def _array(content: RecordDict, key: str, dtype: type, ndim: int) -> NDArray[Any
 
 
 def _weights(content: RecordDict, key: str) -> Weights:
-    record = content.get("arrays")
-    floats = _array(content, f"{key}.floats", np.float32, 1)
-    if isinstance(record, ArrayRecord) and f"{key}.integers" in record:
-        return Weights(floats, _array(content, f"{key}.integers", np.int64, 1))
-    return Weights(floats)
+    weights = Weights(_array(content, f"{key}.floats", np.float32, 1))
+    record = content.array_records["arrays"]
+    if f"{key}.buffers" in record:
+        weights = replace(weights, buffers=_array(content, f"{key}.buffers", np.float32, 1))
+    if f"{key}.integers" in record:
+        weights = replace(weights, integers=_array(content, f"{key}.integers", np.int64, 1))
+    return weights
 
 
 def _put_weights(arrays: ArrayRecord, key: str, weights: Weights) -> None:
     arrays[f"{key}.floats"] = Array(weights.floats)
+    if weights.buffers.size:
+        arrays[f"{key}.buffers"] = Array(weights.buffers)
     if weights.integers.size:
         arrays[f"{key}.integers"] = Array(weights.integers)
 
@@ -120,10 +132,9 @@ def check_weights(got: Weights, expected: Weights, name: str) -> None:
     RecordError
         With both lengths.
     """
-    if not got.same_shape(expected):
+    if got.sizes != expected.sizes:
         raise RecordError(
-            f"{name} has {got.floats.size} floats and {got.integers.size} integers, must have "
-            f"{expected.floats.size} and {expected.integers.size}"
+            f"{name} has (parameters, buffers, integers) {got.sizes}, must have {expected.sizes}"
         )
 
 
@@ -313,7 +324,14 @@ def encode_profile(task: Task, profile: Profile) -> RecordDict:
 
 
 def decode_profile(
-    content: RecordDict, task: Task, *, encoder: Weights, coordinates: int, samples: int, limit: int
+    content: RecordDict,
+    task: Task,
+    *,
+    encoder: Weights,
+    coordinates: int,
+    samples: int,
+    limit: int,
+    subspace: float,
 ) -> Profile:
     """Read and check a profile.
 
@@ -331,6 +349,8 @@ def decode_profile(
         Training samples that the client said it has; the counts must add up to it.
     limit : int
         Largest believable count.
+    subspace : float
+        The setting ``subspace-size``: bounds the vectors of a class.
 
     Raises
     ------
@@ -348,14 +368,14 @@ def decode_profile(
         raise RecordError(f"update has {update.size} values, must have {coordinates}")
     if not update.any():
         raise RecordError("update is zero everywhere: the angle of Eq. 3 does not exist")
-    vectors, classes = _subspace(content, task, counts)
+    vectors, classes = _subspace(content, task, counts, subspace)
     weights = _weights(content, "encoder")
     check_weights(weights, encoder, "encoder")
     return Profile(update, vectors, classes, counts, weights)
 
 
 def _subspace(
-    content: RecordDict, task: Task, counts: NDArray[np.int64]
+    content: RecordDict, task: Task, counts: NDArray[np.int64], subspace: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     vectors = _array(content, "vectors", np.float32, 2)
     classes = _array(content, "vector-classes", np.int64, 1)
@@ -364,11 +384,14 @@ def _subspace(
         raise RecordError(f"vectors is {vectors.shape}, must be ({len(classes)}, {features})")
     if classes.size and (classes.min() < 0 or classes.max() >= len(counts)):
         raise RecordError(f"vector-classes must lie in 0..{len(counts) - 1}")
-    if (np.bincount(classes, minlength=len(counts)) > counts).any():
-        raise RecordError("more vectors than samples in a class")
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    if norms.size and np.abs(norms - 1).max() > 1e-3:
-        raise RecordError("vectors must have unit length")
+    if (np.diff(classes) < 0).any():
+        raise RecordError("vector-classes must be in ascending order")
+    for label in np.unique(classes):
+        rows = vectors[classes == label].astype(np.float64)
+        if not counts[label] or len(rows) > subspace_size(subspace, int(counts[label])):
+            raise RecordError(f"{len(rows)} vectors of class {label} with {counts[label]} samples")
+        if np.abs(rows @ rows.T - np.eye(len(rows))).max() > ORTHONORMAL:
+            raise RecordError(f"the vectors of class {label} are not orthonormal")
     return vectors, classes
 
 
@@ -444,7 +467,7 @@ class TrainReply:
         *,
         expected: Mapping[str, Weights],
         samples: int,
-        limit: int,
+        test_samples: int,
     ) -> TrainReply:
         """Read and check a reply.
 
@@ -456,10 +479,8 @@ class TrainReply:
             What was asked of whom.
         expected : mapping of str to Weights
             The parts that must come back, with weights of the right shape.
-        samples : int
-            Training samples that the client described.
-        limit : int
-            Largest believable count.
+        samples, test_samples : int
+            Training and test samples that the client described.
 
         Raises
         ------
@@ -476,7 +497,7 @@ class TrainReply:
             raise RecordError(f"holds parts {sorted(parts)}, must hold {sorted(expected)}")
         for name, weights in parts.items():
             check_weights(weights, expected[name], name)
-        return cls(said, parts, _evaluation(content, len(task.class_names), limit))
+        return cls(said, parts, _evaluation(content, len(task.class_names), test_samples))
 
 
 @dataclass(frozen=True)
@@ -504,7 +525,7 @@ class EvaluateReply:
     """
 
     evaluation: Evaluation
-    true_group: int | None = field(default=None)
+    true_group: int | None = None
 
     def encode(self, task: Task) -> RecordDict:
         """Write the reply."""
@@ -516,12 +537,12 @@ class EvaluateReply:
         return content
 
     @classmethod
-    def decode(cls, content: RecordDict, task: Task, *, limit: int) -> EvaluateReply:
-        """Read and check a reply; `limit` is the largest believable count."""
+    def decode(cls, content: RecordDict, task: Task, *, test_samples: int) -> EvaluateReply:
+        """Read and check a reply of a client that described `test_samples`."""
         info = _info(content)
         _check_author(info, task)
         group = _value(info, "true-group", int) if "true-group" in info else None
-        return cls(_evaluation(content, len(task.class_names), limit), group)
+        return cls(_evaluation(content, len(task.class_names), test_samples), group)
 
 
 def _put_evaluation(content: RecordDict, evaluation: Evaluation) -> None:
@@ -531,14 +552,16 @@ def _put_evaluation(content: RecordDict, evaluation: Evaluation) -> None:
     content["metrics"] = MetricRecord({"loss-sum": evaluation.loss_sum})
 
 
-def _evaluation(content: RecordDict, num_classes: int, limit: int) -> Evaluation:
-    hits, totals = _counts(content, "hits", limit), _counts(content, "totals", limit)
+def _evaluation(content: RecordDict, num_classes: int, samples: int) -> Evaluation:
+    hits, totals = _counts(content, "hits", samples), _counts(content, "totals", samples)
     if len(hits) != num_classes or len(totals) != num_classes:
         raise RecordError(f"hits and totals must have {num_classes} classes")
+    if totals.sum() != samples:
+        raise RecordError(f"totals add up to {totals.sum()}, the client described {samples}")
     if (hits > totals).any():
         raise RecordError("more hits than samples in a class")
     metrics = content.get("metrics")
     loss = metrics.get("loss-sum") if isinstance(metrics, MetricRecord) else None
-    if not isinstance(loss, float) or not np.isfinite(loss) or loss < 0:
+    if not isinstance(loss, float) or not 0 <= loss <= MAX_LOSS * max(1, samples):
         raise RecordError(f"loss-sum = {loss!r} is no loss")
     return Evaluation(hits, totals, loss)

@@ -145,7 +145,7 @@ def print_closing_table(summary: Mapping[str, Any], folder: Path) -> None:
         _percent(overall.get("balanced-accuracy")),
         _percent(overall.get("accuracy")),
     )
-    console = Console(width=TABLE_WIDTH, no_color=True)
+    console = Console(width=TABLE_WIDTH, no_color=True, markup=False, highlight=False)
     console.print(table)
     index = summary["adjusted-rand-index"]
     if index is not None:

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -39,14 +40,37 @@ class RunFolder:
     ------
     FileExistsError
         A run of that name has been there already.
+
+    Attributes
+    ----------
+    path : Path
+        The folder, once `open` has made it.
     """
 
     def __init__(self, settings: Settings) -> None:
-        parent = Path(settings.run_dir).expanduser().resolve()
+        self._settings = settings
+        self._parent = Path(settings.run_dir).expanduser().resolve()
+        self.path = self._parent / settings.run_name
+        if settings.run_name and self.path.exists():
+            raise FileExistsError(_taken(self.path))
+
+    def open(self) -> None:
+        """Make the folder: once the federation has met, so that a failed start leaves none.
+
+        Without a ``run-name`` the folder is the first free one of name, name-2, name-3, ..
+        """
+        self._parent.mkdir(parents=True, exist_ok=True)
         stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-        self.path = _make(parent, settings.run_name or f"{stamp}-{settings.algorithm}",
-                          unique=not settings.run_name)  # fmt: skip
-        self.write_json("settings.json", settings.to_run_config())
+        name = self._settings.run_name or f"{stamp}-{self._settings.algorithm}"
+        for attempt in itertools.count(1):
+            self.path = self._parent / (name if attempt == 1 else f"{name}-{attempt}")
+            try:
+                self.path.mkdir()
+                break
+            except FileExistsError:
+                if self._settings.run_name:
+                    raise FileExistsError(_taken(self.path)) from None
+        self.write_json("settings.json", self._settings.to_run_config())
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write one JSON file."""
@@ -67,19 +91,5 @@ class RunFolder:
         state.save(self.path)
 
 
-def _make(parent: Path, name: str, *, unique: bool) -> Path:
-    """Make a folder; where the name was made from the time, the first free of name, name-2, .."""
-    parent.mkdir(parents=True, exist_ok=True)
-    attempt = 1
-    while True:
-        path = parent / (name if attempt == 1 else f"{name}-{attempt}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            if not unique:
-                raise FileExistsError(
-                    f"setting run-name = {name!r}: {path} exists already"
-                ) from None
-            attempt += 1
-        else:
-            return path
+def _taken(path: Path) -> str:
+    return f"setting run-name = {path.name!r}: {path} exists already"

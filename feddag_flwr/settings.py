@@ -16,6 +16,8 @@ from pydantic.fields import FieldInfo
 
 SettingValue = bool | int | float | str
 
+MIN_THRESHOLD_STEP = 0.001
+
 
 class SettingsError(ValueError):
     """A setting is unknown, out of range or at odds with another one."""
@@ -76,13 +78,23 @@ class Settings(BaseModel):
         unit="seconds",
     )
     profile_timeout: float = _setting(
-        1800.0, "Wait for the replies of one wave of profiles", gt=0, le=86_400, unit="seconds"
+        1800.0, "Wait for a profile, from when it is asked for", gt=0, le=86_400, unit="seconds"
     )
     round_timeout: float = _setting(
-        600.0, "Wait for the replies of one wave of a round", gt=0, le=86_400, unit="seconds"
+        600.0,
+        "Wait for a reply in a round, from when it is asked for",
+        gt=0,
+        le=86_400,
+        unit="seconds",
     )
     max_client_samples: int = _setting(
         10_000_000, "Sample counts above this are rejected as untrue", ge=1, unit="samples"
+    )
+    max_update_ratio: float = _setting(
+        100.0,
+        "Updates longer than this many times the round's median are rejected",
+        ge=1,
+        le=1e12,
     )
     run_dir: str = _setting("runs", "Folder in which each run makes a folder of its own")
     run_name: str = _setting("", "Name of the run's folder; empty: date, time and algorithm")
@@ -165,6 +177,13 @@ class Settings(BaseModel):
         1000, "Samples a class that enter the SVD at most (A.6.2)", ge=1, unit="samples"
     )
 
+    min_subspace_samples: int = _setting(
+        1,
+        "Classes with fewer samples send no vectors (one sample's vector is that sample)",
+        ge=1,
+        unit="samples",
+    )
+
     # -- phase 2: similarity ---------------------------------------------------------------------
     angle: Literal["vectors", "principal"] = _setting(
         "vectors",
@@ -195,6 +214,12 @@ class Settings(BaseModel):
         symbol="S_alpha",
         ge=0,
         le=0.5,
+    )
+    split_persistence: float = _setting(
+        1 / 3,
+        "Share of the persistence at which a finer clustering of lower loss is preferred",
+        ge=0,
+        le=1,
     )
     size_gamma: float = _setting(
         1.0,
@@ -231,6 +256,13 @@ class Settings(BaseModel):
     def _one_folder(cls, value: str) -> str:
         if value in {".", ".."} or "/" in value or "\\" in value:
             raise ValueError("must be one folder name, without slashes")
+        return value
+
+    @field_validator("threshold_step")
+    @classmethod
+    def _step_or_none(cls, value: float) -> float:
+        if 0 < value < MIN_THRESHOLD_STEP:
+            raise ValueError(f"must be 0 or at least {MIN_THRESHOLD_STEP}")
         return value
 
     @field_validator("model")

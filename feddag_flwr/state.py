@@ -35,7 +35,7 @@ class Client:
 
 @dataclass
 class ServerState:
-    """Everything that a server would need to go on after a round.
+    """Clients, clusters and models as they stand after a round.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class ServerState:
             tensors = {
                 f"{name}.{kind}": np.ascontiguousarray(getattr(weights, kind))
                 for name, weights in parts.items()
-                for kind in ("floats", "integers")
+                for kind in ("floats", "buffers", "integers")
             }
             save_file(tensors, model_file(folder, cluster))
         text = {
@@ -129,7 +129,11 @@ class ServerState:
             tensors = load_file(model_file(folder, cluster))
             models.append(
                 {
-                    name: Weights(tensors[f"{name}.floats"], tensors[f"{name}.integers"])
+                    name: Weights(
+                        tensors[f"{name}.floats"],
+                        tensors[f"{name}.buffers"],
+                        tensors[f"{name}.integers"],
+                    )
                     for name in parts
                 }
             )

@@ -4,11 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
+from feddag_flwr.aggregation import Weights, distance, mean, shift, weighted_mean
 
 
-def weights(*floats, integers=()):
-    return Weights(np.array(floats, np.float32), np.array(integers, np.int64))
+def weights(*floats, buffers=(), integers=()):
+    return Weights(
+        np.array(floats, np.float32), np.array(buffers, np.float32), np.array(integers, np.int64)
+    )
 
 
 def test_weighted_mean_by_hand():
@@ -25,10 +27,25 @@ def test_mean_counts_everybody_once():
 
 
 def test_shift_adds_the_update():
-    # S_j + (S' after - S' before) = 10 + (3 - 1), counters as trained
-    found = shift(weights(10, integers=[1]), weights(3, integers=[7]), weights(1, integers=[5]))
+    # S_j + (S' after - S' before) = 10 + (3 - 1), states as trained
+    found = shift(
+        weights(10, buffers=[0.1], integers=[1]),
+        weights(3, buffers=[0.5], integers=[7]),
+        weights(1, buffers=[2], integers=[5]),
+    )
     assert found.floats.tolist() == [12]
+    # A running variance is a state: 0.1 + 0.5 - 2 would be no variance at all.
+    assert found.buffers.tolist() == [0.5]
     assert found.integers.tolist() == [7]
+
+
+def test_distance_is_the_length_of_the_update():
+    assert distance(weights(3, 5, buffers=[9]), weights(0, 1)) == 5
+
+
+def test_buffers_are_averaged_like_parameters():
+    found = weighted_mean([weights(buffers=[2]), weights(buffers=[6])], [1, 3])
+    assert found.buffers.tolist() == [5]
 
 
 @given(

@@ -18,20 +18,21 @@ ALLOWED = {
     "metrics": set(),
     "data": {"settings", "seeds"},
     "models": {"aggregation", "seeds"},
-    "training": {"aggregation", "data", "metrics", "models", "seeds", "settings"},
-    "records": {"aggregation", "metrics", "training"},
+    "training": {"aggregation", "data", "metrics", "models", "profile", "seeds", "settings"},
+    "profile": {"aggregation"},
+    "records": {"aggregation", "metrics", "profile"},
     "exchange": {"records"},
     "state": {"aggregation"},
     "run_folder": {"settings", "state"},
     "report": {"metrics", "state"},
     "strategies": {
-        "aggregation", "clustering", "exchange", "metrics", "models", "records", "report",
-        "run_folder", "seeds", "settings", "similarity", "state", "training",
+        "aggregation", "clustering", "exchange", "metrics", "models", "profile", "records",
+        "report", "run_folder", "seeds", "settings", "similarity", "state",
     },
     "launcher": set(),
 }  # fmt: skip
 
-MATHEMATICS = ("similarity", "clustering", "aggregation", "metrics")
+MATHEMATICS = ("similarity", "clustering", "aggregation", "metrics", "profile")
 FORBIDDEN_IN_MATHEMATICS = {"flwr", "torch", "torchvision", "ray"}
 
 

@@ -58,7 +58,12 @@ def test_messages_are_made_only_when_there_is_room():
 @pytest.mark.parametrize(
     ("fault", "logged"),
     [
-        (lambda r: Message(Error(2, "Trace\nboom"), reply_to=r), "error 2: boom"),
+        (lambda r: Message(Error(2, "boom"), reply_to=r), "error 2: boom"),
+        (
+            lambda r: Message(Error(2, "Trace\nCudaError: lost\nCompile anew.\n"), reply_to=r),
+            "error 2: CudaError: lost",
+        ),
+        (lambda r: Message(Error(2, " \n"), reply_to=r), "error 2: no reason given"),
         (lambda r: None, "no reply within 300 s"),
         ("other-node", "the reply came from another node, client-105"),
         ("unknown-message", "dropped a reply to no message of this round"),

@@ -1,9 +1,12 @@
+import io
+
 import numpy as np
 import pytest
 from flwr.app import Array, RecordDict
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.metrics import Evaluation
+from feddag_flwr.profile import Profile
 from feddag_flwr.records import (
     Description,
     EvaluateReply,
@@ -17,19 +20,23 @@ from feddag_flwr.records import (
     decode_profile,
     encode_profile,
 )
-from feddag_flwr.training.profile import Profile
 
 SCALE = ((0.5, 0.25),)
 TASK = Task("ward-3", 4, ("cat", "dog", "eel"), (1, 2, 2), SCALE)
 LIMIT = 1000
 
 
-def weights(*floats, integers=()):
-    return Weights(np.array(floats, np.float32), np.array(integers, np.int64))
+def weights(*floats, buffers=(), integers=()):
+    return Weights(
+        np.array(floats, np.float32), np.array(buffers, np.float32), np.array(integers, np.int64)
+    )
 
 
 def same(one, two):
-    return (one.floats == two.floats).all() and (one.integers == two.integers).all()
+    return all(
+        np.array_equal(getattr(one, name), getattr(two, name))
+        for name in ("floats", "buffers", "integers")
+    )
 
 
 def wire(content):
@@ -68,11 +75,12 @@ def decode(content, task=TASK, samples=6):
         coordinates=2,
         samples=samples,
         limit=LIMIT,
+        subspace=2.0,
     )
 
 
 def test_requests_survive_the_wire():
-    parts = {"primary": weights(1, 2, integers=[3]), "classifier": weights(4)}
+    parts = {"primary": weights(1, 2, buffers=[0.5], integers=[3]), "classifier": weights(4)}
     profile = ProfileRequest.decode(wire(ProfileRequest(TASK, parts, 2**62).encode()))
     train = TrainRequest.decode(wire(TrainRequest(TASK, parts, ("primary", "secondary")).encode()))
     evaluate = EvaluateRequest.decode(wire(EvaluateRequest(TASK, parts).encode()))
@@ -96,13 +104,13 @@ def test_replies_survive_the_wire():
         np.testing.assert_array_equal(getattr(found, name), getattr(make_profile(), name))
     assert same(found.encoder, make_profile().encoder)
     reply = EvaluateReply.decode(
-        wire(EvaluateReply(make_evaluation(), true_group=3).encode(TASK)), TASK, limit=LIMIT
+        wire(EvaluateReply(make_evaluation(), true_group=3).encode(TASK)), TASK, test_samples=4
     )
     assert reply.true_group == 3
     assert reply.evaluation.hits.tolist() == [1, 2, 0]
     assert reply.evaluation.loss_sum == 2.5
     unknown = EvaluateReply(make_evaluation()).encode(TASK)
-    assert EvaluateReply.decode(wire(unknown), TASK, limit=LIMIT).true_group is None
+    assert EvaluateReply.decode(wire(unknown), TASK, test_samples=4).true_group is None
 
 
 def make_evaluation():
@@ -132,13 +140,17 @@ NAN, INF = float("nan"), float("inf")
         ("counts", np.array([5, 0, 2]), "counts add up to 7, the client described 6"),
         ("vectors", np.eye(3, dtype=np.float32), r"vectors is \(3, 3\), must be \(3, 4\)"),
         ("vectors", np.eye(2, 4, dtype=np.float32), r"vectors is \(2, 4\), must be \(3, 4\)"),
-        ("vectors", 5 * np.eye(3, 4, dtype=np.float32), "unit length"),
+        ("vectors", 5 * np.eye(3, 4, dtype=np.float32), "class 0 are not orthonormal"),
+        ("vectors", np.eye(4, dtype=np.float32)[[0, 0, 1]], "class 0 are not orthonormal"),
         ("vectors", np.full((3, 4), NAN, np.float32), "'vectors' holds NaN"),
         ("vector-classes", np.array([0, 0, 3]), r"must lie in 0..2"),
-        ("vector-classes", np.array([0, 2, 2]), "more vectors than samples"),
-        ("encoder.floats", np.zeros(2, np.float32), "encoder has 2 floats and 1 integers, must"),
+        ("vector-classes", np.array([0, 2, 2]), "2 vectors of class 2 with 1 samples"),
+        ("vector-classes", np.array([0, 0, 0]), "3 vectors of class 0 with 5 samples"),
+        ("vector-classes", np.array([0, 0, 1]), "1 vectors of class 1 with 0 samples"),
+        ("vector-classes", np.array([0, 2, 0]), "ascending order"),
+        ("encoder.floats", np.zeros(2, np.float32), r"encoder has .* \(2, 0, 1\), must have"),
         ("encoder.floats", np.full(3, NAN, np.float32), "'encoder.floats' holds NaN"),
-        ("encoder.integers", np.zeros(2, np.int64), "encoder has 3 floats and 2 integers"),
+        ("encoder.integers", np.zeros(2, np.int64), r"encoder has .* \(3, 0, 2\), must have"),
     ],
 )
 def test_a_faulty_profile_is_refused_with_the_reason(key, values, message):
@@ -166,6 +178,17 @@ def test_objects_are_never_unpickled():
         decode(content)
 
 
+def test_an_archive_in_place_of_an_array_is_refused():
+    archive = io.BytesIO()
+    np.savez(archive, x=np.zeros(2, np.float32))
+    content = encode_profile(TASK, make_profile())
+    content.array_records["arrays"]["update"] = Array(
+        dtype="float32", shape=(2,), stype="numpy.ndarray", data=archive.getvalue()
+    )
+    with pytest.raises(RecordError, match="'update' is no array but NpzFile"):
+        decode(content)
+
+
 def test_a_reply_in_another_name_or_of_another_round_is_refused():
     content = encode_profile(TASK, make_profile())
     other = Task("ward-4", 4, TASK.class_names, TASK.image_shape, SCALE)
@@ -187,7 +210,7 @@ def decode_train(content):
         TASK,
         expected={"primary": weights(0, 0), "classifier": weights(0)},
         samples=6,
-        limit=LIMIT,
+        test_samples=4,
     )
 
 
@@ -205,7 +228,10 @@ def test_a_good_train_reply():
         (train_reply(samples=-6), "samples = -6"),
         (train_reply({"primary": weights(1, 2)}), r"holds parts \['primary'\], must hold"),
         (train_reply({"primary": weights(1, NAN), "classifier": weights(3)}), "NaN"),
-        (train_reply({"primary": weights(1, 2, 3), "classifier": weights(3)}), "primary has 3"),
+        (
+            train_reply({"primary": weights(1, 2, 3), "classifier": weights(3)}),
+            r"primary has .* \(3, 0, 0\), must have \(2, 0, 0\)",
+        ),
         (RecordDict(), "no record 'info'"),
     ],
 )
@@ -217,12 +243,20 @@ def test_a_faulty_train_reply_is_refused(content, message):
 @pytest.mark.parametrize(
     ("evaluation", "message"),
     [
-        (Evaluation(np.array([3, 0, 0]), np.array([2, 0, 0]), 1.0), "more hits than samples"),
-        (Evaluation(np.array([0, 0]), np.array([2, 0]), 1.0), "must have 3 classes"),
+        (Evaluation(np.array([3, 0, 0]), np.array([2, 2, 0]), 1.0), "more hits than samples"),
+        (Evaluation(np.array([0, 0]), np.array([2, 2]), 1.0), "must have 3 classes"),
         (Evaluation(np.array([-1, 0, 0]), np.array([2, 0, 0]), 1.0), "hits: -1 is outside"),
-        (Evaluation(np.array([0, 0, 0]), np.array([2000, 0, 0]), 1.0), "totals: 2000 is outside"),
-        (Evaluation(np.array([0, 0, 0]), np.array([2, 0, 0]), NAN), "loss-sum = nan is no loss"),
-        (Evaluation(np.array([0, 0, 0]), np.array([2, 0, 0]), -1.0), "loss-sum = -1.0 is no loss"),
+        (
+            Evaluation(np.array([0, 0, 0]), np.array([2000, 0, 0]), 1.0),
+            "totals: 2000 is outside 0..4",
+        ),
+        (
+            Evaluation(np.array([0, 0, 0]), np.array([2, 1, 0]), 1.0),
+            "totals add up to 3, the client",
+        ),
+        (Evaluation(np.array([0, 0, 0]), np.array([2, 2, 0]), NAN), "loss-sum = nan is no loss"),
+        (Evaluation(np.array([0, 0, 0]), np.array([2, 2, 0]), -1.0), "loss-sum = -1.0 is no loss"),
+        (Evaluation(np.array([0, 0, 0]), np.array([2, 2, 0]), 1e300), "loss-sum = 1e[+]300 is no"),
     ],
 )
 def test_a_faulty_evaluation_is_refused(evaluation, message):
@@ -235,7 +269,8 @@ def test_a_faulty_evaluation_is_refused(evaluation, message):
     [
         ({"client": ""}, "is no name"),
         ({"client": "a\nb"}, "is no name"),
-        ({"class-names": []}, "must be a list of names"),
+        ({"class-names": []}, "must be a list of 1 to 1000 names, got 0"),
+        ({"class-names": [str(i) for i in range(1001)]}, "1 to 1000 names, got 1001"),
         ({"class-names": ["a", "a"]}, "names a class twice"),
         ({"image-shape": [1, 8]}, "image-shape must be three positive"),
         ({"image-shape": [1, 8, 0]}, "image-shape must be three positive"),
@@ -245,6 +280,7 @@ def test_a_faulty_evaluation_is_refused(evaluation, message):
         ({"train-samples": 1.5}, "is of type float"),
         ({"pixel-means": [NAN]}, "pixel-means must be 1 finite numbers"),
         ({"pixel-means": [0.4, 0.4]}, "pixel-means must be 1 finite numbers"),
+        ({"pixel-means": [1e200]}, r"are of no pixels in \[0, 1\]"),
         ({"pixel-squares": [0.1]}, r"are of no pixels in \[0, 1\]"),
         ({"pixel-squares": [0.5]}, r"are of no pixels in \[0, 1\]"),
     ],

@@ -1,9 +1,10 @@
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from feddag_flwr.settings import Settings, SettingsError, names
+from feddag_flwr.settings import Settings, SettingsError, markdown_table, names
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,7 +31,11 @@ def test_every_setting_is_read_somewhere():
         for path in (ROOT / folder).rglob("*.py")
         if path.name != "settings.py"
     ]
-    unread = [name for name in Settings.model_fields if not any(f".{name}" in s for s in sources)]
+    unread = [
+        name
+        for name in Settings.model_fields
+        if not any(re.search(rf"(settings|wanted)\.{name}\b", source) for source in sources)
+    ]
     assert unread == []
 
 
@@ -50,6 +55,7 @@ def test_every_setting_is_read_somewhere():
         ({"num-rounds": 2.5}, "setting num-rounds = 2.5"),
         ({"algorithm": "fedsgd"}, "setting algorithm = 'fedsgd': input should be 'feddag'"),
         ({"schedule": "0:1"}, "setting schedule = '0:1'"),
+        ({"threshold-step": 1e-7}, "setting threshold-step = 1e-07: must be 0 or at least 0.001"),
         ({"device": "tpu"}, "setting device = 'tpu'"),
         ({"run-name": "../x"}, "setting run-name = '../x': must be one folder name"),
         ({"model": "resnet"}, "setting model = 'resnet': must be auto, small, lenet, cnn3 or"),
@@ -74,3 +80,10 @@ def test_all_faults_are_told_at_once():
 
 def test_whole_numbers_pass_for_real_ones():
     assert Settings.from_run_config({"learning-rate": 1}).learning_rate == 1.0
+
+
+def test_the_readme_shows_every_setting():
+    text = (ROOT / "README.md").read_text()
+    begin, end = text.index("<!-- settings"), text.index("<!-- end of settings -->")
+    table = text[begin:end].partition("\n")[2].strip()
+    assert table == markdown_table()

@@ -39,9 +39,6 @@ class Row:
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 
-COMPARABLE = 1 / 3
-"""Share of the chosen clustering's persistence that a finer one must reach to replace it."""
-
 
 @dataclass(frozen=True)
 class Score:
@@ -65,8 +62,13 @@ class Score:
     compactness: float
     value: float
 
+    @property
+    def length(self) -> float:
+        """Persistence, stop - start."""
+        return self.stop - self.start
 
-def choose(rows: Sequence[AnyRow]) -> AnyRow:
+
+def choose(rows: Sequence[AnyRow], split_persistence: float = 1 / 3) -> AnyRow:
     """Choose the clustering that is at once stable under alpha and compact.
 
     The paper asks for "low loss and relatively few clusters" (Sec. 3.4 of arXiv 2602.23504) and
@@ -77,9 +79,9 @@ def choose(rows: Sequence[AnyRow]) -> AnyRow:
     dissimilarity a cluster, so L / Z is the mean dissimilarity inside a cluster on the scale of
     the thresholds, and a loss above 1 that is only due to many clusters does not count against
     them. The highest score wins; fewer clusters win a tie. Then the loss has its say: as long as
-    the next finer clustering has a lower loss, lasts at least a third (`COMPARABLE`) as long, and
-    leaves no more clients alone, it takes the place of the chosen one; groups that share most of
-    their classes stay close for long, and persistence alone would merge them although the loss
+    the next finer clustering has a lower loss, lasts at least `split_persistence` times as long,
+    and leaves no more clients alone, it takes the place of the chosen one; groups that share most
+    of their classes stay close for long, and persistence alone would merge them although the loss
     prefers them apart. The clustering in which every client is alone is taken only if the sweep
     holds no other, because its loss of 0 says nothing: after the min-max normalisation the nearest
     clients are at distance 0 by convention.
@@ -89,6 +91,8 @@ def choose(rows: Sequence[AnyRow]) -> AnyRow:
     rows : sequence of Row
         The sweep in any order, for instance the candidates of `sweep`; larger thresholds must
         not give more clusters.
+    split_persistence : float
+        In [0, 1]; 1 leaves persistence the last word more often, 0 the loss.
 
     Returns
     -------
@@ -110,17 +114,17 @@ def choose(rows: Sequence[AnyRow]) -> AnyRow:
     runs = _runs(rows)
     scored = _scores(runs)
     best = max(range(len(runs)), key=lambda i: (scored[i].value, -scored[i].num_clusters))
-    while best > 0 and _prefers(runs[best - 1][0], scored[best - 1], runs[best][0], scored[best]):
+    while best > 0 and _prefers_split(runs[best - 1][0], runs[best][0]):
+        if scored[best - 1].length < split_persistence * scored[best].length:
+            break
         best -= 1
     chosen = runs[best]
     return chosen[(len(chosen) - 1) // 2]
 
 
-def _prefers(finer: Row, finer_score: Score, coarser: Row, coarser_score: Score) -> bool:
-    """Whether the loss prefers the finer clustering, and it lasts long enough to be trusted."""
-    lasts = finer_score.stop - finer_score.start
-    enough = COMPARABLE * (coarser_score.stop - coarser_score.start)
-    return finer.loss < coarser.loss and lasts >= enough and finer.loners <= coarser.loners
+def _prefers_split(finer: Row, coarser: Row) -> bool:
+    """Whether the loss prefers the finer clustering, and not for clients that it leaves alone."""
+    return finer.loss < coarser.loss and finer.loners <= coarser.loners
 
 
 def scores(rows: Sequence[Row]) -> list[Score]:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.models.dual_encoder import ClusterModel
 
 
-def _tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Return (parameters then float buffers, integer buffers), each in module order."""
+def _tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Return parameters, float buffers and integer buffers, each in module order."""
     persistent = module.state_dict()
     buffers = [buffer for name, buffer in module.named_buffers() if name in persistent]
-    floats = [parameter.data for parameter in module.parameters()]
-    floats += [buffer for buffer in buffers if buffer.is_floating_point()]
-    return floats, [buffer for buffer in buffers if not buffer.is_floating_point()]
+    return (
+        [parameter.data for parameter in module.parameters()],
+        [buffer for buffer in buffers if buffer.is_floating_point()],
+        [buffer for buffer in buffers if not buffer.is_floating_point()],
+    )
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Count the trainable coordinates, which come first in `Weights.floats`."""
+    """Count the trainable coordinates, the length of `Weights.floats`."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -29,16 +34,19 @@ def get_weights(module: nn.Module) -> Weights:
 
     Half and double precision become float32; booleans become 0 and 1.
     """
-    floats, integers = _tensors(module)
-
-    def joined(tensors: list[Tensor], dtype: torch.dtype) -> Tensor:
-        if not tensors:
-            return torch.zeros(0, dtype=dtype)
-        return torch.cat([tensor.reshape(-1).to(dtype) for tensor in tensors]).cpu()
-
+    floats, buffers, integers = _tensors(module)
     return Weights(
-        joined(floats, torch.float32).numpy().copy(), joined(integers, torch.int64).numpy().copy()
+        _joined(floats, torch.float32),
+        _joined(buffers, torch.float32),
+        _joined(integers, torch.int64),
     )
+
+
+def _joined(tensors: list[Tensor], dtype: torch.dtype) -> NDArray[Any]:
+    """Copy tensors into one flat array on the CPU."""
+    if not tensors:
+        return torch.zeros(0, dtype=dtype).numpy()
+    return torch.cat([tensor.reshape(-1).to(dtype) for tensor in tensors]).cpu().numpy().copy()
 
 
 def get_parts(model: ClusterModel) -> dict[str, Weights]:
@@ -54,8 +62,9 @@ def set_weights(module: nn.Module, weights: Weights) -> None:
     ValueError
         The vectors are not as long as this architecture needs.
     """
-    floats, integers = _tensors(module)
+    floats, buffers, integers = _tensors(module)
     _fill(floats, torch.from_numpy(np.array(weights.floats)), "floats")
+    _fill(buffers, torch.from_numpy(np.array(weights.buffers)), "buffers")
     _fill(integers, torch.from_numpy(np.array(weights.integers)), "integers")
 
 

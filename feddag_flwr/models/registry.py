@@ -36,7 +36,7 @@ def _imported(model: str) -> EncoderFactory:
     module_name, _, attribute = model.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever importing foreign code raises
         raise ModelError(f"setting model = {model!r}: {error}") from error
     if not callable(factory):
         raise ModelError(f"setting model = {model!r}: not callable")
@@ -82,7 +82,8 @@ def _check(model: str, encoder: object, image_shape: ImageShape) -> None:
     encoder.eval()
     try:
         with torch.no_grad():
-            shape = tuple(encoder(torch.zeros(2, *image_shape)).shape)
+            features = encoder(torch.zeros(2, *image_shape))
+            shape, finite = tuple(features.shape), bool(torch.isfinite(features).all())
     except Exception as error:
         raise ModelError(
             f"setting model = {model!r}: fails on images {image_shape}: {error}"
@@ -91,6 +92,10 @@ def _check(model: str, encoder: object, image_shape: ImageShape) -> None:
         encoder.train()
     if shape != (2, size):
         raise ModelError(f"setting model = {model!r}: maps 2 images to {shape}, not (2, {size})")
+    if not finite:
+        raise ModelError(f"setting model = {model!r}: maps black images to NaN or infinity")
+    if not any(parameter.requires_grad for parameter in encoder.parameters()):
+        raise ModelError(f"setting model = {model!r}: has no parameter to train")
 
 
 def build_model(

@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from feddag_flwr.aggregation import Weights, weighted_mean
+from feddag_flwr.aggregation import Weights, distance, weighted_mean
 from feddag_flwr.exchange import Exchange
 from feddag_flwr.metrics import Evaluation, mean_over_clients
 from feddag_flwr.models.dual_encoder import ClusterModel
@@ -29,7 +29,13 @@ from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies.roster import Roster, call_roll, merge_class_names, pixel_scale
+from feddag_flwr.strategies.roster import (
+    FederationError,
+    Roster,
+    call_roll,
+    merge_class_names,
+    pixel_scale,
+)
 from feddag_flwr.strategies.stopwatch import Stopwatch
 
 logger = logging.getLogger("flwr")
@@ -39,7 +45,9 @@ class ClusteredStrategy(Strategy):
     """Trains one model a cluster: sampling, messages, checks, aggregation, evaluation, state.
 
     An algorithm says how clusters come to be (`form_clusters`) and, where it differs from one
-    data-weighted mean a cluster, overrides `phases_of`, `parts_for`, `parts_from` or `aggregate`.
+    data-weighted mean a cluster, overrides what happens before a round (`before_round`), what a
+    client runs, receives and returns (`phases_for`, `parts_for`, `parts_from`), how replies become
+    models (`aggregate`), or which model a client is judged by (`parts_to_evaluate`).
 
     Parameters
     ----------
@@ -67,6 +75,8 @@ class ClusteredStrategy(Strategy):
         self.evaluations: dict[str, Evaluation] = {}
         self.true_groups: dict[str, int] = {}
         self._requests: dict[str, TrainRequest] = {}
+        self._asked: set[str] = set()
+        self._rounds_with_replies = 0
         self._line: dict[str, Any] = {}
         self._total_bytes = 0
 
@@ -76,15 +86,23 @@ class ClusteredStrategy(Strategy):
     def form_clusters(self) -> None:
         """Fill ``state`` with assignments and models, before the first round."""
 
-    def phases_of(self, server_round: int, cluster: int) -> tuple[str, ...]:
-        """Phases that a client of `cluster` runs this round; none: it is not asked."""
-        del server_round, cluster
+    def before_round(self, server_round: int, names: list[str]) -> None:
+        """Prepare a round for its clients; may use ``exchange`` and change ``state``."""
+        del server_round, names
+
+    def phases_for(self, server_round: int, name: str) -> tuple[str, ...]:
+        """Phases that a client runs this round; none: it is not asked."""
+        del server_round, name
         return ("primary",)
 
-    def parts_for(self, cluster: int, phases: tuple[str, ...]) -> dict[str, Weights]:
-        """Weights that a client of `cluster` receives."""
+    def parts_for(self, name: str, phases: tuple[str, ...]) -> dict[str, Weights]:
+        """Weights that a client receives for training: those of its cluster."""
         del phases
-        return dict(self.state.models[cluster])
+        return dict(self.state.models[self.state.assignments[name]])
+
+    def parts_to_evaluate(self, name: str) -> dict[str, Weights]:
+        """Weights that a client is judged by: those of its cluster."""
+        return self.state.models[self.state.assignments[name]]
 
     def parts_from(self, request: TrainRequest) -> dict[str, Weights]:
         """Parts that must come back, as weights of the shape they must have."""
@@ -92,15 +110,18 @@ class ClusteredStrategy(Strategy):
             return {}
         return {part: request.parts[part] for part in ("primary", "classifier")}
 
-    def aggregate(self, replies: Mapping[str, TrainReply]) -> None:
+    def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Update the cluster models: the data-weighted mean a cluster (Eq. 18).
 
         Parameters
         ----------
+        server_round : int
+            The round that the replies belong to.
         replies : mapping of str to TrainReply
             Checked replies, in the order of client names. A cluster without one stays as it was.
         """
-        for cluster, model in enumerate(self.state.models):
+        del server_round
+        for cluster in range(self.state.num_clusters):
             for part in ("primary", "classifier"):
                 members = [
                     reply
@@ -108,10 +129,11 @@ class ClusteredStrategy(Strategy):
                     if self.state.assignments[name] == cluster and part in reply.parts
                 ]
                 if members:
-                    model[part] = weighted_mean(
+                    aggregated = weighted_mean(
                         [reply.parts[part] for reply in members],
                         [reply.samples for reply in members],
                     )
+                    self.replace_part(cluster, part, aggregated)
 
     # -- the run -----------------------------------------------------------------------------------
 
@@ -144,7 +166,7 @@ class ClusteredStrategy(Strategy):
         Raises
         ------
         FederationError
-            Too few clients came, or too few could be used.
+            Too few clients came, too few could be used, or none ever sent a valid reply.
         ValueError
             An argument that has no meaning here was given.
         """
@@ -162,17 +184,21 @@ class ClusteredStrategy(Strategy):
             self._train(server_round, wait, result)
             if server_round == rounds or server_round % self.settings.evaluate_every == 0:
                 self._evaluate(server_round, wait, result)
+                self.folder.write_state(self.state)
             progress.show(server_round, self.state.num_clusters, self._line)
             self._write_round(server_round)
         self._close()
+        if rounds and not self._rounds_with_replies:
+            raise FederationError(f"no client sent a valid reply in any of {rounds} rounds")
         return result
 
     def _open(self, grid: Grid) -> None:
         """Call the roll and form the clusters: all that comes before the first round."""
-        self.summary()
         self.exchange = Exchange(grid, self.settings.wave_size, self.roster.name_of)
         with self.watch.phase("roll-call"):
             descriptions = call_roll(self.exchange, self.settings, self.roster)
+        self.folder.open()
+        self.summary()
         self.state = ServerState(
             class_names=merge_class_names(descriptions),
             image_shape=descriptions[0].image_shape,
@@ -189,8 +215,7 @@ class ClusteredStrategy(Strategy):
         grid = self.exchange.grid
         with self.watch.phase("train"):
             messages = self.configure_train(server_round, ArrayRecord(), ConfigRecord(), grid)
-            replies = list(self.exchange.send(messages, "train", timeout))
-        with self.watch.phase("aggregate"):
+            replies = self.exchange.send(messages, "train", timeout)
             _, metrics = self.aggregate_train(server_round, replies)
         if metrics is not None:
             result.train_metrics_clientapp[server_round] = metrics
@@ -199,7 +224,7 @@ class ClusteredStrategy(Strategy):
         grid = self.exchange.grid
         with self.watch.phase("evaluate"):
             messages = self.configure_evaluate(server_round, ArrayRecord(), ConfigRecord(), grid)
-            replies = list(self.exchange.send(messages, "evaluate", timeout))
+            replies = self.exchange.send(messages, "evaluate", timeout)
             metrics = self.aggregate_evaluate(server_round, replies)
         if metrics is not None:
             result.evaluate_metrics_clientapp[server_round] = metrics
@@ -232,13 +257,13 @@ class ClusteredStrategy(Strategy):
         connected = self._connected(sampled, grid)
         self._line["sampled"] = sampled
         self._requests = {}
+        self.before_round(server_round, connected)
+        self._asked = {name for name in sampled if self.phases_for(server_round, name)}
         for name in connected:
-            cluster = self.state.assignments[name]
-            phases = self.phases_of(server_round, cluster)
-            if not phases:
+            if not (phases := self.phases_for(server_round, name)):
                 continue
             request = TrainRequest(
-                self.task(name, server_round), self.parts_for(cluster, phases), phases
+                self.task(name, server_round), self.parts_for(name, phases), phases
             )
             self._requests[name] = request
             yield self._message(name, request.encode(), MessageType.TRAIN, server_round)
@@ -259,13 +284,14 @@ class ClusteredStrategy(Strategy):
                     request.task,
                     expected=self.parts_from(request),
                     samples=self.state.clients[name].train_samples,
-                    limit=self.settings.max_client_samples,
+                    test_samples=self.state.clients[name].test_samples,
                 )
             except RecordError as error:
                 logger.warning("train: client %s is left out: %s", name, error)
-        ordered = {name: checked[name] for name in sorted(checked)}
+        ordered = self._without_outliers({name: checked[name] for name in sorted(checked)})
         self._note_lost(server_round, ordered)
-        self.aggregate(ordered)
+        with self.watch.phase("aggregate"):
+            self.aggregate(server_round, ordered)
         self.state.server_round = server_round
         received = {name: reply.received for name, reply in ordered.items()}
         return None, self._note_metrics("participants", received)
@@ -276,8 +302,7 @@ class ClusteredStrategy(Strategy):
         """Yield one request for every client that has a cluster, in the order of names."""
         del arrays, config
         for name in self._connected(sorted(self.state.assignments), grid):
-            model = self.state.models[self.state.assignments[name]]
-            request = EvaluateRequest(self.task(name, server_round), model)
+            request = EvaluateRequest(self.task(name, server_round), self.parts_to_evaluate(name))
             yield self._message(name, request.encode(), MessageType.EVALUATE, server_round)
 
     def aggregate_evaluate(
@@ -291,7 +316,7 @@ class ClusteredStrategy(Strategy):
                 found[name] = EvaluateReply.decode(
                     reply.content,
                     self.task(name, server_round),
-                    limit=self.settings.max_client_samples,
+                    test_samples=self.state.clients[name].test_samples,
                 )
             except RecordError as error:
                 logger.warning("evaluate: client %s is left out: %s", name, error)
@@ -313,6 +338,13 @@ class ClusteredStrategy(Strategy):
         count = max(1, round(self.settings.participation * len(names)))
         rng = generator(self.settings.seed, "sample-clients", server_round=server_round)
         return sorted(names[i] for i in rng.choice(len(names), size=count, replace=False))
+
+    def replace_part(self, cluster: int, part: str, weights: Weights) -> None:
+        """Give a cluster's model a new part, unless it overflowed: then the old one stays."""
+        if weights.is_finite:
+            self.state.models[cluster][part] = weights
+        else:
+            logger.warning("cluster %d keeps its %s: the aggregate is not finite", cluster, part)
 
     def task(self, name: str, server_round: int) -> Task:
         """Return the common part of a request to `name`."""
@@ -351,9 +383,37 @@ class ClusteredStrategy(Strategy):
             logger.warning("client %s is not connected", name)
         return [name for name in names if name not in missing]
 
+    def _without_outliers(self, replies: dict[str, TrainReply]) -> dict[str, TrainReply]:
+        """Leave out replies with an update that is absurdly longer than the round's others.
+
+        One finite but huge update would spoil its cluster's model for good. The yardstick is the
+        lower median, a part, over all replies of the round.
+        """
+        lengths = {
+            name: {
+                part: distance(weights, self._requests[name].parts[part])
+                for part, weights in reply.parts.items()
+            }
+            for name, reply in replies.items()
+        }
+        for part in sorted({part for each in lengths.values() for part in each}):
+            ordered = sorted(each[part] for each in lengths.values() if part in each)
+            limit = self.settings.max_update_ratio * ordered[(len(ordered) - 1) // 2]
+            for name in [
+                n for n in replies if part in lengths[n] and not lengths[n][part] <= limit
+            ]:
+                logger.warning(
+                    "train: client %s is left out: its update of %s has length %.3g, more than "
+                    "max-update-ratio = %g times the median",
+                    name, part, lengths.pop(name)[part], self.settings.max_update_ratio,
+                )  # fmt: skip
+                replies = {other: reply for other, reply in replies.items() if other != name}
+        return replies
+
     def _note_lost(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Record who was asked in vain, and the clusters that stay as they were for it."""
-        lost = sorted(set(self._requests) - set(replies))
+        lost = sorted(self._asked - set(replies))
+        self._rounds_with_replies += bool(replies)
         self._line |= {"clusters": self.state.num_clusters, "replied": len(replies), "lost": lost}
         asked = {self.state.assignments[name] for name in self._requests}
         answered = {self.state.assignments[name] for name in replies}

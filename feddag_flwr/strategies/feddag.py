@@ -15,6 +15,8 @@ from feddag_flwr.clustering.selection import choose
 from feddag_flwr.clustering.threshold import Candidate, sweep
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import TrainReply, TrainRequest
+from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.proximity import Proximity, measure_proximity, pack_bases
 from feddag_flwr.strategies.clustered import ClusteredStrategy
 from feddag_flwr.strategies.profiling import Profiles, collect_profiles
@@ -30,6 +32,10 @@ class FedDAG(ClusteredStrategy):
     ``initialisation`` and ``diversity`` (A.11).
     """
 
+    def __init__(self, settings: Settings, folder: RunFolder) -> None:
+        super().__init__(settings, folder)
+        self._shared: dict[int, Weights] = {}
+
     # -- phases 1 to 4 ---------------------------------------------------------------------------
 
     def form_clusters(self) -> None:
@@ -40,7 +46,7 @@ class FedDAG(ClusteredStrategy):
             proximity = self._measure(profiles)
         with self.watch.phase("clustering"):
             candidates = self._sweep(proximity)
-            chosen = choose(candidates)
+            chosen = choose(candidates, self.settings.split_persistence)
         with self.watch.phase("complementarity"):
             graph = complementarity(
                 profiles.counts,
@@ -108,7 +114,8 @@ class FedDAG(ClusteredStrategy):
         if self.settings.secondary == "own":
             return [[cluster] for cluster in range(len(graph.sources))]
         if len(graph.sources) == 1:
-            logger.warning("one cluster only: nobody trains its secondary encoder")
+            logger.warning("one cluster only: it trains its secondary encoder itself")
+            return [[0]]
         return graph.sources
 
     def _write_phases(
@@ -153,26 +160,31 @@ class FedDAG(ClusteredStrategy):
 
     # -- phase 5 -----------------------------------------------------------------------------------
 
-    def phases_of(self, server_round: int, cluster: int) -> tuple[str, ...]:
+    def before_round(self, server_round: int, names: list[str]) -> None:
+        """Compute S' of every source, the mean of its learners' secondary encoders, once."""
+        del server_round, names
+        self._shared = {
+            source: mean([self.state.models[learner]["secondary"] for learner in learners])
+            for source in range(self.state.num_clusters)
+            if (learners := self.state.learners(source))
+        }
+
+    def phases_for(self, server_round: int, name: str) -> tuple[str, ...]:
         """Both phases where the cluster is somebody's source; by turns under a K:1 schedule."""
         primary = secondary = True
         if self.settings.schedule != "both":
             primaries = int(self.settings.schedule.partition(":")[0])
             secondary = server_round % (primaries + 1) == 0
             primary = not secondary
-        phases = ("primary",) if primary else ()
-        return (*phases, "secondary") if secondary and self.state.learners(cluster) else phases
+        secondary = secondary and bool(self.state.learners(self.state.assignments[name]))
+        return ("primary",) * primary + ("secondary",) * secondary
 
-    def parts_for(self, cluster: int, phases: tuple[str, ...]) -> dict[str, Weights]:
-        """Add S', the mean of the learners' secondary encoders, where the cluster trains it."""
-        parts = dict(self.state.models[cluster])
+    def parts_for(self, name: str, phases: tuple[str, ...]) -> dict[str, Weights]:
+        """Add S' where the client's cluster trains it."""
+        parts = super().parts_for(name, phases)
         if "secondary" in phases:
-            parts["shared"] = self._shared(cluster)
+            parts["shared"] = self._shared[self.state.assignments[name]]
         return parts
-
-    def _shared(self, source: int) -> Weights:
-        learners = self.state.learners(source)
-        return mean([self.state.models[learner]["secondary"] for learner in learners])
 
     def parts_from(self, request: TrainRequest) -> dict[str, Weights]:
         """Add the trained S' where the secondary phase was asked for."""
@@ -181,28 +193,24 @@ class FedDAG(ClusteredStrategy):
             parts["shared"] = request.parts["shared"]
         return parts
 
-    def aggregate(self, replies: Mapping[str, TrainReply]) -> None:
+    def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Update P and K (Eq. 18), then add each source's update to its learners' S (Eq. 21)."""
-        super().aggregate(replies)
-        starts = {source: self._shared(source) for source in self._training_sources(replies)}
-        for source, start in starts.items():
+        super().aggregate(server_round, replies)
+        for source, start in self._shared.items():
             members = [
                 reply
                 for name, reply in replies.items()
                 if self.state.assignments[name] == source and "shared" in reply.parts
             ]
+            if not members:
+                continue
             trained = weighted_mean(
                 [reply.parts["shared"] for reply in members],
                 [reply.samples for reply in members],
             )
             for learner in self.state.learners(source):
-                model = self.state.models[learner]
-                model["secondary"] = shift(model["secondary"], trained, start)
-
-    def _training_sources(self, replies: Mapping[str, TrainReply]) -> list[int]:
-        return sorted(
-            {self.state.assignments[n] for n, reply in replies.items() if "shared" in reply.parts}
-        )
+                secondary = self.state.models[learner]["secondary"]
+                self.replace_part(learner, "secondary", shift(secondary, trained, start))
 
 
 def threshold_grid(step: float) -> list[float] | None:
@@ -213,11 +221,16 @@ def threshold_grid(step: float) -> list[float] | None:
     return [round((index + 1) * step, 10) for index in range(count)]
 
 
+def _finite(value: float) -> float | None:
+    """JSON knows no infinity: a size penalty that overflowed is written as null."""
+    return value if np.isfinite(value) else None
+
+
 def _sweep_row(candidate: Candidate) -> dict[str, Any]:
     return {
         "threshold": candidate.threshold,
         "num-clusters": candidate.num_clusters,
-        "loss": candidate.loss,
+        "loss": _finite(candidate.loss),
         "loss-within": candidate.within,
-        "loss-size": candidate.size,
+        "loss-size": _finite(candidate.size),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.models.flat import get_parts, parameter_count
+from feddag_flwr.profile import Profile, sparse_size
 from feddag_flwr.records import PROFILE_ACTION, ProfileRequest, RecordError, decode_profile
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.strategies.clustered import ClusteredStrategy
 from feddag_flwr.strategies.roster import MIN_CLIENTS, FederationError
-from feddag_flwr.training.profile import sparse_size
 
 logger = logging.getLogger("flwr")
 
@@ -37,19 +37,20 @@ class EncoderSpool:
 
     def __init__(self, folder: Path) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self._places: dict[str, tuple[int, int, NDArray[np.int64]]] = {}
+        self._places: dict[str, tuple[int, int, Weights]] = {}
 
     def put(self, name: str, encoder: Weights) -> None:
         """Append a client's encoder."""
         start = self._file.seek(0, 2)
         self._file.write(np.ascontiguousarray(encoder.floats).tobytes())
-        self._places[name] = (start, encoder.floats.nbytes, encoder.integers)
+        rest = replace(encoder, floats=np.zeros(0, dtype=np.float32))
+        self._places[name] = (start, encoder.floats.nbytes, rest)
 
     def get(self, name: str) -> Weights:
         """Read a client's encoder back."""
-        start, size, integers = self._places[name]
+        start, size, rest = self._places[name]
         self._file.seek(start)
-        return Weights(np.frombuffer(self._file.read(size), dtype=np.float32), integers)
+        return replace(rest, floats=np.frombuffer(self._file.read(size), dtype=np.float32))
 
     def close(self) -> None:
         """Delete the file."""
@@ -66,7 +67,7 @@ class Profiles:
         Clients with a valid profile.
     updates : ndarray, shape (N, k), float32
     vectors, vector_classes : list of ndarray
-        As in `feddag_flwr.training.profile.Profile`.
+        As in `feddag_flwr.profile.Profile`.
     counts : ndarray, shape (N, C), int64
     encoders : EncoderSpool
     """
@@ -100,7 +101,7 @@ def collect_profiles(strategy: ClusteredStrategy) -> Profiles:
             content = ProfileRequest(strategy.task(name, 0), start, coordinate_seed).encode()
             yield Message(content, roster.nodes[name], PROFILE_ACTION, group_id="0")
 
-    found = {}
+    found: dict[str, Profile] = {}
     coordinates = sparse_size(parameter_count(model), settings.gradient_fraction)
     for reply in strategy.exchange.send(requests(), "profile", settings.profile_timeout):
         name = roster.name_of(reply.metadata.src_node_id)
@@ -112,6 +113,7 @@ def collect_profiles(strategy: ClusteredStrategy) -> Profiles:
                 coordinates=coordinates,
                 samples=state.clients[name].train_samples,
                 limit=settings.max_client_samples,
+                subspace=settings.subspace_size,
             )
         except RecordError as error:
             logger.warning("profile: client %s is left out: %s", name, error)

@@ -1,4 +1,4 @@
-"""From the setting ``algorithm`` to a strategy; a new algorithm adds one line here."""
+"""From the setting ``algorithm`` to a strategy: a new one adds its line, and its name there."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ JOIN_POLL = 0.5
 MIN_CLIENTS = 2
 # A deviation below this is that of a constant channel, rounded.
 MIN_DEVIATION = 1e-4
+# Weight of a client in the pixel scale, in medians of the clients' sample counts.
+MOST_WEIGHT = 10
 
 
 class FederationError(RuntimeError):
@@ -136,10 +138,12 @@ def pixel_scale(
 ) -> tuple[tuple[float, float], ...]:
     """Return mean and deviation of the federation's training pixels, a channel.
 
-    Each client counts by its samples; `descriptions` are in the order of names. A channel without
-    any variance, or `standardise` false, leaves pixels as they are: mean 0, deviation 1.
+    Each client counts by its samples, but by ten times the median at most, so that nobody sets the
+    scale by claiming to have more; `descriptions` are in the order of names. A channel without any
+    variance, or `standardise` false, leaves pixels as they are: mean 0, deviation 1.
     """
     counts = np.array([description.train_samples for description in descriptions], dtype=float)
+    counts = np.minimum(counts, MOST_WEIGHT * np.median(counts))
     moments = np.array([description.pixel_moments for description in descriptions])
     means, squares = np.einsum("i,icm->mc", counts / counts.sum(), moments)
     deviations = np.sqrt(np.maximum(squares - means**2, 0.0))
@@ -158,6 +162,7 @@ def merge_class_names(descriptions: list[Description]) -> tuple[str, ...]:
     lists = {description.class_names for description in descriptions}
     if len(lists) == 1:
         return lists.pop()
+    logger.info("clients name different classes: %d lists, matched by name", len(lists))
     names = {name for each in lists for name in each}
     if all(name.isdecimal() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))

@@ -17,6 +17,9 @@ from feddag_flwr.models.flat import parameter_count
 from feddag_flwr.settings import Settings
 
 MIB = 2**20
+FLOAT_BYTES = 4
+# Images that take no more bytes than this are standardised once; larger sets, batch by batch.
+STANDARDISE_AT_ONCE = 256 * MIB
 
 
 class DeviceError(RuntimeError):
@@ -36,7 +39,7 @@ def prepare_device(settings: Settings) -> torch.device:
     name = settings.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
+    device = torch.device(f"{name}:0" if name == "cuda" else name)
     if device.type == "cuda":
         _prepare_cuda(device, settings.device_memory)
     return device
@@ -65,13 +68,13 @@ class Samples:
         uint8, or floating point in [0, 1].
     labels : Tensor, shape (n,), int64
     factor, offset : Tensor, shape (channels, 1, 1), float32
-        What turns stored pixels into standardised ones.
+        What turns stored pixels into standardised ones; None where they are that already.
     """
 
     images: Tensor
     labels: Tensor
-    factor: Tensor
-    offset: Tensor
+    factor: Tensor | None
+    offset: Tensor | None
 
     @classmethod
     def on(
@@ -94,27 +97,34 @@ class Samples:
         images = torch.from_numpy(np.ascontiguousarray(data.images))
         scale = torch.tensor(pixel_scale, dtype=torch.float64)
         unit = 255.0 if images.dtype == torch.uint8 else 1.0
-        factor, offset = 1 / (unit * scale[:, 1]), -scale[:, 0] / scale[:, 1]
-        return cls(
-            images.to(device),
-            torch.from_numpy(data.labels).to(device),
-            factor.float().reshape(-1, 1, 1).to(device),
-            offset.float().reshape(-1, 1, 1).to(device),
-        )
+        factor = (1 / (unit * scale[:, 1])).float().reshape(-1, 1, 1).to(device)
+        offset = (-scale[:, 0] / scale[:, 1]).float().reshape(-1, 1, 1).to(device)
+        labels = torch.from_numpy(data.labels).to(device)
+        if FLOAT_BYTES * images.numel() > STANDARDISE_AT_ONCE:
+            return cls(images.to(device), labels, factor, offset)
+        return cls(_standardise(images.to(device), factor, offset), labels, None, None)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def inputs(self, selection: Tensor | slice) -> Tensor:
         """Return the chosen images standardised, as float32."""
-        return torch.addcmul(self.offset, self.images[selection].float(), self.factor)
+        chosen = self.images[selection]
+        if self.factor is None or self.offset is None:
+            return chosen
+        return _standardise(chosen, self.factor, self.offset)
 
 
-def check_memory(settings: Settings, samples: Samples, model: ClusterModel) -> None:
-    """Refuse work that would not fit under ``device-memory``, before it starts.
+def _standardise(images: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
+    return torch.addcmul(offset, images.float(), factor)
 
-    Counts the images, one cached feature vector a sample, and four copies of the model (weights,
-    gradients, momentum, the copy as received). Activations of a batch come on top.
+
+def check_memory(settings: Settings, data: LabelledImages, model: ClusterModel) -> None:
+    """Refuse work that would not fit under ``device-memory``, before anything is copied.
+
+    Counts the images as they will lie on the device, one cached feature vector a sample, and four
+    copies of the model (weights, gradients, momentum, the copy as received). Activations of a batch
+    come on top.
 
     Raises
     ------
@@ -123,11 +133,13 @@ def check_memory(settings: Settings, samples: Samples, model: ClusterModel) -> N
     """
     if not settings.device_memory:
         return
-    images = samples.images.numel() * samples.images.element_size()
-    features = 4 * len(samples) * model.feature_size
-    needed = (images + features + 4 * 4 * parameter_count(model)) / MIB
+    images = FLOAT_BYTES * data.images.size
+    if images > STANDARDISE_AT_ONCE:
+        images = data.images.nbytes
+    features = FLOAT_BYTES * len(data) * model.feature_size
+    needed = (images + features + 4 * FLOAT_BYTES * parameter_count(model)) / MIB
     if needed > settings.device_memory:
         raise DeviceError(
-            f"needs about {needed:.0f} MiB for {len(samples)} images, "
+            f"needs about {needed:.0f} MiB for {len(data)} images, "
             f"setting device-memory = {settings.device_memory} MiB"
         )

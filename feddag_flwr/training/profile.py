@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from feddag_flwr.aggregation import Weights
 from feddag_flwr.data.images import LabelledImages, unit_pixels
 from feddag_flwr.models.dual_encoder import ClusterModel
-from feddag_flwr.models.flat import get_parts, parameter_count
+from feddag_flwr.models.flat import get_parts
+from feddag_flwr.profile import Profile, sparse_size, subspace_size
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.training.device import Samples
@@ -19,31 +17,6 @@ from feddag_flwr.training.local import train_primary
 
 # Singular values below this share of the largest are noise of the Gram matrix, not directions.
 RANK_TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class Profile:
-    """What a client tells the server about itself, once (Sec. 3.1, 3.2).
-
-    Attributes
-    ----------
-    update : ndarray, shape (k,), float32
-        The warm-up's update at the common coordinates.
-    vectors : ndarray, shape (rows, d), float32
-        Leading left singular vectors of the classes present, one a row, unit length.
-    vector_classes : ndarray, shape (rows,), int64
-        Class of each row, ascending.
-    counts : ndarray, shape (C,), int64
-        Training samples a class.
-    encoder : Weights
-        The warmed-up encoder (Eq. 22 needs it).
-    """
-
-    update: NDArray[np.float32]
-    vectors: NDArray[np.float32]
-    vector_classes: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    encoder: Weights
 
 
 def sparse_coordinates(count: int, fraction: float, seed: int) -> NDArray[np.int64]:
@@ -62,11 +35,6 @@ def sparse_coordinates(count: int, fraction: float, seed: int) -> NDArray[np.int
     """
     kept = sparse_size(count, fraction)
     return np.sort(generator(seed, "sparse-coordinates").choice(count, size=kept, replace=False))
-
-
-def sparse_size(count: int, fraction: float) -> int:
-    """Return how many of `count` coordinates are sent: the fraction, but one at least."""
-    return max(1, round(fraction * count))
 
 
 def leading_vectors(samples: NDArray[np.floating], size: int) -> NDArray[np.float64]:
@@ -116,7 +84,7 @@ def class_subspaces(
     data : LabelledImages
         The client's training data.
     settings : Settings
-        ``subspace-size`` (p) and ``max-class-samples`` (A.6.2).
+        ``subspace-size`` (p), ``max-class-samples`` (A.6.2) and ``min-subspace-samples``.
     rng : numpy.random.Generator
         Draws the samples that enter the SVD where a class has more than the cap.
 
@@ -129,6 +97,8 @@ def class_subspaces(
     classes: list[int] = []
     for label in np.unique(data.labels):
         members = np.flatnonzero(data.labels == label)
+        if len(members) < settings.min_subspace_samples:
+            continue
         size = subspace_size(settings.subspace_size, len(members))
         if len(members) > settings.max_class_samples:
             members = np.sort(rng.choice(members, settings.max_class_samples, replace=False))
@@ -136,13 +106,9 @@ def class_subspaces(
         found = leading_vectors(pixels, size).astype(np.float32)
         rows.append(found)
         classes += [int(label)] * len(found)
-    return np.concatenate(rows), np.array(classes, dtype=np.int64)
-
-
-def subspace_size(setting: float, samples: int) -> int:
-    """Return p for a class: the setting itself, or below 1 that share of the class's samples."""
-    wanted = setting if setting >= 1 else setting * samples
-    return max(1, min(round(wanted), samples))
+    features = int(np.prod(data.images.shape[1:]))
+    vectors = np.concatenate(rows) if rows else np.zeros((0, features), dtype=np.float32)
+    return vectors, np.array(classes, dtype=np.int64)
 
 
 def make_profile(
@@ -177,12 +143,7 @@ def make_profile(
         rng = generator(settings.seed, "warm-up", server_round=warmup_round, client=client)
         train_primary(model, samples, settings, rng, settings.warmup_epochs)
     after = get_parts(model)
-    update = np.concatenate(
-        [
-            (after[part].floats - before[part].floats)[: parameter_count(module)]
-            for part, module in model.parts().items()
-        ]
-    )
+    update = np.concatenate([after[part].floats - before[part].floats for part in before])
     chosen = sparse_coordinates(len(update), settings.gradient_fraction, coordinate_seed)
     vectors, classes = class_subspaces(
         data, settings, generator(settings.seed, "subspace-samples", client=client)

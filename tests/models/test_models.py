@@ -74,8 +74,9 @@ def test_weights_survive_the_way_there_and_back_with_batch_norm():
     source, target = NormEncoder((1, 2, 2)), NormEncoder((1, 2, 2))
     source(torch.rand(8, 1, 2, 2))  # moves the running statistics and the counter
     weights = get_weights(source)
-    # 16 + 4 of the linear layer, 4 + 4 of the norm, then running mean and variance.
-    assert weights.floats.shape == (36,)
+    # 16 + 4 of the linear layer, 4 + 4 of the norm; running mean and variance.
+    assert weights.floats.shape == (28,)
+    assert weights.buffers.shape == (8,)
     assert weights.integers.tolist() == [1]
     set_weights(target, weights)
     for name, tensor in source.state_dict().items():
@@ -97,7 +98,7 @@ def test_batch_norm_is_aggregated_as_counter_and_statistics():
 
 
 def test_weights_of_another_length_are_refused():
-    with pytest.raises(ValueError, match=r"floats \(3,\), the model needs \(36,\)"):
+    with pytest.raises(ValueError, match=r"floats \(3,\), the model needs \(28,\)"):
         set_weights(NormEncoder((1, 2, 2)), Weights(np.zeros(3, np.float32)))
 
 
@@ -117,6 +118,12 @@ class Breaks(NoSize):
     feature_size = 3
     def forward(self, x):
         raise RuntimeError("bad weather")
+class NotANumber(NoSize):
+    feature_size = 9
+    def forward(self, x):
+        return super().forward(x) / 0 * 0
+class Frozen(NoSize):
+    feature_size = 9
 def not_a_module(image_shape):
     return 5
 number = 5
@@ -145,6 +152,8 @@ def test_a_users_own_encoder(own_models):
         ("NoSize", "feature_size = None, must be an int"),
         ("WrongSize", r"maps 2 images to \(2, 9\), not \(2, 3\)"),
         ("Breaks", "bad weather"),
+        ("NotANumber", "maps black images to NaN or infinity"),
+        ("Frozen", "has no parameter to train"),
     ],
 )
 def test_a_users_faulty_encoder_is_named(own_models, attribute, message):
@@ -153,5 +162,6 @@ def test_a_users_faulty_encoder_is_named(own_models, attribute, message):
 
 
 def test_a_missing_module_is_named():
-    with pytest.raises(ModelError, match="model = 'no_such_module:x'"):
-        build_encoder("no_such_module:x", (1, 3, 3))
+    for name in ("no_such_module:x", ":x"):
+        with pytest.raises(ModelError, match=f"model = '{name}'"):
+            build_encoder(name, (1, 3, 3))

@@ -170,7 +170,13 @@ def saying(key, value):
     return fault
 
 
+def with_huge_values(reply):
+    key = first_of(reply, "primary.floats", "encoder.floats")
+    return replace_array(reply, key, np.full_like(array_of(reply, key), 3e38))
+
+
 BROKEN = {
+    "finite but huge": with_huge_values,
     "late": lambda reply: None,
     "error": lambda reply: Message(Error(2, "boom"), reply_to=_request_of(reply)),
     "nan": with_nan,
@@ -287,11 +293,25 @@ def test_a_cluster_without_a_valid_reply_stays_as_it_was(tmp_path, caplog):
 
 def test_a_round_in_which_everybody_fails_changes_nothing(tmp_path):
     def tamper(partition, action, reply):
+        first = action == "train" and reply.content.config_records["info"]["round"] == 1
+        return BROKEN["error"](reply) if first else reply
+
+    two_rounds = FEDAVG | {"num_rounds": 2}
+    run_quickly(tmp_path, tamper=tamper, **two_rounds)
+    assert lines(tmp_path)[1]["replied"] == 0
+    assert lines(tmp_path)[2]["replied"] == 6
+    # Round 2 evaluates the model received: the start, as if round 1 had not been.
+    run_quickly(tmp_path, name="untouched", **FEDAVG | {"num_rounds": 0})
+    received = lines(tmp_path)[2]["participants"]["overall"]
+    assert received == lines(tmp_path, "untouched")[0]["all"]["overall"]
+
+
+def test_a_run_in_which_nobody_ever_replies_fails(tmp_path):
+    def tamper(partition, action, reply):
         return BROKEN["error"](reply) if action == "train" else reply
 
-    strategy, _ = run_quickly(tmp_path, tamper=tamper, **FEDAVG)
-    untouched, _ = run_quickly(tmp_path, name="untouched", **FEDAVG | {"num_rounds": 0})
-    assert same_models(strategy.state, untouched.state)
+    with pytest.raises(FederationError, match="no client sent a valid reply in any of 3 rounds"):
+        run_quickly(tmp_path, tamper=tamper, **FEDAVG)
     assert lines(tmp_path)[1]["participants"]["overall"] == {"clients": 0}
 
 
@@ -310,6 +330,44 @@ def test_a_node_that_left_is_not_asked(tmp_path, caplog):
     assert "client client-3 is not connected" in caplog.text
     asked = [node for action, node in grid.sent if action == "train"]
     assert asked.count(104) <= 1
+
+
+def test_one_diverged_client_cannot_overflow_a_model(tmp_path, caplog):
+    """Even where the check of lengths is off, an aggregate that is not finite is not taken over."""
+
+    def tamper(partition, action, reply):
+        return BROKEN["finite but huge"](reply) if action == "train" and partition == 3 else reply
+
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        strategy, _ = run_quickly(tmp_path, tamper=tamper, max_update_ratio=1e12, **FEDAVG)
+    assert all(np.isfinite(values).all() for values in floats(strategy.state))
+    assert "client client-3 is left out: its update of primary has length" in caplog.text
+
+
+def test_batch_norm_survives_sharing_between_clusters(tmp_path, monkeypatch):
+    (tmp_path / "norm_models_for_test.py").write_text(NORM_MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    strategy, _ = run_quickly(
+        tmp_path, model="norm_models_for_test:Norm", participation=1.0, local_epochs=4
+    )
+    for model in strategy.state.models:
+        # Running means and variances alternate: 8 each, twice the layer's width.
+        assert model["secondary"].buffers.shape == (16,)
+        assert (model["secondary"].buffers[8:] >= 0).all()
+        assert model["secondary"].integers.shape == (1,)
+    assert len(strategy.evaluations) == 6
+
+
+NORM_MODEL = """
+from torch import nn
+class Norm(nn.Sequential):
+    feature_size = 128
+    def __init__(self, image_shape):
+        super().__init__(
+            nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.MaxPool2d(2), nn.Flatten(),
+        )
+"""
 
 
 def test_too_few_profiles_are_an_error(tmp_path):
@@ -366,11 +424,17 @@ def test_the_state_survives_the_way_to_disk_and_back(tmp_path):
 
 def test_a_run_name_is_used_once(tmp_path):
     settings = quick_settings(run_dir=str(tmp_path), run_name="mine")
-    RunFolder(settings)
+    folder, late = RunFolder(settings), RunFolder(settings)
+    assert not folder.path.exists()
+    folder.open()
     with pytest.raises(FileExistsError, match="run-name = 'mine'"):
         RunFolder(settings)
-    unnamed = quick_settings(run_dir=str(tmp_path))
-    assert RunFolder(unnamed).path != RunFolder(unnamed).path
+    with pytest.raises(FileExistsError, match="run-name = 'mine'"):
+        late.open()
+    unnamed = [RunFolder(quick_settings(run_dir=str(tmp_path))) for _ in range(2)]
+    for each in unnamed:
+        each.open()
+    assert unnamed[0].path != unnamed[1].path
 
 
 def test_the_closing_table_tells_clusters_and_the_rand_index(tmp_path, capsys):

@@ -1,3 +1,7 @@
+import json
+import logging
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from memory_grid import array_of, run_quickly
@@ -5,6 +9,7 @@ from memory_grid import array_of, run_quickly
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.records import TrainReply
+from feddag_flwr.report import adjusted_rand_index
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
@@ -38,11 +43,12 @@ def three_clusters(tmp_path):
 def test_a_source_receives_the_mean_of_its_learners_secondary_encoders(three_clusters):
     # Learners of 2 are 0 and 1: (10 + 20) / 2; the only learner of 0 is 2; nobody learns from 1.
     both = ("primary", "secondary")
-    assert three_clusters.parts_for(2, both)["shared"].floats.tolist() == [15]
-    assert three_clusters.parts_for(0, both)["shared"].floats.tolist() == [30]
-    assert "shared" not in three_clusters.parts_for(2, ("primary",))
-    assert three_clusters.phases_of(1, 2) == both
-    assert three_clusters.phases_of(1, 1) == ("primary",)
+    three_clusters.before_round(1, [])
+    assert three_clusters.parts_for("c", both)["shared"].floats.tolist() == [15]
+    assert three_clusters.parts_for("a", both)["shared"].floats.tolist() == [30]
+    assert "shared" not in three_clusters.parts_for("c", ("primary",))
+    assert three_clusters.phases_for(1, "c") == both
+    assert three_clusters.phases_for(1, "b") == ("primary",)
 
 
 def test_primary_and_secondary_aggregation_by_hand(three_clusters):
@@ -59,7 +65,8 @@ def test_primary_and_secondary_aggregation_by_hand(three_clusters):
             5, {"primary": weights(9), "classifier": weights(2), "shared": weights(33)}, NOTHING
         ),
     }
-    three_clusters.aggregate({name: replies[name] for name in sorted(replies)})
+    three_clusters.before_round(1, [])
+    three_clusters.aggregate(1, {name: replies[name] for name in sorted(replies)})
     models = three_clusters.state.models
     assert [model["primary"].floats.tolist() for model in models] == [[9], [1], [7]]
     assert [model["classifier"].floats.tolist() for model in models] == [[2], [-1], [1]]
@@ -70,11 +77,13 @@ def test_primary_and_secondary_aggregation_by_hand(three_clusters):
 def test_a_learner_of_two_sources_gets_both_updates(three_clusters):
     three_clusters.state.sources = ((1, 2), (), ())
     # Both sources train S_0 = 10 itself: +1 from cluster 1 and +5 from cluster 2.
+    three_clusters.before_round(1, [])
     three_clusters.aggregate(
+        1,
         {
             "b": TrainReply(1, {"shared": weights(11)}, NOTHING),
             "c": TrainReply(1, {"shared": weights(15)}, NOTHING),
-        }
+        },
     )
     models = three_clusters.state.models
     assert models[0]["secondary"].floats.tolist() == [16]
@@ -90,9 +99,9 @@ def test_schedules(three_clusters, schedule, expected):
     settings = Settings(**{"schedule": schedule})
     three_clusters.settings = settings
     letters = {("primary",): "p", ("secondary",): "s", ("primary", "secondary"): "b"}
-    found = [letters[three_clusters.phases_of(r, 2)] for r in range(1, 7)]
+    found = [letters[three_clusters.phases_for(r, "c")] for r in range(1, 7)]
     assert "".join(found) == expected
-    assert three_clusters.phases_of(6, 1) == (() if expected[5] == "s" else ("primary",))
+    assert three_clusters.phases_for(6, "b") == (() if expected[5] == "s" else ("primary",))
 
 
 @pytest.mark.parametrize(
@@ -207,10 +216,21 @@ def test_single_views_fix_the_fusion_weights(tmp_path, fusion, weight):
 )
 def test_every_variant_runs_and_finds_the_three_groups(tmp_path, changes):
     strategy, _ = run_quickly(tmp_path, **changes)
-    assert strategy.true_groups.keys() == strategy.state.assignments.keys()
-    assert len(strategy.evaluations) == 6
+    assert adjusted_rand_index(strategy.state.assignments, strategy.true_groups) == 1.0
 
 
 def test_two_clients_are_enough(tmp_path):
     strategy, _ = run_quickly(tmp_path, num_clients=2, client_groups=2)
     assert len(strategy.state.assignments) == 2
+
+
+def test_a_lone_cluster_trains_its_own_secondary_encoder(three_clusters, caplog):
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        assert three_clusters._sources(SimpleNamespace(sources=((),))) == [[0]]
+    assert "one cluster only" in caplog.text
+
+
+def test_an_overflowed_size_penalty_is_written_as_null(tmp_path):
+    run_quickly(tmp_path, size_tau=0.001, size_gamma=0.0, threshold_step=0.0, num_rounds=0)
+    text = (tmp_path / "run" / "clustering.json").read_text()
+    assert any(row["loss"] is None for row in json.loads(text)["sweep"])

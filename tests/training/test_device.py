@@ -5,14 +5,14 @@ import torch
 from feddag_flwr.data.images import LabelledImages
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
+from feddag_flwr.training import device
 from feddag_flwr.training.device import DeviceError, Samples, check_memory, prepare_device
 
 CPU = torch.device("cpu")
 
 
-def make_samples(count):
-    data = LabelledImages(np.zeros((count, 1, 8, 8), np.uint8), np.zeros(count, np.int64))
-    return Samples.on(CPU, data, ((0.0, 1.0),))
+def make_data(count):
+    return LabelledImages(np.full((count, 1, 8, 8), 51, np.uint8), np.zeros(count, np.int64))
 
 
 def test_the_number_of_threads_is_the_settings():
@@ -33,11 +33,19 @@ def test_a_missing_gpu_is_named():
 
 
 def test_the_cap_on_memory_refuses_what_does_not_fit():
-    # 20,000 images of 64 bytes and 64 features of 4 bytes: 6.4 MB, and the model's 16 bytes a
-    # parameter: 17,258 parameters, 0.3 MB; together about 6.4 MiB.
+    # 20,000 images of 64 pixels and 64 features, 4 bytes each: 10.2 MB, and 16 bytes for each of
+    # the model's 17,258 parameters: 0.3 MB; together 10.0 MiB.
     model = build_model("small", (1, 8, 8), 10, dual=False, seed=1)
-    samples = make_samples(20_000)
-    check_memory(Settings(), samples, model)
-    check_memory(Settings(**{"device-memory": 7}), samples, model)
-    with pytest.raises(DeviceError, match="needs about 6 MiB for 20000 images, setting device-m"):
-        check_memory(Settings(**{"device-memory": 5}), samples, model)
+    data = make_data(20_000)
+    check_memory(Settings(), data, model)
+    check_memory(Settings(**{"device-memory": 11}), data, model)
+    with pytest.raises(DeviceError, match="needs about 10 MiB for 20000 images, setting device-m"):
+        check_memory(Settings(**{"device-memory": 9}), data, model)
+
+
+def test_large_sets_are_standardised_batch_by_batch_with_the_same_result(monkeypatch):
+    at_once = Samples.on(CPU, make_data(3), ((0.1, 0.5),))
+    monkeypatch.setattr(device, "STANDARDISE_AT_ONCE", 100)
+    by_batch = Samples.on(CPU, make_data(3), ((0.1, 0.5),))
+    assert by_batch.images.dtype == torch.uint8
+    assert torch.equal(by_batch.inputs(slice(0, 2)), at_once.inputs(slice(0, 2)))

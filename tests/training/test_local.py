@@ -62,7 +62,7 @@ def reference_step(model, parameters, samples, lr, momentum, decay, steps, penal
     """SGD with momentum written out, on the loss of the whole model without any caching."""
     velocity = [torch.zeros_like(p) for p in parameters]
     for _ in range(steps):
-        inputs = (samples.images.float() / 255 - 0.5) / 0.25
+        inputs = samples.inputs(slice(None))
         loss = functional.cross_entropy(model(inputs), samples.labels)
         if penalty:
             one, two = model.primary(inputs), model.secondary(inputs).detach()

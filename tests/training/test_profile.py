@@ -6,6 +6,7 @@ from scipy.linalg import subspace_angles
 from feddag_flwr.data.sources import LabelledImages
 from feddag_flwr.models.flat import get_parts, parameter_count
 from feddag_flwr.models.registry import build_model
+from feddag_flwr.profile import subspace_size
 from feddag_flwr.settings import Settings
 from feddag_flwr.training.device import Samples
 from feddag_flwr.training.profile import (
@@ -13,7 +14,6 @@ from feddag_flwr.training.profile import (
     leading_vectors,
     make_profile,
     sparse_coordinates,
-    subspace_size,
 )
 
 CPU = torch.device("cpu")
@@ -70,6 +70,17 @@ def test_the_cap_bounds_the_samples_of_a_class():
     capped = Settings(**{"max-class-samples": 4, "subspace-size": 10.0})
     vectors, _ = class_subspaces(data, capped, np.random.default_rng(0))
     assert vectors.shape == (4, 64)
+
+
+def test_a_class_with_too_few_samples_sends_no_vectors():
+    data = LabelledImages(make_data(7).images, np.array([0, 0, 0, 0, 1, 1, 2]))
+    few = Settings(**{"min-subspace-samples": 3})
+    vectors, classes = class_subspaces(data, few, np.random.default_rng(0))
+    assert classes.tolist() == [0, 0, 0]
+    none = Settings(**{"min-subspace-samples": 5})
+    vectors, classes = class_subspaces(data, none, np.random.default_rng(0))
+    assert vectors.shape == (0, 64)
+    assert classes.shape == (0,)
 
 
 def test_coordinates_are_the_same_for_all_and_of_the_share_asked_for():

@@ -1,0 +1,89 @@
+"""The ClientApp's actions, one message at a time."""
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, RecordDict
+from memory_grid import quick_settings
+
+from client_app.app import app
+from feddag_flwr.aggregation import Weights
+from feddag_flwr.models.flat import get_parts
+from feddag_flwr.models.registry import build_model
+from feddag_flwr.records import RecordError, Task, TrainReply, TrainRequest
+
+CLASSES = tuple(str(digit) for digit in range(10))
+SHAPE = (1, 8, 8)
+TASK = Task("client-2", 3, CLASSES, SHAPE, ((0.3, 0.4),))
+
+
+def parts():
+    """A cluster model, and an S' that is another encoder than its S."""
+    model = get_parts(build_model("small", SHAPE, 10, dual=True, seed=1))
+    other = get_parts(build_model("small", SHAPE, 10, dual=True, seed=2))
+    return model | {"shared": other["secondary"]}
+
+
+def ask(given, phases, task=TASK, **changes):
+    settings = quick_settings(**changes)
+    node = {"partition-id": 2, "num-partitions": 6}
+    context = Context(1, 7, node, RecordDict(), settings.to_run_config())
+    content = TrainRequest(task, given, phases).encode()
+    reply = app(Message(content, 7, "train"), context)
+    expected = {
+        name: given[name]
+        for phase, names in (("primary", ("primary", "classifier")), ("secondary", ("shared",)))
+        for name in names
+        if phase in phases
+    }
+    samples = reply.content.config_records["info"]["samples"]
+    tests = int(reply.content.array_records["arrays"]["totals"].numpy().sum())
+    return TrainReply.decode(
+        reply.content, task, expected=expected, samples=samples, test_samples=tests
+    )
+
+
+def test_the_phases_are_independent():
+    """The secondary phase sees P and K as received, the primary phase S and not S' (Eq. 16-20)."""
+    both = ask(parts(), ("primary", "secondary"))
+    primary = ask(parts(), ("primary",))
+    secondary = ask(parts(), ("secondary",))
+    for name, alone in (("primary", primary), ("classifier", primary), ("shared", secondary)):
+        np.testing.assert_array_equal(both.parts[name].floats, alone.parts[name].floats)
+    # And what is trained depends on what is held fixed.
+    swapped = parts()
+    swapped["secondary"] = swapped["shared"]
+    other = ask(swapped, ("primary",))
+    assert (other.parts["primary"].floats != primary.parts["primary"].floats).any()
+
+
+def test_the_model_received_is_evaluated_and_not_the_trained_one():
+    one = ask(parts(), ("primary", "secondary"))
+    more = ask(parts(), ("primary",), local_epochs=5)
+    assert one.received.hits.tolist() == more.received.hits.tolist()
+    assert one.received.loss_sum == more.received.loss_sum
+    assert one.received.samples > 0
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (Task("client-3", 3, CLASSES, SHAPE, ((0.3, 0.4),)), "for 'client-3', this is 'client-2'"),
+        (Task("client-2", 3, CLASSES, (1, 9, 9), ((0.3, 0.4),)), "client 'client-2' has"),
+    ],
+)
+def test_a_task_for_others_is_refused(task, message):
+    with pytest.raises(RecordError, match=message):
+        ask(parts(), ("primary",), task=task)
+
+
+def test_weights_of_another_model_are_refused():
+    given = parts() | {"primary": Weights(np.zeros(5, np.float32))}
+    with pytest.raises(ValueError, match="the model needs"):
+        ask(given, ("primary",))
+
+
+def test_the_secondary_phase_needs_both_encoders():
+    given = parts()
+    del given["shared"]
+    with pytest.raises(RecordError, match="needs the parts 'secondary' and 'shared'"):
+        ask(given, ("secondary",))
