@@ -216,7 +216,7 @@ class Settings(BaseModel):
         le=0.5,
     )
     split_persistence: float = _setting(
-        1 / 3,
+        0.33,
         "Share of the persistence at which a finer clustering of lower loss is preferred",
         ge=0,
         le=1,

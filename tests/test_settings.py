@@ -1,10 +1,13 @@
+import inspect
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from feddag_flwr.clustering import choose, complementarity, sweep
 from feddag_flwr.settings import Settings, SettingsError, markdown_table, names
+from feddag_flwr.similarity import class_angles, data_dissimilarity, learn_fusion_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -87,3 +90,23 @@ def test_the_readme_shows_every_setting():
     begin, end = text.index("<!-- settings"), text.index("<!-- end of settings -->")
     table = text[begin:end].partition("\n")[2].strip()
     assert table == markdown_table()
+
+
+@pytest.mark.parametrize(
+    ("function", "defaults"),
+    [
+        (choose, {"split_persistence": "split_persistence"}),
+        (
+            sweep,
+            {"gamma": "size_gamma", "tau": "size_tau", "lam": "size_lambda", "linkage": "linkage"},
+        ),
+        (learn_fusion_weights, {"steps": "fusion_steps"}),
+        (data_dissimilarity, {"delta": "weight_delta", "scope": "weight_scope"}),
+        (class_angles, {"angle": "angle"}),
+        (complementarity, {"top_k": "top_k", "aligned": "alignment"}),
+    ],
+)
+def test_the_mathematics_and_the_settings_agree_on_defaults(function, defaults):
+    parameters = inspect.signature(function).parameters
+    found = {name: parameters[name].default for name in defaults}
+    assert found == {name: getattr(Settings(), setting) for name, setting in defaults.items()}

@@ -68,7 +68,7 @@ class Score:
         return self.stop - self.start
 
 
-def choose(rows: Sequence[AnyRow], split_persistence: float = 1 / 3) -> AnyRow:
+def choose(rows: Sequence[AnyRow], split_persistence: float = 0.33) -> AnyRow:
     """Choose the clustering that is at once stable under alpha and compact.
 
     The paper asks for "low loss and relatively few clusters" (Sec. 3.4 of arXiv 2602.23504) and
