@@ -3,7 +3,8 @@
 ========================  ==========================================================================
 ``settings.json``         all settings
 ``metrics.jsonl``         one line a round: metrics, who took part, bytes; equal for equal seeds
-``seconds.jsonl``         one line a round: seconds by phase (kept apart, for they never repeat)
+``seconds.jsonl``         one line a round: seconds by phase, aggregate being a part of train; kept
+                          apart, for they never repeat
 ``proximity.npz``         client names, G, V, A and fusion weights
 ``clustering.json``       the alpha sweep, assignments, complementarity graph
 ``state.json``            clients, assignments, sources (see `feddag_flwr.state`)

@@ -92,7 +92,10 @@ class ServerState:
         self.sources = tuple(tuple(row) for row in sources)
 
     def save(self, folder: Path) -> None:
-        """Write ``state.json`` and ``models/cluster-<z>.safetensors`` below `folder`."""
+        """Write ``state.json`` and ``models/cluster-<z>.safetensors`` below `folder`.
+
+        Each file appears whole or not at all.
+        """
         (folder / MODELS_FOLDER).mkdir(parents=True, exist_ok=True)
         for cluster, parts in enumerate(self.models):
             tensors = {
@@ -100,7 +103,10 @@ class ServerState:
                 for name, weights in parts.items()
                 for kind in ("floats", "buffers", "integers")
             }
-            save_file(tensors, model_file(folder, cluster))
+            path = model_file(folder, cluster)
+            partial = path.with_suffix(".partial")
+            save_file(tensors, partial)
+            partial.replace(path)
         text = {
             "class-names": list(self.class_names),
             "image-shape": list(self.image_shape),
@@ -111,7 +117,9 @@ class ServerState:
             "clusters": [list(parts) for parts in self.models],
             "sources": [list(row) for row in self.sources],
         }
-        (folder / STATE_FILE).write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+        partial = folder / f"{STATE_FILE}.partial"
+        partial.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+        partial.replace(folder / STATE_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> ServerState:
