@@ -491,7 +491,7 @@ def main() -> None:
     console.print(report_rounds(found, arguments.processes))
     console.print(report_rest(found))
     console.print(
-        "The simulation's seconds are the phase train of seconds.jsonl, with aggregation. They hold "
+        "The simulation's seconds are the phase train of seconds.jsonl. They hold "
         "the evaluation of the received model, which travels in the train reply; the floor does "
         "not. The first round is left out: Ray starts and imports in it.\n"
         f"{os.cpu_count()} cores; load before the start {load:.1f}: well above 0, the machine was "
