@@ -33,9 +33,11 @@ from feddag_flwr.settings import Settings
 from feddag_flwr.training.device import Samples, check_memory, prepare_device
 from feddag_flwr.training.evaluation import evaluate
 from feddag_flwr.training.local import train_primary, train_secondary
+from feddag_flwr.training.memo import EvaluationMemo
 from feddag_flwr.training.profile import make_profile
 
 app = ClientApp()
+evaluations = EvaluationMemo()
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,17 @@ class Workplace:
         check_memory(self.settings, self.data.train, model)
         return Samples.on(self.device, self.data.train, task.pixel_scale)
 
-    def evaluate(self, model: ClusterModel, task: Task) -> Evaluation:
-        """Evaluate a model on the test data."""
-        check_memory(self.settings, self.data.test, model)
-        samples = Samples.on(self.device, self.data.test, task.pixel_scale)
-        return evaluate(model, samples, len(task.class_names))
+    def evaluate(self, model: ClusterModel, parts: dict[str, Weights], task: Task) -> Evaluation:
+        """Evaluate a model, filled with the parts received, on the test data."""
+        data = self.data.test
+        check_memory(self.settings, data, model)
+
+        def anew() -> Evaluation:
+            samples = Samples.on(self.device, data, task.pixel_scale)
+            return evaluate(model, samples, len(task.class_names))
+
+        received: dict[str, Weights] = {name: parts[name] for name in model.parts()}
+        return evaluations.recall(received, data, task.pixel_scale, anew)
 
     def rng(self, purpose: str, task: Task) -> np.random.Generator:
         """Return the generator of one draw of this client in this round."""
@@ -148,7 +156,7 @@ def train(message: Message, context: Context) -> Message:
     place = Workplace.open(context, request.task)
     model = place.model(request.parts, request.task)
     samples = place.train_samples(model, request.task)
-    received = place.evaluate(model, request.task)
+    received = place.evaluate(model, request.parts, request.task)
     parts: dict[str, Weights] = {}
     epochs = place.settings.local_epochs
     if "secondary" in request.phases:
@@ -175,5 +183,5 @@ def evaluate_received(message: Message, context: Context) -> Message:
     request = EvaluateRequest.decode(message.content)
     place = Workplace.open(context, request.task)
     model = place.model(request.parts, request.task)
-    reply = EvaluateReply(place.evaluate(model, request.task), place.data.true_group)
+    reply = EvaluateReply(place.evaluate(model, request.parts, request.task), place.data.true_group)
     return Message(reply.encode(request.task), reply_to=message)
