@@ -17,7 +17,7 @@ from feddag_flwr.records import arrays_nbytes
 logger = logging.getLogger("flwr")
 
 # Seconds between two looks for replies: short at first, longer while nothing comes.
-POLL_FIRST, POLL_LAST, POLL_GROWTH = 0.02, 0.5, 1.3
+POLL_FIRST, POLL_LAST, POLL_GROWTH = 0.02, 0.2, 1.3
 
 
 @dataclass(frozen=True)

@@ -248,9 +248,10 @@ class ClusteredStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterator[Message]:
-        """Draw the round's clients and yield one request each, in the order of names.
+        """Draw the round's clients and yield one request each, the largest client first.
 
-        `arrays` and `config` are part of Flower's interface; models and values are ``state``'s.
+        So nobody waits for a large client that started last. `arrays` and `config` are part of
+        Flower's interface; models and values are ``state``'s.
         """
         del arrays, config
         sampled = self.sample_clients(server_round)
@@ -259,7 +260,7 @@ class ClusteredStrategy(Strategy):
         self._requests = {}
         self.before_round(server_round, connected)
         self._asked = {name for name in sampled if self.phases_for(server_round, name)}
-        for name in connected:
+        for name in self.largest_first(connected):
             if not (phases := self.phases_for(server_round, name)):
                 continue
             request = TrainRequest(
@@ -345,6 +346,10 @@ class ClusteredStrategy(Strategy):
             self.state.models[cluster][part] = weights
         else:
             logger.warning("cluster %d keeps its %s: the aggregate is not finite", cluster, part)
+
+    def largest_first(self, names: Iterable[str]) -> list[str]:
+        """Order clients by falling number of training samples, then by name."""
+        return sorted(names, key=lambda name: (-self.state.clients[name].train_samples, name))
 
     def task(self, name: str, server_round: int) -> Task:
         """Return the common part of a request to `name`."""

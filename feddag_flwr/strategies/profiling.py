@@ -97,7 +97,7 @@ def collect_profiles(strategy: ClusteredStrategy) -> Profiles:
     spool = EncoderSpool(strategy.folder.path)
 
     def requests() -> Iterator[Message]:
-        for name in state.clients:
+        for name in strategy.largest_first(state.clients):
             content = ProfileRequest(strategy.task(name, 0), start, coordinate_seed).encode()
             yield Message(content, roster.nodes[name], PROFILE_ACTION, group_id="0")
 

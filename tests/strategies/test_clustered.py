@@ -79,6 +79,14 @@ def test_a_round_draws_the_share_asked_for(tmp_path):
     assert strategy.sample_clients(1) == list(drawn[0])
 
 
+def test_the_largest_client_is_asked_first(tmp_path):
+    strategy, grid = run_quickly(tmp_path, **FEDAVG | {"num_rounds": 1})
+    asked = [strategy.roster.name_of(node) for action, node in grid.sent if action == "train"]
+    samples = [strategy.state.clients[name].train_samples for name in asked]
+    assert len(asked) == 6
+    assert samples == sorted(samples, reverse=True)
+
+
 def test_every_client_is_evaluated_at_the_rounds_asked_for_and_at_the_end(tmp_path):
     run_quickly(tmp_path, algorithm="fedavg", num_rounds=5, evaluate_every=2)
     evaluated = [line["round"] for line in lines(tmp_path) if "all" in line]
