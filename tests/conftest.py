@@ -1,7 +1,12 @@
+import hypothesis
 import pytest
 
 from feddag_flwr import exchange
 from feddag_flwr.strategies import roster
+
+# No deadline a single example: a loaded machine is no fault of the code.
+hypothesis.settings.register_profile("feddag", deadline=None)
+hypothesis.settings.load_profile("feddag")
 
 
 class Clock:
