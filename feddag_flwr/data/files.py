@@ -62,6 +62,21 @@ def read_npz(path: Path) -> Parts:
     return Parts(train, test, _npz_class_names(path, arrays, highest))
 
 
+# What NumPy and zipfile raise for files that are no archive, broken, pickled, or packed in a way
+# that zipfile does not know (NotImplementedError) or with a password (RuntimeError).
+_NPZ_FAULTS = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    AttributeError,
+    TypeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
 def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
     known = {"images", "labels", "test_images", "test_labels", "class_names"}
     if not path.is_file():
@@ -69,9 +84,7 @@ def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files if name in known}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(_unreadable_npz(path, error)) from error
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except _NPZ_FAULTS as error:
         raise DataError(_unreadable_npz(path, error)) from error
 
 
