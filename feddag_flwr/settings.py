@@ -90,6 +90,18 @@ class Settings(BaseModel):
     num_rounds: int = _setting(
         100, "Training rounds after the profile", symbol="T", ge=0, le=100_000
     )
+    min_clients: int = _setting(
+        0,
+        "Clients that are enough to begin with once a wait is over; 0: num-clients to meet, 2 "
+        "profiles",
+        ge=0,
+        le=100_000,
+    )
+    identity: Literal["name", "node"] = _setting(
+        "name",
+        "Whom a name belongs to: whoever bears it while its node is gone (name), or for good to the "
+        "node that came with it first (node: where nodes are authenticated)",
+    )
     participation: float = _setting(
         0.2, "Share of all clients drawn for a round", gt=0, le=1, symbol="R"
     )
@@ -135,6 +147,14 @@ class Settings(BaseModel):
         ge=1,
         le=1e12,
     )
+    transport: Literal["float32", "float16", "bfloat16"] = _setting(
+        "float32", "Number format in which weights travel; half of the bytes but in float32"
+    )
+    checkpoint_every: int = _setting(
+        1, "Rounds between checkpoints (the last round always)", ge=1, unit="rounds"
+    )
+    keep_checkpoints: int = _setting(3, "Checkpoints that are kept", ge=1, le=1_000_000)
+    resume: str = _setting("", "Run folder of a stopped run, which goes on there; empty: a new run")
     run_dir: str = _setting("runs", "Folder in which each run makes a folder of its own")
     run_name: str = _setting("", "Name of the run's folder; empty: date, time and algorithm")
 
@@ -204,6 +224,26 @@ class Settings(BaseModel):
         "IV: corruptions dealt to clients: all, or some of " + ", ".join(CORRUPTIONS),
     )
     severity: int = _setting(3, "Severity of the corruptions; 0: drawn a client", ge=0, le=5)
+
+    class_names: str = _setting(
+        "",
+        "Classes of the federation, separated by commas; empty: those of the clients at the start",
+    )
+    newcomer_share: float = _setting(
+        0.0, "Share of the clients that join in newcomer-round (simulation)", ge=0, lt=1
+    )
+    newcomer_round: int = _setting(
+        5, "Round in which newcomer-share of the clients join", ge=1, le=100_000, unit="rounds"
+    )
+    drift_share: float = _setting(
+        0.0,
+        "Share of the clients that swap their data in drift-round (simulation)",
+        ge=0,
+        le=1,
+    )
+    drift_round: int = _setting(
+        5, "Round from which drift-share of the clients have other data", ge=1, le=100_000
+    )
 
     # -- model and local training ----------------------------------------------------------------
     model: str = _setting(
@@ -304,6 +344,23 @@ class Settings(BaseModel):
     )
     size_tau: float = _setting(1.0, "Scale of the size penalty", symbol="tau", gt=0, le=1e6)
     size_lambda: float = _setting(0.01, "Weight of the size penalty", symbol="lambda", ge=0, le=1e6)
+
+    # -- a federation that lives ----------------------------------------------------------------
+    drift_threshold: float = _setting(
+        0.2,
+        "Share of a client's samples that must have changed class for it to be placed anew "
+        "(Eq. 41); 0: never",
+        symbol="xi",
+        ge=0,
+        le=1,
+    )
+    regroup_share: float = _setting(
+        0.5,
+        "Clients placed since the last clustering, as a share of all, at which all are clustered "
+        "anew; 0: never",
+        ge=0,
+        le=1,
+    )
 
     # -- phase 4 and 5: sharing and training -----------------------------------------------------
     secondary: Literal["shared", "own", "none"] = _setting(
@@ -432,6 +489,14 @@ class Settings(BaseModel):
             raise ValueError("must be one folder name, without slashes")
         return value
 
+    @field_validator("class_names")
+    @classmethod
+    def _different_classes(cls, value: str) -> str:
+        names = class_list(value)
+        if value and (not all(names) or len(set(names)) < len(names)):
+            raise ValueError("must be different names, separated by commas")
+        return value
+
     @field_validator("rotations")
     @classmethod
     def _half_or_quarter_turns(cls, value: int) -> int:
@@ -480,6 +545,10 @@ class Settings(BaseModel):
             raise ValueError(
                 f"client-groups = {self.client_groups}: at most num-clients = {self.num_clients}"
             )
+        if self.min_clients > self.num_clients:
+            raise ValueError(
+                f"min-clients = {self.min_clients}: at most num-clients = {self.num_clients}"
+            )
         if self.secondary == "none" and self.schedule != "both":
             raise ValueError(f"schedule = {self.schedule!r}: secondary = 'none' has no such phase")
         if self.secondary == "none" and self.diversity > 0:
@@ -499,7 +568,11 @@ class Settings(BaseModel):
                     f"pairs of the {classes} classes of source {self.source!r}"
                 )
         if self.scenario == "own":
-            for name in ("train_share", "test_share", "concepts", "rotations", "corruptions"):
+            made_up = (
+                "train_share", "test_share", "concepts", "rotations", "corruptions",
+                "newcomer_share", "drift_share",
+            )  # fmt: skip
+            for name in made_up:
                 value, field = getattr(self, name), type(self).model_fields[name]
                 if value != field.default:
                     raise ValueError(
@@ -535,6 +608,11 @@ class Settings(BaseModel):
     def to_run_config(self) -> dict[str, SettingValue]:
         """Return all settings under their hyphenated names."""
         return self.model_dump(by_alias=True)
+
+
+def class_list(text: str) -> tuple[str, ...]:
+    """Return the classes that a value of the setting ``class-names`` names, in its order."""
+    return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
 def corruption_kinds(text: str) -> tuple[str, ...]:
