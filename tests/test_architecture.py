@@ -32,7 +32,8 @@ ALLOWED = {
     },
     "simulation": {"run_folder", "settings", "strategies"},
     "experiments": {"data", "seeds", "settings", "simulation"},
-    "launcher": {"data", "experiments", "settings", "simulation"},
+    "deployment": set(),
+    "launcher": {"data", "deployment", "experiments", "settings", "simulation"},
 }  # fmt: skip
 
 MATHEMATICS = ("similarity", "clustering", "aggregation", "metrics", "profile")

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from feddag_flwr.deployment import cli as deployment
 from feddag_flwr.experiments import cli as experiments
 from feddag_flwr.launcher.settings import (
     complete_overrides,
@@ -137,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_scenario(commands)
     experiments.add_commands(commands)
+    deployment.add_commands(commands)
     return parser
 
 

@@ -1,0 +1,1 @@
+"""A federation of real processes: its keys and certificates, and the commands around them."""
