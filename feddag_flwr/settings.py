@@ -99,8 +99,8 @@ class Settings(BaseModel):
     )
     identity: Literal["name", "node"] = _setting(
         "name",
-        "Whom a name belongs to: whoever bears it while its node is gone (name), or for good to the "
-        "node that came with it first (node: where nodes are authenticated)",
+        "Whom a name belongs to: whoever bears it while its node is gone (name), or for good to "
+        "the node that came with it first (node: where nodes are authenticated)",
     )
     participation: float = _setting(
         0.2, "Share of all clients drawn for a round", gt=0, le=1, symbol="R"
@@ -549,11 +549,37 @@ class Settings(BaseModel):
             raise ValueError(
                 f"min-clients = {self.min_clients}: at most num-clients = {self.num_clients}"
             )
+        self._check_changes_of_clients()
         if self.secondary == "none" and self.schedule != "both":
             raise ValueError(f"schedule = {self.schedule!r}: secondary = 'none' has no such phase")
         if self.secondary == "none" and self.diversity > 0:
             raise ValueError(f"diversity = {self.diversity}: needs a secondary encoder")
         return self
+
+    def _check_changes_of_clients(self) -> None:
+        """Refuse newcomers and drift that could not happen."""
+        for what, share, happens in (
+            ("newcomer", self.newcomer_share, self.newcomer_round),
+            ("drift", self.drift_share, self.drift_round),
+        ):
+            if share and happens > self.num_rounds:
+                raise ValueError(
+                    f"{what}-round = {happens}: at most num-rounds = {self.num_rounds}, for "
+                    f"{what}-share = {share}"
+                )
+        late, drifting = (
+            round(share * self.num_clients) for share in (self.newcomer_share, self.drift_share)
+        )
+        if self.newcomer_share and not 1 <= late <= self.num_clients - 2:
+            raise ValueError(
+                f"newcomer-share = {self.newcomer_share}: {late} of num-clients = "
+                f"{self.num_clients}, must be one at least and leave two to begin with"
+            )
+        if self.drift_share and drifting < 2:
+            raise ValueError(
+                f"drift-share = {self.drift_share}: {drifting} of num-clients = "
+                f"{self.num_clients}, must be two at least that can swap"
+            )
 
     @model_validator(mode="after")
     def _scenario_agrees(self) -> Settings:

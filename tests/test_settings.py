@@ -91,6 +91,16 @@ def test_every_setting_is_read_somewhere():
         ({"test-share": 0.0}, "setting test-share = 0.0: input should be greater than 0"),
         ({"client-groups": 21}, "client-groups = 21: at most num-clients = 20"),
         ({"secondary": "none", "schedule": "5:1"}, "schedule = '5:1': secondary = 'none'"),
+        (
+            {"newcomer-share": 0.2, "newcomer-round": 101},
+            "newcomer-round = 101: at most num-rounds = 100, for newcomer-share = 0.2",
+        ),
+        ({"drift-share": 0.2, "drift-round": 101}, "drift-round = 101: at most num-rounds = 100"),
+        ({"newcomer-share": 0.02}, "newcomer-share = 0.02: 0 of num-clients = 20, must be one"),
+        ({"newcomer-share": 0.95}, "newcomer-share = 0.95: 19 of num-clients = 20, must be one"),
+        ({"drift-share": 0.05}, "drift-share = 0.05: 1 of num-clients = 20, must be two at least"),
+        ({"class-names": "cat,,dog"}, "setting class-names = 'cat,,dog': must be different names"),
+        ({"class-names": "cat, cat"}, "setting class-names = 'cat, cat': must be different names"),
         ({"secondary": "none", "diversity": 0.1}, "diversity = 0.1: needs a secondary encoder"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A client's own labels in the order of the federation's classes, matched by name."""
+"""Whether a client's data fits the federation: its classes, matched by name, and its images."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.images import DataError, LabelledImages
-from feddag_flwr.data.scenarios import ClientData
 
 
 def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
@@ -47,3 +47,23 @@ def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
         test=translated(data.test),
         class_names=tuple(class_names),
     )
+
+
+def check_image_shape(data: ClientData, image_shape: tuple[int, int, int]) -> None:
+    """Refuse images of another shape than the federation's, (channels, height, width).
+
+    Raises
+    ------
+    DataError
+        Names the client and both shapes.
+    """
+    found = data.train.images.shape[1:]
+    if found != image_shape:
+        raise DataError(
+            f"client {data.name!r}: images are {_in_words(found)}, the federation's are "
+            f"{_in_words(image_shape)} (channels x height x width)"
+        )
+
+
+def _in_words(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,9 +1,11 @@
-"""Scenario own: each client's own folder or archive."""
+"""Scenario own: each client's own folder or archive, which may change while the run goes on."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from feddag_flwr.data.client import ClientData, NodeConfig, read_partition_id, read_text
 from feddag_flwr.data.files import subfolders
@@ -12,9 +14,15 @@ from feddag_flwr.data.images import DataError
 from feddag_flwr.data.sources import read_own
 from feddag_flwr.settings import Settings
 
+# Path, time of the last change in nanoseconds, bytes.
+_FileState = tuple[str, int, int]
+
 
 def load_own_data(settings: Settings, node_config: NodeConfig) -> ClientData:
     """Read the client's own data, from ``data-path`` or its partition's place in ``data-dir``.
+
+    A process reads files once, and anew when one came, went, or has another size or time of
+    change. Where a test part is held out, more samples mean another draw.
 
     Raises
     ------
@@ -26,7 +34,7 @@ def load_own_data(settings: Settings, node_config: NodeConfig) -> ClientData:
     path = path.absolute()
     name = path.stem if settings.source == "npz" else path.name
     name = read_text(node_config, "client-name") or name
-    return _read(settings.source, str(path), name, settings.seed, settings.test_fraction)
+    return _read(_Wanted(settings.source, path, name, settings.seed, settings.test_fraction))
 
 
 def _own_path(settings: Settings, node_config: NodeConfig) -> Path:
@@ -54,11 +62,52 @@ def _own_path(settings: Settings, node_config: NodeConfig) -> Path:
     return paths[partition_id]
 
 
-@lru_cache(maxsize=8)
-def _read(kind: str, path: str, name: str, seed: int, test_fraction: float) -> ClientData:
+class _Wanted(NamedTuple):
+    """What a client's data depends on besides its files; the key under which it is kept."""
+
+    kind: str
+    path: Path
+    name: str
+    seed: int
+    test_fraction: float
+
+
+# The clients read last, with the state that their files were in.
+_known: OrderedDict[_Wanted, tuple[frozenset[_FileState], ClientData]] = OrderedDict()
+_MOST_KNOWN = 8
+
+
+def _read(wanted: _Wanted) -> ClientData:
+    state = frozenset(_file_states(wanted.path))  # before reading: what changes meanwhile counts
+    found = _known.pop(wanted, None)
+    if found is None or found[0] != state:
+        found = state, _read_files(wanted)
+    _known[wanted] = found
+    while len(_known) > _MOST_KNOWN:
+        _known.popitem(last=False)
+    return found[1]
+
+
+def _file_states(path: Path, depth: int = 3) -> Iterator[_FileState]:
+    """Yield path, time of change and size of a file, or of the files below PATH/train/CLASS."""
     try:
-        parts = read_own(kind, path)
-        train, test = with_test_part(parts, test_fraction, seed, origin=path, client=name)
+        if path.is_dir():
+            for entry in path.iterdir() if depth else ():
+                yield from _file_states(entry, depth - 1)
+        else:
+            found = path.stat()
+            yield str(path), found.st_mtime_ns, found.st_size
+    except FileNotFoundError:  # gone since it was listed
+        return
+
+
+def _read_files(wanted: _Wanted) -> ClientData:
+    origin, name = str(wanted.path), wanted.name
+    try:
+        parts = read_own(wanted.kind, origin)
+        train, test = with_test_part(
+            parts, wanted.test_fraction, wanted.seed, origin=origin, client=name
+        )
     except DataError as error:
         raise DataError(f"client {name!r}: {error}") from error
     return ClientData(name, train, test, parts.class_names, None)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.data.cache import Array, ArrayCache
+from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.client import (
     ClientData,
     NodeConfig,
@@ -16,6 +17,7 @@ from feddag_flwr.data.client import (
     read_text,
 )
 from feddag_flwr.data.corruptions import corrupt
+from feddag_flwr.data.drift import part_in_round
 from feddag_flwr.data.images import DataError, LabelledImages, Source
 from feddag_flwr.data.own import load_own_data
 from feddag_flwr.data.partition import client_indices
@@ -23,7 +25,7 @@ from feddag_flwr.data.plan import Plan, PlanSettings, make_plan
 from feddag_flwr.data.sources import load_source
 from feddag_flwr.data.variation import Variation, map_labels, turn
 from feddag_flwr.seeds import generator
-from feddag_flwr.settings import Settings
+from feddag_flwr.settings import Settings, class_list
 
 __all__ = ["ClientData", "load_client_data"]
 
@@ -32,8 +34,10 @@ __all__ = ["ClientData", "load_client_data"]
 KEPT_BYTES = 2**30
 
 
-def load_client_data(settings: Settings, node_config: NodeConfig) -> ClientData:
-    """Load the data of the client that runs on this node.
+def load_client_data(
+    settings: Settings, node_config: NodeConfig, server_round: int = 0
+) -> ClientData:
+    """Load the data that the client on this node has in a round.
 
     The test part holds all test samples of the classes that the client's training data has (in its
     domain, where there are any), varied as its training part is. Clients of equal classes and
@@ -47,15 +51,20 @@ def load_client_data(settings: Settings, node_config: NodeConfig) -> ClientData:
     node_config : mapping
         Flower's node config: ``partition-id`` and ``num-partitions`` in simulation; in deployment
         ``partition-id`` or, for scenario own, ``data-path``. ``client-name`` is optional.
+    server_round : int, optional
+        The round, 0 before the first: in a simulation some clients' data drifts
+        (`feddag_flwr.data.drift`). A client's own files are read as they are now.
 
     Returns
     -------
     ClientData
+        Where the setting ``class-names`` names classes, labels are in their order.
 
     Raises
     ------
     DataError
-        When the node config, the data or the split is not as it must be.
+        When the node config, the data or the split is not as it must be, or the client has a class
+        that is not among ``class-names``.
     """
     if settings.scenario == "own":
         data = load_own_data(settings, node_config)
@@ -65,31 +74,32 @@ def load_client_data(settings: Settings, node_config: NodeConfig) -> ClientData:
             f"it, but scenario = {settings.scenario!r}"
         )
     else:
-        data = _take_part(settings, node_config)
+        data = _take_part(settings, node_config, server_round)
     for part, images in (("train", data.train), ("test", data.test)):
         if not len(images):
             raise DataError(
                 f"client {data.name!r}: no {part} images of the classes it holds; "
                 "expected at least one"
             )
-    return data
+    return in_classes(data, class_list(settings.class_names) or data.class_names)
 
 
-def _take_part(settings: Settings, node_config: NodeConfig) -> ClientData:
+def _take_part(settings: Settings, node_config: NodeConfig, server_round: int) -> ClientData:
     """Take one client's part of a common source and vary it."""
     client = read_partition_id(settings, node_config)
     name = read_text(node_config, "client-name") or partition_name(client, settings.num_clients)
     source = load_source(settings)
     plan = make_plan(source, settings)
-    variation = plan.variation(client)
-    train = _train_part(source, settings, plan, client)
-    test = _test_part(source, settings.seed, plan.counts[client] > 0, variation)
+    part = part_in_round(settings, plan, client, server_round)
+    variation = plan.variation(part)
+    train = _train_part(source, settings, plan, part)
+    test = _test_part(source, settings.seed, plan.counts[part] > 0, variation)
     return ClientData(
         name=name,
         train=_varied(train, variation, plan.num_classes),
         test=_varied(test, variation, plan.num_classes),
         class_names=source.class_names,
-        true_group=plan.true_group(client),
+        true_group=plan.true_group(part),
     )
 
 
@@ -106,7 +116,7 @@ def _kept(source: Source) -> ArrayCache:
 
 
 def _train_part(source: Source, settings: Settings, plan: Plan, client: int) -> LabelledImages:
-    """Select a client's training samples; corrupt them with draws of the client's own."""
+    """Select a partition's training samples; corrupt them with draws of the partition's own."""
     kept, key = _kept(source), (PlanSettings.of(settings), client)
     indices = kept.recall(
         ("indices", key),

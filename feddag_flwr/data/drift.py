@@ -1,0 +1,60 @@
+"""Clients whose data changes while the federation trains (settings drift-share, drift-round)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+
+from feddag_flwr.data.images import DataError
+from feddag_flwr.data.plan import Plan
+from feddag_flwr.seeds import generator
+from feddag_flwr.settings import Settings
+
+
+def part_in_round(settings: Settings, plan: Plan, client: int, server_round: int) -> int:
+    """Return the partition whose part a client has in a round: its own until it drifts.
+
+    From ``drift-round`` on, ``drift-share`` of the clients, drawn by seed, have each other's parts.
+    They stand in a ring, ordered by true group and number, which is turned by the size of the
+    largest group among them (by half where no groups are known): so everybody gets a part of
+    another group, unless one group has more than half of them, which then keeps as few as it must.
+
+    Parameters
+    ----------
+    settings : Settings
+        ``drift-share``, ``drift-round`` and ``seed``.
+    plan : Plan
+        The scenario's plan.
+    client : int
+        The client's own partition.
+    server_round : int
+        The round, 0 before the first.
+
+    Raises
+    ------
+    DataError
+        All clients drawn are of one group: nobody's data would change.
+    """
+    if not settings.drift_share or server_round < settings.drift_round:
+        return client
+    return drifted_parts(plan, settings.drift_share, settings.seed).get(client, client)
+
+
+@lru_cache(maxsize=4)
+def drifted_parts(plan: Plan, share: float, seed: int) -> Mapping[int, int]:
+    """Return the part that each drifting client gets, see `part_in_round`."""
+    clients = len(plan.counts)
+    drawn = np.sort(generator(seed, "draw-drifting").permutation(clients)[: round(share * clients)])
+    if plan.true_groups is None:
+        ring, turn = drawn, len(drawn) // 2
+    else:
+        groups = plan.true_groups[drawn]
+        ring, turn = drawn[np.argsort(groups, kind="stable")], int(np.bincount(groups).max())
+    if turn % len(ring) == 0:
+        raise DataError(
+            f"drift-share = {share}: the {len(ring)} clients drawn by seed {seed} are of one "
+            "group; expected clients of two groups at least, that can swap their data"
+        )
+    return dict(zip(ring.tolist(), np.roll(ring, -turn).tolist(), strict=True))

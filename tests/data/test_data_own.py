@@ -1,0 +1,110 @@
+"""A client's own files: read once, anew when they change, and refused when they do not fit."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feddag_flwr.data import own
+from feddag_flwr.data.classes import check_image_shape
+from feddag_flwr.data.images import DataError
+from feddag_flwr.data.scenarios import load_client_data
+from feddag_flwr.settings import Settings
+
+
+def _load(path, kind="npz", **values):
+    named = {key.replace("_", "-"): value for key, value in values.items()}
+    settings = Settings.from_run_config({"scenario": "own", "source": kind, **named})
+    return load_client_data(settings, {"data-path": str(path), "client-name": "ward-3"})
+
+
+def _npz(path, labels, names=("ape", "bee", "cat")):
+    images = np.arange(len(labels) * 16, dtype=np.uint8).reshape(-1, 4, 4)
+    np.savez(path, images=images, labels=labels, class_names=np.array(names))
+    return path
+
+
+def _pictures(root, name, count):
+    (root / name).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        Image.new("L", (5, 5), 10 * index).save(root / name / f"{index}.png")
+
+
+def test_an_archive_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    reads = []
+    monkeypatch.setattr(own, "read_own", lambda *a, read=own.read_own: reads.append(a) or read(*a))
+    path = _npz(tmp_path / "a.npz", [0, 1] * 8)
+    first = _load(path)
+    assert _load(path) is first
+    assert len(reads) == 1
+    _npz(path, [0, 1, 2, 2] * 4)
+    grown = _load(path)
+    assert np.bincount(grown.train.labels).tolist() == [3, 3, 6]
+    assert _load(path) is grown
+    assert len(reads) == 2
+    os.utime(path, ns=(1, 1))  # the same bytes at another time are read anew, to be safe
+    assert _load(path).train.labels.tolist() == grown.train.labels.tolist()
+    assert len(reads) == 3
+
+
+def test_a_tree_is_read_anew_when_a_file_comes_goes_or_changes(tmp_path):
+    for part in ("train", "test"):
+        for name in ("ape", "bee"):
+            _pictures(tmp_path / part, name, 3)
+    assert len(_load(tmp_path, "image-folder").train) == 6
+    _pictures(tmp_path / "train", "cat", 2)
+    grown = _load(tmp_path, "image-folder")
+    assert grown.class_names == ("ape", "bee", "cat")
+    assert np.bincount(grown.train.labels).tolist() == [3, 3, 2]
+    (tmp_path / "train/ape/2.png").unlink()
+    assert np.bincount(_load(tmp_path, "image-folder").train.labels).tolist() == [2, 3, 2]
+    Image.new("L", (5, 5), 255).save(tmp_path / "test/bee/0.png")
+    assert _load(tmp_path, "image-folder").test.images.max() == 255
+
+
+def test_what_is_kept_is_bounded(tmp_path):
+    for index in range(12):
+        _load(_npz(tmp_path / f"{index}.npz", [0, 1] * 4))
+    assert len(own._known) <= 8
+
+
+def test_an_archive_that_went_away_is_missed(tmp_path):
+    path = _npz(tmp_path / "a.npz", [0, 1] * 8)
+    _load(path)
+    path.unlink()
+    with pytest.raises(DataError, match=r"client 'ward-3': .*a.npz: no such file"):
+        _load(path)
+
+
+def test_labels_are_in_the_order_of_the_setting_class_names(tmp_path):
+    path = _npz(tmp_path / "a.npz", [0, 0, 0, 1, 1, 1])
+    data = _load(path, class_names="dog, bee,ape")
+    assert data.class_names == ("dog", "bee", "ape")
+    assert sorted(data.train.labels.tolist()) == [1, 1, 2, 2]
+    assert sorted(data.test.labels.tolist()) == [1, 2]
+
+
+def test_a_class_that_the_setting_does_not_name_is_refused(tmp_path):
+    path = _npz(tmp_path / "a.npz", [0, 0, 1, 1])
+    message = r"client 'ward-3': class 'bee' is none of the federation's \['ape', 'cat'\]"
+    with pytest.raises(DataError, match=message):
+        _load(path, class_names="ape,cat")
+
+
+def test_classes_of_a_common_source_are_matched_too():
+    settings = Settings.from_run_config({"class-names": ",".join("9876543210")})
+    plain = load_client_data(Settings(), {"partition-id": 3})
+    turned = load_client_data(settings, {"partition-id": 3})
+    assert (turned.train.labels == 9 - plain.train.labels).all()
+    few = Settings.from_run_config({"class-names": "0,1"})
+    with pytest.raises(DataError, match=r"client 'client-03': class '\d' is none of"):
+        load_client_data(few, {"partition-id": 3})
+
+
+def test_images_of_another_shape_are_refused(tmp_path):
+    data = _load(_npz(tmp_path / "a.npz", [0, 0, 1, 1]))
+    check_image_shape(data, (1, 4, 4))
+    message = r"client 'ward-3': images are 1 x 4 x 4, the federation's are 3 x 4 x 5 \(channels"
+    with pytest.raises(DataError, match=message):
+        check_image_shape(data, (3, 4, 5))
