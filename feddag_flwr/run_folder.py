@@ -7,16 +7,21 @@
                           apart, for they never repeat
 ``proximity.npz``         client names, G, V, A and fusion weights
 ``clustering.json``       the alpha sweep, assignments, complementarity graph
-``state.json``            clients, assignments, sources (see `feddag_flwr.state`)
-``models/``               one safetensors file a cluster
-``summary.json``          the closing table
+``checkpoints/``          the last rounds: clients, models, the algorithm's memory (see
+                          `feddag_flwr.checkpoints`)
+``summary.json``          the closing table; there once the run is over
 ========================  ==========================================================================
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import itertools
 import json
+import logging
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -25,12 +30,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.settings import Settings
+from feddag_flwr.settings import Settings, SettingsError
 from feddag_flwr.state import ServerState
+
+logger = logging.getLogger("flwr")
+
+SETTINGS, METRICS, SECONDS, SUMMARY = (
+    "settings.json", "metrics.jsonl", "seconds.jsonl", "summary.json"
+)  # fmt: skip
 
 
 class RunFolder:
-    """Writes a run's files as they come to be.
+    """Writes a run's files as they come to be; each appears whole or not at all.
 
     Parameters
     ----------
@@ -52,7 +63,8 @@ class RunFolder:
         self._settings = settings
         self._parent = Path(settings.run_dir).expanduser().resolve()
         self.path = self._parent / settings.run_name
-        if settings.run_name and self.path.exists():
+        self._unwritten: dict[str, bytes] = {}
+        if settings.run_name and not settings.resume and self.path.exists():
             raise FileExistsError(_taken(self.path))
 
     def open(self) -> None:
@@ -71,25 +83,118 @@ class RunFolder:
             except FileExistsError:
                 if self._settings.run_name:
                     raise FileExistsError(_taken(self.path)) from None
-        self.write_json("settings.json", self._settings.to_run_config())
+        self.write_json(SETTINGS, self._settings.to_run_config())
+
+    @classmethod
+    def resume(cls, settings: Settings, server_round: int) -> RunFolder:
+        """Open the folder that the setting ``resume`` names, as it was after a round.
+
+        Lines of later rounds and torn ones go, and so does a closing table: rounds are done anew
+        from there on. ``settings.json`` becomes `settings`.
+
+        Parameters
+        ----------
+        settings : Settings
+            Settings of the run that goes on.
+        server_round : int
+            Round of the checkpoint from which it goes on.
+
+        Raises
+        ------
+        SettingsError
+            ``resume`` names no run folder.
+        """
+        folder = cls(settings)
+        folder.path = resumed_path(settings)
+        (folder.path / SUMMARY).unlink(missing_ok=True)
+        for name in (METRICS, SECONDS):
+            folder._cut(name, server_round)
+        folder.write_json(SETTINGS, settings.to_run_config())
+        return folder
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write one JSON file."""
         text = json.dumps(values, indent=2, allow_nan=False)
-        (self.path / name).write_text(text + "\n", encoding="utf-8")
+        self._write(name, (text + "\n").encode())
 
     def append_line(self, name: str, values: Mapping[str, Any]) -> None:
-        """Append one line to a JSON Lines file."""
-        with (self.path / name).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(values, allow_nan=False) + "\n")
+        """Append one line to a JSON Lines file, on the disk when this returns.
+
+        A line for which there is no room is written with the next one: a full disk costs no round.
+        """
+        line = json.dumps(values, allow_nan=False) + "\n"
+        lines = self._unwritten.pop(name, b"") + line.encode()
+        path = self.path / name
+        try:
+            _append(path, lines)
+        except OSError as error:
+            logger.error("%s: a line waits for the next round: %s", path, error.strerror)
+            self._unwritten[name] = lines
 
     def write_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write a compressed ``.npz`` file, free of pickled objects."""
-        np.savez_compressed(self.path / name, allow_pickle=False, **dict(arrays))
+        content = io.BytesIO()
+        np.savez_compressed(content, allow_pickle=False, **dict(arrays))
+        self._write(name, content.getvalue())
 
     def write_state(self, state: ServerState) -> None:
         """Write the server's state and the cluster models."""
         state.save(self.path)
+
+    def _write(self, name: str, content: bytes) -> None:
+        partial = self.path / f"{name}.partial"
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(self.path / name)
+
+    def _cut(self, name: str, server_round: int) -> None:
+        """Keep the lines of the rounds done; say which of these are missing."""
+        path = self.path / name
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        kept = {number: line for line in lines if (number := _round_of(line)) is not None}
+        kept = {number: kept[number] for number in sorted(kept) if number <= server_round}
+        if lost := sorted(set(range(server_round + 1)) - kept.keys()):
+            logger.warning("%s has no line of round %s", path, ", ".join(map(str, lost)))
+        self._write(name, b"".join(kept.values()))
+
+
+def resumed_path(settings: Settings) -> Path:
+    """Return the run folder that the setting ``resume`` names.
+
+    Raises
+    ------
+    SettingsError
+        It is none.
+    """
+    path = Path(settings.resume).expanduser().resolve()
+    if not (path / SETTINGS).is_file():
+        raise SettingsError(f"setting resume = {settings.resume!r}: {path} is no run folder")
+    return path
+
+
+def _append(path: Path, content: bytes) -> None:
+    """Append to a file all of it or nothing, and wait until the disk has it."""
+    with path.open("ab", buffering=0) as stream:
+        size = stream.tell()
+        try:
+            if stream.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(stream.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                stream.truncate(size)
+            raise
+
+
+def _round_of(line: bytes) -> int | None:
+    """Round of a line; None for a torn one."""
+    try:
+        number = json.loads(line)["round"] if line.endswith(b"\n") else None
+    except (ValueError, KeyError, TypeError):
+        return None
+    return number if isinstance(number, int) else None
 
 
 def _taken(path: Path) -> str:

@@ -13,6 +13,7 @@ from flwr.common.config import flatten_dict, parse_config_args
 Value = bool | int | float | str
 RUN_DIR = "run-dir"
 DATA_DIR = "data-dir"
+RESUME = "resume"
 NUM_CLIENTS = "num-clients"
 DEFAULT_RUN_DIR = "runs"
 
@@ -95,7 +96,8 @@ def complete_overrides(
     Returns
     -------
     dict[str, Value]
-        The overrides, with absolute ``run-dir`` and ``data-dir`` where the app has them.
+        The overrides, with ``run-dir``, ``data-dir`` and ``resume`` absolute where the app has
+        them.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def complete_overrides(
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"run config {key!r} is not a setting of this app{hint}")
     completed = dict(overrides)
-    for key, fallback in ((RUN_DIR, DEFAULT_RUN_DIR), (DATA_DIR, "")):
+    for key, fallback in ((RUN_DIR, DEFAULT_RUN_DIR), (DATA_DIR, ""), (RESUME, "")):
         folder = overrides.get(key, defaults.get(key)) or fallback
         if key in defaults and folder:
             completed[key] = str((caller_dir / Path(str(folder)).expanduser()).resolve())

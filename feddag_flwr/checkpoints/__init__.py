@@ -1,0 +1,17 @@
+"""Checkpoints: what a server needs to go on after its process died, on disk after every round."""
+
+from feddag_flwr.checkpoints.checkpoint import Checkpoint, Memory
+from feddag_flwr.checkpoints.continuation import check_continuation
+from feddag_flwr.checkpoints.errors import CheckpointError, CheckpointWriteError
+from feddag_flwr.checkpoints.folder import CHECKPOINTS, CheckpointFolder, newest_checkpoint
+
+__all__ = [
+    "CHECKPOINTS",
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointFolder",
+    "CheckpointWriteError",
+    "Memory",
+    "check_continuation",
+    "newest_checkpoint",
+]

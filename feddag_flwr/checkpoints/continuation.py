@@ -1,0 +1,59 @@
+"""Whether a run may go on under other settings than it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from feddag_flwr.settings import Settings, SettingsError, SettingValue
+
+# What decides where, when and how long something happens, never what comes of it.
+MAY_DIFFER = frozenset(
+    {
+        "num-rounds",
+        "min-clients",
+        "join-timeout",
+        "profile-timeout",
+        "round-timeout",
+        "wave-size",
+        "checkpoint-every",
+        "keep-checkpoints",
+        "resume",
+        "run-dir",
+        "run-name",
+        "data-dir",
+        "download",
+        "device-memory",
+    }
+)
+
+
+def check_continuation(
+    before: Mapping[str, SettingValue], now: Mapping[str, SettingValue], server_round: int
+) -> None:
+    """Refuse settings under which a resumed run would not be the run that was stopped.
+
+    Parameters
+    ----------
+    before : mapping
+        Settings of the checkpoint; one that did not exist then counts as its default.
+    now : mapping
+        Settings of the run that is to go on.
+    server_round : int
+        Round that the checkpoint reached.
+
+    Raises
+    ------
+    SettingsError
+        One line for each fault: the key and both values, or both numbers of rounds.
+    """
+    defaults = Settings().to_run_config()
+    faults = []
+    for key in sorted((before.keys() | now.keys()) - MAY_DIFFER):
+        old, new = before.get(key, defaults.get(key)), now.get(key, defaults.get(key))
+        if old != new:
+            faults.append(f"setting {key} = {new!r}: the run to resume has {old!r}")
+    rounds = int(now.get("num-rounds", defaults["num-rounds"]))
+    if rounds < server_round:
+        faults.append(f"setting num-rounds = {rounds}: the run to resume has done {server_round}")
+    if faults:
+        raise SettingsError("\n".join(faults))

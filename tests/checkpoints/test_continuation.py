@@ -1,0 +1,58 @@
+import pytest
+
+from feddag_flwr.checkpoints import check_continuation
+from feddag_flwr.checkpoints.continuation import MAY_DIFFER
+from feddag_flwr.settings import Settings, SettingsError, names
+
+BEFORE = Settings.from_run_config({"num-rounds": 10, "seed": 5}).to_run_config()
+
+
+def test_the_same_settings_go_on():
+    check_continuation(BEFORE, BEFORE, 7)
+
+
+def test_what_decides_nothing_of_the_result_may_differ():
+    others = {
+        "num-rounds": 30, "min-clients": 3, "join-timeout": 1.0, "profile-timeout": 1.0,
+        "round-timeout": 1.0, "wave-size": 2, "checkpoint-every": 4, "keep-checkpoints": 9,
+        "resume": "runs/x", "run-dir": "elsewhere", "run-name": "again", "data-dir": "moved",
+        "download": True, "device-memory": 100,
+    }  # fmt: skip
+    assert others.keys() == MAY_DIFFER
+    assert others.keys() <= set(names())
+    check_continuation(BEFORE, BEFORE | others, 7)
+
+
+@pytest.mark.parametrize("key", sorted(set(names()) - MAY_DIFFER))
+def test_any_other_difference_is_named_with_both_values(key):
+    with pytest.raises(SettingsError) as caught:
+        check_continuation(BEFORE | {key: "before"}, BEFORE | {key: "now"}, 7)
+    assert str(caught.value) == f"setting {key} = 'now': the run to resume has 'before'"
+
+
+def test_all_faults_are_told_at_once():
+    with pytest.raises(SettingsError) as caught:
+        check_continuation(BEFORE, BEFORE | {"seed": 6, "momentum": 0.1, "num-rounds": 6}, 7)
+    assert str(caught.value).splitlines() == [
+        "setting momentum = 0.1: the run to resume has 0.5",
+        "setting seed = 6: the run to resume has 5",
+        "setting num-rounds = 6: the run to resume has done 7",
+    ]
+
+
+def test_as_many_rounds_as_are_done_are_enough():
+    check_continuation(BEFORE, BEFORE | {"num-rounds": 7}, 7)
+
+
+def test_a_setting_that_is_new_counts_as_its_default():
+    older = {key: value for key, value in BEFORE.items() if key != "transport"}
+    check_continuation(older, BEFORE, 7)
+    with pytest.raises(
+        SettingsError, match="transport = 'float16': the run to resume has 'float32'"
+    ):
+        check_continuation(older, BEFORE | {"transport": "float16"}, 7)
+
+
+def test_a_setting_that_is_gone_is_a_difference():
+    with pytest.raises(SettingsError, match="setting old = None: the run to resume has 3"):
+        check_continuation(BEFORE | {"old": 3}, BEFORE, 7)
