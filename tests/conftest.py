@@ -1,3 +1,5 @@
+import os
+
 import hypothesis
 import pytest
 
@@ -29,3 +31,9 @@ def clock(monkeypatch):
     monkeypatch.setattr(exchange, "time", made)
     monkeypatch.setattr(roster, "time", made)
     return made
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    """Let nobody wait for the disk: a busy one takes seconds, and no test here cuts the power."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)

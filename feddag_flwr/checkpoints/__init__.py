@@ -4,6 +4,7 @@ from feddag_flwr.checkpoints.checkpoint import Checkpoint, Memory
 from feddag_flwr.checkpoints.continuation import check_continuation
 from feddag_flwr.checkpoints.errors import CheckpointError, CheckpointWriteError
 from feddag_flwr.checkpoints.folder import CHECKPOINTS, CheckpointFolder, newest_checkpoint
+from feddag_flwr.checkpoints.personal import personal_groups, personal_models
 
 __all__ = [
     "CHECKPOINTS",
@@ -14,4 +15,6 @@ __all__ = [
     "Memory",
     "check_continuation",
     "newest_checkpoint",
+    "personal_groups",
+    "personal_models",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -20,10 +21,14 @@ Arrays = Mapping[str, NDArray[Any]]
 MAX_STEM = 120
 # Marks a name that safetensors would take for its own ("__metadata__"), or that bears the mark.
 _MARK = "~"
+# Key of the names in their order, among what safetensors calls metadata.
+_ORDER = "names"
+# Bytes in which a safetensors file says how long its header is.
+_LENGTH = 8
 
 
 def arrays_to_bytes(arrays: Arrays) -> bytes:
-    """Write arrays of booleans, integers or floats, of any shape, under any names.
+    """Write arrays of booleans, integers or floats, of any shape, under any names, in their order.
 
     Raises
     ------
@@ -34,7 +39,8 @@ def arrays_to_bytes(arrays: Arrays) -> bytes:
         if values.dtype.kind not in "biuf":
             raise TypeError(f"array {name!r} is {values.dtype}: no booleans, integers or floats")
     written: bytes = save(
-        {_marked(name): np.asarray(values, order="C") for name, values in arrays.items()}
+        {_marked(name): np.asarray(values, order="C") for name, values in arrays.items()},
+        {_ORDER: json.dumps(list(arrays))},  # safetensors has an order of its own
     )
     return written
 
@@ -45,13 +51,17 @@ def arrays_from_bytes(content: bytes) -> dict[str, NDArray[Any]]:
     Raises
     ------
     DamagedError
-        The bytes are no safetensors file.
+        The bytes are no such file.
     """
     try:
         found = load(content)
-    except SafetensorError as error:
-        raise DamagedError(f"is no safetensors file: {error}") from error
-    return {name.removeprefix(_MARK): values for name, values in found.items()}
+        header = json.loads(
+            content[_LENGTH : _LENGTH + int.from_bytes(content[:_LENGTH], "little")]
+        )
+        names = json.loads(header["__metadata__"][_ORDER])
+        return {name: found[_marked(name)] for name in names}
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DamagedError(f"is no safetensors file of a checkpoint: {error!r}") from error
 
 
 def file_stem(name: str) -> str:

@@ -45,6 +45,8 @@ class Checkpoint:
         The algorithm's own.
     notes : dict of str to JSON
         The run's own: evaluations, bytes so far, and the like.
+    checksum : str
+        Of a checkpoint that was read: the SHA-256 over the sums of all its files.
     """
 
     server_round: int
@@ -52,3 +54,4 @@ class Checkpoint:
     state: ServerState
     memory: Memory = field(default_factory=Memory)
     notes: dict[str, Any] = field(default_factory=dict)
+    checksum: str = ""

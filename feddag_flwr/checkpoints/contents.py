@@ -53,7 +53,7 @@ def groups_of(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def checkpoint_of(
-    server_round: int, groups: Mapping[str, str], read: Callable[[str], bytes]
+    server_round: int, groups: Mapping[str, str], read: Callable[[str], bytes], checksum: str
 ) -> Checkpoint:
     """Make a checkpoint of its files.
 
@@ -65,6 +65,8 @@ def checkpoint_of(
         The file of each group of memory.
     read : callable
         From a path to the checked content of that file.
+    checksum : str
+        Of the manifest.
 
     Raises
     ------
@@ -91,6 +93,7 @@ def checkpoint_of(
             state_from_json(text, models),
             Memory(memory, notes["memory"]),
             notes["run"],
+            checksum,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"{STATE} or {NOTES} is not a checkpoint's: {error!r}") from error

@@ -215,7 +215,10 @@ class CheckpointFolder:
         folder = self._folder(server_round)
         manifest = Manifest.load(folder, server_round)
         return checkpoint_of(
-            server_round, manifest.groups, lambda path: manifest.read(folder, path)
+            server_round,
+            manifest.groups,
+            lambda path: manifest.read(folder, path),
+            manifest.checksum,
         )
 
     def _folder(self, server_round: int) -> Path:

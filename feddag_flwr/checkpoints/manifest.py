@@ -52,15 +52,22 @@ class Manifest:
     files: dict[str, FileSum]
     groups: dict[str, str]
 
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of all that the manifest says."""
+        return _checksum(self._body())
+
     def to_bytes(self) -> bytes:
         """Write the manifest with a checksum of itself."""
-        body = {
+        return (json.dumps({**self._body(), "checksum": self.checksum}, indent=2) + "\n").encode()
+
+    def _body(self) -> dict[str, Any]:
+        return {
             "format": FORMAT,
             "round": self.server_round,
             "groups": self.groups,
             "files": {path: asdict(each) for path, each in self.files.items()},
         }
-        return (json.dumps({**body, "checksum": _checksum(body)}, indent=2) + "\n").encode()
 
     @classmethod
     def load(cls, folder: Path, server_round: int) -> Manifest:

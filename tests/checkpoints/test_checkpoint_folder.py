@@ -1,10 +1,13 @@
 """Checkpoints on disk: what is written is read back, and nothing that is damaged is."""
 
 import errno
+import itertools
 import json
 import os
 import re
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -24,6 +27,8 @@ from feddag_flwr.checkpoints import (
     Memory,
     disk,
     newest_checkpoint,
+    personal_groups,
+    personal_models,
 )
 from feddag_flwr.checkpoints import folder as folder_module
 from feddag_flwr.checkpoints.manifest import FileSum, _checksum
@@ -55,7 +60,7 @@ def checkpoint_of(server_round, *, models=None, arrays=None, notes=None, run=Non
 
 
 def assert_same_arrays(found, expected):
-    assert found.keys() == expected.keys()
+    assert list(found) == list(expected)
     for name, values in expected.items():
         assert found[name].dtype == values.dtype, name
         assert found[name].shape == values.shape, name
@@ -67,7 +72,7 @@ def assert_same(found, expected):
     assert found.settings == expected.settings
     assert found.notes == expected.notes
     assert found.memory.notes == expected.memory.notes
-    assert found.memory.arrays.keys() == expected.memory.arrays.keys()
+    assert list(found.memory.arrays) == list(expected.memory.arrays)
     for group, its in expected.memory.arrays.items():
         assert_same_arrays(found.memory.arrays[group], its)
     assert vars(found.state) | {"models": None} == vars(expected.state) | {"models": None}
@@ -162,7 +167,7 @@ GROUPS = st.dictionaries(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(GROUPS, st.dictionaries(st.text(), JSON))
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.NonInteractiveExampleWarning")
 def test_any_memory_comes_back(tmp_path_factory, arrays, notes):
@@ -197,6 +202,36 @@ def test_models_are_plain_safetensors_for_others_to_read(tmp_path):
     found = load_file(file_of(folder, 5, "models/cluster-000.safetensors"))
     assert found["primary.floats"].tolist() == [5.0, np.float32(0.1)]
     assert found["classifier.integers"].tolist() == [7]
+
+
+def test_personal_models_come_back_in_their_order(tmp_path):
+    models = {
+        "ward/2 ü": {"primary": weights(1.0, integers=[3]), "a.b": weights(), "K": weights(2.0)},
+        "ward-1": {"primary": weights(4.0)},
+    }
+    arrays = {"other": {"x": np.zeros(1)}, **personal_groups(models)}
+    folder = folder_with(tmp_path, 1, arrays=arrays)
+    found = personal_models(folder.newest().memory)
+    assert [(name, list(model)) for name, model in found.items()] == [
+        ("ward/2 ü", ["primary", "a.b", "K"]), ("ward-1", ["primary"])
+    ]  # fmt: skip
+    for name, model in models.items():
+        for part, each in model.items():
+            assert_same_arrays(vars(found[name][part]), vars(each))
+
+
+def test_the_checksum_stands_for_every_file(tmp_path):
+    sums = set()
+    for name, held in {
+        "one": {}, "run": {"run": {"x": 1}}, "memory": {"arrays": {"g": {"x": np.zeros(1)}}},
+        "models": {"models": []}, "again": {"models": []},
+    }.items():  # fmt: skip
+        folder = CheckpointFolder(tmp_path / name, keep=1)
+        folder.write(checkpoint_of(1, **held))
+        assert folder.newest().checksum in (folder.path / "round-000001/manifest.json").read_text()
+        sums.add(folder.newest().checksum)
+    assert len(sums) == 4
+    assert {len(each) for each in sums} == {64}
 
 
 # -- which one -------------------------------------------------------------------------------------
@@ -444,6 +479,47 @@ def test_a_truncated_older_file_is_not_shared(tmp_path):
     os.truncate(file_of(folder, 1, "memory/still.safetensors"), 10)
     folder.write(checkpoint_of(3, arrays=still))
     assert_same(folder.newest(), checkpoint_of(3, arrays=still))
+
+
+# -- a process that dies ---------------------------------------------------------------------------
+
+
+def write_for_ever(folder, started):
+    """Write a checkpoint after the other, a growing array in each, until somebody ends it."""
+    still = np.arange(2000.0)
+    for server_round in itertools.count(1):
+        arrays = {"still": {"x": still}, "moving": {"y": np.full(20_000, float(server_round))}}
+        folder.write(checkpoint_of(server_round, arrays=arrays))
+        os.write(started, b".")
+
+
+def test_a_process_killed_at_any_moment_leaves_its_last_checkpoint(tmp_path):
+    delays = np.random.default_rng(5).uniform(0, 0.03, 12)
+    torn = 0
+    for attempt, delay in enumerate(delays):
+        folder = CheckpointFolder(tmp_path / str(attempt), keep=2)
+        done, started = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                write_for_ever(folder, started)
+            finally:
+                os._exit(1)
+        assert os.read(done, 1) == b"."
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(started)
+        finished = 1 + len(os.read(done, 65_536))
+        os.close(done)
+        found = folder.newest()
+        assert found.server_round in {finished, finished + 1}
+        assert (found.memory.arrays["moving"]["y"] == found.server_round).all()
+        torn += len(list(folder.path.glob("*.partial")))
+        folder.write(checkpoint_of(found.server_round + 1))
+        assert not list(folder.path.glob("*.partial"))
+        assert folder.newest().server_round == found.server_round + 1
+    assert torn, "no kill came while a checkpoint was being written"
 
 
 # -- a disk that does not do as it is told ---------------------------------------------------------
