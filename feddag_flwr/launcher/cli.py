@@ -27,7 +27,8 @@ EXIT_SIGNALLED = 128
 TAIL_LINES = 30
 # Options of ``run`` that only Flower has a use for; None where they are not given.
 FLOWER_OPTIONS = (
-    "num_supernodes", "cpus", "cpus_per_client", "gpus_per_client", "timeout", "keep_logs"
+    "num_supernodes", "cpus", "cpus_per_client", "gpus_per_client", "ray_address", "timeout",
+    "keep_logs",
 )  # fmt: skip
 
 
@@ -99,6 +100,7 @@ def _simulate(options: argparse.Namespace) -> RunOutcome:
         cpus=options.cpus,
         cpus_per_client=options.cpus_per_client or 1,
         gpus_per_client=options.gpus_per_client or 0.0,
+        ray_address=options.ray_address,
         timeout=options.timeout,
         stream=sys.stdout,
         keep_logs=options.keep_logs,
@@ -177,6 +179,12 @@ def _add_run(commands: Any) -> None:  # noqa: ANN401 - argparse has no public ty
     run.add_argument("--cpus", type=_positive, metavar="C", help="for all clients; default: all")
     run.add_argument("--cpus-per-client", type=_positive, metavar="N", help="default: 1")
     run.add_argument("--gpus-per-client", type=_share, metavar="F", help="default: 0")
+    run.add_argument(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="a Ray cluster that runs already (docs/ray.md), or auto: the one RAY_ADDRESS names, "
+        "else one on this machine; default: a Ray of this run's own",
+    )
     run.add_argument("--timeout", type=_share, metavar="SECONDS", help="default: none")
     run.add_argument("--keep-logs", type=Path, metavar="DIR", help="keep Flower's and Ray's logs")
     run.set_defaults(handler=_run)

@@ -13,7 +13,7 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,13 +26,15 @@ KILL_SECONDS = 10.0
 LONGEST_TEMPORARY_FOLDER = 16
 
 
-def child_environment(home: Path) -> dict[str, str]:
+def child_environment(home: Path, cluster: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of every process of a simulation.
 
     Parameters
     ----------
     home : Path
         The private folder of the simulation.
+    cluster : Mapping[str, str] | None
+        What Ray needs to join a cluster that runs already; ``None``: Ray lives in `home`.
 
     Returns
     -------
@@ -53,8 +55,8 @@ def child_environment(home: Path) -> dict[str, str]:
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "FLWR_TELEMETRY_ENABLED": "0",
-            "RAY_TMPDIR": str(home),
             "RAY_USAGE_STATS_ENABLED": "0",
+            **({"RAY_TMPDIR": str(home)} if cluster is None else cluster),
         }
     )
     return environment

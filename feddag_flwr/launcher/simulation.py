@@ -16,6 +16,7 @@ from typing import IO
 import psutil
 
 from feddag_flwr.launcher.processes import child_environment, executable, private_home
+from feddag_flwr.launcher.ray_cluster import cluster_variables
 from feddag_flwr.launcher.settings import (
     Value,
     complete_overrides,
@@ -68,6 +69,7 @@ def run_simulation(
     cpus: int | None = None,
     cpus_per_client: int = 1,
     gpus_per_client: float = 0.0,
+    ray_address: str | None = None,
     timeout: float | None = None,
     stream: IO[str] | None = None,
     keep_logs: Path | None = None,
@@ -86,6 +88,8 @@ def run_simulation(
         What Ray may use, ``None`` for all of the machine; cpus / cpus_per_client run at once.
     cpus_per_client, gpus_per_client : int, float
         The share of one running client.
+    ray_address : str | None
+        A Ray cluster that runs already, see `ray_cluster`; ``None`` starts one for this run.
     timeout : float | None
         In seconds, for the whole run.
     stream : IO[str] | None
@@ -101,27 +105,30 @@ def run_simulation(
     Raises
     ------
     ValueError
-        If the folder holds no Flower app, the app lacks a setting of ``run_config``, or ``cpus``
-        is too small for one client.
+        If the folder holds no Flower app, the app lacks a setting of ``run_config``, ``cpus`` is
+        too small for one client or given beside ``ray_address``, or that is no address.
     RuntimeError
-        If Flower's SuperLink does not start.
+        If Flower's SuperLink does not start, or nobody answers at ``ray_address``.
     """
     started = time.monotonic()
     deadline = started + timeout if timeout is not None else float("inf")
-    available = max(os.cpu_count() or 1, cpus_per_client) if cpus is None else cpus
-    if available < cpus_per_client:
-        raise ValueError(f"cpus is {cpus}; it must be at least cpus_per_client, {cpus_per_client}")
-    overrides = complete_overrides(run_config, read_defaults(app_dir), Path.cwd())
     federation = {
         "num-supernodes": num_supernodes,
         "client-resources-num-cpus": cpus_per_client,
         "client-resources-num-gpus": float(gpus_per_client),
-        "init-args-num-cpus": available,
     }
+    cluster = None
+    if ray_address is None:
+        federation["init-args-num-cpus"] = _own_cpus(cpus, cpus_per_client)
+    elif cpus is not None:
+        raise ValueError("cpus is for a Ray of one's own; a cluster has the CPUs that it has")
+    else:
+        cluster = cluster_variables(ray_address)
+    overrides = complete_overrides(run_config, read_defaults(app_dir), Path.cwd())
     with private_home() as home:
         try:
             write_overrides(overrides, home / "run-config.toml")
-            _start_superlink(home, deadline)
+            _start_superlink(home, deadline, cluster)
             status, details = _stream_run(home, app_dir, federation, stream, deadline)
         except TimeoutError:
             status, details = TIMED_OUT, f"still going after {timeout} s"
@@ -164,7 +171,16 @@ def parse_status(output: str) -> tuple[str, str] | None:
         raise ConnectionError(f"flwr ls gave no status but {plain.strip()!r}") from error
 
 
-def _start_superlink(home: Path, deadline: float) -> None:
+def _own_cpus(cpus: int | None, cpus_per_client: int) -> int:
+    """Return the CPUs of a Ray that is started for one run."""
+    if cpus is None:
+        return max(os.cpu_count() or 1, cpus_per_client)
+    if cpus < cpus_per_client:
+        raise ValueError(f"cpus is {cpus}; it must be at least cpus_per_client, {cpus_per_client}")
+    return cpus
+
+
+def _start_superlink(home: Path, deadline: float, cluster: Mapping[str, str] | None) -> None:
     """Start a SuperLink on free ports and write the connection to it; return when it listens."""
     for _ in range(START_ATTEMPTS):
         control, runtime = _free_ports()
@@ -178,7 +194,7 @@ def _start_superlink(home: Path, deadline: float) -> None:
         arguments += ["--control-api-address", address]
         arguments += ["--host", "127.0.0.1", "--port", str(runtime)]
         with (home / "superlink.log").open("a", encoding="utf-8") as log:
-            superlink = _spawn(home, "flower-superlink", arguments, log)
+            superlink = _spawn(home, "flower-superlink", arguments, log, cluster)
         if _wait_listening(superlink, {control, runtime}, deadline):
             return
     raise RuntimeError(f"flower-superlink did not start:\n{_tail(_read(home / 'superlink.log'))}")
@@ -255,13 +271,17 @@ def _pump(process: subprocess.Popen[str], path: Path, stream: IO[str] | None) ->
 
 
 def _spawn(
-    home: Path, name: str, arguments: list[str], output: int | IO[str]
+    home: Path,
+    name: str,
+    arguments: list[str],
+    output: int | IO[str],
+    cluster: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
     """Start a command of Flower's in the private folder, where no other project shadows the app."""
     return subprocess.Popen(
         [executable(name), *arguments],
         cwd=home,
-        env=child_environment(home),
+        env=child_environment(home, cluster),
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
