@@ -31,10 +31,13 @@ ALLOWED = {
         "aggregation", "algorithms", "checkpoints", "clustering", "exchange", "metrics", "models",
         "profile", "records", "report", "run_folder", "seeds", "settings", "similarity", "state",
     },
+    "data_check": {
+        "data", "metrics", "models", "profile", "records", "seeds", "settings", "training",
+    },
     "simulation": {"run_folder", "settings", "strategies"},
     "experiments": {"data", "seeds", "settings", "simulation"},
     "deployment": set(),
-    "launcher": {"data", "deployment", "experiments", "settings", "simulation"},
+    "launcher": {"data", "data_check", "deployment", "experiments", "settings", "simulation"},
 }  # fmt: skip
 
 MATHEMATICS = ("similarity", "clustering", "aggregation", "metrics", "profile")

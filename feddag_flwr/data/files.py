@@ -16,7 +16,7 @@ from feddag_flwr.data.images import DataError, LabelledImages, Parts
 
 MAX_CLASSES = 10_000
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def read_npz(path: Path) -> Parts:
@@ -130,7 +130,13 @@ def _npz_images(where: str, images: NDArray[Any]) -> NDArray[Any]:
     if images.dtype != np.uint8:
         if images.dtype.kind != "f":
             raise DataError(f"{where} is {images.dtype}; expected uint8 or floating in [0, 1]")
-        if images.size and not (images.min() >= 0 and images.max() <= 1):  # false for NaN too
+        broken = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
+        if broken.size:
+            raise DataError(
+                f"{where}: {broken.size} of {len(images)} have NaN or infinite pixels, "
+                f"the first is number {broken[0]} (counted from 0)"
+            )
+        if images.size and not (images.min() >= 0 and images.max() <= 1):
             raise DataError(
                 f"{where} runs from {images.min()} to {images.max()}; expected floating in [0, 1]"
             )
@@ -162,8 +168,8 @@ def _looks(part: LabelledImages) -> str:
     return f"{height} x {width} with {channels} channel(s), {part.images.dtype}"
 
 
-class _Listing(NamedTuple):
-    """The image files of one part of a tree and their labels."""
+class Listing(NamedTuple):
+    """The image files of one part of a tree, and their labels."""
 
     files: list[Path]
     labels: list[int]
@@ -190,6 +196,30 @@ def read_image_folder(root: Path) -> Parts:
     DataError
         When a folder is missing or empty, a file is damaged, or sizes differ; names the path.
     """
+    train, test, class_names = list_image_folder(root)
+    images = _read_images(train.files + (test.files if test else []))
+    count = len(train.files)
+    return Parts(
+        LabelledImages(images[:count], np.array(train.labels, dtype=np.int64)),
+        LabelledImages(images[count:], np.array(test.labels, dtype=np.int64)) if test else None,
+        class_names,
+    )
+
+
+def list_image_folder(root: Path) -> tuple[Listing, Listing | None, tuple[str, ...]]:
+    """List the files that `read_image_folder` reads, in its order, without opening them.
+
+    Returns
+    -------
+    train, test : Listing
+        None for the latter without ``test``.
+    class_names : tuple of str
+
+    Raises
+    ------
+    DataError
+        When a folder is missing or empty.
+    """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected a folder of images")
     split = (root / "train").is_dir()
@@ -211,13 +241,7 @@ def read_image_folder(root: Path) -> Parts:
         test = _list_files(root / "test", class_names)
         if not test.files:
             raise DataError(f"{root / 'test'}: no test images; fill the folder or remove it")
-    images = _read_images(train.files + (test.files if test else []))
-    count = len(train.files)
-    return Parts(
-        LabelledImages(images[:count], np.array(train.labels, dtype=np.int64)),
-        LabelledImages(images[count:], np.array(test.labels, dtype=np.int64)) if test else None,
-        class_names,
-    )
+    return train, test, class_names
 
 
 def read_domain_folders(root: Path) -> Parts:
@@ -275,8 +299,8 @@ def subfolders(root: Path) -> list[Path]:
     )
 
 
-def _list_files(root: Path, class_names: Sequence[str]) -> _Listing:
-    listing = _Listing([], [])
+def _list_files(root: Path, class_names: Sequence[str]) -> Listing:
+    listing = Listing([], [])
     for folder in subfolders(root):
         if folder.name not in class_names:
             raise DataError(
@@ -300,7 +324,7 @@ def _read_images(files: Sequence[Path]) -> NDArray[np.uint8]:
         try:
             with Image.open(file) as image:
                 mode, found = image.mode, image.size
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise DataError(f"{file}: not a readable image ({error})") from error
         if mode.startswith(("I", "F")):
             raise DataError(f"{file}: pixels of mode {mode!r}; expected 8 bits a channel")
@@ -318,7 +342,7 @@ def _read_images(files: Sequence[Path]) -> NDArray[np.uint8]:
         try:
             with Image.open(file) as image:
                 pixels = np.asarray(image.convert("L" if grey else "RGB"))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise DataError(f"{file}: not a readable image ({error})") from error
         images[index] = pixels if grey else pixels.transpose(2, 0, 1)
     return images

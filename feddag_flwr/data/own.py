@@ -10,7 +10,7 @@ from typing import NamedTuple
 from feddag_flwr.data.client import ClientData, NodeConfig, read_partition_id, read_text
 from feddag_flwr.data.files import subfolders
 from feddag_flwr.data.holdout import with_test_part
-from feddag_flwr.data.images import DataError
+from feddag_flwr.data.images import DataError, Parts
 from feddag_flwr.data.sources import read_own
 from feddag_flwr.settings import Settings
 
@@ -32,9 +32,13 @@ def load_own_data(settings: Settings, node_config: NodeConfig) -> ClientData:
     given = read_text(node_config, "data-path")
     path = Path(given).expanduser() if given else _own_path(settings, node_config)
     path = path.absolute()
-    name = path.stem if settings.source == "npz" else path.name
-    name = read_text(node_config, "client-name") or name
+    name = read_text(node_config, "client-name") or default_name(settings.source, path)
     return _read(_Wanted(settings.source, path, name, settings.seed, settings.test_fraction))
+
+
+def default_name(source: str, path: Path) -> str:
+    """Return the name of a client that its node config does not name: that of its files."""
+    return path.stem if source == "npz" else path.name
 
 
 def _own_path(settings: Settings, node_config: NodeConfig) -> Path:
@@ -102,12 +106,20 @@ def _file_states(path: Path, depth: int = 3) -> Iterator[_FileState]:
 
 
 def _read_files(wanted: _Wanted) -> ClientData:
-    origin, name = str(wanted.path), wanted.name
     try:
-        parts = read_own(wanted.kind, origin)
-        train, test = with_test_part(
-            parts, wanted.test_fraction, wanted.seed, origin=origin, client=name
-        )
+        parts = read_own(wanted.kind, str(wanted.path))
+        return as_client(parts, wanted.name, wanted.path, wanted.seed, wanted.test_fraction)
     except DataError as error:
-        raise DataError(f"client {name!r}: {error}") from error
+        raise DataError(f"client {wanted.name!r}: {error}") from error
+
+
+def as_client(parts: Parts, name: str, path: Path, seed: int, test_fraction: float) -> ClientData:
+    """Return what was read as a client's data, with a test part held out where there is none.
+
+    Raises
+    ------
+    DataError
+        None can be held out; the message begins with `path`.
+    """
+    train, test = with_test_part(parts, test_fraction, seed, origin=str(path), client=name)
     return ClientData(name, train, test, parts.class_names, None)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from feddag_flwr.data_check import command as data_check
 from feddag_flwr.deployment import cli as deployment
 from feddag_flwr.experiments import cli as experiments
 from feddag_flwr.launcher.settings import (
@@ -139,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_scenario(commands)
+    data_check.add_command(commands, parse_overrides)
     experiments.add_commands(commands)
     deployment.add_commands(commands)
     return parser

@@ -51,7 +51,11 @@ def test_npz_colour_float_with_test_part_and_names(tmp_path):
         ({"images": np.zeros((6, 0, 8), np.uint8)}, r"has shape \(6, 0, 8"),
         ({"images": GREY.astype(np.int32)}, "'images' is int32; expected uint8 or floating"),
         ({"images": GREY.astype(float)}, r"runs from 0.0 to 119.0; expected floating in \[0, 1\]"),
-        ({"images": np.full((6, 4, 4), np.nan)}, "runs from nan to nan"),
+        (
+            {"images": np.where(np.arange(6) > 3, np.inf, 0.5)[:, None, None] * np.ones((6, 4, 4))},
+            r"'images': 2 of 6 have NaN or infinite pixels, the first is number 4",
+        ),
+        ({"images": np.full((6, 4, 4), np.nan)}, "6 of 6 have NaN or infinite pixels"),
         ({"images": GREY[:0], "labels": LABELS[:0]}, "no train images"),
         ({"labels": LABELS[:5]}, "6 'images' but 5 'labels'"),
         ({"labels": LABELS.astype(float)}, "'labels' is float64 .*expected integers"),

@@ -1,0 +1,122 @@
+"""The command ``feddag-flwr check-data``: tells a client's owner beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from feddag_flwr.data.classes import in_classes
+from feddag_flwr.data.client import ClientData
+from feddag_flwr.data.images import DataError
+from feddag_flwr.data_check.inspection import inspect_data, kind_of
+from feddag_flwr.data_check.report import (
+    print_classes,
+    print_data,
+    print_disclosures,
+    print_fault,
+    print_verdict,
+)
+from feddag_flwr.settings import Settings, SettingValue, class_list
+
+UNUSABLE = 1
+
+
+def check_data(
+    path: Path, name: str, overrides: Mapping[str, SettingValue], picture: Path | None
+) -> int:
+    """Print what a client's data is and what the server will learn of it.
+
+    Parameters
+    ----------
+    path : Path
+        An .npz archive or a folder of images.
+    name : str
+        The client's name; empty for that of its files.
+    overrides : mapping
+        Settings of the run that differ from the defaults; source and scenario follow from `path`.
+    picture : Path or None
+        Where to draw the principal vectors.
+
+    Returns
+    -------
+    int
+        0 when the client can take part, 1 when not.
+
+    Raises
+    ------
+    SettingsError
+        A setting is unknown or out of range.
+    OSError
+        The picture cannot be written.
+    """
+    console = Console()
+    try:
+        kind = kind_of(path)
+    except DataError as error:
+        print_fault(console, str(error))
+        return UNUSABLE
+    settings = Settings.from_run_config({**overrides, "scenario": "own", "source": kind})
+    found = inspect_data(path, name, settings)
+    print_data(console, found, settings)
+    if found.data is not None and not found.faults:
+        _print_disclosure(console, found.data, settings, picture)
+    print_verdict(console, found)
+    return UNUSABLE if found.faults else 0
+
+
+def _print_disclosure(
+    console: Console, data: ClientData, settings: Settings, picture: Path | None
+) -> None:
+    from feddag_flwr.data_check.disclosure import class_vectors, disclosures  # PyTorch: seconds
+
+    # As the client will: labels in the order of the federation's classes.
+    data = in_classes(data, class_list(settings.class_names) or data.class_names)
+    vectors = class_vectors(data, settings)
+    print_classes(console, data, vectors)
+    if settings.algorithm == "feddag":
+        print_disclosures(console, disclosures(data, vectors, settings))
+    else:
+        console.print(
+            f"What the server learns is told for algorithm = 'feddag' only; docs/rivals.md says "
+            f"what {settings.algorithm!r} sends."
+        )
+    if picture is not None:
+        from feddag_flwr.data_check.picture import draw_vectors
+
+        draw_vectors(data, vectors, picture)
+        console.print(f"vectors as images: {escape(str(picture))}", soft_wrap=True)
+
+
+def add_command(
+    commands: Any,  # noqa: ANN401 - argparse has no public type for it
+    parse_settings: Callable[[list[str]], Mapping[str, SettingValue]],
+) -> None:
+    """Add ``check-data`` to the sub-commands of ``feddag-flwr``."""
+    check = commands.add_parser(
+        "check-data",
+        help="tell a client's owner what its data is and what the server will learn of it",
+        description="Read a client's own data as the client will, without a server: what it is, "
+        "what is wrong with it, and what the server will learn of it. The exit status is 0 if the "
+        "client can take part, 1 if not.",
+    )
+    check.add_argument("path", type=Path, metavar="PATH", help=".npz archive or folder of images")
+    check.add_argument("--client-name", default="", metavar="NAME", help="default: that of PATH")
+    check.add_argument(
+        "--run-config",
+        action="append",
+        default=[],
+        metavar="'KEY=VALUE KEY=\"TEXT\"'",
+        help="settings of the run, or a TOML file of them; may be repeated, the last one wins",
+    )
+    check.add_argument(
+        "--picture", type=Path, metavar="FILE.png", help="draw the principal vectors as images"
+    )
+    check.set_defaults(
+        handler=lambda options: check_data(
+            options.path, options.client_name, parse_settings(options.run_config), options.picture
+        )
+    )

@@ -1,0 +1,211 @@
+"""What the server learns of a client: the client's own messages, made without training.
+
+Sizes are those of the arrays as they travel: the replies are encoded by the code that the client
+uses, and hold the true counts and vectors; only weights are those of an untrained model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import RecordDict
+from numpy.typing import NDArray
+
+from feddag_flwr.data.client import ClientData
+from feddag_flwr.data.images import unit_pixels
+from feddag_flwr.data_check.inspection import describe
+from feddag_flwr.data_check.words import listed, several
+from feddag_flwr.metrics import Evaluation
+from feddag_flwr.models.flat import get_parts, parameter_count
+from feddag_flwr.models.registry import build_model
+from feddag_flwr.profile import Profile, sparse_size
+from feddag_flwr.records import Task, TrainReply, encode_profile
+from feddag_flwr.seeds import generator
+from feddag_flwr.settings import Settings
+from feddag_flwr.training.profile import class_subspaces
+
+# Images compared with the vectors at a time.
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that the server learns.
+
+    Attributes
+    ----------
+    when : str
+        In which of the client's messages.
+    what : str
+        Its name.
+    content : str
+        What it holds, in this client's numbers.
+    nbytes : int
+        Bytes on the wire, without the message around it.
+    """
+
+    when: str
+    what: str
+    content: str
+    nbytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class ClassVectors:
+    """The principal vectors of one class, and the training image that comes nearest to one.
+
+    Attributes
+    ----------
+    label : int
+        The class.
+    vectors : ndarray, shape (p, d), float32
+        As sent; p is 0 where they are kept back.
+    nearest : int
+        Number of a training image.
+    likeness : float
+        Cosine of the angle between that image and the nearest vector, from 0 to 1 (that image up
+        to brightness).
+    """
+
+    label: int
+    vectors: NDArray[np.float32]
+    nearest: int
+    likeness: float
+
+
+def class_vectors(data: ClientData, settings: Settings) -> list[ClassVectors]:
+    """Compute the vectors that the client's profile will hold, for each class that it has."""
+    rng = generator(settings.seed, "subspace-samples", client=data.name)
+    vectors, classes = class_subspaces(data.train, settings, rng)
+    return [
+        _compared(data, int(label), vectors[classes == label])
+        for label in np.unique(data.train.labels)
+    ]
+
+
+def _compared(data: ClientData, label: int, vectors: NDArray[np.float32]) -> ClassVectors:
+    members = np.flatnonzero(data.train.labels == label)
+    nearest, likeness = int(members[0]), 0.0
+    for start in range(0, len(members) if len(vectors) else 0, _CHUNK):
+        chosen = members[start : start + _CHUNK]
+        pixels = unit_pixels(data.train.images[chosen]).reshape(len(chosen), -1)
+        lengths = np.linalg.norm(pixels, axis=1)
+        cosines = np.abs(pixels @ vectors.T.astype(np.float64)).max(axis=1)
+        cosines /= np.where(lengths > 0, lengths, 1.0)
+        if cosines.max() > likeness:
+            nearest, likeness = int(chosen[cosines.argmax()]), float(min(cosines.max(), 1.0))
+    return ClassVectors(label, vectors, nearest, likeness)
+
+
+def disclosures(data: ClientData, vectors: list[ClassVectors], settings: Settings) -> list[Item]:
+    """List what the server learns of a client by FedDAG, in the order in which it does.
+
+    Classes are taken to be those of this client, or of the setting ``class-names`` where it names
+    some: with more classes the classifier and the counts are longer.
+    """
+    return _introduction(data) + _profile(data, vectors, settings) + _training(data, settings)
+
+
+def _introduction(data: ClientData) -> list[Item]:
+    description, when = describe(data), "on joining"
+    channels, height, width = description.image_shape
+    names = listed([repr(name) for name in description.class_names])
+    return [
+        Item(when, "name", repr(data.name), len(data.name.encode())),
+        Item(when, "class names", names, sum(len(n.encode()) for n in description.class_names)),
+        Item(when, "image shape", f"{channels} x {height} x {width}", 8 * 3),
+        Item(
+            when,
+            "samples",
+            f"{description.train_samples:,} to train, {description.test_samples:,} to test",
+            8 * 2,
+        ),
+        Item(
+            when,
+            "moments of the pixels",
+            "; ".join(
+                f"mean {mean:.4f}, mean square {square:.4f}"
+                for mean, square in description.pixel_moments
+            ),
+            8 * 2 * channels,
+        ),
+    ]
+
+
+def _task(data: ClientData) -> Task:
+    description = describe(data)
+    scale = ((0.0, 1.0),) * description.image_shape[0]
+    return Task(data.name, 1, data.class_names, description.image_shape, scale)
+
+
+def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) -> list[Item]:
+    task, classes = _task(data), len(data.class_names)
+    model = build_model(settings.model, task.image_shape, classes, dual=False, seed=settings.seed)
+    encoder = get_parts(model)["primary"]
+    coordinates = parameter_count(model)
+    kept = sparse_size(coordinates, settings.gradient_fraction)
+    sent = np.concatenate([each.vectors for each in vectors])
+    labels = np.repeat([each.label for each in vectors], [len(each.vectors) for each in vectors])
+    counts = np.bincount(data.train.labels, minlength=classes)
+    profile = Profile(
+        np.zeros(kept, np.float32), sent, labels.astype(np.int64), counts.astype(np.int64), encoder
+    )
+    message = encode_profile(task, profile)
+    when = "once, and again after drift"
+    by_class = [f"{data.class_names[v.label]}: {len(v.vectors)}" for v in vectors]
+    return [
+        Item(when, "count of each class", f"{classes} numbers", _nbytes(message, "counts")),
+        Item(
+            when,
+            "principal vectors",
+            f"{several(len(sent), 'image')} of {sent.shape[1]:,} numbers ({listed(by_class)})",
+            _nbytes(message, "vectors", "vector-classes"),
+        ),
+        Item(
+            when,
+            "sparse update",
+            f"{kept:,} of {coordinates:,} weights' changes after "
+            f"{several(settings.warmup_rounds * settings.warmup_epochs, 'epoch')} on your data",
+            _nbytes(message, "update"),
+        ),
+        Item(
+            when,
+            "trained encoder",
+            f"all its {encoder.floats.size:,} weights after these epochs",
+            _nbytes(message, "encoder."),
+        ),
+    ]
+
+
+def _training(data: ClientData, settings: Settings) -> list[Item]:
+    task, classes = _task(data), len(data.class_names)
+    dual = settings.secondary != "none"
+    model = build_model(settings.model, task.image_shape, classes, dual=dual, seed=settings.seed)
+    parts = get_parts(model)
+    trained = {part: parts[part] for part in ("primary", "classifier")}
+    if dual:
+        trained["shared"] = parts["secondary"]
+    tested = np.bincount(data.test.labels, minlength=classes).astype(np.int64)
+    judged = Evaluation(tested, tested, 0.0)
+    message = TrainReply(len(data.train), trained, judged).encode(task)
+    when = "each round it takes part in"
+    words = f"{parameter_count(model.primary):,} weights of the encoder, "
+    words += f"{parameter_count(model.classifier):,} of the classifier"
+    items = [Item(when, "trained model", words, _nbytes(message, "primary.", "classifier."))]
+    if dual:
+        words = "another encoder's weights, where other clusters learn from the client's"
+        items.append(Item(when, "trained second encoder", words, _nbytes(message, "shared.")))
+    words = "of right answers and test images, by class, and the mean loss"
+    items.append(Item(when, "counts", words, _nbytes(message, "received.") + 8))
+    return items
+
+
+def _nbytes(message: RecordDict, *keys: str) -> int:
+    """Bytes of the arrays of a name, or whose names begin so where it ends in a dot."""
+    arrays = message.array_records["arrays"]
+    return sum(
+        len(array.data)
+        for name, array in arrays.items()
+        if any(name.startswith(key) if key.endswith(".") else name == key for key in keys)
+    )

@@ -1,0 +1,167 @@
+"""Weaknesses of data that can be read: each a sentence with names and numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feddag_flwr.data.client import ClientData
+from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data_check.words import listed, several
+from feddag_flwr.profile import subspace_size
+from feddag_flwr.settings import Settings
+
+# Times the smallest class that the largest may be.
+MOST_IMBALANCE = 10
+# A brightest pixel below this share of the scale: the images were probably scaled twice.
+LEAST_BRIGHTNESS = 0.1
+
+Origins = tuple[Sequence[str], Sequence[str]]
+
+
+def find_weaknesses(data: ClientData, origins: Origins, settings: Settings) -> list[str]:
+    """Look for what deserves a look.
+
+    Parameters
+    ----------
+    data : ClientData
+        The client's data, labels indexing its own class names.
+    origins : pair of sequences of str
+        What to call each training and each test image.
+    settings : Settings
+        Uses ``subspace-size`` and ``min-subspace-samples``.
+    """
+    counts = np.bincount(data.train.labels, minlength=len(data.class_names))
+    return [
+        *_small_classes(data.class_names, counts, settings),
+        *_imbalance(data.class_names, counts),
+        *_untested(data, counts),
+        *_pixel_range(data.train),
+        *_constant_images(data, origins),
+        *_duplicates(data, origins),
+        *(f"class names {hint}" for hint in similar_names(data.class_names)),
+    ]
+
+
+def _small_classes(
+    names: Sequence[str], counts: NDArray[np.int64], settings: Settings
+) -> Iterator[str]:
+    held = np.flatnonzero(counts).tolist()
+    kept_back = [label for label in held if counts[label] < settings.min_subspace_samples]
+    if kept_back:
+        yield (
+            f"classes with fewer than min-subspace-samples = {settings.min_subspace_samples} "
+            f"training images send no principal vectors, and seem unlike everybody's: "
+            + listed([f"{names[label]!r} ({counts[label]})" for label in kept_back])
+        )
+    bare = [
+        label
+        for label in held
+        if label not in kept_back
+        and counts[label] <= subspace_size(settings.subspace_size, int(counts[label]))
+    ]
+    if bare:
+        yield (
+            "classes with no more training images than principal vectors, from which the server "
+            "can put the images together again (one image's vector is that image up to "
+            "brightness): "
+            + listed([f"{names[label]!r} ({counts[label]})" for label in bare])
+            + f"; min-subspace-samples = {int(counts[bare].max()) + 1} would keep them back"
+        )
+
+
+def _imbalance(names: Sequence[str], counts: NDArray[np.int64]) -> Iterator[str]:
+    held = np.flatnonzero(counts)
+    least, most = held[counts[held].argmin()], held[counts[held].argmax()]
+    if counts[most] > MOST_IMBALANCE * counts[least]:
+        yield (
+            f"heavy imbalance: {counts[most]:,} training images of {names[most]!r}, "
+            f"{counts[least]:,} of {names[least]!r}"
+        )
+
+
+def _untested(data: ClientData, counts: NDArray[np.int64]) -> Iterator[str]:
+    tested = np.bincount(data.test.labels, minlength=len(data.class_names))
+    untested = [data.class_names[label] for label in np.flatnonzero((counts > 0) & (tested == 0))]
+    if untested:
+        yield f"classes without a test image are never judged: {listed(untested)}"
+    untrained = [data.class_names[label] for label in np.flatnonzero((counts == 0) & (tested > 0))]
+    if untrained:
+        yield f"classes with test images only cannot be learned here: {listed(untrained)}"
+
+
+def _pixel_range(train: LabelledImages) -> Iterator[str]:
+    highest = float(train.images.max())
+    whole = train.images.dtype == np.uint8
+    if 0 < highest < LEAST_BRIGHTNESS * (255 if whole else 1):
+        scale = "0 to 255" if whole else "0 to 1"
+        yield (
+            f"very dark: the brightest training pixel is {highest:g} on a scale of {scale}; "
+            "were the images scaled twice?"
+        )
+
+
+def _constant_images(data: ClientData, origins: Origins) -> Iterator[str]:
+    found = []
+    for part, names in zip((data.train, data.test), origins, strict=True):
+        flat = part.images.reshape(len(part), -1)
+        constant = np.flatnonzero((flat == flat[:, :1]).all(axis=1))
+        found += [names[index] for index in constant.tolist()]
+    if found:
+        yield f"{several(len(found), 'image')} of one grey level or colour only: {listed(found)}"
+
+
+def _duplicates(data: ClientData, origins: Origins) -> Iterator[str]:
+    """Find test images that are trained on, and equal training images of different classes."""
+    first: dict[bytes, int] = {}
+    torn = []
+    for index, digest in enumerate(_digests(data.train)):
+        earlier = first.setdefault(digest, index)
+        if data.train.labels[earlier] != data.train.labels[index]:
+            torn.append(f"{origins[0][earlier]} = {origins[0][index]}")
+    shared = [
+        f"{origins[0][first[digest]]} = {origins[1][index]}"
+        for index, digest in enumerate(_digests(data.test))
+        if digest in first
+    ]
+    if shared:
+        yield (
+            f"{several(len(shared), 'test image')} of {len(data.test):,} also in the training "
+            f"part, so accuracy will look better than it is: {listed(shared)}"
+        )
+    if torn:
+        yield (
+            f"{several(len(torn), 'training image')} equal to one of another class: {listed(torn)}"
+        )
+
+
+def _digests(part: LabelledImages) -> Iterator[bytes]:
+    for image in part.images:
+        yield hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+
+
+def similar_names(names: Sequence[str], others: Sequence[str] = ()) -> list[str]:
+    """Say which names differ from each other, or from `others`, in writing only.
+
+    In case, spaces or Unicode form: classes are matched by name, so such names are different
+    classes.
+    """
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys([*names, *others]):
+        alike["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+    return [
+        " and ".join(map(_visible, found)) + " differ in case, spaces or Unicode form only"
+        for found in alike.values()
+        if len(found) > 1 and set(found) & set(names)
+    ]
+
+
+def _visible(name: str) -> str:
+    """Quote a name; escaped where two forms of it would look alike."""
+    normal = name.isascii() or unicodedata.is_normalized("NFKC", name)
+    return repr(name) if normal else ascii(name)

@@ -1,0 +1,157 @@
+"""A client's own data, read and split as the client will, or the faults for which it cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from feddag_flwr.data.classes import in_classes
+from feddag_flwr.data.client import ClientData
+from feddag_flwr.data.files import list_image_folder
+from feddag_flwr.data.holdout import stratified_test_indices
+from feddag_flwr.data.images import DataError, Parts, pixel_moments
+from feddag_flwr.data.own import as_client, default_name
+from feddag_flwr.data.sources import read_own
+from feddag_flwr.data_check.findings import find_weaknesses, similar_names
+from feddag_flwr.data_check.folder import folder_faults, folder_notes
+from feddag_flwr.records import Description, RecordError
+from feddag_flwr.settings import Settings, class_list
+
+NPZ, FOLDER = "npz", "image-folder"
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What was found.
+
+    Attributes
+    ----------
+    name : str
+        The client's name.
+    path : Path
+        Its data.
+    kind : str
+        Value of the setting ``source``: npz or image-folder.
+    data : ClientData or None
+        As the client will train and test on it; None where it could not be read.
+    split_made : bool
+        The test part is held out by seed, for the files have none.
+    faults : list of str
+        Why the client would be refused, or could not even start.
+    warnings : list of str
+        What may be meant as it is, but deserves a look.
+    """
+
+    name: str
+    path: Path
+    kind: str
+    data: ClientData | None = None
+    split_made: bool = False
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def kind_of(path: Path) -> str:
+    """Tell from a path which setting ``source`` reads it.
+
+    Raises
+    ------
+    DataError
+        There is nothing, or nothing that a client can read.
+    """
+    if path.is_dir():
+        return FOLDER
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if path.suffix != ".npz":
+        raise DataError(f"{path}: neither an .npz archive nor a folder of images")
+    return NPZ
+
+
+def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
+    """Read a client's data as the client does, and look for faults and weaknesses.
+
+    Parameters
+    ----------
+    path : Path
+        An .npz archive or a folder of images.
+    name : str
+        The client's name; empty for that of its files.
+    settings : Settings
+        Of the run, with scenario own and the `kind_of` the path.
+    """
+    kind = settings.source
+    name = name or default_name(kind, path.absolute())
+    warnings = folder_notes(path) if kind == FOLDER else []
+    try:
+        parts = read_own(kind, str(path))
+        data = as_client(parts, name, path, settings.seed, settings.test_fraction)
+    except DataError as error:
+        faults = (folder_faults(path) if kind == FOLDER else []) or [str(error)]
+        return Inspection(name, path, kind, faults=faults, warnings=warnings)
+    warnings += find_weaknesses(data, _origins(parts, path, data, settings), settings)
+    if kind == NPZ and not _names_classes(path):
+        warnings.append(
+            "the archive has no 'class_names': its classes are called by their numbers, and "
+            f"class {data.class_names[-1]!r} is the same as any other client's"
+        )
+    faults = _refusals(data, settings)
+    return Inspection(name, path, kind, data, parts.test is None, faults, warnings)
+
+
+def _names_classes(path: Path) -> bool:
+    with np.load(path, allow_pickle=False) as archive:
+        return "class_names" in archive.files
+
+
+def _origins(
+    parts: Parts, path: Path, data: ClientData, settings: Settings
+) -> tuple[list[str], list[str]]:
+    """Name each image of the training and the test part as its owner knows it."""
+    if settings.source == FOLDER:
+        train, test, _ = list_image_folder(path)
+        names = [str(file.relative_to(path)) for file in train.files]
+        given = [str(file.relative_to(path)) for file in test.files] if test else []
+    else:
+        names = [f"images[{index}]" for index in range(len(parts.train))]
+        given = [f"test_images[{index}]" for index in range(len(parts.test or ()))]
+    if parts.test is not None:
+        return names, given
+    held_out = stratified_test_indices(
+        parts.train.labels, settings.test_fraction, settings.seed, client=data.name
+    )
+    kept = np.setdiff1d(np.arange(len(parts.train)), held_out)
+    return [names[index] for index in kept], [names[index] for index in held_out]
+
+
+def describe(data: ClientData) -> Description:
+    """Return how the client will introduce itself."""
+    channels, height, width = data.train.images.shape[1:]
+    return Description(
+        data.name,
+        data.class_names,
+        (channels, height, width),
+        len(data.train),
+        len(data.test),
+        pixel_moments(data.train),
+        data.true_group,
+    )
+
+
+def _refusals(data: ClientData, settings: Settings) -> list[str]:
+    """Say why the federation would refuse this client."""
+    faults = []
+    try:
+        Description.decode(describe(data).encode(), settings.max_client_samples)
+    except RecordError as error:
+        faults.append(f"the server would refuse this client: {error}")
+    wanted = class_list(settings.class_names)
+    if wanted:
+        try:
+            in_classes(data, wanted)
+        except DataError as error:
+            hints = similar_names(sorted(set(data.class_names) - set(wanted)), wanted)
+            faults.append("; ".join([str(error), *hints]))
+    return faults

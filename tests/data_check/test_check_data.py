@@ -1,0 +1,290 @@
+"""The command check-data, on good and bad data, and against what a client really sends."""
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, RecordDict
+from PIL import Image
+
+from client_app.app import app
+from feddag_flwr.data_check.disclosure import class_vectors, disclosures
+from feddag_flwr.data_check.findings import similar_names
+from feddag_flwr.data_check.inspection import inspect_data, kind_of
+from feddag_flwr.launcher import main
+from feddag_flwr.models.flat import get_parts
+from feddag_flwr.models.registry import build_model
+from feddag_flwr.records import ProfileRequest, Task, TrainRequest
+from feddag_flwr.settings import Settings
+
+NAMES = ("ape", "bee", "cat")
+
+
+def noise(count, seed=0, side=8):
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side), dtype=np.uint8)
+
+
+def archive(path, labels, images=None, names=NAMES, **arrays):
+    images = noise(len(labels)) if images is None else images
+    if names:
+        arrays["class_names"] = np.array(names)
+    np.savez(path, images=images, labels=np.array(labels), **arrays)
+    return path
+
+
+def pictures(root, counts, seed=0, **sizes):
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for index, pixels in enumerate(noise(count, seed, sizes.get(name.split("/")[-1], 8))):
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+        seed += 1
+    return root
+
+
+def settings_of(path, **changes):
+    named = {key.replace("_", "-"): value for key, value in changes.items()}
+    return Settings.from_run_config({**named, "scenario": "own", "source": kind_of(path)})
+
+
+def inspected(path, name="ward-3", **changes):
+    return inspect_data(path, name, settings_of(path, **changes))
+
+
+def one(sentences, *words):
+    """Return the one sentence that has all these words."""
+    found = [each for each in sentences if all(word in each for word in words)]
+    assert len(found) == 1, (words, sentences)
+    return found[0]
+
+
+# -- good data ---------------------------------------------------------------------------------
+
+
+def test_good_data_has_nothing_to_say_about(tmp_path):
+    found = inspected(archive(tmp_path / "a.npz", [0, 1, 2] * 8))
+    assert (found.faults, found.warnings) == ([], [])
+    assert found.split_made
+    assert (len(found.data.train), len(found.data.test)) == (18, 6)
+    given = archive(
+        tmp_path / "b.npz", [0, 1, 2] * 8, test_images=noise(3, 9), test_labels=np.array([0, 1, 2])
+    )
+    found = inspected(given)
+    assert (found.faults, found.warnings, found.split_made) == ([], [], False)
+
+
+def test_the_command_tells_good_data(tmp_path, capsys):
+    root = pictures(tmp_path / "ward[1]", {f"train/{name}": 9 for name in NAMES})
+    pictures(root, {f"test/{name}": 4 for name in NAMES}, seed=50)
+    picture = tmp_path / "vectors.png"
+    assert main(["check-data", str(root), "--picture", str(picture)]) == 0
+    told = capsys.readouterr().out
+    assert "client 'ward[1]'" in told
+    assert "folder of images with train and test" in told
+    assert "1 x 8 x 8 (channels, height, width): grey" in told
+    assert "The data is good." in told
+    with Image.open(picture) as image:
+        assert image.width > 500
+        assert np.asarray(image.convert("L")).std() > 10
+
+
+def test_the_command_tells_bad_data(tmp_path, capsys):
+    assert main(["check-data", str(tmp_path / "gone.npz")]) == 1
+    assert "no such file or folder" in capsys.readouterr().out
+    (tmp_path / "a.txt").write_text("x")
+    assert main(["check-data", str(tmp_path / "a.txt")]) == 1
+    assert "neither an .npz archive nor a folder" in capsys.readouterr().out
+    path = archive(tmp_path / "a.npz", [0, 1, 2] * 8)
+    names = ["--client-name", "ward-3", "--run-config", 'class-names="ape,Bee"']
+    assert main(["check-data", str(path), *names]) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "unusable: client 'ward-3': class 'bee' is none of the federation's" in told
+    assert "'bee' and 'Bee' differ in case" in told
+
+
+def test_a_wrong_setting_is_a_wrong_command_line(tmp_path, capsys):
+    path = archive(tmp_path / "a.npz", [0, 1] * 8)
+    assert main(["check-data", str(path), "--run-config", "subspace-sice=2"]) == 2
+    assert "did you mean 'subspace-size'" in capsys.readouterr().err
+
+
+# -- what cannot be used -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "arrays", "message"),
+    [
+        ([0, 1, 3], {}, "label 3 is out of range for 3 'class_names'"),
+        ([0, -1, 1], {}, "'labels' run from -1 to 1"),
+        ([0, 1], {"images": np.full((2, 4, 4), np.nan)}, "2 of 2 have NaN or infinite pixels"),
+        ([0, 1, 2], {}, "has no test part and none can be held out of 3 image"),
+        ([], {"images": np.zeros((0, 4, 4), np.uint8)}, "no train images"),
+    ],
+)
+def test_archives_that_cannot_be_used(tmp_path, labels, arrays, message):
+    labels = np.array(labels, dtype=np.int64)
+    found = inspected(archive(tmp_path / "a.npz", labels, **arrays))
+    assert found.data is None
+    assert message in one(found.faults, str(tmp_path))
+
+
+def test_every_file_that_stops_a_folder_is_named(tmp_path):
+    pictures(tmp_path, {"ape": 3, "bee": 2, "cat": 7}, bee=9, cat=6)
+    Image.new("I;16", (6, 6)).save(tmp_path / "cat/7.png")
+    for index in range(7):
+        (tmp_path / f"ape/x{index}.png").write_bytes(b"no image")
+    found = inspected(tmp_path)
+    assert found.data is None
+    sizes = one(found.faults, "images of 3 sizes, must be one; most (8) are 6 x 6 pixels")
+    assert "8 x 8: ape/0.png, ape/1.png, ape/2.png; 9 x 9: bee/0.png, bee/1.png" in sizes
+    broken = one(found.faults, "7 files cannot be read: ape/x0.png, ")
+    assert broken.endswith("ape/x4.png and 2 more")
+    assert "cat/7.png" in one(found.faults, "1 file with more than 8 bits a channel")
+
+
+def test_an_empty_class_folder_is_a_fault(tmp_path):
+    pictures(tmp_path, {"ape": 3})
+    (tmp_path / "bee").mkdir()
+    assert "bee: no train images" in one(inspected(tmp_path).faults)
+
+
+def test_what_the_server_would_refuse_is_told(tmp_path):
+    path = archive(tmp_path / "a.npz", [0, 1] * 8)
+    assert "would refuse this client: client = 'a\\n' is no name" in one(
+        inspected(path, name="a\n").faults
+    )
+    message = one(inspected(path, max_client_samples=5).faults)
+    assert "train-samples = 12 is outside 1..5" in message
+
+
+# -- what deserves a look ----------------------------------------------------------------------
+
+
+def test_small_classes_and_imbalance(tmp_path):
+    path = archive(tmp_path / "a.npz", [0] * 80 + [1] * 2 + [2])
+    found = inspected(path)
+    assert found.faults == []
+    bare = one(found.warnings, "no more training images than principal vectors")
+    assert "'bee' (1), 'cat' (1); min-subspace-samples = 2 would" in bare
+    assert "60 training images of 'ape', 1 of 'bee'" in one(found.warnings, "heavy imbalance")
+    assert "never judged: cat" in one(found.warnings, "without a test image")
+    kept = inspected(path, min_subspace_samples=2).warnings
+    assert "'bee' (1), 'cat' (1)" in one(kept, "send no principal vectors")
+    assert not [each for each in kept if "together again" in each]
+
+
+def test_images_of_one_colour_are_named(tmp_path):
+    images = noise(24)
+    images[[3, 20]] = 77
+    found = inspected(archive(tmp_path / "a.npz", [0, 1] * 12, images))
+    sentence = one(found.warnings, "2 images of one grey level or colour only: ")
+    assert {"images[3]", "images[20]"} == set(sentence.split(": ")[1].split(", "))
+
+
+def test_test_images_that_are_trained_on_are_named(tmp_path):
+    images = noise(8)
+    path = archive(
+        tmp_path / "a.npz", [0, 1] * 4, images,
+        test_images=np.stack([images[5], noise(1, 7)[0]]), test_labels=np.array([1, 0]),
+    )  # fmt: skip
+    sentence = one(inspected(path).warnings, "1 test image of 2 also in the training part")
+    assert "images[5] = test_images[0]" in sentence
+
+
+def test_classes_that_are_tested_only_are_named(tmp_path):
+    labels = {"test_images": noise(3, 7), "test_labels": np.array([0, 1, 2])}
+    found = inspected(archive(tmp_path / "a.npz", [0, 1] * 8, **labels))
+    assert "cannot be learned here: cat" in one(found.warnings, "test images only")
+
+
+def test_an_image_of_two_classes_is_named(tmp_path):
+    root = pictures(tmp_path, {"train/ape": 3, "train/bee": 3, "test/ape": 1, "test/bee": 1})
+    (root / "train/bee/9.png").write_bytes((root / "train/ape/1.png").read_bytes())
+    sentence = one(inspected(root).warnings, "1 training image equal to one of another class")
+    assert "train/ape/1.png = train/bee/9.png" in sentence
+
+
+def test_images_scaled_twice_seem_dark(tmp_path):
+    images = noise(16) / 255.0
+    assert not inspected(archive(tmp_path / "a.npz", [0, 1] * 8, images)).warnings
+    found = inspected(archive(tmp_path / "a.npz", [0, 1] * 8, images / 255))
+    assert "scale of 0 to 1; were the images scaled twice" in one(found.warnings, "very dark")
+
+
+def test_archives_without_class_names_are_warned_of(tmp_path):
+    found = inspected(archive(tmp_path / "a.npz", [0, 1] * 8, names=()))
+    assert "class '1' is the same as any other client's" in one(found.warnings, "'class_names'")
+
+
+def test_files_passed_over_and_mixed_colours_are_told(tmp_path):
+    pictures(tmp_path, {"ape": 6, "bee": 6})
+    Image.new("RGB", (8, 8), (9, 8, 7)).save(tmp_path / "bee/7.png")
+    (tmp_path / "bee/8.tif").write_bytes(b"")
+    (tmp_path / "ape/list").write_text("")
+    found = inspected(tmp_path)
+    assert "2 files passed over (1 .tif, 1 no suffix)" in one(found.warnings, "passed over")
+    assert "12 of 13 files are grey" in one(found.warnings, "all become RGB")
+
+
+@pytest.mark.parametrize(
+    ("names", "others", "told"),
+    [
+        (("cat", "dog"), (), []),
+        (("cat", "Cat "), (), ["'cat' and 'Cat ' differ"]),
+        (("caf\u00e9", "cafe\u0301"), (), ["'caf\u00e9' and 'cafe\\u0301' differ"]),
+        (("cat",), ("Cat", "dog", "Dog"), ["'cat' and 'Cat' differ"]),
+    ],
+)
+def test_names_that_differ_in_writing_only(names, others, told):
+    found = similar_names(names, others)
+    assert [each.partition(" differ")[0] + " differ" for each in found] == told
+
+
+# -- what the server learns --------------------------------------------------------------------
+
+
+def ask(path, settings, request, kind):
+    node = {"data-path": str(path), "client-name": "ward-3"}
+    context = Context(1, 7, node, RecordDict(), settings.to_run_config())
+    return app(Message(request.encode(), 7, kind), context).content
+
+
+def test_disclosures_are_what_the_client_sends(tmp_path):
+    """Bytes and vectors, against the replies of the real ClientApp."""
+    path = archive(tmp_path / "a.npz", [0, 0, 1, 2, 2] * 9)
+    settings = settings_of(path, warmup_epochs=1, local_epochs=1, max_class_samples=5)
+    found = inspect_data(path, "ward-3", settings)
+    vectors = class_vectors(found.data, settings)
+    items = {item.what: item for item in disclosures(found.data, vectors, settings)}
+
+    task = Task("ward-3", 1, NAMES, (1, 8, 8), ((0.5, 0.3),))
+    single = get_parts(build_model("auto", (1, 8, 8), 3, dual=False, seed=1))
+    sent = ask(path, settings, ProfileRequest(task, single, 5), "train.profile")
+    arrays = sent.array_records["arrays"]
+    expected = np.concatenate([each.vectors for each in vectors])
+    assert (arrays["vectors"].numpy() == expected).all()
+    sizes = {name: len(array.data) for name, array in arrays.items()}
+    assert items["count of each class"].nbytes == sizes.pop("counts")
+    assert items["sparse update"].nbytes == sizes.pop("update")
+    of_vectors = sizes.pop("vectors") + sizes.pop("vector-classes")
+    assert items["principal vectors"].nbytes == of_vectors
+    assert items["trained encoder"].nbytes == sum(sizes.values())
+
+    dual = get_parts(build_model("auto", (1, 8, 8), 3, dual=True, seed=1))
+    request = TrainRequest(task, dual | {"shared": dual["secondary"]}, ("primary", "secondary"))
+    sent = ask(path, settings, request, "train")
+    total = sum(len(array.data) for array in sent.array_records["arrays"].values())
+    told = [items[what].nbytes for what in ("trained model", "trained second encoder", "counts")]
+    assert sum(told) == total + 8  # and the loss, which is no array
+
+
+def test_likeness_tells_how_near_vectors_come_to_an_image(tmp_path):
+    path = archive(tmp_path / "a.npz", [0] * 12 + [1, 1], noise(14))
+    settings = settings_of(path, test_fraction=0.4, min_subspace_samples=1)
+    found = inspect_data(path, "ward-3", settings)
+    many, single = class_vectors(found.data, settings)
+    assert (len(many.vectors), len(single.vectors)) == (3, 1)
+    assert single.likeness == pytest.approx(1.0, abs=1e-6)
+    images = found.data.train.images[found.data.train.labels == 0].reshape(-1, 64) / 255
+    cosines = np.abs(images @ many.vectors.T) / np.linalg.norm(images, axis=1, keepdims=True)
+    assert many.likeness == pytest.approx(cosines.max(), abs=1e-6)
+    assert 0.5 < many.likeness < 0.99
+    kept_back = class_vectors(found.data, settings.model_copy(update={"min_subspace_samples": 2}))
+    assert (len(kept_back[1].vectors), kept_back[1].likeness) == (0, 0.0)
