@@ -36,8 +36,11 @@ ALLOWED = {
     },
     "simulation": {"run_folder", "settings", "strategies"},
     "experiments": {"data", "seeds", "settings", "simulation"},
-    "deployment": set(),
-    "launcher": {"data", "data_check", "deployment", "experiments", "settings", "simulation"},
+    "flower": set(),
+    "deployment": {"data", "flower", "settings", "simulation", "state"},
+    "launcher": {
+        "data", "data_check", "deployment", "experiments", "flower", "settings", "simulation",
+    },
 }  # fmt: skip
 
 MATHEMATICS = ("similarity", "clustering", "aggregation", "metrics", "profile")

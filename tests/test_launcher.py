@@ -13,22 +13,22 @@ from pathlib import Path
 import psutil
 import pytest
 
-from feddag_flwr.launcher import main, run_simulation
-from feddag_flwr.launcher.processes import (
+from feddag_flwr.flower.processes import (
     HOME_VARIABLE,
     child_environment,
     end_processes,
     find_processes,
     private_home,
 )
-from feddag_flwr.launcher.settings import (
+from feddag_flwr.flower.run_config import (
     complete_overrides,
     count_supernodes,
     parse_overrides,
     read_defaults,
     write_overrides,
 )
-from feddag_flwr.launcher.simulation import parse_status
+from feddag_flwr.flower.run_status import parse_status
+from feddag_flwr.launcher import main, run_simulation
 
 PYPROJECT = """
 [project]
@@ -223,7 +223,7 @@ def test_private_home_is_short_enough_for_ray(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_only_own_processes_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feddag_flwr.launcher.processes.GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("feddag_flwr.flower.processes.GRACE_SECONDS", 0.2)
 
     def start(home: str) -> subprocess.Popen[bytes]:
         # The child ignores SIGTERM and starts a grandchild without the variable that marks it.

@@ -11,14 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from feddag_flwr.launcher import main, run_simulation
-from feddag_flwr.launcher.processes import (
+from feddag_flwr.flower.processes import (
     HOME_VARIABLE,
     child_environment,
     end_processes,
     executable,
     find_processes,
 )
+from feddag_flwr.launcher import main, run_simulation
 from feddag_flwr.launcher.ray_cluster import cluster_variables, ship_app
 
 ROOT = Path(__file__).resolve().parent.parent

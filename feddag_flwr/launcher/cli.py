@@ -12,13 +12,14 @@ from typing import Any
 from feddag_flwr.data_check import command as data_check
 from feddag_flwr.deployment import cli as deployment
 from feddag_flwr.experiments import cli as experiments
-from feddag_flwr.launcher.settings import (
+from feddag_flwr.flower.run_config import (
     complete_overrides,
     count_supernodes,
     parse_overrides,
     read_defaults,
 )
-from feddag_flwr.launcher.simulation import TIMED_OUT, RunOutcome, run_simulation
+from feddag_flwr.flower.run_status import TIMED_OUT, RunOutcome
+from feddag_flwr.launcher.simulation import run_simulation
 from feddag_flwr.settings import Settings
 
 EXIT_FAILED = 1

@@ -1,64 +1,45 @@
 """One simulation through Flower's own SuperLink and command line, from start to clean end."""
 
-import json
 import os
-import re
 import shutil
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import IO
 
-import psutil
-
-from feddag_flwr.launcher.processes import child_environment, executable, private_home
-from feddag_flwr.launcher.ray_cluster import cluster_variables
-from feddag_flwr.launcher.settings import (
+from feddag_flwr.flower.commands import (
+    Echo,
+    free_ports,
+    pause,
+    read_log,
+    spawn,
+    tail,
+    wait_listening,
+)
+from feddag_flwr.flower.processes import child_environment, private_home
+from feddag_flwr.flower.run_config import (
     Value,
     complete_overrides,
     read_defaults,
     write_overrides,
 )
+from feddag_flwr.flower.run_status import (
+    COMPLETED,
+    FINISHED,
+    LOST,
+    NOT_STARTED,
+    TIMED_OUT,
+    RunOutcome,
+    parse_status,
+)
+from feddag_flwr.launcher.ray_cluster import cluster_variables
 
 CONNECTION = "feddag"
-COMPLETED = "finished:completed"
-TIMED_OUT = "timed-out"
-NOT_STARTED = "not-started"
-LOST = "lost"
 START_ATTEMPTS = 3
-POLL_SECONDS = 0.1
 STATUS_POLL_SECONDS = 1.0
-ANSI_STYLE = re.compile(r"\x1b\[[0-9;]*m")
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """How a simulation ended.
-
-    Parameters
-    ----------
-    succeeded : bool
-        Whether Flower calls the run completed. A ClientApp's error does not change that.
-    status : str
-        Flower's own, such as ``"finished:failed"``; or ``"timed-out"``; or ``"not-started"``
-        when Flower refused the app; or ``"lost"`` when Flower itself did not survive the run.
-    details : str
-        Why it did not succeed, else empty.
-    seconds : float
-        From the call to the end of its last process.
-    log : str
-        What was streamed, without colours.
-    """
-
-    succeeded: bool
-    status: str
-    details: str
-    seconds: float
-    log: str
 
 
 def run_simulation(
@@ -137,38 +118,9 @@ def run_simulation(
         finally:
             if keep_logs is not None:
                 _copy_logs(home, keep_logs)
-        log = _read(home / "stream.log")
+        log = read_log(home / "stream.log")
     seconds = time.monotonic() - started
     return RunOutcome(status == COMPLETED, status, details, seconds, log)
-
-
-def parse_status(output: str) -> tuple[str, str] | None:
-    """Read what ``flwr ls --format json`` says of the only run.
-
-    Parameters
-    ----------
-    output : str
-        What it printed.
-
-    Returns
-    -------
-    tuple[str, str] | None
-        Status and details, or ``None`` when there is no run.
-
-    Raises
-    ------
-    ConnectionError
-        If Flower could not say.
-    """
-    plain = ANSI_STYLE.sub("", output)
-    try:
-        runs = json.loads(plain[plain.index("{") :])["runs"]
-        if not runs:
-            return None
-        details = runs[0]["status-details"]
-        return runs[0]["status"], "" if details == "N/A" else details
-    except (KeyError, ValueError) as error:
-        raise ConnectionError(f"flwr ls gave no status but {plain.strip()!r}") from error
 
 
 def _own_cpus(cpus: int | None, cpus_per_client: int) -> int:
@@ -183,7 +135,7 @@ def _own_cpus(cpus: int | None, cpus_per_client: int) -> int:
 def _start_superlink(home: Path, deadline: float, cluster: Mapping[str, str] | None) -> None:
     """Start a SuperLink on free ports and write the connection to it; return when it listens."""
     for _ in range(START_ATTEMPTS):
-        control, runtime = _free_ports()
+        control, runtime = free_ports(2)
         address = f"127.0.0.1:{control}"
         (home / "config.toml").write_text(
             f'[superlink]\ndefault = "{CONNECTION}"\n\n'
@@ -195,29 +147,9 @@ def _start_superlink(home: Path, deadline: float, cluster: Mapping[str, str] | N
         arguments += ["--host", "127.0.0.1", "--port", str(runtime)]
         with (home / "superlink.log").open("a", encoding="utf-8") as log:
             superlink = _spawn(home, "flower-superlink", arguments, log, cluster)
-        if _wait_listening(superlink, {control, runtime}, deadline):
+        if wait_listening(superlink, {control, runtime}, deadline):
             return
-    raise RuntimeError(f"flower-superlink did not start:\n{_tail(_read(home / 'superlink.log'))}")
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
-
-
-def _wait_listening(process: subprocess.Popen[str], ports: set[int], deadline: float) -> bool:
-    """Wait until a process, and no other, serves the ports; ``False`` when it ends before."""
-    while process.poll() is None:
-        try:
-            connections = psutil.Process(process.pid).net_connections("tcp")
-        except psutil.NoSuchProcess:
-            return False
-        if ports <= {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN}:
-            return True
-        _pause(deadline)
-    return False
+    raise RuntimeError(f"flower-superlink did not start:\n{tail(read_log(home / 'superlink.log'))}")
 
 
 def _stream_run(
@@ -236,12 +168,12 @@ def _stream_run(
     pump = threading.Thread(target=_pump, args=(flower, home / "stream.log", stream), daemon=True)
     pump.start()
     while pump.is_alive():
-        _pause(deadline)
+        pause(deadline)
     while flower.poll() is None:
-        _pause(deadline)
-    while (status := _ask_status(home, deadline)) and not status[0].startswith("finished"):
-        _pause(deadline, STATUS_POLL_SECONDS)
-    return status or (NOT_STARTED, _tail(_read(home / "stream.log")))
+        pause(deadline)
+    while (status := _ask_status(home, deadline)) and not status[0].startswith(FINISHED):
+        pause(deadline, STATUS_POLL_SECONDS)
+    return status or (NOT_STARTED, tail(read_log(home / "stream.log")))
 
 
 def _ask_status(home: Path, deadline: float) -> tuple[str, str] | None:
@@ -249,25 +181,16 @@ def _ask_status(home: Path, deadline: float) -> tuple[str, str] | None:
     with answer_path.open("w", encoding="utf-8") as answer:
         process = _spawn(home, "flwr", ["ls", CONNECTION, "--format", "json"], answer)
         while process.poll() is None:
-            _pause(deadline)
-    return parse_status(_read(answer_path))
+            pause(deadline)
+    return parse_status(read_log(answer_path))
 
 
 def _pump(process: subprocess.Popen[str], path: Path, stream: IO[str] | None) -> None:
-    """Copy the output of a process, as it comes, to a file and to a stream that may go away."""
+    """Copy the output of a process, as it comes, to a file and to a stream."""
     assert process.stdout is not None
-    coloured = stream is not None and stream.isatty()
-    with path.open("w", encoding="utf-8") as log:
+    with closing(Echo(path, stream)) as echo:
         for line in process.stdout:
-            plain = ANSI_STYLE.sub("", line)
-            log.write(plain)
-            log.flush()
-            if stream is not None:
-                try:
-                    stream.write(line if coloured else plain)
-                    stream.flush()
-                except (OSError, ValueError):
-                    stream = None
+            echo.write(line)
 
 
 def _spawn(
@@ -277,25 +200,8 @@ def _spawn(
     output: int | IO[str],
     cluster: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
-    """Start a command of Flower's in the private folder, where no other project shadows the app."""
-    return subprocess.Popen(
-        [executable(name), *arguments],
-        cwd=home,
-        env=child_environment(home, cluster),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
-
-
-def _pause(deadline: float, seconds: float = POLL_SECONDS) -> None:
-    if time.monotonic() >= deadline:
-        raise TimeoutError
-    time.sleep(seconds)
+    environment = child_environment(home, cluster)
+    return spawn(name, arguments, output, folder=home, environment=environment)
 
 
 def _copy_logs(home: Path, target: Path) -> None:
@@ -304,11 +210,3 @@ def _copy_logs(home: Path, target: Path) -> None:
         shutil.copy(path, target)
     for folder in home.glob("ray/session_[0-9]*/logs"):
         shutil.copytree(folder, target / "ray", dirs_exist_ok=True, ignore_dangling_symlinks=True)
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
-
-def _tail(text: str, lines: int = 20) -> str:
-    return "\n".join(text.splitlines()[-lines:])

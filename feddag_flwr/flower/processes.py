@@ -1,4 +1,4 @@
-"""The processes of one simulation: their environment, how to find them, how to end them.
+"""The processes of a simulation or deployment: their environment, how to find and to end them.
 
 Flower detaches its SuperExec into a session of its own, so the SuperLink's process group does not
 hold them together. What does is the private ``FLWR_HOME`` that each process inherits. Ray's agents
@@ -27,12 +27,12 @@ LONGEST_TEMPORARY_FOLDER = 16
 
 
 def child_environment(home: Path, cluster: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of every process of a simulation.
+    """Return the environment of processes of Flower's.
 
     Parameters
     ----------
     home : Path
-        The private folder of the simulation.
+        Their ``FLWR_HOME``: the private folder, or one inside it.
     cluster : Mapping[str, str] | None
         What Ray needs to join a cluster that runs already; ``None``: Ray lives in `home`.
 
@@ -94,12 +94,12 @@ def _search_path() -> str:
 
 @contextmanager
 def private_home() -> Iterator[Path]:
-    """Give a simulation a folder of its own; on leaving, end its processes and remove the folder.
+    """Give a caller a folder of its own; on leaving, end its processes and remove the folder.
 
     Yields
     ------
     Path
-        ``FLWR_HOME`` of the simulation, and the working directory of its processes.
+        ``FLWR_HOME`` of its processes, or where each of them has its own.
     """
     base = Path(tempfile.gettempdir())
     if len(str(base)) > LONGEST_TEMPORARY_FOLDER and os.access("/tmp", os.W_OK):
@@ -114,13 +114,13 @@ def private_home() -> Iterator[Path]:
 
 
 def find_processes(home: Path, known: Iterable[psutil.Process] = ()) -> set[psutil.Process]:
-    """Return the living processes of a simulation.
+    """Return the living processes that belong to a private folder.
 
     Parameters
     ----------
     home : Path
-        The private folder: a process that has it as its ``FLWR_HOME`` belongs to the simulation,
-        and so do its descendants and all others of its session.
+        The private folder: a process belongs to it whose ``FLWR_HOME`` is that folder or inside
+        it, and so do its descendants and all others of its session.
     known : Iterable[psutil.Process]
         Processes found before, which may have lost all three marks since.
 
@@ -135,7 +135,8 @@ def find_processes(home: Path, known: Iterable[psutil.Process] = ()) -> set[psut
     for process in psutil.process_iter():
         try:
             parents[process], sessions[process] = process.ppid(), os.getsid(process.pid)
-            if process.environ().get(HOME_VARIABLE) == str(home):
+            value = process.environ().get(HOME_VARIABLE)
+            if value and Path(value).is_relative_to(home):
                 found.add(process)
         except (psutil.Error, OSError):
             continue
@@ -150,12 +151,12 @@ def find_processes(home: Path, known: Iterable[psutil.Process] = ()) -> set[psut
 
 
 def end_processes(home: Path) -> None:
-    """End every process of a simulation: politely first, then by force, until none is left.
+    """End every process of a private folder: politely first, then by force, until none is left.
 
     Parameters
     ----------
     home : Path
-        The private folder of the simulation.
+        The private folder.
     """
     processes = find_processes(home)
     _signal_all(processes, signal.SIGTERM)

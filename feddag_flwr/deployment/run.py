@@ -1,0 +1,119 @@
+"""One run of an app in a federation: its log as it comes, and its true end."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import IO
+
+from feddag_flwr.deployment.daemon import wait_for_line
+from feddag_flwr.flower.commands import Echo, read_log
+from feddag_flwr.flower.run_status import COMPLETED, FINISHED, TIMED_OUT, RunOutcome, parse_status
+
+FlowerCommand = Callable[[list[str]], "subprocess.Popen[str]"]
+STATUS_POLL_SECONDS = 1.0
+
+
+class Run:
+    """A run that was submitted.
+
+    Its log comes through ``flwr log --stream``. That ends when the SuperLink dies, so it is begun
+    anew, and the part that is known already is passed over, until Flower calls the run finished.
+
+    Parameters
+    ----------
+    run_id : int
+        Flower's.
+    flower : FlowerCommand
+        Starts ``flwr`` with these arguments and the federation's connection; its output is a pipe.
+    log_path : Path
+        Where the log is kept.
+    stream : IO[str] | None
+        Where it is passed on to, line by line.
+
+    Attributes
+    ----------
+    run_id, log_path : int, Path
+        As described above.
+    """
+
+    def __init__(
+        self, run_id: int, flower: FlowerCommand, log_path: Path, stream: IO[str] | None = None
+    ) -> None:
+        self.run_id = run_id
+        self.log_path = log_path
+        self._flower = flower
+        self._started = time.monotonic()
+        self._end: tuple[str, str] | None = None
+        self._closed = threading.Event()
+        self._follower = threading.Thread(
+            target=self._follow, args=(Echo(log_path, stream),), daemon=True
+        )
+        self._follower.start()
+
+    def log(self) -> str:
+        """Return what the server app has logged so far, without colours."""
+        return read_log(self.log_path)
+
+    def wait_for(self, pattern: str, timeout: float) -> str:
+        """Wait for a line of the log, see `Daemon.wait_for`."""
+        return wait_for_line(self.log, pattern, timeout, f"run {self.run_id}")
+
+    def status(self) -> tuple[str, str]:
+        """Ask Flower for status and details.
+
+        Raises
+        ------
+        ConnectionError
+            The SuperLink does not answer, or does not know the run.
+        """
+        process = self._flower(["ls", "--run-id", str(self.run_id), "--format", "json"])
+        found = parse_status(process.communicate()[0])
+        if found is None:
+            raise ConnectionError(f"Flower does not know run {self.run_id}")
+        return found
+
+    def wait(self, timeout: float) -> RunOutcome:
+        """Wait until the run is finished and its log complete.
+
+        Returns
+        -------
+        RunOutcome
+            Its end; a run that is still going is ``timed-out``.
+        """
+        self._follower.join(timeout)
+        status, details = self._end or (TIMED_OUT, f"still going after {timeout:g} s")
+        seconds = time.monotonic() - self._started
+        return RunOutcome(status == COMPLETED, status, details, seconds, self.log())
+
+    def stop(self) -> None:
+        """Ask Flower to stop the run."""
+        self._flower(["stop", str(self.run_id)]).communicate()
+
+    def close(self) -> None:
+        """Give up following the run: nobody may be there to ask."""
+        self._closed.set()
+
+    def _follow(self, log: Echo) -> None:
+        known = 0
+        with closing(log):
+            while not self._closed.is_set():
+                process = self._flower(["log", str(self.run_id), "--stream"])
+                assert process.stdout is not None
+                for number, line in enumerate(process.stdout):
+                    if number >= known:
+                        log.write(line)
+                        known += 1
+                process.wait()
+                try:
+                    status = self.status()
+                except ConnectionError:
+                    status = ("", "")  # the SuperLink is down; it may come back
+                if status[0].startswith(FINISHED):
+                    self._end = status
+                    return
+                self._closed.wait(STATUS_POLL_SECONDS)

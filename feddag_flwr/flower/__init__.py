@@ -1,0 +1,1 @@
+"""Flower's own commands as child processes, and what they are told."""
