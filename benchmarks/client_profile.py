@@ -31,6 +31,7 @@ from rich.table import Table
 
 from feddag_flwr.data.images import LabelledImages, pixel_moments, unit_pixels
 from feddag_flwr.models.dual_encoder import ClusterModel
+from feddag_flwr.models.flat import get_weights
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.records import Task, encode_profile
 from feddag_flwr.seeds import derived_seed, generator
@@ -204,8 +205,10 @@ def whole(bench: Bench) -> Measurement:
     )
     task, few = bench.task, bench.few
     start = time.perf_counter()
+    model = bench.model(settings)
+    received = get_weights(model.primary)
     made = make_profile(
-        bench.model(settings),
+        model,
         bench.data,
         Samples.on(torch.device("cpu"), few, task.pixel_scale),
         settings,
@@ -213,7 +216,7 @@ def whole(bench: Bench) -> Measurement:
         num_classes=bench.classes,
         coordinate_seed=derived_seed(settings.seed, "profile-coordinates"),
     )
-    content = encode_profile(task, made)
+    content = encode_profile(task, made, received)
     seconds = time.perf_counter() - start
     sizes: dict[str, int] = {}
     for record in content.array_records.values():

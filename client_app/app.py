@@ -77,7 +77,7 @@ def profile(message: Message, context: Context) -> Message:
         num_classes=len(request.task.class_names),
         coordinate_seed=request.coordinate_seed,
     )
-    return Message(encode_profile(request.task, made), reply_to=message)
+    return Message(encode_profile(request.task, made, request.start["primary"]), reply_to=message)
 
 
 @app.query("vectors")
@@ -130,7 +130,7 @@ def train(message: Message, context: Context) -> Message:
     request = TrainRequest.decode(message.content)
     place = Workplace.open(context, request.task)
     if "mixture" in request.phases:
-        return Message(train_mixture(place, request).encode(request.task), reply_to=message)
+        return Message(train_mixture(place, request).encode(request), reply_to=message)
     parts, choice = _choose(place, request)
     model = place.model(parts)
     samples = place.train_samples(model)
@@ -153,7 +153,7 @@ def train(message: Message, context: Context) -> Message:
         trained["primary"] = get_weights(model.primary)
         trained["classifier"] = get_weights(model.classifier)
     reply = TrainReply(len(samples), trained, received, choice, numbers)
-    return Message(reply.encode(request.task), reply_to=message)
+    return Message(reply.encode(request), reply_to=message)
 
 
 def _choose(place: Workplace, request: TrainRequest) -> tuple[Model, int | None]:

@@ -58,12 +58,17 @@ class Workplace:
         Raises
         ------
         RecordError
-            The task is meant for another client, or for other images.
+            The task is meant for another client, for other images or another number format.
         """
         settings = Settings.from_run_config(context.run_config)
         data = load_client_data(settings, context.node_config)
         if data.name != task.client:
             raise RecordError(f"the task is for {task.client!r}, this is {data.name!r}")
+        if settings.transport != task.transport:
+            raise RecordError(
+                f"the task travels as {task.transport}, client {data.name!r} expects "
+                f"{settings.transport} (setting transport)"
+            )
         if data.train.images.shape[1:] != task.image_shape:
             raise RecordError(
                 f"the task is for images {task.image_shape}, "

@@ -68,11 +68,15 @@ def make_profile():
     )
 
 
-def decode(content, task=TASK, samples=6):
+def encoded_profile():
+    return encode_profile(TASK, make_profile(), weights(0, 0, 0, integers=[0]))
+
+
+def decode(content, task=TASK, samples=6, encoder=None):
     return decode_profile(
         content,
         task,
-        encoder=weights(0, 0, 0, integers=[0]),
+        encoder=encoder or weights(0, 0, 0, integers=[0]),
         coordinates=2,
         samples=samples,
         limit=LIMIT,
@@ -100,7 +104,7 @@ def test_requests_survive_the_wire():
 def test_replies_survive_the_wire():
     description = Description("ward-3", ("cat",), (1, 2, 2), 6, 0, ((0.4, 0.2),))
     assert Description.decode(wire(description.encode()), LIMIT) == description
-    found = decode(wire(encode_profile(TASK, make_profile())))
+    found = decode(wire(encoded_profile()))
     for name in ("update", "vectors", "vector_classes", "counts"):
         np.testing.assert_array_equal(getattr(found, name), getattr(make_profile(), name))
     assert same(found.encoder, make_profile().encoder)
@@ -129,33 +133,49 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("key", "values", "message"),
     [
-        ("update", np.array([1, NAN], np.float32), "'update' holds NaN or infinite"),
-        ("update", np.array([1, INF], np.float32), "'update' holds NaN or infinite"),
-        ("update", np.array([1], np.float32), "update has 1 values, must have 2"),
+        ("update", np.array([1, NAN], np.float32), r"'update' \(float32\) holds NaN or infinite"),
+        ("update", np.array([1, INF], np.float32), r"'update' \(float32\) holds NaN or infinite"),
+        ("update", np.array([1], np.float32), r"'update' has shape \(1,\), must have \(2,\)"),
         ("update", np.array([1, 2], np.float64), "'update' is float64, must be float32"),
-        ("update", np.zeros((1, 2), np.float32), "has 2 dimensions, must have 1"),
+        ("update", np.zeros((1, 2), np.float32), r"'update' has shape \(1, 2\), must have \(2,\)"),
         ("update", np.zeros(2, np.float32), "update is zero everywhere"),
         ("counts", np.array([7, 0, -1]), "counts: -1 is outside 0..1000"),
         ("counts", np.array([7, 0, 10**15]), "is outside 0..1000"),
-        ("counts", np.array([5, 1]), "counts has 2 classes, must have 3"),
+        ("counts", np.array([5, 1]), r"'counts' has shape \(2,\), must have \(3,\)"),
         ("counts", np.array([5, 0, 2]), "counts add up to 7, the client described 6"),
-        ("vectors", np.eye(3, dtype=np.float32), r"vectors is \(3, 3\), must be \(3, 4\)"),
-        ("vectors", np.eye(2, 4, dtype=np.float32), r"vectors is \(2, 4\), must be \(3, 4\)"),
+        (
+            "vectors",
+            np.eye(3, dtype=np.float32),
+            r"shape \(3, 3\), must have \(3, 4\)",
+        ),
+        (
+            "vectors",
+            np.eye(2, 4, dtype=np.float32),
+            r"shape \(2, 4\), must have \(3, 4\)",
+        ),
         ("vectors", 5 * np.eye(3, 4, dtype=np.float32), "class 0 are not orthonormal"),
         ("vectors", np.eye(4, dtype=np.float32)[[0, 0, 1]], "class 0 are not orthonormal"),
-        ("vectors", np.full((3, 4), NAN, np.float32), "'vectors' holds NaN"),
+        ("vectors", np.full((3, 4), NAN, np.float32), r"'vectors' \(float32\) holds NaN"),
         ("vector-classes", np.array([0, 0, 3]), r"must lie in 0..2"),
         ("vector-classes", np.array([0, 2, 2]), "2 vectors of class 2 with 1 samples"),
         ("vector-classes", np.array([0, 0, 0]), "3 vectors of class 0 with 5 samples"),
         ("vector-classes", np.array([0, 0, 1]), "1 vectors of class 1 with 0 samples"),
         ("vector-classes", np.array([0, 2, 0]), "ascending order"),
-        ("encoder.floats", np.zeros(2, np.float32), r"encoder has .* \(2, 0, 1\), must have"),
-        ("encoder.floats", np.full(3, NAN, np.float32), "'encoder.floats' holds NaN"),
-        ("encoder.integers", np.zeros(2, np.int64), r"encoder has .* \(3, 0, 2\), must have"),
+        (
+            "encoder.floats",
+            np.zeros(2, np.float32),
+            r"floats' has shape \(2,\), must have \(3,\)",
+        ),
+        ("encoder.floats", np.full(3, NAN, np.float32), r"'encoder.floats' \(float32\) holds NaN"),
+        (
+            "encoder.integers",
+            np.zeros(2, np.int64),
+            r"integers' has shape \(2,\), must have \(1,\)",
+        ),
     ],
 )
 def test_a_faulty_profile_is_refused_with_the_reason(key, values, message):
-    content = encode_profile(TASK, make_profile())
+    content = encoded_profile()
     content.array_records["arrays"][key] = Array(values)
     with pytest.raises(RecordError, match=message):
         decode(content)
@@ -163,14 +183,14 @@ def test_a_faulty_profile_is_refused_with_the_reason(key, values, message):
 
 @pytest.mark.parametrize("key", ["update", "counts", "vectors", "vector-classes", "encoder.floats"])
 def test_a_missing_array_is_named(key):
-    content = encode_profile(TASK, make_profile())
+    content = encoded_profile()
     del content.array_records["arrays"][key]
     with pytest.raises(RecordError, match=f"no array '{key}'"):
         decode(content)
 
 
 def test_objects_are_never_unpickled():
-    content = encode_profile(TASK, make_profile())
+    content = encoded_profile()
     pickled = np.lib.format.magic(1, 0) + b"\x00" * 200
     content.array_records["arrays"]["update"] = Array(
         dtype="float32", shape=(2,), stype="numpy.ndarray", data=pickled
@@ -182,16 +202,16 @@ def test_objects_are_never_unpickled():
 def test_an_archive_in_place_of_an_array_is_refused():
     archive = io.BytesIO()
     np.savez(archive, x=np.zeros(2, np.float32))
-    content = encode_profile(TASK, make_profile())
+    content = encoded_profile()
     content.array_records["arrays"]["update"] = Array(
         dtype="float32", shape=(2,), stype="numpy.ndarray", data=archive.getvalue()
     )
-    with pytest.raises(RecordError, match="'update' is no array but NpzFile"):
+    with pytest.raises(RecordError, match="'update' cannot be read: the magic"):
         decode(content)
 
 
 def test_a_reply_in_another_name_or_of_another_round_is_refused():
-    content = encode_profile(TASK, make_profile())
+    content = encoded_profile()
     other = Task("ward-4", 4, TASK.class_names, TASK.image_shape, SCALE)
     with pytest.raises(RecordError, match="signed 'ward-3', but this node is 'ward-4'"):
         decode(content, task=other)
@@ -200,16 +220,19 @@ def test_a_reply_in_another_name_or_of_another_round_is_refused():
         decode(content, task=later)
 
 
+REQUEST = TrainRequest(TASK, {"primary": weights(0, 0), "classifier": weights(0)}, ("primary",))
+
+
 def train_reply(parts=None, samples=6, evaluation=None):
     parts = parts or {"primary": weights(1, 2), "classifier": weights(3)}
-    return TrainReply(samples, parts, evaluation or make_evaluation()).encode(TASK)
+    return TrainReply(samples, parts, evaluation or make_evaluation()).encode(REQUEST)
 
 
 def decode_train(content):
     return TrainReply.decode(
         content,
-        TrainRequest(TASK, {}, ("primary",)),
-        expected={"primary": weights(0, 0), "classifier": weights(0)},
+        REQUEST,
+        expected=REQUEST.parts,
         numbers={},
         samples=6,
         test_samples=4,
@@ -232,7 +255,7 @@ def test_a_good_train_reply():
         (train_reply({"primary": weights(1, NAN), "classifier": weights(3)}), "NaN"),
         (
             train_reply({"primary": weights(1, 2, 3), "classifier": weights(3)}),
-            r"primary has .* \(3, 0, 0\), must have \(2, 0, 0\)",
+            r"'primary.floats' has shape \(3,\), must have \(2,\)",
         ),
         (RecordDict(), "no record 'info'"),
     ],
@@ -246,7 +269,10 @@ def test_a_faulty_train_reply_is_refused(content, message):
     ("evaluation", "message"),
     [
         (Evaluation(np.array([3, 0, 0]), np.array([2, 2, 0]), 1.0), "more hits than samples"),
-        (Evaluation(np.array([0, 0]), np.array([2, 2]), 1.0), "must have 3 classes"),
+        (
+            Evaluation(np.array([0, 0]), np.array([2, 2]), 1.0),
+            r"shape \(2,\), must have \(3,\)",
+        ),
         (
             Evaluation(np.array([-1, 0, 0]), np.array([2, 0, 0]), 1.0),
             "hits: -1 is outside",
@@ -276,7 +302,7 @@ def test_a_faulty_evaluation_is_refused(evaluation, message):
         ({"client": "a\nb"}, "is no name"),
         ({"class-names": []}, "must be a list of 1 to 1000 names, got 0"),
         ({"class-names": [str(i) for i in range(1001)]}, "1 to 1000 names, got 1001"),
-        ({"class-names": ["a", "a"]}, "names a class twice"),
+        ({"class-names": ["a", "a"]}, "names something twice"),
         ({"image-shape": [1, 8]}, "image-shape must be three positive"),
         ({"image-shape": [1, 8, 0]}, "image-shape must be three positive"),
         ({"train-samples": 0}, "train-samples = 0 is outside 1..1000"),

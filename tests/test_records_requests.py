@@ -95,7 +95,8 @@ def test_candidates_out_of_order_are_refused(parts):
 
 
 def reply_to_candidates(choice, numbers=None):
-    return TrainReply(6, OTHER, make_evaluation(), choice, numbers or {}).encode(TASK)
+    request = TrainRequest(TASK, {}, ("primary",), candidates=(PARTS, OTHER))
+    return TrainReply(6, OTHER, make_evaluation(), choice, numbers or {}).encode(request)
 
 
 def decode_choice(content, numbers=None):
@@ -148,9 +149,9 @@ def test_numbers_survive_the_wire():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.array([0.5]), r"losses has shape \(1,\), must have \(2,\)"),
-        (np.array([[0.5, 0.5]]), "'number.losses' has 2 dimensions, must have 1"),
-        (np.array([0.5, NAN]), "'number.losses' holds NaN"),
+        (np.array([0.5]), r"losses' has shape \(1,\), must have \(2,\)"),
+        (np.array([[0.5, 0.5]]), r"losses' has shape \(1, 2\), must have \(2,\)"),
+        (np.array([0.5, NAN]), r"'number.losses' \(float64\) holds NaN"),
         (np.array([0.5, 0.5], np.float32), "'number.losses' is float32"),
         (None, "no array 'number.losses'"),
     ],
@@ -194,12 +195,12 @@ def without(content, key):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (measured(losses=(0.5,)), r"losses has shape \(1,\)"),
+        (measured(losses=(0.5,)), r"losses' has shape \(1,\)"),
         (measured(losses=(0.5, NAN)), "holds NaN"),
         (measured(losses=(0.5, -0.1)), "are no losses"),
         (measured(losses=(0.5, 1e13)), "are no losses"),
-        (measured(wins=(2, 3)), "must be 2 counts of 6"),
-        (measured(wins=(6,)), "must be 2 counts of 6"),
+        (measured(wins=(2, 3)), "wins add up to 5, the client described 6"),
+        (measured(wins=(6,)), r"'wins' has shape \(1,\), must have \(2,\)"),
         (measured(wins=(-1, 7)), "wins: -1 is outside 0..6"),
         (without(measured(), "wins"), "no array 'wins'"),
         (without(measured(), "number.losses"), "no array 'number.losses'"),
@@ -227,8 +228,8 @@ def test_vectors_survive_the_wire():
     [
         (VECTORS[:0], "0 vectors, must be 1 to 2"),
         (np.eye(4, dtype=np.float32)[:3], "3 vectors, must be 1 to 2"),
-        (VECTORS[:, :3], r"vectors is \(2, 3\), must be \(2, 4\)"),
-        (VECTORS[0], "has 1 dimensions, must have 2"),
+        (VECTORS[:, :3], r"'vectors' has shape \(2, 3\), must have \('any', 4\)"),
+        (VECTORS[0], r"has shape \(4,\), must have \('any', 4\)"),
         (VECTORS.astype(np.float64), "is float64"),
         (2 * VECTORS, "not orthonormal"),
         (VECTORS[[0, 0]], "not orthonormal"),

@@ -6,6 +6,7 @@ Every message is a Flower `RecordDict` with at most three kinds of records: ``in
 the reason; no object is ever unpickled.
 """
 
+from feddag_flwr.records.arrays import arrays_nbytes
 from feddag_flwr.records.evaluate import (
     MEASURE_ACTION,
     EvaluateReply,
@@ -25,6 +26,7 @@ from feddag_flwr.records.mixture import (
     decode_shares,
     encode_shares,
 )
+from feddag_flwr.records.parts import Model
 from feddag_flwr.records.profile import (
     PROFILE_ACTION,
     VECTORS_ACTION,
@@ -36,7 +38,7 @@ from feddag_flwr.records.profile import (
 )
 from feddag_flwr.records.task import DESCRIBE_ACTION, Description, Task
 from feddag_flwr.records.train import PHASES, Recipe, TrainReply, TrainRequest
-from feddag_flwr.records.values import Model, RecordError, arrays_nbytes, check_weights
+from feddag_flwr.records.values import RecordError
 
 __all__ = [
     "DESCRIBE_ACTION",
@@ -61,7 +63,6 @@ __all__ = [
     "TrainReply",
     "TrainRequest",
     "arrays_nbytes",
-    "check_weights",
     "decode_gradient",
     "decode_profile",
     "decode_shares",

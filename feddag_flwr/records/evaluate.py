@@ -5,26 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import Array, RecordDict
+from flwr.app import Array, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from feddag_flwr.metrics import Evaluation
+from feddag_flwr.records.arrays import counts_of, number_of
+from feddag_flwr.records.parts import Model, flat, message_of, nested, parts_of
 from feddag_flwr.records.task import Task, check_author
-from feddag_flwr.records.values import (
-    MAX_LOSS,
-    Model,
-    RecordError,
-    counts_of,
-    evaluation_of,
-    flat,
-    info_of,
-    message_of,
-    nested,
-    number_of,
-    parts_of,
-    put_evaluation,
-    value_of,
-)
+from feddag_flwr.records.values import MAX_LOSS, RecordError, info_of, shown, value_of
 
 MEASURE_ACTION = "query.measure"
 
@@ -56,7 +44,6 @@ class EvaluateRequest:
         info = self.task.info() | {
             "adapt-epochs": self.adapt_epochs,
             "tune-epochs": self.tune_epochs,
-            "parts": list(self.parts),
         }
         return message_of(info, self.parts)
 
@@ -79,7 +66,7 @@ class EvaluateReply:
 
     def encode(self, task: Task) -> RecordDict:
         """Write the reply."""
-        content = message_of({"client": task.client, "round": task.server_round}, {})
+        content = message_of(task.signature(), {})
         put_evaluation(content, "judged", self.evaluation)
         if self.tuned is not None:
             put_evaluation(content, "tuned", self.tuned)
@@ -109,8 +96,7 @@ class MeasureRequest:
 
     def encode(self) -> RecordDict:
         """Write the request."""
-        parts = flat(self.candidates)
-        return message_of(self.task.info() | {"parts": list(parts)}, parts)
+        return message_of(self.task.info(), flat(self.candidates))
 
     @classmethod
     def decode(cls, content: RecordDict) -> MeasureRequest:
@@ -138,7 +124,7 @@ class Measurement:
 
     def encode(self, task: Task) -> RecordDict:
         """Write the reply."""
-        content = message_of({"client": task.client, "round": task.server_round}, {})
+        content = message_of(task.signature(), {})
         content.array_records["arrays"]["number.losses"] = Array(self.losses)
         content.array_records["arrays"]["wins"] = Array(self.wins)
         return content
@@ -148,9 +134,37 @@ class Measurement:
         """Read and check a reply about `count` models of a client with `samples`."""
         check_author(info_of(content), task)
         losses = number_of(content, "losses", (count,))
-        wins = counts_of(content, "wins", samples)
-        if wins.shape != (count,) or wins.sum() != samples:
-            raise RecordError(f"wins is {wins.tolist()}, must be {count} counts of {samples}")
+        wins = counts_of(content, "wins", count, samples)
+        if wins.sum() != samples:
+            raise RecordError(f"wins add up to {wins.sum()}, the client described {samples}")
         if losses.min() < 0 or losses.max() > MAX_LOSS:
-            raise RecordError(f"losses = {losses.tolist()} are no losses")
+            raise RecordError(f"losses = {shown(losses.tolist())} are no losses")
         return cls(losses, wins)
+
+
+def put_evaluation(content: RecordDict, key: str, evaluation: Evaluation) -> None:
+    """Add an evaluation to a message, under a name."""
+    arrays = content.array_records["arrays"]
+    arrays[f"{key}.hits"] = Array(evaluation.hits)
+    arrays[f"{key}.totals"] = Array(evaluation.totals)
+    content[f"{key}-metrics"] = MetricRecord({"loss-sum": evaluation.loss_sum})
+
+
+def evaluation_of(
+    content: RecordDict, key: str, num_classes: int, samples: int
+) -> Evaluation | None:
+    """Read and check one evaluation; None where there is none of that name."""
+    metrics = content.get(f"{key}-metrics")
+    if metrics is None:
+        return None
+    hits, totals = (
+        counts_of(content, f"{key}.{what}", num_classes, samples) for what in ("hits", "totals")
+    )
+    if totals.sum() != samples:
+        raise RecordError(f"totals add up to {totals.sum()}, the client described {samples}")
+    if (hits > totals).any():
+        raise RecordError("more hits than samples in a class")
+    loss = metrics.get("loss-sum") if isinstance(metrics, MetricRecord) else None
+    if not isinstance(loss, float) or not 0 <= loss <= MAX_LOSS * max(1, samples):
+        raise RecordError(f"loss-sum = {shown(loss)} is no loss")
+    return Evaluation(hits, totals, loss)

@@ -10,8 +10,9 @@ from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.records.parts import Model, message_of, parts_of
 from feddag_flwr.records.task import Task, check_author
-from feddag_flwr.records.values import Model, RecordError, info_of, message_of, parts_of
+from feddag_flwr.records.values import info_of
 
 GRADIENT_ACTION = "query.gradient"
 
@@ -25,7 +26,7 @@ class GradientRequest:
 
     def encode(self) -> RecordDict:
         """Write the request."""
-        return message_of(self.task.info() | {"parts": list(self.parts)}, self.parts)
+        return message_of(self.task.info(), self.parts)
 
     @classmethod
     def decode(cls, content: RecordDict) -> GradientRequest:
@@ -36,8 +37,7 @@ class GradientRequest:
 def encode_gradient(task: Task, gradient: Mapping[str, NDArray[np.float32]]) -> RecordDict:
     """Write the reply: the gradient of each part's parameters."""
     parts = {name: Weights(floats) for name, floats in gradient.items()}
-    info = {"client": task.client, "round": task.server_round, "parts": list(parts)}
-    return message_of(info, parts)
+    return message_of(task.signature(), parts)
 
 
 def decode_gradient(content: RecordDict, request: GradientRequest) -> NDArray[np.float32]:
@@ -55,12 +55,6 @@ def decode_gradient(content: RecordDict, request: GradientRequest) -> NDArray[np
     """
     info = info_of(content)
     check_author(info, request.task)
-    parts = parts_of(content, info)
-    if set(parts) != set(request.parts):
-        raise RecordError(f"holds parts {sorted(parts)}, must hold {sorted(request.parts)}")
-    for name, weights in request.parts.items():
-        if parts[name].sizes != (len(weights.floats), 0, 0):
-            raise RecordError(
-                f"{name} has a gradient of {parts[name].sizes}, must have {len(weights.floats)}"
-            )
-    return np.concatenate([parts[name].floats for name in request.parts])
+    expected = {name: Weights(weights.floats) for name, weights in request.parts.items()}
+    parts = parts_of(content, info, expected)
+    return np.concatenate([weights.floats for weights in parts.values()])

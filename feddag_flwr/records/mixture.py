@@ -8,17 +8,10 @@ import numpy as np
 from flwr.app import Array, RecordDict
 from numpy.typing import NDArray
 
+from feddag_flwr.records.arrays import number_of
+from feddag_flwr.records.parts import Model, flat, message_of, nested, parts_of
 from feddag_flwr.records.task import Task, check_author
-from feddag_flwr.records.values import (
-    Model,
-    RecordError,
-    flat,
-    info_of,
-    message_of,
-    nested,
-    number_of,
-    parts_of,
-)
+from feddag_flwr.records.values import RecordError, info_of
 
 SHARES_ACTION = "query.shares"
 
@@ -47,8 +40,7 @@ class SharesRequest:
 
     def encode(self) -> RecordDict:
         """Write the request."""
-        parts = flat(self.candidates)
-        content = message_of(self.task.info() | {"parts": list(parts)}, parts)
+        content = message_of(self.task.info(), flat(self.candidates))
         put_prior(content, self.prior)
         return content
 
@@ -62,7 +54,7 @@ class SharesRequest:
 
 def encode_shares(task: Task, shares: NDArray[np.float64]) -> RecordDict:
     """Write the reply: the samples of each class that each model answers for, shape (K, C)."""
-    content = message_of({"client": task.client, "round": task.server_round}, {})
+    content = message_of(task.signature(), {})
     content.array_records["arrays"]["number.shares"] = Array(shares)
     return content
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,18 +11,11 @@ from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.profile import Profile, subspace_size
+from feddag_flwr.records.arrays import array_of, counts_of
+from feddag_flwr.records.parts import Model, message_of, parts_of
 from feddag_flwr.records.task import Task, check_author
-from feddag_flwr.records.values import (
-    RecordError,
-    array_of,
-    check_weights,
-    counts_of,
-    info_of,
-    message_of,
-    parts_of,
-    value_of,
-    weights_of,
-)
+from feddag_flwr.records.transport import as_trained, to_send
+from feddag_flwr.records.values import RecordError, info_of, value_of
 
 PROFILE_ACTION = "train.profile"
 VECTORS_ACTION = "query.vectors"
@@ -36,15 +30,12 @@ class ProfileRequest:
     """Phase 1: the common start theta0 and the seed of the common coordinates."""
 
     task: Task
-    start: dict[str, Weights]
+    start: Model
     coordinate_seed: int
 
     def encode(self) -> RecordDict:
         """Write the request."""
-        info = self.task.info() | {
-            "coordinate-seed": self.coordinate_seed,
-            "parts": list(self.start),
-        }
+        info = self.task.info() | {"coordinate-seed": self.coordinate_seed}
         return message_of(info, self.start)
 
     @classmethod
@@ -55,11 +46,10 @@ class ProfileRequest:
         return cls(Task.decode(content), parts_of(content, info), seed)
 
 
-def encode_profile(task: Task, profile: Profile) -> RecordDict:
-    """Write the reply to a `ProfileRequest`."""
-    content = message_of(
-        {"client": task.client, "round": task.server_round}, {"encoder": profile.encoder}
-    )
+def encode_profile(task: Task, profile: Profile, start: Weights) -> RecordDict:
+    """Write the reply to a `ProfileRequest` whose encoder was `start` as received."""
+    encoder = to_send(profile.encoder, lambda: start, task.transport)
+    content = message_of(task.signature(), {"encoder": encoder})
     arrays = content.array_records["arrays"]
     arrays["update"] = Array(profile.update)
     arrays["vectors"] = Array(profile.vectors)
@@ -87,7 +77,7 @@ def decode_profile(
     task : Task
         What was asked of whom.
     encoder : Weights
-        Weights of the architecture that must come back.
+        The encoder that the request was made of.
     coordinates : int
         Length of the sparse update.
     samples : int
@@ -102,28 +92,28 @@ def decode_profile(
     RecordError
         With the reason.
     """
-    check_author(info_of(content), task)
-    counts = counts_of(content, "counts", limit)
-    if len(counts) != len(task.class_names):
-        raise RecordError(f"counts has {len(counts)} classes, must have {len(task.class_names)}")
+    info = info_of(content)
+    check_author(info, task)
+    counts = counts_of(content, "counts", len(task.class_names), limit)
     if counts.sum() != samples:
         raise RecordError(f"counts add up to {counts.sum()}, the client described {samples}")
-    update = array_of(content, "update", np.float32, 1)
-    if update.shape != (coordinates,):
-        raise RecordError(f"update has {update.size} values, must have {coordinates}")
+    update = array_of(content, "update", np.float32, (coordinates,))
     if not update.any():
         raise RecordError("update is zero everywhere: the angle of Eq. 3 does not exist")
     vectors, classes = _subspace(content, task, counts, subspace)
-    weights = weights_of(content, "encoder")
-    check_weights(weights, encoder, "encoder")
+    moved = parts_of(content, info, {"encoder": encoder})["encoder"]
+    weights = as_trained(moved, lambda: encoder, task.transport)
+    if not weights.is_finite:
+        raise RecordError("encoder: the update is too long")
     return Profile(update, vectors, classes, counts, weights)
 
 
 def _subspace(
     content: RecordDict, task: Task, counts: NDArray[np.int64], subspace: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    classes = array_of(content, "vector-classes", np.int64, 1)
-    vectors = _vectors(content, task, len(classes))
+    sizes = [subspace_size(subspace, count) for count in counts.tolist() if count]
+    classes = array_of(content, "vector-classes", np.int64, (None,), most=sum(sizes))
+    vectors = array_of(content, "vectors", np.float32, (len(classes), math.prod(task.image_shape)))
     if classes.size and (classes.min() < 0 or classes.max() >= len(counts)):
         raise RecordError(f"vector-classes must lie in 0..{len(counts) - 1}")
     if (np.diff(classes) < 0).any():
@@ -136,14 +126,6 @@ def _subspace(
     return vectors, classes
 
 
-def _vectors(content: RecordDict, task: Task, count: int) -> NDArray[np.float32]:
-    vectors = array_of(content, "vectors", np.float32, 2)
-    features = int(np.prod(task.image_shape))
-    if vectors.shape != (count, features):
-        raise RecordError(f"vectors is {vectors.shape}, must be ({count}, {features})")
-    return vectors
-
-
 def _check_orthonormal(rows: NDArray[np.float64], what: str) -> None:
     if np.abs(rows @ rows.T - np.eye(len(rows))).max() > ORTHONORMAL:
         raise RecordError(f"{what} are not orthonormal")
@@ -151,7 +133,7 @@ def _check_orthonormal(rows: NDArray[np.float64], what: str) -> None:
 
 def encode_vectors(task: Task, vectors: NDArray[np.float32]) -> RecordDict:
     """Write a client's leading singular vectors over all its data, one a row (PACFL)."""
-    content = message_of({"client": task.client, "round": task.server_round}, {})
+    content = message_of(task.signature(), {})
     content.array_records["arrays"]["vectors"] = Array(vectors)
     return content
 
@@ -159,9 +141,9 @@ def encode_vectors(task: Task, vectors: NDArray[np.float32]) -> RecordDict:
 def decode_vectors(content: RecordDict, task: Task, *, size: int) -> NDArray[np.float32]:
     """Read and check what `encode_vectors` wrote: 1 to `size` orthonormal rows."""
     check_author(info_of(content), task)
-    rows = len(array_of(content, "vectors", np.float32, 2))
-    if not 1 <= rows <= size:
-        raise RecordError(f"{rows} vectors, must be 1 to {size}")
-    vectors = _vectors(content, task, rows)
+    features = math.prod(task.image_shape)
+    vectors = array_of(content, "vectors", np.float32, (None, features), most=size * features)
+    if not 1 <= len(vectors) <= size:
+        raise RecordError(f"{len(vectors)} vectors, must be 1 to {size}")
     _check_orthonormal(vectors.astype(np.float64), "the vectors")
     return vectors

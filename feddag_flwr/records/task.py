@@ -8,12 +8,16 @@ from typing import Any
 
 from flwr.app import ConfigRecord, RecordDict
 
+from feddag_flwr.records.parts import transport_of
+from feddag_flwr.records.transport import EXACT
 from feddag_flwr.records.values import (
     RecordError,
     image_shape_of,
     info_of,
+    is_name,
     name_list,
     number_list,
+    shown,
     value_of,
 )
 
@@ -26,7 +30,7 @@ def _pixel_moments(info: Mapping[str, Any], channels: int) -> tuple[tuple[float,
     moments = tuple(zip(means, squares, strict=True))
     # Of pixels in [0, 1]: square of the mean <= mean square <= mean; rounding gets a little room.
     if not all(0 <= m <= 1 and m * m - 1e-6 <= square <= m + 1e-6 for m, square in moments):
-        raise RecordError(f"pixel-means, pixel-squares {moments!r} are of no pixels in [0, 1]")
+        raise RecordError(f"pixel-means, pixel-squares {shown(moments)} are of no pixels in [0, 1]")
     return moments
 
 
@@ -79,8 +83,8 @@ class Description:
         """Read and check the reply; counts must lie in 1..limit (train), 0..limit (test)."""
         info = info_of(content)
         client = value_of(info, "client", str)
-        if not client or len(client) > 200 or not client.isprintable():
-            raise RecordError(f"client = {client!r} is no name")
+        if not is_name(client):
+            raise RecordError(f"client = {shown(client)} is no name")
         train, test = value_of(info, "train-samples", int), value_of(info, "test-samples", int)
         if not 1 <= train <= limit:
             raise RecordError(f"train-samples = {train} is outside 1..{limit}")
@@ -108,6 +112,8 @@ class Task:
         (channels, height, width) of the federation's images.
     pixel_scale : tuple of (float, float)
         A channel: mean and deviation by which pixels in [0, 1] are standardised for training.
+    transport : str
+        Number format of weights in this request and its reply (setting ``transport``).
     """
 
     client: str
@@ -115,6 +121,7 @@ class Task:
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     pixel_scale: tuple[tuple[float, float], ...]
+    transport: str = EXACT
 
     def info(self) -> dict[str, Any]:
         """Return the values for the record ``info``."""
@@ -125,7 +132,12 @@ class Task:
             "image-shape": list(self.image_shape),
             "pixel-means": [mean for mean, _ in self.pixel_scale],
             "pixel-deviations": [deviation for _, deviation in self.pixel_scale],
+            "transport": self.transport,
         }
+
+    def signature(self) -> dict[str, Any]:
+        """Return what every reply says in its record ``info``."""
+        return {"client": self.client, "round": self.server_round, "transport": self.transport}
 
     def encode(self) -> RecordDict:
         """Write a request that says no more than this."""
@@ -146,13 +158,16 @@ class Task:
             name_list(info, "class-names"),
             shape,
             tuple(zip(means, deviations, strict=True)),
+            transport_of(info),
         )
 
 
 def check_author(info: Mapping[str, Any], task: Task) -> None:
-    """Refuse a reply that is not of the client and the round that were asked."""
+    """Refuse a reply that is not of the client, the round and the format that were asked for."""
     client, server_round = value_of(info, "client", str), value_of(info, "round", int)
     if client != task.client:
-        raise RecordError(f"signed {client!r}, but this node is {task.client!r}")
+        raise RecordError(f"signed {shown(client)}, but this node is {task.client!r}")
     if server_round != task.server_round:
         raise RecordError(f"is of round {server_round}, not {task.server_round}")
+    if (transport := transport_of(info)) != task.transport:
+        raise RecordError(f"travels as {transport}, not {task.transport}")

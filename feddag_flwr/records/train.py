@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,23 +13,13 @@ from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.metrics import Evaluation
+from feddag_flwr.records.arrays import number_of
+from feddag_flwr.records.evaluate import evaluation_of, put_evaluation
 from feddag_flwr.records.mixture import check_shares, prior_of, put_prior
+from feddag_flwr.records.parts import Model, flat, message_of, nested, packed_parts, parts_of
 from feddag_flwr.records.task import Task, check_author
-from feddag_flwr.records.values import (
-    Model,
-    RecordError,
-    check_weights,
-    evaluation_of,
-    flat,
-    info_of,
-    message_of,
-    name_list,
-    nested,
-    number_of,
-    parts_of,
-    put_evaluation,
-    value_of,
-)
+from feddag_flwr.records.transport import EXACT, Packed, as_trained, to_send
+from feddag_flwr.records.values import RecordError, info_of, name_list, value_of
 
 PHASES = ("primary", "secondary", "meta", "mixture")
 
@@ -104,7 +95,7 @@ class TrainRequest:
         """Write the request."""
         parts = self.parts | flat(self.candidates)
         info = self.task.info() | self.recipe.info()
-        content = message_of(info | {"phases": list(self.phases), "parts": list(parts)}, parts)
+        content = message_of(info | {"phases": list(self.phases)}, parts)
         if self.prior is not None:
             put_prior(content, self.prior)
         return content
@@ -153,6 +144,9 @@ class TrainReply:
         The candidate that the client took, where there were some.
     numbers : dict of str to ndarray of float64
         What else the recipe asked for; ``shares`` after the phase ``mixture``.
+    moved : dict of str to Packed
+        How far training moved the parameters of each part, where the reply said that and not where
+        they are now (every ``transport`` but float32).
     """
 
     samples: int
@@ -160,18 +154,25 @@ class TrainReply:
     received: Evaluation | None
     choice: int | None = None
     numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    moved: dict[str, Packed] = field(default_factory=dict)
 
-    def encode(self, task: Task) -> RecordDict:
-        """Write the reply."""
-        info: dict[str, Any] = {
-            "client": task.client,
-            "round": task.server_round,
-            "samples": self.samples,
-            "parts": list(self.parts),
-        }
+    def update_of(self, part: str, request: TrainRequest) -> NDArray[np.float32]:
+        """Return how far training moved the parameters of a part, as the client said."""
+        if part in self.moved:
+            return self.moved[part].numbers()
+        return self.parts[part].floats - request.start_of(part, self.choice).floats
+
+    def encode(self, request: TrainRequest) -> RecordDict:
+        """Write the reply to a request."""
+        transport = request.task.transport
+        info: dict[str, Any] = request.task.signature() | {"samples": self.samples}
         if self.choice is not None:
             info["choice"] = self.choice
-        content = message_of(info, self.parts)
+        parts = {
+            part: to_send(weights, partial(request.start_of, part, self.choice), transport)
+            for part, weights in self.parts.items()
+        }
+        content = message_of(info, parts)
         for key, values in self.numbers.items():
             content.array_records["arrays"][f"number.{key}"] = Array(values)
         if self.received is not None:
@@ -199,7 +200,7 @@ class TrainReply:
         request : TrainRequest
             What was asked of whom.
         expected : mapping of str to Weights
-            The parts that must come back, with weights of the right shape.
+            The parts that must come back, as weights of the right shape.
         numbers : mapping of str to tuple of int
             The numbers that must come back, with their shapes.
         samples, test_samples : int
@@ -212,16 +213,19 @@ class TrainReply:
         RecordError
             With the reason.
         """
-        info = info_of(content)
+        info, transport = info_of(content), request.task.transport
         check_author(info, request.task)
         said = value_of(info, "samples", int)
         if said != samples:
             raise RecordError(f"samples = {said}, the client described {samples}")
-        parts = parts_of(content, info)
-        if set(parts) != set(expected):
-            raise RecordError(f"holds parts {sorted(parts)}, must hold {sorted(expected)}")
-        for name, weights in parts.items():
-            check_weights(weights, expected[name], name)
+        choice = _choice(info, len(request.candidates))
+        packed = packed_parts(content, info, expected)
+        parts = {
+            name: as_trained(weights, partial(request.start_of, name, choice), transport)
+            for name, (_, weights) in packed.items()
+        }
+        for name in [name for name, weights in parts.items() if not weights.is_finite]:
+            raise RecordError(f"{name}: the update is too long")
         received = evaluation_of(content, "received", len(request.task.class_names), test_samples)
         if (received is not None) != evaluated:
             raise RecordError(f"evaluation of the model received: {received is not None}")
@@ -230,10 +234,11 @@ class TrainReply:
             check_shares(found["shares"], samples)
         return cls(
             said,
-            {name: parts[name] for name in expected},
+            parts,
             received,
-            _choice(info, len(request.candidates)),
+            choice,
             found,
+            {} if transport == EXACT else {name: each for name, (each, _) in packed.items()},
         )
 
 

@@ -128,8 +128,7 @@ class CFLGP(ClusteredStrategy):
         if isinstance(request, GradientRequest):
             return decode_gradient(content, request)
         reply = self.read_train_reply(content, request)
-        moved = [reply.parts[part].floats - request.parts[part].floats for part in reply.parts]
-        return np.concatenate(moved)
+        return np.concatenate([reply.update_of(part, request) for part in reply.parts])
 
 
 class GradientProfiles:

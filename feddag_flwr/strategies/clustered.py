@@ -540,12 +540,7 @@ class ClusteredStrategy(Strategy):
     def update_of(self, name: str, reply: TrainReply) -> NDArray[np.float32]:
         """Return how far a client's training moved the parameters, all parts in one vector."""
         request = self._requests[name]
-        return np.concatenate(
-            [
-                weights.floats - request.start_of(part, reply.choice).floats
-                for part, weights in reply.parts.items()
-            ]
-        )
+        return np.concatenate([reply.update_of(part, request) for part in reply.parts])
 
     def client(self, name: str) -> Client:
         """Return a client of the roll call, whether training sees it or not."""
@@ -558,7 +553,14 @@ class ClusteredStrategy(Strategy):
     def task(self, name: str, server_round: int) -> Task:
         """Return the common part of a request to `name`."""
         state = self.state
-        return Task(name, server_round, state.class_names, state.image_shape, state.pixel_scale)
+        return Task(
+            name,
+            server_round,
+            state.class_names,
+            state.image_shape,
+            state.pixel_scale,
+            self.settings.transport,
+        )
 
     def initial_model(self, *, dual: bool, number: int = 0) -> ClusterModel:
         """Make the run's model with its common random start, or with another one.

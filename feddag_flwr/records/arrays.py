@@ -1,0 +1,122 @@
+"""Arrays of a message, read and checked: no more is made of them than was to be expected."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, RecordDict
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from feddag_flwr.records.values import RecordError
+
+# Bytes that NumPy's header of a plain array may take; it usually takes 128.
+MAX_HEADER = 256
+_SERIALISED = "numpy.ndarray"
+
+
+def array_of(
+    content: RecordDict,
+    key: str,
+    dtype: type,
+    shape: Sequence[int | None],
+    *,
+    most: int | None = None,
+) -> NDArray[Any]:
+    """Return one array of the right type and shape, free of NaN.
+
+    The length of what came is looked at first, then NumPy's header, and only then is an array made;
+    pickled objects and archives are never opened.
+
+    Parameters
+    ----------
+    content : RecordDict
+        The message.
+    key : str
+        Name of the array in the record ``arrays``.
+    dtype : type
+        Of its values.
+    shape : sequence of int or None
+        None: any length along this axis.
+    most : int, optional
+        Most values that a shape with a None may have; by default as many as came.
+
+    Raises
+    ------
+    RecordError
+        With the reason.
+    """
+    record = content.get("arrays")
+    if not isinstance(record, ArrayRecord) or key not in record:
+        raise RecordError(f"no array {key!r}")
+    fixed = [length for length in shape if length is not None]
+    if len(fixed) == len(shape):
+        most = math.prod(fixed)
+    array, wanted = record[key], np.dtype(dtype)
+    if most is not None and len(array.data) > MAX_HEADER + most * wanted.itemsize:
+        raise RecordError(
+            f"array {key!r} has {len(array.data)} bytes, at most {most} values of {wanted} "
+            "are to be expected"
+        )
+    values = _read(array, key, wanted, shape)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise RecordError(f"array {key!r} ({wanted}) holds NaN or infinite values")
+    return values
+
+
+def _read(
+    array: Array, key: str, dtype: np.dtype[Any], wanted: Sequence[int | None]
+) -> NDArray[Any]:
+    """Read NumPy's file format: version 1, plain values of one type, not a byte too many."""
+    if array.stype != _SERIALISED:
+        raise RecordError(f"array {key!r} is not in NumPy's format")
+    stream = io.BytesIO(array.data[:MAX_HEADER])
+    try:
+        if npy.read_magic(stream) != (1, 0):
+            raise ValueError("not of version 1.0")
+        shape, fortran, found = npy.read_array_header_1_0(stream, max_header_size=MAX_HEADER)
+    except Exception as error:  # whatever NumPy says of bytes from elsewhere
+        raise RecordError(f"array {key!r} cannot be read: {str(error)[:200]}") from error
+    if found != dtype:
+        raise RecordError(f"array {key!r} is {found}, must be {dtype}")
+    if not _fits(shape, wanted):
+        must = tuple("any" if length is None else length for length in wanted)
+        raise RecordError(f"array {key!r} has shape {shape}, must have {must}")
+    body = memoryview(array.data)[stream.tell() :]
+    if math.prod(shape) * dtype.itemsize != len(body):
+        raise RecordError(f"array {key!r} has {len(body)} bytes of values for shape {shape}")
+    flat = np.frombuffer(body, dtype)
+    # A copy of its own: aligned, open to changes, and the message can go.
+    return np.array(flat.reshape(shape, order="F" if fortran else "C"), order="K")
+
+
+def _fits(shape: tuple[int, ...], wanted: Sequence[int | None]) -> bool:
+    return len(shape) == len(wanted) and all(
+        type(found) is int and (found >= 0 if length is None else found == length)
+        for found, length in zip(shape, wanted, strict=True)
+    )
+
+
+def counts_of(content: RecordDict, key: str, size: int, limit: int) -> NDArray[np.int64]:
+    """Return a vector of so many counts, each in 0..limit."""
+    counts = array_of(content, key, np.int64, (size,))
+    if counts.size and (counts.min() < 0 or counts.max() > limit):
+        wrong = int(counts.min() if counts.min() < 0 else counts.max())
+        raise RecordError(f"{key}: {wrong} is outside 0..{limit}")
+    return counts
+
+
+def number_of(content: RecordDict, key: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return an array of float64 numbers of the shape that it must have."""
+    return array_of(content, f"number.{key}", np.float64, shape)
+
+
+def arrays_nbytes(content: RecordDict) -> int:
+    """Bytes of all arrays in a message, as serialised."""
+    return sum(
+        len(array.data) for record in content.array_records.values() for array in record.values()
+    )
