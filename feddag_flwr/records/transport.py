@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from feddag_flwr.aggregation import Weights
 
 EXACT = "float32"
-# What numbers are, and as what they travel: NumPy's file format does not know bfloat16.
-_FORMATS: dict[str, tuple[type, type]] = {
-    EXACT: (np.float32, np.float32),
-    "float16": (np.float16, np.float16),
-    "bfloat16": (ml_dtypes.bfloat16, np.uint16),
+# What numbers are, as what they travel (NumPy's file format does not know bfloat16), and how many
+# significant bits they have.
+_FORMATS: dict[str, tuple[type, type, int]] = {
+    EXACT: (np.float32, np.float32, 24),
+    "float16": (np.float16, np.float16, 11),
+    "bfloat16": (ml_dtypes.bfloat16, np.uint16, 8),
 }
 TRANSPORTS = tuple(_FORMATS)
 
@@ -66,7 +67,7 @@ class Packed:
         ValueError
             NaN or infinite values, which only float32 carries (to a receiver that refuses them).
         """
-        number, wire = _FORMATS[transport]
+        number, wire, bits = _FORMATS[transport]
         if transport == EXACT:
             return cls(numbers, 0, transport)
         largest = float(np.abs(numbers).max(initial=0.0))
@@ -74,7 +75,7 @@ class Packed:
             raise ValueError(f"NaN or infinite values cannot travel as {transport}")
         exponent = TOP - int(np.frexp(largest)[1]) if largest else 0
         # Of these, float32's last ones would be rounded up to infinity.
-        last = (2.0 - 2.0 ** -ml_dtypes.finfo(number).nmant) * 2.0**127
+        last = (2.0 - 2.0 ** (1 - bits)) * 2.0**127
         if largest > last:
             numbers = numbers.clip(-last, last)
         return cls(np.ldexp(numbers, exponent).astype(number).view(wire), exponent, transport)
@@ -83,7 +84,7 @@ class Packed:
         """Return the numbers as float32; infinite where a sender's exponent makes them so."""
         if self.transport == EXACT:
             return self.values
-        number, _ = _FORMATS[self.transport]
+        number, _, _ = _FORMATS[self.transport]
         with np.errstate(over="ignore"):
             return np.ldexp(self.values.view(number).astype(np.float32), -self.exponent)
 
