@@ -36,10 +36,12 @@ ALLOWED = {
     },
     "simulation": {"run_folder", "settings", "strategies"},
     "experiments": {"data", "seeds", "settings", "simulation"},
+    "inference": {"aggregation", "checkpoints", "data", "models", "settings", "state"},
     "flower": set(),
     "deployment": {"data", "flower", "settings", "simulation", "state"},
     "launcher": {
-        "data", "data_check", "deployment", "experiments", "flower", "settings", "simulation",
+        "data", "data_check", "deployment", "experiments", "flower", "inference", "settings",
+        "simulation",
     },
 }  # fmt: skip
 
@@ -82,6 +84,12 @@ def test_the_mathematics_knows_nothing_of_flower_and_torch(room):
     for path in files_of(room):
         tops = {module.split(".")[0] for module in imported(path)}
         assert not tops & FORBIDDEN_IN_MATHEMATICS, path
+
+
+def test_checkpoints_and_models_are_used_without_flower():
+    for room, forbidden in (("checkpoints", {"flwr", "torch"}), ("inference", {"flwr"})):
+        for path in files_of(room):
+            assert not {module.split(".")[0] for module in imported(path)} & forbidden, path
 
 
 def test_the_client_knows_nothing_of_strategies_and_the_server_nothing_of_training():

@@ -15,6 +15,7 @@ from PIL import Image
 from feddag_flwr.data.images import DataError, LabelledImages, Parts
 
 MAX_CLASSES = 10_000
+_GREY = frozenset({"L", "1"})
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -60,6 +61,48 @@ def read_npz(path: Path) -> Parts:
             )
     highest = max(int(part.labels.max()) for part in (train, test) if part is not None)
     return Parts(train, test, _npz_class_names(path, arrays, highest))
+
+
+class NpzImages(NamedTuple):
+    """Images of an archive, which need not say what they show.
+
+    Attributes
+    ----------
+    images : ndarray, shape (n, channels, height, width)
+        uint8, or float32 in [0, 1].
+    key : str
+        Array that they come from.
+    labels : ndarray of int64, shape (n,), or None
+        Indices into `class_names`.
+    class_names : tuple of str
+        Empty without labels.
+    """
+
+    images: NDArray[Any]
+    key: str
+    labels: NDArray[np.int64] | None
+    class_names: tuple[str, ...]
+
+
+def read_npz_images(path: Path) -> NpzImages:
+    """Read the images of an archive as in `read_npz`, of the test part where it has one.
+
+    Raises
+    ------
+    DataError
+        When the archive is missing, damaged, or not of this form; names path and array.
+    """
+    arrays = _npz_arrays(path)
+    key, labels_key = "images", "labels"
+    if "test_images" in arrays:
+        key, labels_key = "test_images", "test_labels"
+    if key not in arrays:
+        raise DataError(f"{path}: no array {key!r}; it has {sorted(arrays)}")
+    if labels_key not in arrays:
+        return NpzImages(_npz_images(f"{path}: {key!r}", arrays[key]), key, None, ())
+    part = _npz_part(path, arrays, key, labels_key)
+    highest = int(part.labels.max()) if len(part) else -1
+    return NpzImages(part.images, key, part.labels, _npz_class_names(path, arrays, highest))
 
 
 # What NumPy and zipfile raise for files that are no archive, broken, pickled, or packed in a way
@@ -335,14 +378,56 @@ def _read_images(files: Sequence[Path]) -> NDArray[np.uint8]:
                 f"{file}: {found[0]} x {found[1]} pixels (width x height), but {files[0]} has "
                 f"{size[0]} x {size[1]}; expected images of one size"
             )
-        grey = grey and mode in {"L", "1"}
+        grey = grey and mode in _GREY
     width, height = size
     images = np.empty((len(files), 1 if grey else 3, height, width), dtype=np.uint8)
     for index, file in enumerate(files):
         try:
             with Image.open(file) as image:
-                pixels = np.asarray(image.convert("L" if grey else "RGB"))
+                images[index] = _pixels(image, grey=grey)
         except UNREADABLE as error:
             raise DataError(f"{file}: not a readable image ({error})") from error
-        images[index] = pixels if grey else pixels.transpose(2, 0, 1)
     return images
+
+
+def _pixels(image: Image.Image, *, grey: bool) -> NDArray[np.uint8]:
+    """Decode an opened image to (channels, height, width)."""
+    pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    return pixels[np.newaxis] if grey else pixels.transpose(2, 0, 1)
+
+
+def read_image(file: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Read one image for a model that takes images of one shape.
+
+    Parameters
+    ----------
+    file : Path
+        A .png or .jpg file.
+    image_shape : tuple of int
+        (channels, height, width), 1 or 3 channels. A grey image will do for a model of three, as
+        in training; a coloured one will not for a model of one.
+
+    Raises
+    ------
+    DataError
+        The file is no image, or of another size or kind; says what is expected.
+    """
+    channels, height, width = image_shape
+    if channels not in {1, 3}:
+        raise DataError(f"{file}: the model takes {channels} channels, which image files have not")
+    wanted = f"expected {width} x {height}, {'grey' if channels == 1 else 'colour'}"
+    try:
+        with Image.open(file) as image:
+            if image.mode.startswith(("I", "F")):
+                raise DataError(f"{file}: pixels of mode {image.mode!r}; expected 8 bits a channel")
+            if image.size != (width, height):
+                raise DataError(
+                    f"{file}: {image.size[0]} x {image.size[1]} pixels (width x height); {wanted}"
+                )
+            if channels == 1 and image.mode not in _GREY:
+                raise DataError(f"{file}: pixels of mode {image.mode!r}; {wanted}")
+            return _pixels(image, grey=channels == 1)
+    except DataError:
+        raise
+    except UNREADABLE as error:
+        raise DataError(f"{file}: not a readable image ({error})") from error

@@ -19,6 +19,7 @@ from feddag_flwr.flower.run_config import (
     read_defaults,
 )
 from feddag_flwr.flower.run_status import TIMED_OUT, RunOutcome
+from feddag_flwr.inference import cli as inference
 from feddag_flwr.launcher.simulation import run_simulation
 from feddag_flwr.settings import Settings
 
@@ -143,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_scenario(commands)
     data_check.add_command(commands, parse_overrides)
     experiments.add_commands(commands)
+    inference.add_commands(commands)
     deployment.add_commands(commands)
     return parser
 

@@ -1,0 +1,77 @@
+"""The commands ``feddag-flwr export`` and ``feddag-flwr predict``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_commands(commands: Any) -> None:  # noqa: ANN401 - argparse has no public type for it
+    """Add ``export`` and ``predict`` to the sub-commands of ``feddag-flwr``."""
+    _add_export(commands)
+    _add_predict(commands)
+
+
+def _add_export(commands: Any) -> None:  # noqa: ANN401
+    export = commands.add_parser(
+        "export",
+        help="write a model of a run as TorchScript or ONNX",
+        description="Write the model of a cluster, or of a client, from a run's newest checkpoint. "
+        "The file takes float32 images in [0, 1] of any number and gives logits; the names of the "
+        "labels are in it, and in OUTPUT.json beside it.",
+    )
+    _add_choice(export)
+    export.add_argument("--output", type=Path, required=True, metavar="FILE.pt|FILE.onnx")
+    export.set_defaults(handler=_export)
+
+
+def _add_predict(commands: Any) -> None:  # noqa: ANN401
+    predict = commands.add_parser(
+        "predict",
+        help="classify images with a model of a run",
+        description="Classify image files, folders of them and .npz archives (their test part "
+        "where they have one) with the model of a client, or of a cluster, from a run's newest "
+        "checkpoint: path, label, probability. Where folders are called like classes, or archives "
+        "have labels, the accuracy follows.",
+    )
+    _add_choice(predict)
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGES")
+    predict.add_argument("--output", type=Path, metavar="CSV", help="write there, not to stdout")
+    predict.set_defaults(handler=_predict)
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
+    whose = parser.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--client", metavar="NAME", help="the model that this client is given")
+    whose.add_argument("--cluster", type=int, metavar="Z", help="a cluster's model, from 0")
+
+
+def _export(options: argparse.Namespace) -> int:
+    from feddag_flwr.inference.export import export  # PyTorch takes seconds
+    from feddag_flwr.inference.served import load_served
+
+    served = load_served(options.run_folder, cluster=options.cluster, client=options.client)
+    description = export(served, options.output)
+    print(f"{options.output}: cluster {served.cluster} after round {served.server_round}")
+    print(description)
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from feddag_flwr.inference.pictures import read_batches
+    from feddag_flwr.inference.predict import accuracy_line, predict, write_csv
+    from feddag_flwr.inference.served import load_served
+
+    served = load_served(options.run_folder, cluster=options.cluster, client=options.client)
+    batches = read_batches(options.images, served.image_shape, served.class_names)
+    predictions = list(predict(served, batches))
+    if options.output is not None:
+        write_csv(predictions, options.output)
+    else:
+        for each in predictions:
+            print(f"{each.name}\t{each.label}\t{each.probability:.4f}")
+    print(accuracy_line(predictions), file=sys.stderr)
+    return 0

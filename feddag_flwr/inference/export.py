@@ -1,0 +1,166 @@
+"""Models as files that run without this project: TorchScript and ONNX."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feddag_flwr.inference.served import Served
+
+# Name of the description inside an exported file.
+METADATA = "feddag-flwr.json"
+# Packages that writing and checking ONNX takes: the extra ``onnx``.
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+# Sizes of the batches on which an exported model must agree with the original, and how well.
+BATCHES = (1, 2, 5)
+TOLERANCE = 1e-4
+_TRACER_WARNING: type[Warning] = torch.jit.TracerWarning  # type: ignore[attr-defined]
+
+
+class ExportError(RuntimeError):
+    """The model cannot be exported, or the file does not compute what the model does."""
+
+
+def export(served: Served, output: Path) -> Path:
+    """Write a model to a file, and what it is to a JSON file beside it.
+
+    The file takes ``images`` (n, channels, height, width), float32 in [0, 1], for any n, and gives
+    ``logits`` (n, classes). It holds the description too: a TorchScript file as extra file
+    ``feddag-flwr.json``, an ONNX file as metadata of that name.
+
+    Parameters
+    ----------
+    served : Served
+        The model.
+    output : Path
+        Ends in ``.pt`` (TorchScript) or ``.onnx``; is replaced if it is there.
+
+    Returns
+    -------
+    Path
+        The JSON file.
+
+    Raises
+    ------
+    ValueError
+        `output` ends otherwise.
+    ExportError
+        A package is missing, or the file computes something else than the model.
+    """
+    writers: dict[str, tuple[str, Callable[[Served, Path, str], None]]] = {
+        ".pt": ("TorchScript", _write_torchscript),
+        ".onnx": ("ONNX", _write_onnx),
+    }
+    if output.suffix not in writers:
+        raise ValueError(f"{output}: must end in .pt (TorchScript) or .onnx")
+    kind, write = writers[output.suffix]
+    text = json.dumps(describe(served, kind), indent=2) + "\n"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".partial-{output.name}")
+    try:
+        write(served, partial, text)
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    description = output.with_name(f"{output.name}.json")
+    description.write_text(text, encoding="utf-8")
+    return description
+
+
+def describe(served: Served, kind: str) -> dict[str, Any]:
+    """Return what users of an exported model must know."""
+    channels, height, width = served.image_shape
+    return {
+        "format": kind,
+        "input": {
+            "name": "images",
+            "shape": ["n", channels, height, width],
+            "type": "float32",
+            "range": [0, 1],
+        },
+        "output": {"name": "logits", "shape": ["n", len(served.class_names)]},
+        "labels": list(served.class_names),
+        "algorithm": served.algorithm,
+        "cluster": served.cluster,
+        "client": served.client,
+        "personal": served.personal,
+        "round": served.server_round,
+        "checkpoint": served.checkpoint,
+        "feddag-flwr": version("feddag-flwr"),
+    }
+
+
+def _examples(served: Served, count: int) -> Tensor:
+    """Images of noise, of the right shape."""
+    noise = np.random.default_rng(count).random((count, *served.image_shape), dtype=np.float32)
+    return torch.from_numpy(noise)
+
+
+def _check(served: Served, compute: Callable[[Tensor], Tensor]) -> None:
+    """Compare what a file computes with the model, on batches of several sizes."""
+    for count in BATCHES:
+        images = _examples(served, count)
+        with torch.no_grad():
+            expected = served.classifier(images)
+        try:
+            found = compute(images)
+        except Exception as error:  # whatever a runtime says
+            raise ExportError(f"the exported model fails on {count} images: {error}") from error
+        if found.shape != expected.shape or not torch.allclose(
+            found, expected, rtol=TOLERANCE, atol=TOLERANCE
+        ):
+            raise ExportError(
+                f"the exported model computes something else than the model for {count} images: "
+                "an encoder whose forward takes other ways for other inputs cannot be exported"
+            )
+
+
+def _write_torchscript(served: Served, path: Path, text: str) -> None:
+    with warnings.catch_warnings():
+        # PyTorch calls TorchScript outdated; it is what C++ and mobile runtimes load.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.jit")
+        warnings.filterwarnings("ignore", category=_TRACER_WARNING)  # `_check` knows better
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            served.classifier, _examples(served, 2), check_trace=False
+        )
+        torch.jit.save(traced, str(path), _extra_files={METADATA: text.encode()})
+        loaded = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            _check(served, loaded)
+
+
+def _write_onnx(served: Served, path: Path, text: str) -> None:
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(
+            f"ONNX needs {', '.join(missing)}: install the extra, pip install 'feddag-flwr[onnx]'"
+        )
+    program = torch.onnx.export(
+        served.classifier,
+        (_examples(served, 2),),
+        dynamo=True,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+        verbose=False,
+    )
+    if program is None:  # only without the dynamo exporter
+        raise ExportError("PyTorch returned no ONNX program")
+    program.model.metadata_props[METADATA] = text
+    program.save(str(path), external_data=False)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    _check(
+        served, lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    )

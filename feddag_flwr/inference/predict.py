@@ -1,0 +1,76 @@
+"""A model put to use: what it says of images, and how often it is right where that is known."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from feddag_flwr.inference.pictures import Batch
+from feddag_flwr.inference.served import Served
+
+
+class Prediction(NamedTuple):
+    """What a model says of an image.
+
+    Attributes
+    ----------
+    name : str
+        Path of the image.
+    label : str
+        Most probable class.
+    probability : float
+        That the model gives to it.
+    truth : str or None
+        Class that the image is of, where that is known.
+    """
+
+    name: str
+    label: str
+    probability: float
+    truth: str | None
+
+
+@torch.no_grad()
+def predict(served: Served, batches: Iterable[Batch]) -> Iterator[Prediction]:
+    """Classify images, in their order."""
+    for batch in batches:
+        logits = served.classifier(torch.from_numpy(batch.images))
+        best, indices = torch.softmax(logits.double(), dim=1).max(dim=1)
+        rows = zip(batch.names, batch.truths, indices.tolist(), best.tolist(), strict=True)
+        for name, truth, index, probability in rows:
+            yield Prediction(name, served.class_names[index], probability, truth)
+
+
+def accuracy_line(predictions: Iterable[Prediction]) -> str:
+    """Say how many images there were, and how many of the known ones were classified rightly."""
+    hits: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
+    count = 0
+    for each in predictions:
+        count += 1
+        if each.truth is not None:
+            totals[each.truth] += 1
+            hits[each.truth] += each.label == each.truth
+    if not totals:
+        return f"{count} images"
+    accuracy = sum(hits.values()) / sum(totals.values())
+    balanced = float(np.mean([hits[name] / totals[name] for name in totals]))
+    return (
+        f"{count} images, {sum(totals.values())} of a known class: "
+        f"accuracy {accuracy:.2%}, balanced {balanced:.2%}"
+    )
+
+
+def write_csv(predictions: Iterable[Prediction], path: Path) -> None:
+    """Write one line an image: path, label, probability, and the true class where it is known."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("path", "label", "probability", "truth"))
+        for each in predictions:
+            writer.writerow((each.name, each.label, f"{each.probability:.6f}", each.truth or ""))

@@ -1,0 +1,192 @@
+"""A model out of a checkpoint, ready to be given images."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from feddag_flwr.aggregation import Weights
+from feddag_flwr.checkpoints import Checkpoint, newest_checkpoint, personal_models
+from feddag_flwr.models.dual_encoder import ClusterModel
+from feddag_flwr.models.flat import set_weights
+from feddag_flwr.models.registry import build_model
+from feddag_flwr.settings import Settings, SettingsError
+from feddag_flwr.state import ServerState
+
+logger = logging.getLogger("flwr")
+
+# Names that a message lists at most.
+MOST_NAMES = 10
+
+
+class ChoiceError(ValueError):
+    """The run has no such cluster or client, or no model for it."""
+
+
+class Classifier(nn.Module):
+    """A cluster model that standardises its inputs itself.
+
+    Parameters
+    ----------
+    model : ClusterModel
+        The model, for standardised images.
+    pixel_scale : sequence of (float, float)
+        Mean and deviation of a channel.
+    """
+
+    factor: Tensor
+    offset: Tensor
+
+    def __init__(self, model: ClusterModel, pixel_scale: Sequence[tuple[float, float]]) -> None:
+        super().__init__()
+        self.model = model
+        scale = torch.tensor(pixel_scale, dtype=torch.float64)
+        self.register_buffer("factor", (1 / scale[:, 1]).float().reshape(-1, 1, 1))
+        self.register_buffer("offset", (-scale[:, 0] / scale[:, 1]).float().reshape(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (n, channels, height, width), float32 in [0, 1], to logits (n, classes)."""
+        logits: Tensor = self.model(torch.addcmul(self.offset, images, self.factor))
+        return logits
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A model and what its users must know of it.
+
+    Attributes
+    ----------
+    classifier : Classifier
+        In evaluation mode, on the CPU.
+    class_names : tuple of str
+        Label of each logit.
+    image_shape : tuple of int
+        (channels, height, width).
+    algorithm : str
+        That trained it.
+    cluster : int
+        Its cluster.
+    client : str or None
+        Whose model it is, where it was chosen by client.
+    personal : bool
+        Whether it is this client's alone, not its cluster's.
+    server_round : int
+        Rounds that it was trained for.
+    checkpoint : str
+        Checksum of the checkpoint that it comes from.
+    """
+
+    classifier: Classifier
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    algorithm: str
+    cluster: int
+    client: str | None
+    personal: bool
+    server_round: int
+    checkpoint: str
+
+
+def load_served(
+    run_folder: Path, *, cluster: int | None = None, client: str | None = None
+) -> Served:
+    """Load a model from a run's newest whole checkpoint.
+
+    Parameters
+    ----------
+    run_folder : Path
+        The run's folder.
+    cluster, client : optional
+        Exactly one of the two: whose model.
+
+    Raises
+    ------
+    CheckpointError
+        The run has no checkpoint that can be used.
+    ChoiceError
+        There is no such cluster or client, or no model for it.
+    ModelError, SettingsError
+        The model's architecture cannot be made here.
+    """
+    if (cluster is None) == (client is None):
+        raise ChoiceError("name either a cluster or a client")
+    checkpoint = newest_checkpoint(run_folder)
+    state = checkpoint.state
+    own: Mapping[str, Weights] | None = None
+    if client is not None:
+        cluster = cluster_of(state, client)
+        own = personal_models(checkpoint.memory).get(client)
+    number = cast(int, cluster)
+    if not 0 <= number < state.num_clusters:
+        raise ChoiceError(
+            f"there is no cluster {number}: the run has {state.num_clusters}, numbered from 0"
+        )
+    algorithm = str(checkpoint.settings["algorithm"])
+    if algorithm == "per-fedavg":
+        logger.warning(
+            "per-fedavg: this is the common start, which is meant to be trained a little on a "
+            "client's own data first"
+        )
+    return Served(
+        _classifier(checkpoint, state.models[number] if own is None else own),
+        state.class_names,
+        state.image_shape,
+        algorithm,
+        number,
+        client,
+        own is not None,
+        checkpoint.server_round,
+        checkpoint.checksum,
+    )
+
+
+def cluster_of(state: ServerState, client: str) -> int:
+    """Return a client's cluster.
+
+    Raises
+    ------
+    ChoiceError
+        The client is unknown, and names like it are told; or it has no cluster.
+    """
+    if client in state.assignments:
+        return state.assignments[client]
+    if client in state.clients:
+        raise ChoiceError(f"client {client!r} has no cluster: it sent no valid profile")
+    names = sorted(state.assignments)
+    near = difflib.get_close_matches(client, names, n=3, cutoff=0.6)
+    if near:
+        hint = "did you mean " + " or ".join(map(repr, near)) + "?"
+    else:
+        more = f", .. ({len(names)} in all)" if len(names) > MOST_NAMES else ""
+        hint = f"there are {', '.join(map(repr, names[:MOST_NAMES]))}{more}"
+    raise ChoiceError(f"there is no client {client!r}; {hint}")
+
+
+def _classifier(checkpoint: Checkpoint, weights: Mapping[str, Weights]) -> Classifier:
+    state = checkpoint.state
+    try:
+        settings = Settings.from_run_config(checkpoint.settings)
+    except SettingsError as error:
+        raise SettingsError(f"settings of the checkpoint: {error}") from None
+    model = build_model(
+        settings.model,
+        state.image_shape,
+        len(state.class_names),
+        dual="secondary" in weights,
+        seed=settings.seed,
+    )
+    for part, module in model.parts().items():
+        try:
+            set_weights(module, weights[part])
+        except ValueError as error:
+            raise ChoiceError(
+                f"setting model = {settings.model!r} makes another network than the run's: {error}"
+            ) from error
+    return Classifier(model, state.pixel_scale).eval()
