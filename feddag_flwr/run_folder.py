@@ -155,7 +155,8 @@ class RunFolder:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         kept = {number: line for line in lines if (number := _round_of(line)) is not None}
         kept = {number: kept[number] for number in sorted(kept) if number <= server_round}
-        if lost := sorted(set(range(server_round + 1)) - kept.keys()):
+        lost = sorted(set(range(server_round + 1)) - kept.keys())
+        if lost and name == METRICS:
             logger.warning("%s has no line of round %s", path, ", ".join(map(str, lost)))
         self._write(name, b"".join(kept.values()))
 
