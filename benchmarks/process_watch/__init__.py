@@ -1,0 +1,1 @@
+"""Watches what processes take of a machine while a run goes on, and judges whether it grows."""

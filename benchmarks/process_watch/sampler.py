@@ -1,0 +1,164 @@
+"""Samples memory, file handles and threads of a run's processes, one by one, once a second."""
+
+from __future__ import annotations
+
+import csv
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import psutil
+
+# Roles by what is in a command line; the first that fits counts. Flower's simulation has its server
+# app and its engine in one process.
+ROLES = (
+    ("Ray actors", ("ray::ClientAppActor",)),
+    ("server app", ("flwr-simulation", "flwr-serverapp")),
+    ("client apps", ("flwr-clientapp",)),
+    ("SuperLink", ("flower-superlink",)),
+    ("SuperNodes", ("flower-supernode",)),
+    ("SuperExecs", ("flower-superexec",)),
+    ("Ray itself", ("ray::", "/ray/")),
+)
+OTHER = "other"
+OWN = "this process"
+MEGABYTE = 1e6
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One process at one moment.
+
+    Parameters
+    ----------
+    seconds : float
+        Since the sampler started.
+    round : int
+        Rounds that were over, the profile being one; so number of the round under way, from 1.
+        0: the federation still meets and is profiled.
+    role, pid : str, int
+        What the process is, and its id.
+    rss_mb, private_mb : float
+        Resident memory, and that part of it which is no file and not shared, in MB (1e6 bytes).
+    handles, threads : int
+        Open file descriptors, and threads.
+    """
+
+    seconds: float
+    round: int
+    role: str
+    pid: int
+    rss_mb: float
+    private_mb: float
+    handles: int
+    threads: int
+
+
+class Sampler:
+    """Samples processes in a thread of its own, for as long as the ``with`` block lasts.
+
+    Parameters
+    ----------
+    find : callable
+        Returns the processes that belong to the run, anew before each sample.
+    lines : Path
+        A file with one line a finished round; it may come late.
+    period : float
+        Seconds from sample to sample.
+
+    Attributes
+    ----------
+    samples : list of Sample
+        What was seen, in the order of time.
+    """
+
+    def __init__(
+        self, find: Callable[[], Iterable[psutil.Process]], lines: Path, period: float
+    ) -> None:
+        self.samples: list[Sample] = []
+        self._find = find
+        self._lines = lines
+        self._period = period
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
+
+    def __enter__(self) -> Sampler:
+        """Start."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, and wait for the last sample."""
+        self._over.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        start = time.monotonic()
+        while not self._over.wait(self._period):
+            done = count_lines(self._lines)
+            moment = time.monotonic() - start
+            for process in self._find():
+                sample = take(process, moment, done)
+                if sample is not None:
+                    self.samples.append(sample)
+
+
+def take(process: psutil.Process, seconds: float, done: int) -> Sample | None:
+    """Sample one process; None where it has gone, or is about to."""
+    try:
+        with process.oneshot():
+            memory = process.memory_info()
+            return Sample(
+                round(seconds, 2),
+                done,
+                role_of(process),
+                process.pid,
+                memory.rss / MEGABYTE,
+                (memory.rss - memory.shared) / MEGABYTE,
+                process.num_fds(),
+                process.num_threads(),
+            )
+    except (psutil.Error, OSError):
+        return None
+
+
+def role_of(process: psutil.Process) -> str:
+    """Return what a process is in a run, by its command line."""
+    if process.pid == os.getpid():
+        return OWN
+    command = " ".join(process.cmdline())
+    for role, marks in ROLES:
+        if any(mark in command for mark in marks):
+            return role
+    return OTHER
+
+
+def descendants() -> list[psutil.Process]:
+    """Return all processes that this one started, and those that they started."""
+    return psutil.Process().children(recursive=True)
+
+
+def this_process() -> list[psutil.Process]:
+    """Return this process alone."""
+    return [psutil.Process()]
+
+
+def count_lines(path: Path) -> int:
+    """Count the whole lines of a file; 0 where there is none."""
+    try:
+        return path.read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def write_samples(samples: Iterable[Sample], path: Path) -> None:
+    """Write samples as CSV, a line each."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(field.name for field in fields(Sample))
+        for sample in samples:
+            values = astuple(sample)
+            writer.writerow(round(v, 2) if isinstance(v, float) else v for v in values)
