@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client_app.mixture import estimate_shares, train_mixture
 from client_app.workplace import Workplace
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.data.images import pixel_moments, unit_pixels
+from feddag_flwr.data.newcomers import joining_round
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import get_weights, set_weights
 from feddag_flwr.profile import subspace_size
 from feddag_flwr.records import (
+    DescribeRequest,
     Description,
     EvaluateReply,
     EvaluateRequest,
@@ -23,6 +27,7 @@ from feddag_flwr.records import (
     Measurement,
     MeasureRequest,
     Model,
+    Notice,
     ProfileRequest,
     Recipe,
     RecordError,
@@ -41,6 +46,8 @@ from feddag_flwr.training.gradient import mean_gradient
 from feddag_flwr.training.local import Pull, train_meta, train_primary, train_secondary
 from feddag_flwr.training.profile import leading_vectors, make_profile
 
+logger = logging.getLogger("flwr")
+
 app = ClientApp()
 
 
@@ -48,7 +55,8 @@ app = ClientApp()
 def describe(message: Message, context: Context) -> Message:
     """Introduce this client: name, classes, image shape, sizes."""
     settings = Settings.from_run_config(context.run_config)
-    data = load_client_data(settings, context.node_config)
+    server_round = DescribeRequest.decode(message.content).server_round
+    data = load_client_data(settings, context.node_config, server_round)
     channels, height, width = data.train.images.shape[1:]
     description = Description(
         data.name,
@@ -58,8 +66,17 @@ def describe(message: Message, context: Context) -> Message:
         len(data.test),
         pixel_moments(data.train),
         data.true_group,
+        joining_round(settings, context.node_config),
     )
     return Message(description.encode(), reply_to=message)
+
+
+@app.query("notice")
+def notice(message: Message, context: Context) -> Message:
+    """Tell this client's owner why the server leaves it out."""
+    del context
+    logger.error("the server leaves this client out: %s", Notice.decode(message.content).text)
+    return Message(RecordDict(), reply_to=message)
 
 
 @app.train("profile")
@@ -152,7 +169,8 @@ def train(message: Message, context: Context) -> Message:
     if {"primary", "meta"} & set(request.phases):
         trained["primary"] = get_weights(model.primary)
         trained["classifier"] = get_weights(model.classifier)
-    reply = TrainReply(len(samples), trained, received, choice, numbers)
+    drifted = place.drifted()
+    reply = TrainReply(len(samples), trained, received, choice, numbers, drifted=drifted)
     return Message(reply.encode(request), reply_to=message)
 
 
@@ -201,7 +219,8 @@ def evaluate_received(message: Message, context: Context) -> Message:
     if request.tune_epochs:
         _fit(place, model, request.tune_epochs, "fine-tune")
         tuned = place.evaluate(model)
-    return Message(EvaluateReply(judged, tuned).encode(request.task), reply_to=message)
+    reply = EvaluateReply(judged, tuned, place.drifted())
+    return Message(reply.encode(request.task), reply_to=message)
 
 
 def _fit(place: Workplace, model: ClusterModel, epochs: int, purpose: str) -> None:

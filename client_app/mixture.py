@@ -53,7 +53,7 @@ def train_mixture(place: Workplace, request: TrainRequest) -> TrainReply:
         trained[f"{index}/primary"] = get_weights(model.primary)
         trained[f"{index}/classifier"] = get_weights(model.classifier)
     numbers = {"shares": _sums(place, samples, shares)}
-    return TrainReply(len(samples), trained, received, choice, numbers)
+    return TrainReply(len(samples), trained, received, choice, numbers, drifted=place.drifted())
 
 
 def _responsibilities(

@@ -11,7 +11,7 @@ from flwr.app import Context
 from torch import Tensor
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.data.classes import in_classes
+from feddag_flwr.data.classes import check_image_shape, in_classes
 from feddag_flwr.data.scenarios import ClientData, load_client_data
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.models.dual_encoder import ClusterModel
@@ -21,6 +21,7 @@ from feddag_flwr.records import Model, RecordError, Task
 from feddag_flwr.records.values import MAX_LOSS
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
+from feddag_flwr.similarity.drift import class_shift
 from feddag_flwr.training.device import Samples, check_memory, prepare_device
 from feddag_flwr.training.evaluation import evaluate, sample_losses
 from feddag_flwr.training.memo import EvaluationMemo
@@ -58,10 +59,12 @@ class Workplace:
         Raises
         ------
         RecordError
-            The task is meant for another client, for other images or another number format.
+            The task is meant for another client, or travels in another number format.
+        DataError
+            This client's images or classes are none of the federation's.
         """
         settings = Settings.from_run_config(context.run_config)
-        data = load_client_data(settings, context.node_config)
+        data = load_client_data(settings, context.node_config, task.server_round)
         if data.name != task.client:
             raise RecordError(f"the task is for {task.client!r}, this is {data.name!r}")
         if settings.transport != task.transport:
@@ -69,11 +72,7 @@ class Workplace:
                 f"the task travels as {task.transport}, client {data.name!r} expects "
                 f"{settings.transport} (setting transport)"
             )
-        if data.train.images.shape[1:] != task.image_shape:
-            raise RecordError(
-                f"the task is for images {task.image_shape}, "
-                f"client {data.name!r} has {data.train.images.shape[1:]}"
-            )
+        check_image_shape(data, task.image_shape)
         # A user's own network may draw from PyTorch's global generator (dropout).
         torch.manual_seed(
             derived_seed(settings.seed, "torch", server_round=task.server_round, client=data.name)
@@ -134,6 +133,13 @@ class Workplace:
             self.fill(model, parts)
             losses = sample_losses(model, samples).nan_to_num(nan=WORST_LOSS)
             yield losses.clamp(max=WORST_LOSS)
+
+    def drifted(self) -> bool:
+        """Tell whether this client's classes have moved since it was profiled (A.9, Eq. 41)."""
+        if not self.task.reference:
+            return False
+        counts = np.bincount(self.data.train.labels, minlength=len(self.task.class_names))
+        return class_shift(self.task.reference, counts) > self.settings.drift_threshold
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Return the generator of one draw of this client in this round."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -23,6 +23,8 @@ POLL_FIRST, POLL_LAST, POLL_GROWTH = 0.02, 0.2, 1.3
 @dataclass(frozen=True)
 class _Sent:
     node_id: int
+    kind: str
+    counted_as: str
     deadline: float
 
 
@@ -52,39 +54,48 @@ class Exchange:
         self.bytes_down: Counter[str] = Counter()
         self.bytes_up: Counter[str] = Counter()
 
-    def send(self, messages: Iterable[Message], kind: str, timeout: float) -> Iterator[Message]:
+    def send(
+        self,
+        messages: Iterable[Message],
+        timeout: float,
+        follow_ups: deque[Message] | None = None,
+        *,
+        counted_as: str = "",
+    ) -> Iterator[Message]:
         """Send messages and yield the good replies as they come.
 
         A reply is good when it answers a message of this call, comes from the node that was
-        asked, and carries no error. Everything else costs that node its reply, and a log line.
+        asked, is of the kind asked for, and carries no error. Everything else costs that node its
+        reply, and a log line.
 
         Parameters
         ----------
         messages : iterable of Message
             Drawn one by one, so that a generator never holds more than a wave in memory.
-        kind : str
-            Under which the bytes are counted.
         timeout : float
             Seconds that each message may take from when it is sent.
+        follow_ups : deque of Message, optional
+            Further messages, to which the caller may add while it takes replies; sent before
+            those of `messages` that are still to be drawn.
+        counted_as : str, optional
+            Under which the bytes are counted; by default the messages' own kind.
         """
         waiting: dict[str, _Sent] = {}
         source = iter(messages)
         pause = POLL_FIRST
-        exhausted = False
         while True:
-            while not exhausted and len(waiting) < self.wave_size:
-                message = next(source, None)
+            while len(waiting) < self.wave_size:
+                message = follow_ups.popleft() if follow_ups else next(source, None)
                 if message is None:
-                    exhausted = True
-                else:
-                    self._push(message, kind, timeout, waiting)
+                    break
+                self._push(message, timeout, waiting, counted_as)
             if not waiting:
                 return
             replies = list(self.grid.pull_messages(list(waiting)))
             for reply in replies:
-                if self._accept(reply, kind, waiting):
+                if self._accept(reply, waiting):
                     yield reply
-            self._drop_late(waiting, kind, timeout)
+            self._drop_late(waiting, timeout)
             pause = POLL_FIRST if replies else min(POLL_LAST, pause * POLL_GROWTH)
             if waiting and not replies:
                 time.sleep(pause)
@@ -95,22 +106,25 @@ class Exchange:
         self.bytes_down, self.bytes_up = Counter(), Counter()
         return taken
 
-    def _push(self, message: Message, kind: str, timeout: float, waiting: dict[str, _Sent]) -> None:
+    def _push(
+        self, message: Message, timeout: float, waiting: dict[str, _Sent], counted_as: str
+    ) -> None:
         # The TTL ends with the wait: a node that comes back later must not work on stale messages.
         message.metadata.ttl = timeout
         ids = [each for each in self.grid.push_messages([message]) if each]
-        node_id = message.metadata.dst_node_id
+        node_id, kind = message.metadata.dst_node_id, kind_of(message)
         if len(ids) != 1:
             self._log(node_id, kind, "the message could not be sent")
             return
-        waiting[ids[0]] = _Sent(node_id, time.monotonic() + timeout)
-        self.bytes_down[kind] += arrays_nbytes(message.content)
+        waiting[ids[0]] = _Sent(node_id, kind, counted_as or kind, time.monotonic() + timeout)
+        self.bytes_down[counted_as or kind] += arrays_nbytes(message.content)
 
-    def _accept(self, reply: Message, kind: str, waiting: dict[str, _Sent]) -> bool:
+    def _accept(self, reply: Message, waiting: dict[str, _Sent]) -> bool:
         sent = waiting.pop(reply.metadata.reply_to_message_id, None)
         if sent is None:
-            logger.warning("%s: dropped a reply to no message of this round", kind)
+            logger.warning("%s: dropped a reply to no message of this round", kind_of(reply))
             return False
+        kind = sent.kind
         if reply.has_error():
             reason = _told(reply.error.reason or "")
             self._log(sent.node_id, kind, f"error {reply.error.code}: {reason}")
@@ -119,17 +133,25 @@ class Exchange:
             author = self.name_of(reply.metadata.src_node_id)
             self._log(sent.node_id, kind, f"the reply came from another node, {author}")
             return False
-        self.bytes_up[kind] += arrays_nbytes(reply.content)
+        if kind_of(reply) != kind:
+            self._log(sent.node_id, kind, f"the reply is of another kind, {kind_of(reply)}")
+            return False
+        self.bytes_up[sent.counted_as] += arrays_nbytes(reply.content)
         return True
 
-    def _drop_late(self, waiting: dict[str, _Sent], kind: str, timeout: float) -> None:
+    def _drop_late(self, waiting: dict[str, _Sent], timeout: float) -> None:
         now = time.monotonic()
         for message_id in [key for key, sent in waiting.items() if sent.deadline <= now]:
             sent = waiting.pop(message_id)
-            self._log(sent.node_id, kind, f"no reply within {timeout:g} s")
+            self._log(sent.node_id, sent.kind, f"no reply within {timeout:g} s")
 
     def _log(self, node_id: int, kind: str, reason: str) -> None:
         logger.warning("%s: client %s is left out: %s", kind, self.name_of(node_id), reason)
+
+
+def kind_of(message: Message) -> str:
+    """Return the action that a message asks for or answers: train, evaluate, profile, .."""
+    return message.metadata.message_type.rpartition(".")[2]
 
 
 def _told(reason: str) -> str:

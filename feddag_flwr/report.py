@@ -30,10 +30,13 @@ class Progress:
     ----------
     rounds : int
         Rounds in all.
+    first : int
+        Round that comes next; more than 1 in a run that goes on.
     """
 
-    def __init__(self, rounds: int) -> None:
+    def __init__(self, rounds: int, first: int = 1) -> None:
         self.rounds = rounds
+        self.first = first
         self._start = time.monotonic()
 
     def show(self, server_round: int, num_clusters: int, line: Mapping[str, Any]) -> None:
@@ -41,7 +44,7 @@ class Progress:
         scope = "all" if "all" in line else "participants"
         overall = line[scope]["overall"]
         accuracy = overall.get("balanced-accuracy")
-        seconds = (time.monotonic() - self._start) / server_round
+        seconds = (time.monotonic() - self._start) / (server_round - self.first + 1)
         logger.info(
             "round %*d/%d | %d clusters | balanced accuracy %s (%d clients%s) | %.1f s a round | "
             "%s left",

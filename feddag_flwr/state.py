@@ -79,6 +79,10 @@ class ServerState:
         """Return the clusters that learn from `source`, ascending."""
         return [cluster for cluster, its in enumerate(self.sources) if source in its]
 
+    def admit(self, client: Client) -> None:
+        """Add a client, or take over what it says of itself now."""
+        self.clients = dict(sorted((self.clients | {client.name: client}).items()))
+
     def set_clusters(
         self,
         names: Sequence[str],

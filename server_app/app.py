@@ -5,9 +5,8 @@ from __future__ import annotations
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
-from feddag_flwr.strategies.registry import build_strategy
+from feddag_flwr.strategies.registry import open_run
 
 app = ServerApp()
 
@@ -22,4 +21,4 @@ def main(grid: Grid, context: Context) -> None:
         Before any message is sent, naming every setting at fault.
     """
     settings = Settings.from_run_config(context.run_config)
-    build_strategy(settings, RunFolder(settings)).start(grid)
+    open_run(settings).start(grid)

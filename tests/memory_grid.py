@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from flwr.app import Array, Message
+from flwr.app import Array, Error, Message
 from flwr.clientapp import ClientApp
 
 from feddag_flwr.run_folder import RunFolder
@@ -104,3 +104,11 @@ def replace_array(reply: Message, key: str, values: np.ndarray) -> Message:
 def array_of(reply: Message, key: str) -> np.ndarray:
     """Copy one array of a reply."""
     return np.array(reply.content.array_records["arrays"][key].numpy())
+
+
+def failed(reply: Message) -> Message:
+    """Put an error in the place of a reply, as Flower does for a ClientApp that raises."""
+    metadata = reply.metadata
+    request = Message(reply.content, metadata.src_node_id, metadata.message_type)
+    request.metadata.__dict__["_message_id"] = metadata.reply_to_message_id
+    return Message(Error(2, "ValueError: broken"), reply_to=request)

@@ -42,8 +42,7 @@ def ask(given, phases, task=TASK, **changes):
         request,
         expected=expected,
         numbers={},
-        samples=samples,
-        test_samples=tests,
+        limit=samples + tests,
     )
 
 
@@ -73,11 +72,14 @@ def test_the_model_received_is_evaluated_and_not_the_trained_one():
     ("task", "message"),
     [
         (Task("client-3", 3, CLASSES, SHAPE, ((0.3, 0.4),)), "for 'client-3', this is 'client-2'"),
-        (Task("client-2", 3, CLASSES, (1, 9, 9), ((0.3, 0.4),)), "client 'client-2' has"),
+        (
+            Task("client-2", 3, CLASSES, (1, 9, 9), ((0.3, 0.4),)),
+            "'client-2': images are 1 x 8",
+        ),
     ],
 )
 def test_a_task_for_others_is_refused(task, message):
-    with pytest.raises(RecordError, match=message):
+    with pytest.raises(ValueError, match=message):
         ask(parts(), ("primary",), task=task)
 
 

@@ -68,7 +68,7 @@ def reference_losses():
 
 def measure(models):
     content = ask(MeasureRequest(TASK, models).encode(), "query.measure")
-    return Measurement.decode(content, TASK, count=len(models), samples=len(TRAIN))
+    return Measurement.decode(content, TASK, count=len(models), limit=len(TRAIN))
 
 
 def test_models_are_measured_on_the_training_data():
@@ -94,8 +94,7 @@ def test_a_diverged_model_has_the_worst_loss_and_not_none():
 def train(request, expected=MODELS[0]):
     content = ask(request.encode(), "train")
     return TrainReply.decode(
-        content, request, expected=expected, numbers={}, samples=len(TRAIN),
-        test_samples=len(TEST),
+        content, request, expected=expected, numbers={}, limit=len(TRAIN) + len(TEST),
     )  # fmt: skip
 
 
@@ -137,14 +136,14 @@ def test_epoch_losses_come_back_where_they_are_asked_for():
     request = TrainRequest(TASK, MODELS[0], ("primary",), Recipe(losses=True))
     reply = TrainReply.decode(
         ask(request.encode(), "train"), request, expected=MODELS[0], numbers={"losses": (1,)},
-        samples=len(TRAIN), test_samples=len(TEST),
+        limit=len(TRAIN) + len(TEST),
     )  # fmt: skip
     assert 1.0 < reply.numbers["losses"][0] < 3.0
 
 
 def judged(adapt, tune):
     content = ask(EvaluateRequest(TASK, MODELS[0], adapt, tune).encode(), "evaluate")
-    return EvaluateReply.decode(content, TASK, test_samples=len(TEST), tuned=tune > 0)
+    return EvaluateReply.decode(content, TASK, limit=len(TEST), tuned=tune > 0)
 
 
 def fitted(model, epochs, purpose):

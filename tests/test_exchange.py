@@ -23,7 +23,7 @@ def make(tamper=None, nodes=6, wave_size=50):
 
 def ask(exchange, nodes, timeout=5.0):
     messages = (Message(content(), node, "train") for node in nodes)
-    return list(exchange.send(messages, "train", timeout))
+    return list(exchange.send(messages, timeout))
 
 
 def test_every_node_answers_and_bytes_are_counted():
@@ -51,7 +51,7 @@ def test_messages_are_made_only_when_there_is_room():
             made.append(node)
             yield Message(content(), node, "train")
 
-    next(exchange.send(messages(), "train", 5.0))
+    next(exchange.send(messages(), 5.0))
     assert len(made) <= 4
 
 

@@ -111,7 +111,7 @@ def test_replies_survive_the_wire():
     grouped = replace(description, true_group=3)
     assert Description.decode(wire(grouped.encode()), LIMIT) == grouped
     reply = EvaluateReply.decode(
-        wire(EvaluateReply(make_evaluation()).encode(TASK)), TASK, test_samples=4, tuned=False
+        wire(EvaluateReply(make_evaluation()).encode(TASK)), TASK, limit=4, tuned=False
     )
     assert reply.tuned is None
     assert reply.evaluation.hits.tolist() == [1, 2, 0]
@@ -234,8 +234,7 @@ def decode_train(content):
         REQUEST,
         expected=REQUEST.parts,
         numbers={},
-        samples=6,
-        test_samples=4,
+        limit=6,
     )
 
 
@@ -249,7 +248,7 @@ def test_a_good_train_reply():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (train_reply(samples=10**9), "samples = 1000000000, the client described 6"),
+        (train_reply(samples=10**9), "samples = 1000000000 is outside 1..6"),
         (train_reply(samples=-6), "samples = -6"),
         (train_reply({"primary": weights(1, 2)}), r"holds parts \['primary'\], must hold"),
         (train_reply({"primary": weights(1, NAN), "classifier": weights(3)}), "NaN"),
@@ -279,11 +278,11 @@ def test_a_faulty_train_reply_is_refused(content, message):
         ),
         (
             Evaluation(np.array([0, 0, 0]), np.array([2000, 0, 0]), 1.0),
-            "received.totals: 2000 is outside 0..4",
+            "received.totals: 2000 is outside 0..6",
         ),
         (
-            Evaluation(np.array([0, 0, 0]), np.array([2, 1, 0]), 1.0),
-            "totals add up to 3, the client",
+            Evaluation(np.array([0, 0, 0]), np.array([5, 2, 0]), 1.0),
+            "totals add up to 7, more than 6",
         ),
         (Evaluation(np.array([0, 0, 0]), np.array([2, 2, 0]), NAN), "loss-sum = nan is no loss"),
         (Evaluation(np.array([0, 0, 0]), np.array([2, 2, 0]), -1.0), "loss-sum = -1.0 is no loss"),

@@ -105,8 +105,7 @@ def decode_choice(content, numbers=None):
         TrainRequest(TASK, {}, ("primary",), candidates=(PARTS, OTHER)),
         expected=PARTS,
         numbers=numbers or {},
-        samples=6,
-        test_samples=4,
+        limit=6,
     )
 
 
@@ -135,8 +134,7 @@ def test_a_choice_that_nobody_asked_for_is_not_read():
         TrainRequest(TASK, PARTS, ("primary",)),
         expected=PARTS,
         numbers={},
-        samples=6,
-        test_samples=4,
+        limit=6,
     )
     assert reply.choice is None
 
@@ -170,7 +168,7 @@ def test_a_measurement_survives_the_wire():
     assert request.task == TASK
     assert all(same(request.candidates[1][part], OTHER[part]) for part in OTHER)
     sent = Measurement(np.array([0.5, 0.25]), np.array([2, 4]))
-    found = Measurement.decode(wire(sent.encode(TASK)), TASK, count=2, samples=6)
+    found = Measurement.decode(wire(sent.encode(TASK)), TASK, count=2, limit=6)
     assert found.losses.tolist() == [0.5, 0.25]
     assert found.wins.tolist() == [2, 4]
 
@@ -210,7 +208,7 @@ def without(content, key):
 )
 def test_a_faulty_measurement_is_refused(content, message):
     with pytest.raises(RecordError, match=message):
-        Measurement.decode(content, TASK, count=2, samples=6)
+        Measurement.decode(content, TASK, count=2, limit=6)
 
 
 # -- vectors over all data -------------------------------------------------------------------------
@@ -271,7 +269,7 @@ def test_epochs_that_are_none_are_refused(key, value, message):
 
 
 def decode_evaluation(content, tuned):
-    return EvaluateReply.decode(content, TASK, test_samples=4, tuned=tuned)
+    return EvaluateReply.decode(content, TASK, limit=4, tuned=tuned)
 
 
 def test_a_tuned_evaluation_survives_the_wire():

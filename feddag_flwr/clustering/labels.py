@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 
 from feddag_flwr.similarity.matrices import IntArray
 
@@ -40,6 +41,31 @@ def canonical_labels(labels: npt.ArrayLike) -> IntArray:
     rank = np.empty(len(first), dtype=np.intp)
     rank[np.argsort(first)] = np.arange(len(first))
     return rank[inverse]
+
+
+def matched_labels(previous: npt.ArrayLike, labels: npt.ArrayLike, count: int) -> IntArray:
+    """Renumber labels so that as many clients as possible keep the number that they had.
+
+    Parameters
+    ----------
+    previous : array_like of int, shape (N,)
+        Old numbers; those from `count` on cannot be kept.
+    labels : array_like of int, shape (N,)
+        New ones, below `count`, in any numbering.
+    count : int
+        Clusters.
+
+    Examples
+    --------
+    >>> matched_labels([0, 0, 1, 1], [1, 1, 0, 0], 2)
+    array([0, 0, 1, 1])
+    """
+    old, new = np.asarray(previous), np.asarray(labels)
+    keepable = old < count
+    kept = np.zeros((count, count), dtype=np.int64)
+    np.add.at(kept, (new[keepable], old[keepable]), 1)
+    matched: IntArray = linear_sum_assignment(kept, maximize=True)[1][new]
+    return matched
 
 
 def checked_labels(labels: npt.ArrayLike, clients: int) -> IntArray:

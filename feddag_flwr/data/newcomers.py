@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from feddag_flwr.data.client import NodeConfig, partition_name, read_partition_id, read_text
-from feddag_flwr.data.images import DataError
+from feddag_flwr.data.client import NodeConfig, read_partition_id
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
-
-
-class NotYetJoined(DataError):  # noqa: N818 - a state of the client, not a fault of its data
-    """The client is not there yet: a request came before the round in which it joins."""
 
 
 def late_clients(settings: Settings) -> frozenset[int]:
@@ -19,32 +14,18 @@ def late_clients(settings: Settings) -> frozenset[int]:
     return _draw(settings.newcomer_share, settings.num_clients, settings.seed)
 
 
-def check_joined(settings: Settings, node_config: NodeConfig, server_round: int) -> None:
-    """Refuse to answer before the round in which this client joins.
-
-    Parameters
-    ----------
-    settings : Settings
-        ``newcomer-share``, ``newcomer-round`` and ``seed``.
-    node_config : mapping
-        Flower's node config, with the partition.
-    server_round : int
-        The round of the request, 0 before the first.
+def joining_round(settings: Settings, node_config: NodeConfig) -> int:
+    """Return the round in which this client joins; 0 for one that is there from the start.
 
     Raises
     ------
-    NotYetJoined
-        Says from which round on the client is there.
     DataError
         The node config names no partition.
     """
-    if not settings.newcomer_share or server_round >= settings.newcomer_round:
-        return
-    partition = read_partition_id(settings, node_config)
-    if partition in late_clients(settings):
-        own_name = partition_name(partition, settings.num_clients)
-        name = read_text(node_config, "client-name") or own_name
-        raise NotYetJoined(f"client {name!r} joins in round {settings.newcomer_round}")
+    if not settings.newcomer_share:
+        return 0
+    late = read_partition_id(settings, node_config) in late_clients(settings)
+    return settings.newcomer_round if late else 0
 
 
 @lru_cache(maxsize=4)

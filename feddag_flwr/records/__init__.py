@@ -20,6 +20,13 @@ from feddag_flwr.records.gradient import (
     decode_gradient,
     encode_gradient,
 )
+from feddag_flwr.records.membership import (
+    DESCRIBE_ACTION,
+    NOTICE_ACTION,
+    DescribeRequest,
+    Description,
+    Notice,
+)
 from feddag_flwr.records.mixture import (
     SHARES_ACTION,
     SharesRequest,
@@ -36,7 +43,7 @@ from feddag_flwr.records.profile import (
     encode_profile,
     encode_vectors,
 )
-from feddag_flwr.records.task import DESCRIBE_ACTION, Description, Task
+from feddag_flwr.records.task import Task
 from feddag_flwr.records.train import PHASES, Recipe, TrainReply, TrainRequest
 from feddag_flwr.records.values import RecordError
 
@@ -44,10 +51,12 @@ __all__ = [
     "DESCRIBE_ACTION",
     "GRADIENT_ACTION",
     "MEASURE_ACTION",
+    "NOTICE_ACTION",
     "PHASES",
     "PROFILE_ACTION",
     "SHARES_ACTION",
     "VECTORS_ACTION",
+    "DescribeRequest",
     "Description",
     "EvaluateReply",
     "EvaluateRequest",
@@ -55,6 +64,7 @@ __all__ = [
     "MeasureRequest",
     "Measurement",
     "Model",
+    "Notice",
     "ProfileRequest",
     "Recipe",
     "RecordError",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.records.arrays import counts_of, number_of
 from feddag_flwr.records.parts import Model, flat, message_of, nested, parts_of
-from feddag_flwr.records.task import Task, check_author
+from feddag_flwr.records.task import Task, check_author, drifted_of
 from feddag_flwr.records.values import MAX_LOSS, RecordError, info_of, shown, value_of
 
 MEASURE_ACTION = "query.measure"
@@ -59,32 +59,40 @@ class EvaluateRequest:
 
 @dataclass(frozen=True)
 class EvaluateReply:
-    """Counts of one evaluation, and of a second one after fine-tuning where that was asked for."""
+    """Counts of one evaluation, and of a second one after fine-tuning where that was asked for.
+
+    Attributes
+    ----------
+    evaluation, tuned : Evaluation
+        On the client's test data.
+    drifted : bool
+        Whether the client's classes have moved away from the task's reference.
+    """
 
     evaluation: Evaluation
     tuned: Evaluation | None = None
+    drifted: bool = False
 
     def encode(self, task: Task) -> RecordDict:
         """Write the reply."""
-        content = message_of(task.signature(), {})
+        content = message_of(task.signature() | {"drifted": self.drifted}, {})
         put_evaluation(content, "judged", self.evaluation)
         if self.tuned is not None:
             put_evaluation(content, "tuned", self.tuned)
         return content
 
     @classmethod
-    def decode(
-        cls, content: RecordDict, task: Task, *, test_samples: int, tuned: bool
-    ) -> EvaluateReply:
-        """Read and check a reply of a client that described `test_samples`."""
-        check_author(info_of(content), task)
+    def decode(cls, content: RecordDict, task: Task, *, limit: int, tuned: bool) -> EvaluateReply:
+        """Read and check a reply; nobody is believed to have more than `limit` samples."""
+        info = info_of(content)
+        check_author(info, task)
         found = {
-            key: evaluation_of(content, key, len(task.class_names), test_samples)
+            key: evaluation_of(content, key, len(task.class_names), limit)
             for key in ("judged", "tuned")
         }
         if found["judged"] is None or (found["tuned"] is not None) != tuned:
             raise RecordError("holds another number of evaluations than was asked for")
-        return cls(found["judged"], found["tuned"])
+        return cls(found["judged"], found["tuned"], drifted_of(info, task))
 
 
 @dataclass(frozen=True)
@@ -130,13 +138,13 @@ class Measurement:
         return content
 
     @classmethod
-    def decode(cls, content: RecordDict, task: Task, *, count: int, samples: int) -> Measurement:
-        """Read and check a reply about `count` models of a client with `samples`."""
+    def decode(cls, content: RecordDict, task: Task, *, count: int, limit: int) -> Measurement:
+        """Read and check a reply about `count` models on `limit` samples at most."""
         check_author(info_of(content), task)
         losses = number_of(content, "losses", (count,))
-        wins = counts_of(content, "wins", count, samples)
-        if wins.sum() != samples:
-            raise RecordError(f"wins add up to {wins.sum()}, the client described {samples}")
+        wins = counts_of(content, "wins", count, limit)
+        if not 1 <= wins.sum() <= limit:
+            raise RecordError(f"wins add up to {wins.sum()}, must be 1..{limit} samples")
         if losses.min() < 0 or losses.max() > MAX_LOSS:
             raise RecordError(f"losses = {shown(losses.tolist())} are no losses")
         return cls(losses, wins)
@@ -150,18 +158,17 @@ def put_evaluation(content: RecordDict, key: str, evaluation: Evaluation) -> Non
     content[f"{key}-metrics"] = MetricRecord({"loss-sum": evaluation.loss_sum})
 
 
-def evaluation_of(
-    content: RecordDict, key: str, num_classes: int, samples: int
-) -> Evaluation | None:
-    """Read and check one evaluation; None where there is none of that name."""
+def evaluation_of(content: RecordDict, key: str, num_classes: int, limit: int) -> Evaluation | None:
+    """Read and check one evaluation on `limit` samples at most; None where there is none."""
     metrics = content.get(f"{key}-metrics")
     if metrics is None:
         return None
     hits, totals = (
-        counts_of(content, f"{key}.{what}", num_classes, samples) for what in ("hits", "totals")
+        counts_of(content, f"{key}.{what}", num_classes, limit) for what in ("hits", "totals")
     )
-    if totals.sum() != samples:
-        raise RecordError(f"totals add up to {totals.sum()}, the client described {samples}")
+    samples = int(totals.sum())
+    if samples > limit:
+        raise RecordError(f"totals add up to {samples}, more than {limit}")
     if (hits > totals).any():
         raise RecordError("more hits than samples in a class")
     loss = metrics.get("loss-sum") if isinstance(metrics, MetricRecord) else None

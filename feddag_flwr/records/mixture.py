@@ -60,12 +60,14 @@ def encode_shares(task: Task, shares: NDArray[np.float64]) -> RecordDict:
 
 
 def decode_shares(
-    content: RecordDict, task: Task, *, count: int, samples: int
+    content: RecordDict, task: Task, *, count: int, limit: int
 ) -> NDArray[np.float64]:
-    """Read and check a reply about `count` models of a client with `samples`."""
+    """Read and check a reply about `count` models on `limit` samples at most."""
     check_author(info_of(content), task)
     shares = number_of(content, "shares", (count, len(task.class_names)))
-    check_shares(shares, samples)
+    total = shares.sum()
+    if shares.min() < 0 or not 1 - ROUNDING <= total <= limit * (1 + ROUNDING):
+        raise RecordError(f"shares add up to {total}, must be 1..{limit} samples")
     return shares
 
 

@@ -1,4 +1,4 @@
-"""What every request says, and how a client introduces itself."""
+"""What every request of a round says, and what every reply must repeat."""
 
 from __future__ import annotations
 
@@ -14,86 +14,11 @@ from feddag_flwr.records.values import (
     RecordError,
     image_shape_of,
     info_of,
-    is_name,
     name_list,
     number_list,
     shown,
     value_of,
 )
-
-DESCRIBE_ACTION = "query.describe"
-
-
-def _pixel_moments(info: Mapping[str, Any], channels: int) -> tuple[tuple[float, float], ...]:
-    means = number_list(info, "pixel-means", channels)
-    squares = number_list(info, "pixel-squares", channels)
-    moments = tuple(zip(means, squares, strict=True))
-    # Of pixels in [0, 1]: square of the mean <= mean square <= mean; rounding gets a little room.
-    if not all(0 <= m <= 1 and m * m - 1e-6 <= square <= m + 1e-6 for m, square in moments):
-        raise RecordError(f"pixel-means, pixel-squares {shown(moments)} are of no pixels in [0, 1]")
-    return moments
-
-
-@dataclass(frozen=True)
-class Description:
-    """A client introduces itself (reply to ``query.describe``).
-
-    Attributes
-    ----------
-    client : str
-        Its stable name.
-    class_names : tuple of str
-        The classes that its data may hold.
-    image_shape : tuple of int
-        (channels, height, width).
-    train_samples, test_samples : int
-        Sizes of its two parts.
-    pixel_moments : tuple of (float, float)
-        A channel: mean and mean square of the training pixels, which lie in [0, 1].
-    true_group : int or None
-        Group that a made-up scenario put the client in, where there is one. For the adjusted Rand
-        index and the algorithm ``oracle``, and for nothing else.
-    """
-
-    client: str
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    train_samples: int
-    test_samples: int
-    pixel_moments: tuple[tuple[float, float], ...]
-    true_group: int | None = None
-
-    def encode(self) -> RecordDict:
-        """Write the reply."""
-        info: dict[str, Any] = {
-            "client": self.client,
-            "class-names": list(self.class_names),
-            "image-shape": list(self.image_shape),
-            "train-samples": self.train_samples,
-            "test-samples": self.test_samples,
-            "pixel-means": [mean for mean, _ in self.pixel_moments],
-            "pixel-squares": [square for _, square in self.pixel_moments],
-        }
-        if self.true_group is not None:
-            info["true-group"] = self.true_group
-        return RecordDict({"info": ConfigRecord(info)})
-
-    @classmethod
-    def decode(cls, content: RecordDict, limit: int) -> Description:
-        """Read and check the reply; counts must lie in 1..limit (train), 0..limit (test)."""
-        info = info_of(content)
-        client = value_of(info, "client", str)
-        if not is_name(client):
-            raise RecordError(f"client = {shown(client)} is no name")
-        train, test = value_of(info, "train-samples", int), value_of(info, "test-samples", int)
-        if not 1 <= train <= limit:
-            raise RecordError(f"train-samples = {train} is outside 1..{limit}")
-        if not 0 <= test <= limit:
-            raise RecordError(f"test-samples = {test} is outside 0..{limit}")
-        shape = image_shape_of(info)
-        moments = _pixel_moments(info, channels=shape[0])
-        group = value_of(info, "true-group", int) if "true-group" in info else None
-        return cls(client, name_list(info, "class-names"), shape, train, test, moments, group)
 
 
 @dataclass(frozen=True)
@@ -114,6 +39,9 @@ class Task:
         A channel: mean and deviation by which pixels in [0, 1] are standardised for training.
     transport : str
         Number format of weights in this request and its reply (setting ``transport``).
+    reference : tuple of int
+        Samples of each class that the client had when it was profiled, for it to tell whether its
+        data has drifted; empty: it is not asked.
     """
 
     client: str
@@ -122,6 +50,7 @@ class Task:
     image_shape: tuple[int, int, int]
     pixel_scale: tuple[tuple[float, float], ...]
     transport: str = EXACT
+    reference: tuple[int, ...] = ()
 
     def info(self) -> dict[str, Any]:
         """Return the values for the record ``info``."""
@@ -133,6 +62,7 @@ class Task:
             "pixel-means": [mean for mean, _ in self.pixel_scale],
             "pixel-deviations": [deviation for _, deviation in self.pixel_scale],
             "transport": self.transport,
+            "reference": list(self.reference),
         }
 
     def signature(self) -> dict[str, Any]:
@@ -152,14 +82,30 @@ class Task:
         deviations = number_list(info, "pixel-deviations", shape[0])
         if min(deviations) <= 0:
             raise RecordError(f"pixel-deviations must be positive, got {deviations}")
+        names = name_list(info, "class-names")
         return cls(
             value_of(info, "client", str),
             value_of(info, "round", int),
-            name_list(info, "class-names"),
+            names,
             shape,
             tuple(zip(means, deviations, strict=True)),
             transport_of(info),
+            _reference(info, len(names)),
         )
+
+
+def _reference(info: Mapping[str, Any], classes: int) -> tuple[int, ...]:
+    counts = value_of(info, "reference", list)
+    whole = all(isinstance(count, int) and count >= 0 for count in counts)
+    if counts and (len(counts) != classes or not whole):
+        raise RecordError(f"reference must be {classes} counts, got {shown(counts)}")
+    return tuple(counts)
+
+
+def drifted_of(info: Mapping[str, Any], task: Task) -> bool:
+    """Read whether a client's data has drifted, where the task asked for it."""
+    drifted: bool = bool(task.reference) and value_of(info, "drifted", bool)
+    return drifted
 
 
 def check_author(info: Mapping[str, Any], task: Task) -> None:

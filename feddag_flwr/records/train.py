@@ -17,7 +17,7 @@ from feddag_flwr.records.arrays import number_of
 from feddag_flwr.records.evaluate import evaluation_of, put_evaluation
 from feddag_flwr.records.mixture import check_shares, prior_of, put_prior
 from feddag_flwr.records.parts import Model, flat, message_of, nested, packed_parts, parts_of
-from feddag_flwr.records.task import Task, check_author
+from feddag_flwr.records.task import Task, check_author, drifted_of
 from feddag_flwr.records.transport import EXACT, Packed, as_trained, to_send
 from feddag_flwr.records.values import RecordError, info_of, name_list, value_of
 
@@ -147,6 +147,8 @@ class TrainReply:
     moved : dict of str to Packed
         How far training moved the parameters of each part, where the reply said that and not where
         they are now (every ``transport`` but float32).
+    drifted : bool
+        Whether the client's classes have moved away from the task's reference.
     """
 
     samples: int
@@ -155,6 +157,7 @@ class TrainReply:
     choice: int | None = None
     numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     moved: dict[str, Packed] = field(default_factory=dict)
+    drifted: bool = False
 
     def update_of(self, part: str, request: TrainRequest) -> NDArray[np.float32]:
         """Return how far training moved the parameters of a part, as the client said."""
@@ -165,7 +168,10 @@ class TrainReply:
     def encode(self, request: TrainRequest) -> RecordDict:
         """Write the reply to a request."""
         transport = request.task.transport
-        info: dict[str, Any] = request.task.signature() | {"samples": self.samples}
+        info: dict[str, Any] = request.task.signature() | {
+            "samples": self.samples,
+            "drifted": self.drifted,
+        }
         if self.choice is not None:
             info["choice"] = self.choice
         parts = {
@@ -187,8 +193,7 @@ class TrainReply:
         *,
         expected: Mapping[str, Weights],
         numbers: Mapping[str, tuple[int, ...]],
-        samples: int,
-        test_samples: int,
+        limit: int,
         evaluated: bool = True,
     ) -> TrainReply:
         """Read and check a reply.
@@ -203,8 +208,9 @@ class TrainReply:
             The parts that must come back, as weights of the right shape.
         numbers : mapping of str to tuple of int
             The numbers that must come back, with their shapes.
-        samples, test_samples : int
-            Training and test samples that the client described.
+        limit : int
+            Largest believable number of samples (setting ``max-client-samples``). A client's data
+            may have grown since it described itself.
         evaluated : bool
             Whether the model as received must have been evaluated.
 
@@ -215,9 +221,9 @@ class TrainReply:
         """
         info, transport = info_of(content), request.task.transport
         check_author(info, request.task)
-        said = value_of(info, "samples", int)
-        if said != samples:
-            raise RecordError(f"samples = {said}, the client described {samples}")
+        samples = value_of(info, "samples", int)
+        if not 1 <= samples <= limit:
+            raise RecordError(f"samples = {samples} is outside 1..{limit}")
         choice = _choice(info, len(request.candidates))
         packed = packed_parts(content, info, expected)
         parts = {
@@ -226,19 +232,20 @@ class TrainReply:
         }
         for name in [name for name, weights in parts.items() if not weights.is_finite]:
             raise RecordError(f"{name}: the update is too long")
-        received = evaluation_of(content, "received", len(request.task.class_names), test_samples)
+        received = evaluation_of(content, "received", len(request.task.class_names), limit)
         if (received is not None) != evaluated:
             raise RecordError(f"evaluation of the model received: {received is not None}")
         found = {key: number_of(content, key, shape) for key, shape in numbers.items()}
         if "mixture" in request.phases:
             check_shares(found["shares"], samples)
         return cls(
-            said,
+            samples,
             parts,
             received,
             choice,
             found,
             {} if transport == EXACT else {name: each for name, (each, _) in packed.items()},
+            drifted_of(info, request.task),
         )
 
 

@@ -6,11 +6,12 @@ NumPy and SciPy: nothing here knows of the network or of the training.
 
 from feddag_flwr.similarity.fusion import fuse, learn_fusion_weights, mean_row_entropy
 from feddag_flwr.similarity.gradient import gradient_dissimilarity
-from feddag_flwr.similarity.normalisation import Normalised, normalise
+from feddag_flwr.similarity.normalisation import Normalised, Scale, normalise
 from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity, frequency_weights
 
 __all__ = [
     "Normalised",
+    "Scale",
     "class_angles",
     "data_dissimilarity",
     "frequency_weights",

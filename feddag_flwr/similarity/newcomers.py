@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,32 +11,36 @@ from numpy.typing import NDArray
 
 from feddag_flwr.similarity.fusion import learn_newcomer_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity_to
-from feddag_flwr.similarity.normalisation import Normalised, normalise
+from feddag_flwr.similarity.normalisation import Scale, normalise
 from feddag_flwr.similarity.proximity import Proximity
 from feddag_flwr.similarity.subspace import class_angles_to, data_dissimilarity_to
 
 
 @dataclass(frozen=True, eq=False)
 class Residents:
-    """The clients that were clustered, as newcomers are measured against them.
+    """The clients that have a place, as newcomers are measured against them.
+
+    The first N are those that were clustered together, the founders: they set the scales, and a
+    newcomer's fusion weight is learned among them. Those placed since come after.
 
     Attributes
     ----------
-    updates : ndarray, shape (N, k)
-    bases : ndarray, shape (N, C, p, d)
-    counts : ndarray, shape (N, C)
-        What `feddag_flwr.similarity.proximity.measure_proximity` was given.
-    gradient, data : Normalised
-        G and V with the minimum and maximum that newcomers' rows are normalised with.
+    updates : ndarray, shape (R, k), R >= N
+    bases : ndarray, shape (R, C, p, d)
+    counts : ndarray, shape (R, C)
+        What `feddag_flwr.similarity.proximity.measure_proximity` was given, and the same of those
+        placed since.
+    gradient, data : Scale
+        Minimum and maximum of the founders' G and V, with which newcomers' rows are normalised.
     fused : ndarray, shape (N, N)
-        A of Eq. 7.
+        The founders' A of Eq. 7.
     """
 
     updates: NDArray[np.floating[Any]]
     bases: NDArray[np.float32]
     counts: NDArray[np.integer[Any]]
-    gradient: Normalised
-    data: Normalised
+    gradient: Scale
+    data: Scale
     fused: NDArray[np.float64]
 
     @classmethod
@@ -49,20 +53,47 @@ class Residents:
     ) -> Residents:
         """Keep what phase 2 was given, and the scales of what it found."""
         gradient, data = normalise(proximity.gradient), normalise(proximity.data)
-        return cls(updates, bases, counts, gradient, data, proximity.fused)
+        return cls(updates, bases, counts, gradient.scale, data.scale, proximity.fused)
+
+    def joined_by(
+        self,
+        updates: NDArray[np.floating[Any]],
+        bases: NDArray[np.float32],
+        counts: NDArray[np.integer[Any]],
+    ) -> Residents:
+        """Add rows of M newcomers at the end; scales and founders stay."""
+        mine, theirs = _same_size(self.bases, bases)
+        return replace(
+            self,
+            updates=np.concatenate([self.updates, updates]),
+            bases=np.concatenate([mine, theirs]),
+            counts=np.concatenate([self.counts, counts]),
+        )
+
+
+def _same_size(
+    one: NDArray[np.float32], two: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Pad bases (.., p, d) with rows of zeros, which stand for no vector, to one number p."""
+    rows = max(one.shape[2], two.shape[2])
+
+    def padded(bases: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.pad(bases, ((0, 0), (0, 0), (0, rows - bases.shape[2]), (0, 0)))
+
+    return padded(one), padded(two)
 
 
 @dataclass(frozen=True, eq=False)
 class NewcomerRows:
-    """M newcomers against N clustered clients.
+    """M newcomers against R residents.
 
     Attributes
     ----------
-    gradient, data : ndarray, shape (M, N)
+    gradient, data : ndarray, shape (M, R)
         Rows of G and V (Eq. 3, 6), degrees.
     weights : ndarray, shape (M,)
         The newcomers' own w of Eq. 7.
-    fused : ndarray, shape (M, N)
+    fused : ndarray, shape (M, R)
         Rows of A (Eq. 7), in [0, 1].
     """
 
@@ -85,17 +116,17 @@ def measure_newcomers(
     fusion: Literal["entropy", "data", "gradient"],
     fusion_steps: int,
 ) -> NewcomerRows:
-    """Give newcomers their rows of G, V and A; nothing of the clustered clients changes.
+    """Give newcomers their rows of G, V and A; nothing of the residents changes.
 
-    G and V are normalised with the clustered clients' minima and maxima, clipped to [0, 1], and
-    fused with the newcomer's own weight: learned alone (see
+    G and V are normalised with the founders' minima and maxima, clipped to [0, 1], and fused with
+    the newcomer's own weight: learned alone among the founders (see
     `feddag_flwr.similarity.fusion.learn_newcomer_weights`), or fixed. Each newcomer is measured as
     if it had come alone.
 
     Parameters
     ----------
     residents : Residents
-        The clustered clients.
+        The clients that have a place.
     updates : ndarray, shape (M, k)
         Newcomers' sparse updates, from the same start and at the same coordinates.
     bases : ndarray, shape (M, C, q, d)
@@ -115,10 +146,14 @@ def measure_newcomers(
     gradient = gradient_dissimilarity_to(updates, residents.updates, names)
     angles = class_angles_to(bases, counts, residents.bases, residents.counts, angle)
     data = data_dissimilarity_to(angles, counts, residents.counts, weight_delta, weight_scope)
-    scaled_gradient, scaled_data = residents.gradient.scale(gradient), residents.data.scale(data)
+    scaled_gradient, scaled_data = residents.gradient.apply(gradient), residents.data.apply(data)
     if fusion == "entropy":
+        founders = slice(len(residents.fused))
         weights = learn_newcomer_weights(
-            scaled_gradient, scaled_data, residents.fused, steps=fusion_steps
+            scaled_gradient[:, founders],
+            scaled_data[:, founders],
+            residents.fused,
+            steps=fusion_steps,
         )
     else:
         weights = np.full(len(gradient), 1.0 if fusion == "gradient" else 0.0)

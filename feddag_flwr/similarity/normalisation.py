@@ -10,24 +10,21 @@ import numpy.typing as npt
 from feddag_flwr.similarity.matrices import FloatArray, checked_dissimilarity
 
 
-@dataclass(frozen=True, eq=False)
-class Normalised:
-    """A normalised dissimilarity and the range it was normalised with.
+@dataclass(frozen=True)
+class Scale:
+    """The range that a dissimilarity is brought to [0, 1] with.
 
     Attributes
     ----------
-    matrix : ndarray of shape (N, N)
-        Entries in [0, 1], zero diagonal.
     minimum, maximum : float
         Smallest and largest off-diagonal entry before, in the unit of the input; both 0 for a
         single client, who has none.
     """
 
-    matrix: FloatArray
     minimum: float
     maximum: float
 
-    def scale(self, values: npt.ArrayLike) -> FloatArray:
+    def apply(self, values: npt.ArrayLike) -> FloatArray:
         """Bring a newcomer's dissimilarities to this scale, clipped to [0, 1] (Algorithm 4).
 
         As for the matrix itself, a range of width 0 leaves nothing to tell apart: all become 0.
@@ -37,6 +34,22 @@ class Normalised:
             return np.zeros_like(array)
         scaled: FloatArray = (array - self.minimum) / (self.maximum - self.minimum)
         return np.clip(scaled, 0.0, 1.0, out=scaled)
+
+
+@dataclass(frozen=True, eq=False)
+class Normalised:
+    """A normalised dissimilarity, and how it came about.
+
+    Attributes
+    ----------
+    matrix : ndarray, shape (N, N)
+        Entries in [0, 1], zero diagonal.
+    scale : Scale
+        The range before.
+    """
+
+    matrix: FloatArray
+    scale: Scale
 
 
 def normalise(matrix: npt.ArrayLike) -> Normalised:
@@ -68,10 +81,10 @@ def normalise(matrix: npt.ArrayLike) -> Normalised:
     array = checked_dissimilarity(matrix, "the matrix to normalise")
     clients = len(array)
     if clients == 1:
-        return Normalised(np.zeros((1, 1)), 0.0, 0.0)
+        return Normalised(np.zeros((1, 1)), Scale(0.0, 0.0))
     # Reshaped so, every row but the last starts with a diagonal entry, which is left out.
     off_diagonal = array.ravel()[:-1].reshape(clients - 1, clients + 1)[:, 1:]
-    minimum, maximum = float(off_diagonal.min()), float(off_diagonal.max())
-    result = Normalised(array, minimum, maximum).scale(array)
+    scale = Scale(float(off_diagonal.min()), float(off_diagonal.max()))
+    result = scale.apply(array)
     np.fill_diagonal(result, 0.0)
-    return Normalised(result, minimum, maximum)
+    return Normalised(result, scale)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.simulation.apps import CLIENT_APP, load_client_app
 from feddag_flwr.simulation.grid import InProcessGrid
-from feddag_flwr.strategies.registry import build_strategy
+from feddag_flwr.strategies.registry import open_run
 
 
 def run_in_process(settings: Settings, client_app: str = CLIENT_APP) -> Path:
@@ -33,7 +32,7 @@ def run_in_process(settings: Settings, client_app: str = CLIENT_APP) -> Path:
     FileExistsError
         A run of that name has been there already.
     """
-    folder = RunFolder(settings)
     grid = InProcessGrid(load_client_app(client_app), settings)
-    build_strategy(settings, folder).start(grid)
-    return folder.path
+    strategy = open_run(settings)
+    strategy.start(grid)
+    return strategy.folder.path

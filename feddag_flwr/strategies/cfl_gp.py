@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from flwr.app import MessageType, RecordDict
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 
+from feddag_flwr.clustering.labels import matched_labels
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import (
     GRADIENT_ACTION,
@@ -98,7 +98,7 @@ class CFLGP(ClusteredStrategy):
     def _collect(self, server_round: int, criterion: int) -> dict[str, NDArray[np.float32]]:
         """Ask all clients what the criterion makes of their data; valid replies, by name."""
         model = self.state.models[criterion]
-        names = self._connected(sorted(self.state.clients), self.exchange.grid)
+        names = self.connected(sorted(self.state.assignments))
         tasks = {name: self.task(name, server_round) for name in names}
         by_update = self.settings.cfl_gp_profile == "update"
         requests = {
@@ -109,11 +109,13 @@ class CFLGP(ClusteredStrategy):
         }
         kind = MessageType.TRAIN if by_update else GRADIENT_ACTION
         messages = (
-            self._message(name, requests[name].encode(), kind, server_round)
+            self.message(name, requests[name].encode(), kind, server_round)
             for name in self.largest_first(names)
         )
         found = {}
-        for reply in self.exchange.send(messages, "profile", self.settings.profile_timeout):
+        for reply in self.exchange.send(
+            messages, self.settings.profile_timeout, counted_as="profile"
+        ):
             name = self.roster.name_of(reply.metadata.src_node_id)
             try:
                 found[name] = self._read(reply.content, requests[name])
@@ -180,23 +182,3 @@ def leading_coordinates(products: NDArray[np.float64], count: int) -> NDArray[np
     kept = slice(None, -count - 1, -1)
     coordinates: NDArray[np.float64] = vectors[:, kept] * np.sqrt(values[kept].clip(min=0.0))
     return coordinates
-
-
-def matched_labels(
-    previous: Sequence[int], labels: NDArray[np.integer], count: int
-) -> NDArray[np.intp]:
-    """Renumber labels so that as many clients as possible keep the number that they had.
-
-    Parameters
-    ----------
-    previous : sequence of int, shape (n,)
-        Old numbers, below `count`.
-    labels : ndarray of int, shape (n,)
-        New ones, below `count`, in any numbering.
-    count : int
-        Clusters.
-    """
-    kept = np.zeros((count, count), dtype=np.int64)
-    np.add.at(kept, (labels, np.asarray(previous)), 1)
-    matched: NDArray[np.intp] = linear_sum_assignment(kept, maximize=True)[1][labels]
-    return matched

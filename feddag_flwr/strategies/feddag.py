@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
+from feddag_flwr.checkpoints import Checkpoint, Memory
 from feddag_flwr.clustering.complementarity import Complementarity, complementarity
-from feddag_flwr.clustering.newcomers import place
+from feddag_flwr.clustering.labels import matched_labels
 from feddag_flwr.clustering.selection import choose
 from feddag_flwr.clustering.threshold import Candidate, sweep, threshold_grid
 from feddag_flwr.models.flat import get_parts
-from feddag_flwr.records import TrainReply, TrainRequest
+from feddag_flwr.profile import Profile
+from feddag_flwr.records import Model, TrainReply, TrainRequest
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
-from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
-from feddag_flwr.similarity.proximity import (
-    Proximity,
-    ProximityOptions,
-    measure_proximity,
-    pack_bases,
-)
+from feddag_flwr.similarity.newcomers import Residents
+from feddag_flwr.similarity.proximity import ProximityOptions, measure_proximity, pack_bases
 from feddag_flwr.strategies.clustered import ClusteredStrategy
-from feddag_flwr.strategies.profiling import Profiles, collect_profiles
-from feddag_flwr.strategies.roster import MIN_CLIENTS
+from feddag_flwr.strategies.grouping import Grouping
+from feddag_flwr.strategies.profiling import EncoderSpool, Profiler, Profiles, without_encoder
+from feddag_flwr.strategies.residence import Residence
+from feddag_flwr.strategies.roster import MIN_CLIENTS, FederationError
 
 logger = logging.getLogger("flwr")
 
@@ -37,54 +37,50 @@ class FedDAG(ClusteredStrategy):
 
     Source: arXiv 2602.23504, Algorithm 1. The variants are settings: ``secondary`` (FedDAG,
     FedDAG-dagger, FedDAG*), ``fusion`` (FedDAG*-Data, FedDAG*-Grad), ``schedule`` (B.9),
-    ``initialisation`` and ``diversity`` (A.11). Clients unseen in training are placed by
-    Algorithm 4.
+    ``initialisation`` and ``diversity`` (A.11). Clients that come later, or whose data has
+    drifted, are profiled and placed by Algorithm 4 while the others train; when they have become
+    many (``regroup-share``), all are clustered anew.
     """
 
-    # What placing newcomers needs of phases 2 and 3; kept where some clients are unseen.
-    _residents: Residents
-    _resident_names: list[str]
-    _threshold: float
+    profiles_newcomers = True
 
-    def __init__(self, settings: Settings, folder: RunFolder) -> None:
-        super().__init__(settings, folder)
+    def __init__(
+        self, settings: Settings, folder: RunFolder, checkpoint: Checkpoint | None = None
+    ) -> None:
+        super().__init__(settings, folder, checkpoint)
+        self._residence: Residence | None = None
+        self._regroup_due = False
         self._shared: dict[int, Weights] = {}
 
-    # -- phases 1 to 4 ---------------------------------------------------------------------------
+    # -- phases 1 to 4 -----------------------------------------------------------------------------
 
     def form_clusters(self) -> None:
         """Profile the clients, cluster them, and start the clusters' models."""
         with self.watch.phase("profile"):
-            profiles = collect_profiles(self, self.state.clients, minimum=MIN_CLIENTS)
-        bases = self._bases(profiles)
-        with self.watch.phase("similarity"):
-            proximity = measure_proximity(
-                profiles.updates, bases, profiles.counts, names=profiles.names, **self._options()
+            encoders = EncoderSpool(self.folder.path)
+            profiles = self._collect(self.state.clients, encoders)
+        if (count := len(profiles)) < (least := max(MIN_CLIENTS, self.settings.min_clients)):
+            raise FederationError(
+                f"{count} of {len(self.state.clients)} clients sent a valid profile, "
+                f"{least} are needed at least; the log names the reasons"
             )
-        with self.watch.phase("clustering"):
-            candidates = self._sweep(proximity)
-            chosen = choose(candidates, self.settings.split_persistence)
-        with self.watch.phase("complementarity"):
-            graph = complementarity(
-                profiles.counts,
-                proximity.angles,
-                chosen.labels,
-                top_k=self.settings.top_k,
-                aligned=self.settings.alignment,
-            )
-        for cluster in graph.arbitrary:
-            logger.warning(
-                "cluster %d: all scores of Eq. 14 are 0, its sources are arbitrary", cluster
-            )
-        self._start_models(profiles, chosen.labels, graph)
-        profiles.encoders.close()
-        self._write_phases(profiles, proximity, candidates, chosen, graph)
-        if self.unseen:
-            self._residents = Residents.of(profiles.updates, bases, profiles.counts, proximity)
-            self._resident_names, self._threshold = profiles.names, chosen.threshold
+        found = Profiles.of(profiles)
+        classes = len(self.state.class_names)
+        bases = pack_bases(found.vectors, found.vector_classes, classes)
+        grouping = self._group(found.names, found.updates, bases, found.counts)
+        self._start_models(grouping, encoders)
+        encoders.close()
+        self._settle(grouping, found.updates, bases)
 
-    def _bases(self, profiles: Profiles) -> NDArray[np.float32]:
-        return pack_bases(profiles.vectors, profiles.vector_classes, len(self.state.class_names))
+    def _collect(
+        self, names: Iterable[str], encoders: EncoderSpool | None = None
+    ) -> dict[str, Profile]:
+        found = {}
+        for name, profile in Profiler(self).collect(names, self.state.server_round):
+            if encoders is not None:
+                encoders.put(name, profile.encoder)
+            found[name] = without_encoder(profile)
+        return found
 
     def _options(self) -> ProximityOptions:
         return {
@@ -95,35 +91,64 @@ class FedDAG(ClusteredStrategy):
             "fusion_steps": self.settings.fusion_steps,
         }
 
-    def _sweep(self, proximity: Proximity) -> list[Candidate]:
+    def _group(
+        self,
+        names: list[str],
+        updates: NDArray[np.floating[Any]],
+        bases: NDArray[np.float32],
+        counts: NDArray[np.integer[Any]],
+    ) -> Grouping:
+        """Run phases 2 to 4 on profiles, rows in the order of names."""
         settings = self.settings
-        return sweep(
-            proximity.fused,
-            linkage=settings.linkage,
-            thresholds=threshold_grid(settings.threshold_step),
-            gamma=settings.size_gamma,
-            tau=settings.size_tau,
-            lam=settings.size_lambda,
-        )
+        with self.watch.phase("similarity"):
+            proximity = measure_proximity(updates, bases, counts, names=names, **self._options())
+        with self.watch.phase("clustering"):
+            candidates = sweep(
+                proximity.fused,
+                linkage=settings.linkage,
+                thresholds=threshold_grid(settings.threshold_step),
+                gamma=settings.size_gamma,
+                tau=settings.size_tau,
+                lam=settings.size_lambda,
+            )
+            chosen = choose(candidates, settings.split_persistence)
+            labels = self._numbered(names, chosen)
+        with self.watch.phase("complementarity"):
+            graph = complementarity(
+                counts, proximity.angles, labels, top_k=settings.top_k, aligned=settings.alignment
+            )
+        for cluster in graph.arbitrary:
+            logger.warning(
+                "cluster %d: all scores of Eq. 14 are 0, its sources are arbitrary", cluster
+            )
+        return Grouping(names, counts, proximity, candidates, chosen, labels, graph)
 
-    def _start_models(
-        self, profiles: Profiles, labels: NDArray[np.signedinteger], graph: Complementarity
-    ) -> None:
+    def _numbered(self, names: list[str], chosen: Candidate) -> NDArray[np.intp]:
+        """Give the clusters of a later clustering the numbers that they had, where they had one."""
+        if not self.state.assignments:
+            return chosen.labels
+        none = self.state.num_clusters + chosen.num_clusters  # no number that could be kept
+        previous = [self.state.assignments.get(name, none) for name in names]
+        return matched_labels(previous, chosen.labels, chosen.num_clusters)
+
+    def _start_models(self, grouping: Grouping, encoders: EncoderSpool) -> None:
         """Start P by Eq. 22, S and K at random and alike for all clusters (A.11: P too)."""
         dual = self.settings.secondary != "none"
         random = get_parts(self.initial_model(dual=dual))
-        num_clusters = len(graph.sources)
         models = []
-        for cluster in range(num_clusters):
+        for members in grouping.clusters():
             model = dict(random)
             if self.settings.initialisation == "warm":
-                members = [n for n, z in zip(profiles.names, labels, strict=True) if z == cluster]
                 model["primary"] = weighted_mean(
-                    [profiles.encoders.get(name) for name in members],
+                    [encoders.get(name) for name in members],
                     [self.state.clients[name].train_samples for name in members],
                 )
             models.append(model)
-        self.state.set_clusters(profiles.names, labels.tolist(), models, self._sources(graph))
+        self._set_clusters(grouping, models)
+
+    def _set_clusters(self, grouping: Grouping, models: list[Model]) -> None:
+        sources = self._sources(grouping.graph)
+        self.state.set_clusters(grouping.names, grouping.labels.tolist(), models, sources)
 
     def _sources(self, graph: Complementarity) -> Sequence[Sequence[int]]:
         """Return who learns from whom; FedDAG-dagger's clusters learn from themselves."""
@@ -136,47 +161,50 @@ class FedDAG(ClusteredStrategy):
             return [[0]]
         return graph.sources
 
-    def _write_phases(
+    def _settle(
         self,
-        profiles: Profiles,
-        proximity: Proximity,
-        candidates: Sequence[Candidate],
-        chosen: Candidate,
-        graph: Complementarity,
+        grouping: Grouping,
+        updates: NDArray[np.floating[Any]],
+        bases: NDArray[np.float32],
     ) -> None:
-        self.folder.write_arrays(
-            "proximity.npz",
-            {
-                "clients": np.array(profiles.names),
-                "counts": profiles.counts,
-                "gradient": proximity.gradient,
-                "data": proximity.data,
-                "fusion-weights": proximity.weights,
-                "fused": proximity.fused,
-            },
+        """Keep what later clients are placed by, and write what came of phases 2 to 4."""
+        self._residence = Residence(
+            Residents.of(updates, bases, grouping.counts, grouping.proximity),
+            list(grouping.names),
+            grouping.chosen.threshold,
+            self.settings.linkage,
+            self._options(),
         )
-        self.folder.write_json(
-            "clustering.json",
-            {
-                "threshold": chosen.threshold,
-                "num-clusters": chosen.num_clusters,
-                "sweep": [_sweep_row(candidate) for candidate in candidates],
-                "assignments": self.state.assignments,
-                "sources": [list(row) for row in self.state.sources],
-                "scores": [
-                    [None if p == q else float(score) for q, score in enumerate(row)]
-                    for p, row in enumerate(graph.scores)
-                ],
-                "demand": graph.demand.tolist(),
-                "supply": graph.supply.tolist(),
-            },
-        )
+        grouping.write(self.folder, self.state)
         logger.info(
             "%d clusters at threshold %.3f, mean fusion weight %.2f",
-            chosen.num_clusters, chosen.threshold, float(proximity.weights.mean()),
-        )  # fmt: skip
+            grouping.chosen.num_clusters,
+            grouping.chosen.threshold,
+            float(grouping.proximity.weights.mean()),
+        )
 
-    # -- newcomers ---------------------------------------------------------------------------------
+    # -- clients that come later, or change --------------------------------------------------------
+
+    def reference_for(self, name: str) -> tuple[int, ...]:
+        """Return the client's samples of each class in its profile, where drift is looked for."""
+        if self._residence is None or not self.settings.drift_threshold:
+            return ()
+        return self._residence.counts_of(name)
+
+    def place_newcomers(
+        self, server_round: int, names: list[str], profiles: Mapping[str, Profile]
+    ) -> dict[str, int]:
+        """Place each by Algorithm 4; nobody else moves. They count as residents from now on."""
+        del server_round, names
+        assert self._residence is not None
+        found = Profiles.of(profiles)
+        placed = self._residence.place(found, self._settled())
+        self._residence.take_in(found)
+        if placed:
+            return placed
+        # Everybody has drifted at once: they stay together until all are clustered anew.
+        self._regroup_due = True
+        return {name: self.state.assignments.get(name, 0) for name in profiles}
 
     def place_unseen(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Profile clients as in phase 1 and place each by Algorithm 4; nobody else moves.
@@ -184,36 +212,74 @@ class FedDAG(ClusteredStrategy):
         A client without a valid profile stays without a cluster.
         """
         del server_round
-        profiles = collect_profiles(self, names, minimum=0)
-        profiles.encoders.close()
-        if not profiles.names:
-            return {}
-        rows = measure_newcomers(
-            self._residents,
-            profiles.updates,
-            self._bases(profiles),
-            profiles.counts,
-            names=profiles.names,
-            **self._options(),
-        )
-        labels = [self.state.assignments[name] for name in self._resident_names]
-        placed = {}
-        for name, row in zip(profiles.names, rows.fused, strict=True):
-            placement = place(row, labels, self._threshold, self.settings.linkage)
-            if placement.alone:
-                logger.warning(
-                    "newcomer %s is %.3f from the nearest cluster, above alpha* = %.3f: "
-                    "it joins cluster %d, nearest by mean, instead of being alone",
-                    name, placement.distances.min(), self._threshold, placement.cluster,
-                )  # fmt: skip
-            placed[name] = placement.cluster
-        return placed
+        assert self._residence is not None
+        found = self._collect(names)
+        return self._residence.place(Profiles.of(found), self._settled()) if found else {}
+
+    def _settled(self) -> dict[str, int]:
+        """Clusters of the clients whose profile still holds."""
+        return {n: z for n, z in self.state.assignments.items() if n not in self.drifted}
+
+    def _regroup_if_due(self) -> None:
+        """Cluster all clients anew once so many have been placed since the last clustering.
+
+        If other clients belong together now, graph and models are rebuilt: a new cluster starts
+        from the mean of the models that its members have now, each counted by its samples.
+        """
+        residence, share = self._residence, self.settings.regroup_share
+        if residence is None:
+            return
+        names, rows = residence.present()
+        grown = share and residence.placed_since >= share * len(names)
+        if not (grown or self._regroup_due) or len(names) < MIN_CLIENTS:
+            return
+        self._regroup_due = False
+        arrays = residence.residents
+        updates, bases = arrays.updates[rows], arrays.bases[rows]
+        grouping = self._group(names, updates, bases, arrays.counts[rows])
+        before = [self.state.assignments[name] for name in names]
+        changed = grouping.labels.tolist() != before
+        logger.info("clustered anew: %s", "groups have changed" if changed else "nobody moves")
+        if changed:
+            self._set_clusters(grouping, self._inherited_models(grouping))
+        self._settle(grouping, updates, bases)
+
+    def _inherited_models(self, grouping: Grouping) -> list[Model]:
+        """Mean of the members' present models, for each cluster of a new clustering."""
+        inherited = []
+        for members in grouping.clusters():
+            shares: Counter[int] = Counter()
+            for name in members:
+                shares[self.state.assignments[name]] += self.state.clients[name].train_samples
+            old = sorted(shares)
+            inherited.append(
+                {
+                    part: weighted_mean(
+                        [self.state.models[cluster][part] for cluster in old],
+                        [shares[cluster] for cluster in old],
+                    )
+                    for part in self.state.models[old[0]]
+                }
+            )
+        return inherited
+
+    def memory(self) -> Memory:
+        """Keep the residents' profiles, and whether they are to be clustered anew."""
+        assert self._residence is not None
+        memory = self._residence.memory()
+        return Memory(memory.arrays, memory.notes | {"regroup-due": self._regroup_due})
+
+    def recall(self, memory: Memory) -> None:
+        """Take over the residents."""
+        self._residence = Residence.recall(memory, self.settings.linkage, self._options())
+        self._regroup_due = memory.notes["regroup-due"]
 
     # -- phase 5 -----------------------------------------------------------------------------------
 
     def before_round(self, server_round: int, names: list[str]) -> None:
-        """Compute S' of every source, the mean of its learners' secondary encoders, once."""
+        """Regroup if due; compute S' of every source, the mean of its learners' S, once."""
         del server_round, names
+        self._regroup_if_due()
         self._shared = {
             source: mean([self.state.models[learner]["secondary"] for learner in learners])
             for source in range(self.state.num_clusters)
@@ -262,18 +328,3 @@ class FedDAG(ClusteredStrategy):
             for learner in self.state.learners(source):
                 secondary = self.state.models[learner]["secondary"]
                 self.replace_part(learner, "secondary", shift(secondary, trained, start))
-
-
-def _finite(value: float) -> float | None:
-    """JSON knows no infinity: a size penalty that overflowed is written as null."""
-    return value if np.isfinite(value) else None
-
-
-def _sweep_row(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "threshold": candidate.threshold,
-        "num-clusters": candidate.num_clusters,
-        "loss": _finite(candidate.loss),
-        "loss-within": candidate.within,
-        "loss-size": _finite(candidate.size),
-    }

@@ -80,6 +80,9 @@ class FedGWC(FedAvg):
     Bytes: FedAvg's, and one loss (8 bytes) for each local epoch.
     """
 
+    # P and its perceptions are of the clients that were there at first.
+    admits_newcomers = False
+
     def form_clusters(self) -> None:
         """Put every client into one cluster, all interactions equal."""
         super().form_clusters()

@@ -132,14 +132,14 @@ class FedRC(ClusteredStrategy):
             for name, request in requests.items()
         )
         placed: dict[str, int] = {}
-        for reply in self.exchange.send(messages, "measure", self.wait):
+        for reply in self.exchange.send(messages, self.wait, counted_as="measure"):
             name = self.roster.name_of(reply.metadata.src_node_id)
             try:
                 found = decode_shares(
                     reply.content,
                     requests[name].task,
                     count=self.state.num_clusters,
-                    samples=self.client(name).train_samples,
+                    limit=self.settings.max_client_samples,
                 )
             except RecordError as error:
                 logger.warning("measure: client %s is left out: %s", name, error)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import mean, weighted_mean
 from feddag_flwr.models.flat import get_parts
+from feddag_flwr.profile import Profile
 from feddag_flwr.records import Model, Recipe, TrainReply
 from feddag_flwr.seeds import generator
 from feddag_flwr.strategies.clustered import ClusteredStrategy
@@ -55,11 +56,20 @@ class FedSoft(ClusteredStrategy):
         self.personal: dict[str, Model] = {}
         self._drawn: list[list[str]] = []
 
+    def place_newcomers(
+        self, server_round: int, names: list[str], profiles: Mapping[str, Profile]
+    ) -> dict[str, int]:
+        """Give newcomers equal importance weights, until they are estimated."""
+        placed = super().place_newcomers(server_round, names, profiles)
+        count = self.state.num_clusters
+        self.importance |= {name: np.full(count, 1 / count) for name in placed}
+        return placed
+
     def sample_clients(self, server_round: int) -> list[str]:
         """Estimate the importance weights where they are due, and draw clients for each centre."""
         names = sorted(self.state.assignments)
         if (server_round - 1) % self.settings.fedsoft_interval == 0:
-            self._weigh(server_round, self._connected(names, self.exchange.grid))
+            self._weigh(server_round, self.connected(names))
         total = max(1, round(self.settings.participation * len(names)))
         sizes = draw_sizes(total, self.state.num_clusters)
         chances = draw_chances(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from feddag_flwr.models.flat import get_parts
+from feddag_flwr.profile import Profile
 from feddag_flwr.strategies.clustered import ClusteredStrategy
 
 
@@ -27,3 +30,13 @@ class LocalOnly(ClusteredStrategy):
         """Leave them without a model: nobody shares one."""
         del server_round, names
         return {}
+
+    def place_newcomers(
+        self, server_round: int, names: list[str], profiles: Mapping[str, Profile]
+    ) -> dict[str, int]:
+        """Give each newcomer a cluster of its own."""
+        del server_round, profiles
+        first = self.state.num_clusters
+        start = get_parts(self.initial_model(dual=False))
+        self.state.models += [dict(start) for _ in names]
+        return {name: first + index for index, name in enumerate(names)}

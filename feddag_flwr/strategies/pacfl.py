@@ -84,7 +84,9 @@ class PACFL(ClusteredStrategy):
             for name, task in tasks.items()
         )
         found = {}
-        for reply in self.exchange.send(messages, "profile", self.settings.profile_timeout):
+        for reply in self.exchange.send(
+            messages, self.settings.profile_timeout, counted_as="profile"
+        ):
             name = self.roster.name_of(reply.metadata.src_node_id)
             size = subspace_size(self.settings.subspace_size, self.client(name).train_samples)
             try:

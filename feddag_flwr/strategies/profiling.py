@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -18,8 +18,7 @@ from feddag_flwr.models.flat import get_parts, parameter_count
 from feddag_flwr.profile import Profile, sparse_size
 from feddag_flwr.records import PROFILE_ACTION, ProfileRequest, RecordError, decode_profile
 from feddag_flwr.seeds import derived_seed
-from feddag_flwr.strategies.clustered import ClusteredStrategy
-from feddag_flwr.strategies.roster import FederationError
+from feddag_flwr.strategies.algorithm import Algorithm
 
 logger = logging.getLogger("flwr")
 
@@ -69,7 +68,6 @@ class Profiles:
     vectors, vector_classes : list of ndarray
         As in `feddag_flwr.profile.Profile`.
     counts : ndarray, shape (N, C), int64
-    encoders : EncoderSpool
     """
 
     names: list[str]
@@ -77,77 +75,87 @@ class Profiles:
     vectors: list[NDArray[np.float32]]
     vector_classes: list[NDArray[np.int64]]
     counts: NDArray[np.int64]
-    encoders: EncoderSpool
+
+    @classmethod
+    def of(cls, found: Mapping[str, Profile]) -> Profiles:
+        """Put profiles in order, one at least."""
+        ordered = sorted(found)
+        return cls(
+            ordered,
+            np.array([found[name].update for name in ordered], dtype=np.float32),
+            [found[name].vectors for name in ordered],
+            [found[name].vector_classes for name in ordered],
+            np.array([found[name].counts for name in ordered], dtype=np.int64),
+        )
 
 
-def collect_profiles(
-    strategy: ClusteredStrategy, names: Iterable[str], *, minimum: int
-) -> Profiles:
-    """Profile clients (Algorithm 1, lines 5-10).
+class Profiler:
+    """Asks clients for profiles and reads them, in phase 1 and whenever one comes in later.
 
-    Whenever it is made, a profile starts from the run's common start and has the same coordinates,
-    so that clients profiled later compare with those of phase 1. A client whose profile is missing
-    or invalid is named in the log and left out.
+    Every profile starts from the run's common start and has the same coordinates, so that those
+    made later compare with those of phase 1.
 
     Parameters
     ----------
-    strategy : ClusteredStrategy
-        The run: its exchange, settings and roster.
-    names : iterable of str
-        Clients of the roll call, seen in training or not.
-    minimum : int
-        Valid profiles without which the run cannot go on.
-
-    Raises
-    ------
-    FederationError
-        Fewer valid profiles came back.
+    algorithm : Algorithm
+        The run: its state, settings, exchange and roster.
     """
-    settings, roster = strategy.settings, strategy.roster
-    asked = strategy.largest_first(names)
-    model = strategy.initial_model(dual=False)
-    start = get_parts(model)
-    coordinate_seed = derived_seed(settings.seed, "profile-coordinates")
-    spool = EncoderSpool(strategy.folder.path)
 
-    def requests() -> Iterator[Message]:
-        for name in asked:
-            content = ProfileRequest(strategy.task(name, 0), start, coordinate_seed).encode()
-            yield Message(content, roster.nodes[name], PROFILE_ACTION, group_id="0")
-
-    found: dict[str, Profile] = {}
-    coordinates = sparse_size(parameter_count(model), settings.gradient_fraction)
-    for reply in strategy.exchange.send(requests(), "profile", settings.profile_timeout):
-        name = roster.name_of(reply.metadata.src_node_id)
-        try:
-            profile = decode_profile(
-                reply.content,
-                strategy.task(name, 0),
-                encoder=start["primary"],
-                coordinates=coordinates,
-                samples=strategy.client(name).train_samples,
-                limit=settings.max_client_samples,
-                subspace=settings.subspace_size,
-            )
-        except RecordError as error:
-            logger.warning("profile: client %s is left out: %s", name, error)
-            continue
-        spool.put(name, profile.encoder)
-        found[name] = profile
-    ordered = sorted(found)
-    if len(ordered) < minimum:
-        raise FederationError(
-            f"{len(ordered)} of {len(asked)} clients sent a valid profile, "
-            f"{minimum} are needed at least; the log names the reasons"
+    def __init__(self, algorithm: Algorithm) -> None:
+        self.algorithm = algorithm
+        model = algorithm.initial_model(dual=False)
+        self._start = get_parts(model)
+        self._coordinates = sparse_size(
+            parameter_count(model), algorithm.settings.gradient_fraction
         )
-    updates = [found[name].update for name in ordered]
-    counts = [found[name].counts for name in ordered]
-    classes = len(strategy.state.class_names)
-    return Profiles(
-        ordered,
-        np.array(updates, dtype=np.float32).reshape(-1, coordinates),
-        [found[name].vectors for name in ordered],
-        [found[name].vector_classes for name in ordered],
-        np.array(counts, dtype=np.int64).reshape(-1, classes),
-        spool,
-    )
+        self._seed = derived_seed(algorithm.settings.seed, "profile-coordinates")
+
+    def message(self, name: str, server_round: int) -> Message:
+        """Make the request for a client's profile."""
+        task = self.algorithm.task(name, server_round)
+        content = ProfileRequest(task, self._start, self._seed).encode()
+        return self.algorithm.message(name, content, PROFILE_ACTION, server_round)
+
+    def read(self, reply: Message, name: str, server_round: int) -> Profile:
+        """Read and check the reply to `message`.
+
+        Raises
+        ------
+        RecordError
+            With the reason.
+        """
+        settings = self.algorithm.settings
+        return decode_profile(
+            reply.content,
+            self.algorithm.task(name, server_round),
+            encoder=self._start["primary"],
+            coordinates=self._coordinates,
+            samples=self.algorithm.client(name).train_samples,
+            limit=settings.max_client_samples,
+            subspace=settings.subspace_size,
+        )
+
+    def collect(self, names: Iterable[str], server_round: int) -> Iterator[tuple[str, Profile]]:
+        """Profile clients in an exchange of its own, the largest first.
+
+        A client whose profile is missing or invalid is named in the log and left out.
+
+        Yields
+        ------
+        tuple of str and Profile
+            As they come.
+        """
+        asked = self.algorithm.largest_first(names)
+        messages = (self.message(name, server_round) for name in asked)
+        exchange, timeout = self.algorithm.exchange, self.algorithm.settings.profile_timeout
+        for reply in exchange.send(messages, timeout):
+            name = self.algorithm.roster.name_of(reply.metadata.src_node_id)
+            try:
+                yield name, self.read(reply, name, server_round)
+            except RecordError as error:
+                logger.warning("profile: client %s is left out: %s", name, error)
+
+
+def without_encoder(profile: Profile) -> Profile:
+    """Drop the encoder, which only the start of phase 5 needs (Eq. 22)."""
+    return replace(profile, encoder=Weights(np.zeros(0, dtype=np.float32)))

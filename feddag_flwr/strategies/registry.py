@@ -6,14 +6,36 @@ from importlib import import_module
 from typing import cast
 
 from feddag_flwr.algorithms import ALGORITHMS
-from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.checkpoints import Checkpoint, check_continuation, newest_checkpoint
+from feddag_flwr.run_folder import RunFolder, resumed_path
 from feddag_flwr.settings import Settings
 from feddag_flwr.strategies.clustered import ClusteredStrategy
 
 
-def build_strategy(settings: Settings, folder: RunFolder) -> ClusteredStrategy:
-    """Make the strategy that the settings name."""
-    return strategy_class(settings.algorithm)(settings, folder)
+def build_strategy(
+    settings: Settings, folder: RunFolder, checkpoint: Checkpoint | None = None
+) -> ClusteredStrategy:
+    """Make the strategy that the settings name, perhaps to go on from a checkpoint."""
+    return strategy_class(settings.algorithm)(settings, folder, checkpoint)
+
+
+def open_run(settings: Settings) -> ClusteredStrategy:
+    """Make the strategy of a new run, or of the stopped one that the setting ``resume`` names.
+
+    Raises
+    ------
+    SettingsError
+        ``resume`` names no run folder, or the stopped run had other settings.
+    CheckpointError
+        The stopped run has no checkpoint that can be used.
+    FileExistsError
+        A run of that name has been there already.
+    """
+    if not settings.resume:
+        return build_strategy(settings, RunFolder(settings))
+    checkpoint = newest_checkpoint(resumed_path(settings))
+    check_continuation(checkpoint.settings, settings.to_run_config(), checkpoint.server_round)
+    return build_strategy(settings, RunFolder.resume(settings, checkpoint.server_round), checkpoint)
 
 
 def strategy_class(algorithm: str) -> type[ClusteredStrategy]:

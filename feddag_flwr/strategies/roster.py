@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 
 from feddag_flwr.exchange import Exchange
-from feddag_flwr.records import DESCRIBE_ACTION, Description, RecordError
-from feddag_flwr.settings import Settings
+from feddag_flwr.records import (
+    DESCRIBE_ACTION,
+    NOTICE_ACTION,
+    DescribeRequest,
+    Description,
+    Notice,
+    RecordError,
+)
+from feddag_flwr.settings import Settings, class_list
 from feddag_flwr.state import Client
 
 logger = logging.getLogger("flwr")
@@ -32,21 +40,48 @@ class FederationError(RuntimeError):
 
 @dataclass
 class Roster:
-    """Names of nodes, and nodes of names."""
+    """Names of nodes, and nodes of names.
+
+    Attributes
+    ----------
+    nodes : dict of str to int
+        Node that a client is, or was last.
+    names : dict of int to str
+        The same, the other way round.
+    bound : bool
+        Whether a name belongs to its first node for good (setting ``identity`` = node).
+    """
 
     nodes: dict[str, int] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
+    bound: bool = False
 
-    def add(self, name: str, node_id: int) -> None:
+    def claim(self, name: str, node_id: int, connected: Collection[int]) -> None:
         """Bind a name to a node.
+
+        Parameters
+        ----------
+        name : str
+            What the node calls itself.
+        node_id : int
+            The node.
+        connected : collection of int
+            Nodes that are there now.
 
         Raises
         ------
         RecordError
-            The name belongs to another node already.
+            The name belongs to another node, or the node has had another name.
         """
-        if self.nodes.setdefault(name, node_id) != node_id:
+        holder = self.nodes.get(name, node_id)
+        if holder != node_id and (self.bound or holder in connected):
             raise RecordError(f"name {name!r} belongs to another node already")
+        if self.names.get(node_id, name) != name:
+            raise RecordError(f"calls itself {name!r}, but has been {self.names[node_id]!r}")
+        if holder != node_id:
+            logger.warning("client %s is on another node now: %d, not %d", name, node_id, holder)
+            del self.names[holder]
+        self.nodes[name] = node_id
         self.names[node_id] = name
 
     def name_of(self, node_id: int) -> str:
@@ -56,6 +91,8 @@ class Roster:
 
 def wait_for_nodes(exchange: Exchange, settings: Settings) -> list[int]:
     """Wait until ``num-clients`` nodes are there, ``join-timeout`` seconds at most.
+
+    After that ``min-clients`` are enough; 0 insists on ``num-clients``.
 
     Returns
     -------
@@ -68,20 +105,27 @@ def wait_for_nodes(exchange: Exchange, settings: Settings) -> list[int]:
         Says how many came, how many were expected, and which settings decide.
     """
     deadline = time.monotonic() + settings.join_timeout
+    enough = settings.min_clients or settings.num_clients
     while True:
         nodes = sorted(exchange.grid.get_node_ids())
         if len(nodes) >= settings.num_clients:
             return nodes
-        if time.monotonic() >= deadline:
+        if time.monotonic() < deadline:
+            time.sleep(JOIN_POLL)
+        elif len(nodes) >= enough:
+            logger.warning("%d of %d nodes came: begin", len(nodes), settings.num_clients)
+            return nodes
+        else:
             raise FederationError(
                 f"{len(nodes)} of {settings.num_clients} nodes came within "
-                f"{settings.join_timeout:g} s (settings num-clients and join-timeout)"
+                f"{settings.join_timeout:g} s (settings num-clients, min-clients and join-timeout)"
             )
-        time.sleep(JOIN_POLL)
 
 
 def call_roll(exchange: Exchange, settings: Settings, roster: Roster) -> list[Description]:
-    """Ask every node who it is, and keep the clients that agree on the shape of the images.
+    """Ask every node who it is, and keep the clients that agree on classes and images.
+
+    A client that is not kept is told why. One that joins later is not kept either.
 
     Returns
     -------
@@ -94,23 +138,33 @@ def call_roll(exchange: Exchange, settings: Settings, roster: Roster) -> list[De
         Fewer than two clients are left.
     """
     nodes = wait_for_nodes(exchange, settings)
-    messages = (Message(RecordDict(), node, DESCRIBE_ACTION, group_id="0") for node in nodes)
     found: dict[int, Description] = {}
-    for reply in exchange.send(messages, "describe", settings.round_timeout):
+    notices: deque[Message] = deque()
+    messages = (describe_message(node, 0) for node in nodes)
+    for reply in exchange.send(messages, settings.round_timeout, notices):
         node_id = reply.metadata.src_node_id
         try:
-            found[node_id] = Description.decode(reply.content, settings.max_client_samples)
+            if reply.metadata.message_type == DESCRIBE_ACTION:
+                found[node_id] = Description.decode(reply.content, settings.max_client_samples)
         except RecordError as error:
-            logger.warning("describe: node %s is left out: %s", node_id, error)
-    kept = _of_one_shape(found)
+            notices.append(refusal(f"on node {node_id}", node_id, error))
+    allowed = class_list(settings.class_names)
     descriptions = []
-    for node_id in sorted(kept, key=lambda node: (kept[node].client, node)):
-        try:
-            roster.add(kept[node_id].client, node_id)
-        except RecordError as error:
-            logger.warning("describe: node %s is left out: %s", node_id, error)
+    shape = most_common_shape(found.values())
+    refused = []
+    for node_id in sorted(found, key=lambda node: (found[node].client, node)):
+        each = found[node_id]
+        if each.joins_in:
             continue
-        descriptions.append(kept[node_id])
+        try:
+            check_fit(each, allowed, shape)
+            roster.claim(each.client, node_id, nodes)
+        except RecordError as error:
+            refused.append(refusal(each.client, node_id, error))
+            continue
+        descriptions.append(each)
+    for _ in exchange.send(refused, settings.round_timeout):
+        pass
     if len(descriptions) < MIN_CLIENTS:
         raise FederationError(
             f"{len(descriptions)} usable clients of {len(nodes)} nodes, "
@@ -119,24 +173,60 @@ def call_roll(exchange: Exchange, settings: Settings, roster: Roster) -> list[De
     return descriptions
 
 
+def describe_message(node_id: int, server_round: int) -> Message:
+    """Make the question who a node is."""
+    content = DescribeRequest(server_round).encode()
+    return Message(content, node_id, DESCRIBE_ACTION, group_id=str(server_round))
+
+
+def refusal(name: str, node_id: int, reason: Exception) -> Message:
+    """Log why a client is left out, and make the message that tells its owner."""
+    logger.warning("describe: client %s is left out: %s", name, reason)
+    return Message(Notice(str(reason)).encode(), node_id, NOTICE_ACTION, group_id="notice")
+
+
+def check_fit(
+    description: Description,
+    class_names: Collection[str],
+    image_shape: tuple[int, int, int] | None,
+) -> None:
+    """Refuse a client with other images than the federation has, or a class that it has not.
+
+    Parameters
+    ----------
+    description : Description
+        What the client says of itself.
+    class_names : collection of str
+        The federation's classes; none: any.
+    image_shape : tuple of int
+        (channels, height, width) of the federation's images.
+
+    Raises
+    ------
+    RecordError
+        With the client's and the federation's.
+    """
+    if description.image_shape != image_shape:
+        raise RecordError(
+            f"images are {description.image_shape} (channels, height, width), those of the "
+            f"federation {image_shape}"
+        )
+    unknown = [name for name in description.class_names if name not in class_names]
+    if class_names and unknown:
+        raise RecordError(
+            f"class {unknown[0]!r} is unknown here; the federation has {', '.join(class_names)}"
+        )
+
+
 def client_of(description: Description) -> Client:
     """Return what the server keeps of a description."""
     return Client(description.client, description.train_samples, description.test_samples)
 
 
-def _of_one_shape(found: dict[int, Description]) -> dict[int, Description]:
-    """Keep the clients whose images have the most common shape; name the others."""
-    if not found:
-        return found
-    tally = Counter(description.image_shape for description in found.values())
-    shape = min(tally, key=lambda each: (-tally[each], each))
-    for description in found.values():
-        if description.image_shape != shape:
-            logger.warning(
-                "describe: client %s is left out: images are %s, most clients have %s",
-                description.client, description.image_shape, shape,
-            )  # fmt: skip
-    return {node: each for node, each in found.items() if each.image_shape == shape}
+def most_common_shape(descriptions: Iterable[Description]) -> tuple[int, int, int] | None:
+    """Return the image shape that most clients have, of equally common ones the smallest."""
+    tally = Counter(description.image_shape for description in descriptions)
+    return min(tally, key=lambda each: (-tally[each], each), default=None)
 
 
 def pixel_scale(
@@ -159,12 +249,17 @@ def pixel_scale(
     )
 
 
-def merge_class_names(descriptions: list[Description]) -> tuple[str, ...]:
+def merge_class_names(
+    descriptions: list[Description], given: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     """Return the classes of the federation, matched by name.
 
-    The common order where all clients have the same list, else all names sorted (as numbers where
+    Those of the setting ``class-names`` where they are `given`, in that order. Else the common
+    order where all clients have the same list, else all names sorted (as numbers where
     all are numbers).
     """
+    if given:
+        return given
     lists = {description.class_names for description in descriptions}
     if len(lists) == 1:
         return lists.pop()

@@ -65,9 +65,12 @@ class RoundLog:
         self.line[scope] = {"overall": overall, "by-cluster": by_cluster, "by-client": by_client}
         return MetricRecord(dict(overall)) if evaluations else None
 
-    def write(
-        self, server_round: int, state: ServerState, traffic: Traffic, seconds: Mapping[str, float]
-    ) -> None:
+    def go_on(self, total_bytes: int, state: ServerState) -> None:
+        """Count on from where a stopped run was."""
+        self.total_bytes = total_bytes
+        self._assignments = dict(state.assignments)
+
+    def write(self, server_round: int, state: ServerState, traffic: Traffic) -> None:
         """Write the round's line with its traffic and the clients that changed their cluster."""
         self.total_bytes += sum(sum(kinds.values()) for kinds in traffic.values())
         line = {"round": server_round, **self.line, "clusters": state.num_clusters}
@@ -81,5 +84,8 @@ class RoundLog:
             line["moved"] = moved
         self._assignments = dict(state.assignments)
         self._folder.append_line("metrics.jsonl", line)
-        self._folder.append_line("seconds.jsonl", {"round": server_round, **seconds})
         self.line = {}
+
+    def write_seconds(self, server_round: int, seconds: Mapping[str, float]) -> None:
+        """Write the seconds of a round, by phase."""
+        self._folder.append_line("seconds.jsonl", {"round": server_round, **seconds})

@@ -4,7 +4,7 @@ import pytest
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.drift import drifted_parts
 from feddag_flwr.data.images import DataError
-from feddag_flwr.data.newcomers import NotYetJoined, check_joined, late_clients
+from feddag_flwr.data.newcomers import joining_round, late_clients
 from feddag_flwr.data.plan import make_plan
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.data.sources import load_source
@@ -93,16 +93,10 @@ def test_late_clients_are_drawn_by_seed():
     assert late_clients(_settings()) == frozenset()
 
 
-def test_late_clients_answer_from_their_round_on():
+def test_late_clients_join_in_their_round():
     settings = _settings(newcomer_share=0.25, newcomer_round=7)
-    for partition in range(20):
-        node = {"partition-id": partition}
-        check_joined(settings, node, 7)
-        if partition in late_clients(settings):
-            with pytest.raises(NotYetJoined, match=rf"'client-{partition:02d}' joins in round 7"):
-                check_joined(settings, node, 6)
-            with pytest.raises(NotYetJoined, match="client 'ward' joins"):
-                check_joined(settings, node | {"client-name": "ward"}, 0)
-        else:
-            check_joined(settings, node, 0)
-    check_joined(_settings(), {}, 0)  # own data in a deployment names no partition
+    late = late_clients(settings)
+    for partition in range(settings.num_clients):
+        node = {"partition-id": partition, "num-partitions": settings.num_clients}
+        assert joining_round(settings, node) == (7 if partition in late else 0)
+        assert joining_round(_settings(), node) == 0

@@ -50,9 +50,9 @@ def test_hand_worked_normalisation():
     # is not the minimum and stays 0.
     result = normalise([[0, 30, 60], [30, 0, 90], [60, 90, 0]])
     assert result.matrix.tolist() == [[0, 0, 0.5], [0, 0, 1], [0.5, 1, 0]]
-    assert (result.minimum, result.maximum) == (30.0, 90.0)
+    assert (result.scale.minimum, result.scale.maximum) == (30.0, 90.0)
     # A newcomer at 45, 90 and 120 degrees: 15 / 60, 60 / 60, and clipped; at 10: clipped.
-    assert result.scale([45, 90, 120, 10]).tolist() == [0.25, 1.0, 1.0, 0.0]
+    assert result.scale.apply([45, 90, 120, 10]).tolist() == [0.25, 1.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("clients", [1, 2, 5])
@@ -60,8 +60,8 @@ def test_constant_matrix_becomes_zero(clients):
     result = normalise(42.0 * (1 - np.eye(clients)))
     assert not result.matrix.any()
     assert result.matrix.shape == (clients, clients)
-    assert result.minimum == result.maximum == (42.0 if clients > 1 else 0.0)
-    assert not result.scale([0.0, 42.0, 100.0]).any()
+    assert result.scale.minimum == result.scale.maximum == (42.0 if clients > 1 else 0.0)
+    assert not result.scale.apply([0.0, 42.0, 100.0]).any()
 
 
 @quick

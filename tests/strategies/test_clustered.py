@@ -3,8 +3,8 @@ import logging
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message
-from memory_grid import MemoryGrid, array_of, quick_settings, replace_array, run_quickly
+from flwr.app import Array, ArrayRecord, ConfigRecord
+from memory_grid import MemoryGrid, array_of, failed, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.algorithms import ALGORITHMS
 from feddag_flwr.run_folder import RunFolder
@@ -197,7 +197,7 @@ def with_huge_values(reply):
 BROKEN = {
     "finite but huge": with_huge_values,
     "late": lambda reply: None,
-    "error": lambda reply: Message(Error(2, "boom"), reply_to=_request_of(reply)),
+    "error": failed,
     "nan": with_nan,
     "infinite": with_infinity,
     "shape": with_another_shape,
@@ -211,12 +211,6 @@ BROKEN = {
 
 def arrays(reply):
     return reply.content.array_records["arrays"]
-
-
-def _request_of(reply):
-    request = Message(reply.content, 101, "train")
-    request.metadata.__dict__["_message_id"] = reply.metadata.reply_to_message_id
-    return request
 
 
 @pytest.mark.parametrize("kind", sorted(BROKEN))
@@ -346,7 +340,7 @@ def test_a_node_that_left_is_not_asked(tmp_path, caplog):
     grid.tamper = leave
     with caplog.at_level(logging.WARNING, logger="flwr"):
         run_quickly(tmp_path, name="left", grid=grid, **FEDAVG)
-    assert "client client-3 is not connected" in caplog.text
+    assert "not connected: client-3" in caplog.text
     asked = [node for action, node in grid.sent if action == "train"]
     assert asked.count(104) <= 1
 
@@ -401,12 +395,12 @@ def test_a_client_refuses_a_task_for_another(tmp_path, caplog):
     settings = quick_settings(run_dir=str(tmp_path), run_name="run", **FEDAVG)
     grid = MemoryGrid(settings)
     strategy = build_strategy(settings, RunFolder(settings))
-    call = strategy.roster.add
+    call = strategy.roster.claim
 
-    def swapped(name, node_id):  # the server mistakes two clients for one another
-        call({"client-0": "client-1", "client-1": "client-0"}.get(name, name), node_id)
+    def swapped(name, node_id, connected):  # the server mistakes two clients for one another
+        call({"client-0": "client-1", "client-1": "client-0"}.get(name, name), node_id, connected)
 
-    strategy.roster.add = swapped
+    strategy.roster.claim = swapped
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy.start(grid)
     assert "the task is for 'client-1', this is 'client-0'" in caplog.text

@@ -83,7 +83,7 @@ def test_a_model_that_answers_for_nothing_stays_finite(fedrc):
 def test_shares_are_checked(shares, message):
     task = Task("a", 1, ("x", "y"), (1, 8, 8), ((0.0, 1.0),))
     with pytest.raises(RecordError, match=message):
-        decode_shares(encode_shares(task, np.array(shares, np.float64)), task, count=2, samples=4)
+        decode_shares(encode_shares(task, np.array(shares, np.float64)), task, count=2, limit=4)
 
 
 def test_rotated_groups_are_found(tmp_path):

@@ -34,7 +34,7 @@ def ifca():
     )
     models = [{"primary": weights(z), "classifier": weights(-z)} for z in range(3)]
     strategy.state.set_clusters(names, [0] * 5, models)
-    strategy._asked = set(names)
+    strategy.asked = set(names)
     return strategy
 
 

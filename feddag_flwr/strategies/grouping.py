@@ -1,0 +1,100 @@
+"""What phases 2 to 4 make of the clients' profiles, and how it is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feddag_flwr.clustering.complementarity import Complementarity
+from feddag_flwr.clustering.threshold import Candidate
+from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.similarity.proximity import Proximity
+from feddag_flwr.state import ServerState
+
+
+@dataclass(frozen=True, eq=False)
+class Grouping:
+    """One clustering of N clients.
+
+    Attributes
+    ----------
+    names : list of str
+        Clients, in the order of names; rows of all arrays.
+    counts : ndarray, shape (N, C)
+        Samples a class.
+    proximity : Proximity
+        Phase 2.
+    candidates : sequence of Candidate
+        The clustering at each threshold.
+    chosen : Candidate
+        Phase 3: the one at alpha*.
+    labels : ndarray, shape (N,)
+        Its clusters, 0 to Z - 1, numbered as they are used.
+    graph : Complementarity
+        Phase 4: who learns from whom.
+    """
+
+    names: list[str]
+    counts: NDArray[np.integer[Any]]
+    proximity: Proximity
+    candidates: Sequence[Candidate]
+    chosen: Candidate
+    labels: NDArray[np.intp]
+    graph: Complementarity
+
+    def clusters(self) -> list[list[str]]:
+        """Return the members of each cluster."""
+        return [
+            [name for name, label in zip(self.names, self.labels, strict=True) if label == z]
+            for z in range(self.chosen.num_clusters)
+        ]
+
+    def write(self, folder: RunFolder, state: ServerState) -> None:
+        """Write ``proximity.npz`` and ``clustering.json``."""
+        proximity, graph = self.proximity, self.graph
+        folder.write_arrays(
+            "proximity.npz",
+            {
+                "clients": np.array(self.names),
+                "counts": self.counts,
+                "gradient": proximity.gradient,
+                "data": proximity.data,
+                "fusion-weights": proximity.weights,
+                "fused": proximity.fused,
+            },
+        )
+        folder.write_json(
+            "clustering.json",
+            {
+                "threshold": self.chosen.threshold,
+                "num-clusters": self.chosen.num_clusters,
+                "sweep": [_sweep_row(candidate) for candidate in self.candidates],
+                "assignments": state.assignments,
+                "sources": [list(row) for row in state.sources],
+                "scores": [
+                    [None if p == q else float(score) for q, score in enumerate(row)]
+                    for p, row in enumerate(graph.scores)
+                ],
+                "demand": graph.demand.tolist(),
+                "supply": graph.supply.tolist(),
+            },
+        )
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no infinity: a size penalty that overflowed is written as null."""
+    return value if np.isfinite(value) else None
+
+
+def _sweep_row(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "threshold": candidate.threshold,
+        "num-clusters": candidate.num_clusters,
+        "loss": _finite(candidate.loss),
+        "loss-within": candidate.within,
+        "loss-size": _finite(candidate.size),
+    }

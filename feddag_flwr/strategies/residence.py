@@ -1,0 +1,155 @@
+"""Profiles of the clients that have a cluster, and where newcomers belong among them (A.8)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feddag_flwr.checkpoints import Memory
+from feddag_flwr.clustering.newcomers import place
+from feddag_flwr.clustering.threshold import Linkage
+from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
+from feddag_flwr.similarity.normalisation import Scale
+from feddag_flwr.similarity.proximity import ProximityOptions, pack_bases
+from feddag_flwr.strategies.profiling import Profiles
+
+logger = logging.getLogger("flwr")
+
+
+@dataclass
+class Residence:
+    """The profiles by which newcomers are placed (Algorithm 4).
+
+    Attributes
+    ----------
+    residents : Residents
+        Founders, then those placed since, a row each.
+    names : list of str or None
+        Client of each row; None where a newer profile of that client has come in.
+    threshold : float
+        alpha* of the clustering.
+    linkage : {"average", "complete", "single"}
+        Of the clustering.
+    options : ProximityOptions
+        As the founders were measured with.
+    """
+
+    residents: Residents
+    names: list[str | None]
+    threshold: float
+    linkage: Linkage
+    options: ProximityOptions
+
+    def __post_init__(self) -> None:
+        self._rows = _rows(self.names)
+
+    @property
+    def placed_since(self) -> int:
+        """Profiles that have come in since the clustering."""
+        return len(self.names) - len(self.residents.fused)
+
+    def place(self, profiles: Profiles, assignments: Mapping[str, int]) -> dict[str, int]:
+        """Find the cluster of clients that come in; nobody else moves.
+
+        Parameters
+        ----------
+        profiles : Profiles
+            Of the newcomers.
+        assignments : mapping of str to int
+            Cluster of each client that newcomers can be compared with.
+
+        Returns
+        -------
+        dict of str to int
+            By name; empty when there is nobody to compare with.
+        """
+        near = {name: row for name, row in self._rows.items() if name in assignments}
+        if not near:
+            return {}
+        found = measure_newcomers(
+            self.residents,
+            profiles.updates,
+            self._bases(profiles),
+            profiles.counts,
+            names=profiles.names,
+            **self.options,
+        )
+        clusters, labels = np.unique([assignments[name] for name in near], return_inverse=True)
+        columns = list(near.values())
+        placed = {}
+        for name, row in zip(profiles.names, found.fused, strict=True):
+            placement = place(row[columns], labels, self.threshold, self.linkage)
+            placed[name] = int(clusters[placement.cluster])
+            if placement.alone:
+                logger.warning(
+                    "newcomer %s is %.3f from the nearest cluster, above alpha* = %.3f: "
+                    "it joins cluster %d, nearest by mean, instead of being alone",
+                    name, placement.distances.min(), self.threshold, placed[name],
+                )  # fmt: skip
+        return placed
+
+    def take_in(self, profiles: Profiles) -> None:
+        """Keep the profiles of clients that have come in, in place of older ones of theirs."""
+        newer = set(profiles.names)
+        self.names = [None if name in newer else name for name in self.names]
+        self.names += profiles.names
+        self.residents = self.residents.joined_by(
+            profiles.updates, self._bases(profiles), profiles.counts
+        )
+        self._rows = _rows(self.names)
+
+    def counts_of(self, name: str) -> tuple[int, ...]:
+        """Return a client's samples of each class in its profile; none where it has no profile."""
+        if name not in self._rows:
+            return ()
+        return tuple(self.residents.counts[self._rows[name]].tolist())
+
+    def present(self) -> tuple[list[str], NDArray[np.intp]]:
+        """Return the clients that have a profile, in the order of names, and their rows."""
+        return list(self._rows), np.array(list(self._rows.values()), dtype=np.intp)
+
+    def memory(self) -> Memory:
+        """Return all of it for a checkpoint."""
+        residents = self.residents
+        scales = {
+            view: [scale.minimum, scale.maximum]
+            for view, scale in (("gradient", residents.gradient), ("data", residents.data))
+        }
+        return Memory(
+            {
+                "residents": {
+                    "updates": residents.updates,
+                    "bases": residents.bases,
+                    "counts": residents.counts,
+                    "fused": residents.fused,
+                }
+            },
+            {"names": self.names, "threshold": self.threshold, "scales": scales},
+        )
+
+    @classmethod
+    def recall(cls, memory: Memory, linkage: Linkage, options: ProximityOptions) -> Residence:
+        """Make what `memory` returned."""
+        arrays, notes = memory.arrays["residents"], memory.notes
+        residents = Residents(
+            arrays["updates"],
+            arrays["bases"],
+            arrays["counts"],
+            Scale(*notes["scales"]["gradient"]),
+            Scale(*notes["scales"]["data"]),
+            arrays["fused"],
+        )
+        return cls(residents, notes["names"], notes["threshold"], linkage, options)
+
+    def _bases(self, profiles: Profiles) -> NDArray[np.float32]:
+        classes = self.residents.counts.shape[1]
+        return pack_bases(profiles.vectors, profiles.vector_classes, classes)
+
+
+def _rows(names: Collection[str | None]) -> dict[str, int]:
+    """Row of each client, in the order of names."""
+    return dict(sorted((name, row) for row, name in enumerate(names) if name is not None))
