@@ -197,7 +197,7 @@ def without(content, key):
         (measured(losses=(0.5, NAN)), "holds NaN"),
         (measured(losses=(0.5, -0.1)), "are no losses"),
         (measured(losses=(0.5, 1e13)), "are no losses"),
-        (measured(wins=(2, 3)), "wins add up to 5, the client described 6"),
+        (measured(wins=(0, 0)), r"wins add up to 0, must be 1\.\.6"),
         (measured(wins=(6,)), r"'wins' has shape \(1,\), must have \(2,\)"),
         (measured(wins=(-1, 7)), "wins: -1 is outside 0..6"),
         (without(measured(), "wins"), "no array 'wins'"),
