@@ -162,7 +162,7 @@ def test_a_faulty_update_costs_the_profile_too(tmp_path, caplog):
 
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy, _ = run_quickly(tmp_path, tamper=tamper, **GROUPED)
-    assert "profile: client client-3 is left out: array 'primary.floats' holds NaN" in caplog.text
+    assert "profile: client client-3 is left out: array 'primary.floats'" in caplog.text
     assert set(strategy.state.assignments.values()) == {0, 1}
 
 

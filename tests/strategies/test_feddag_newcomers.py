@@ -105,7 +105,7 @@ def test_a_faulty_newcomer_costs_itself_its_cluster(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="flwr"):
         one, _ = run_quickly(tmp_path, name="one", tamper=nan_from(names[1]), **LATE)
     assert sorted(one.placements) == [names[0], names[2]]
-    assert f"profile: client {names[1]} is left out: array 'update' holds NaN" in caplog.text
+    assert f"profile: client {names[1]} is left out: array 'update'" in caplog.text
     every, _ = run_quickly(tmp_path, name="every", tamper=nan_from(*names), **LATE)
     assert every.placements == {}
     assert len(every.evaluations) == 6
