@@ -26,14 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from feddag_flwr.clustering import choose, complementarity, sweep
-from feddag_flwr.similarity import (
-    class_angles,
-    data_dissimilarity,
-    fuse,
-    gradient_dissimilarity,
-    learn_fusion_weights,
-    normalise,
-)
+from feddag_flwr.similarity.fusion import fuse, learn_fusion_weights
+from feddag_flwr.similarity.gradient import gradient_dissimilarity
+from feddag_flwr.similarity.normalisation import normalise
+from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity
 
 CLASSES, VECTORS, FEATURES, COORDINATES, GROUPS = 10, 3, 784, 1000, 11
 STEPS = ("angles", "V and G", "fusion", "clustering", "complementarity")

@@ -7,7 +7,8 @@ import pytest
 
 from feddag_flwr.clustering import choose, complementarity, sweep
 from feddag_flwr.settings import Settings, SettingsError, markdown_table, names
-from feddag_flwr.similarity import class_angles, data_dissimilarity, learn_fusion_weights
+from feddag_flwr.similarity.fusion import learn_fusion_weights
+from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity
 
 ROOT = Path(__file__).resolve().parent.parent
 

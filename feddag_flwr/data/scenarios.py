@@ -16,7 +16,6 @@ from feddag_flwr.data.client import (
     read_partition_id,
     read_text,
 )
-from feddag_flwr.data.corruptions import corrupt
 from feddag_flwr.data.drift import part_in_round
 from feddag_flwr.data.images import DataError, LabelledImages, Source
 from feddag_flwr.data.own import load_own_data
@@ -128,6 +127,8 @@ def _train_part(source: Source, settings: Settings, plan: Plan, client: int) -> 
         return part
 
     def corrupted() -> Array:
+        from feddag_flwr.data.corruptions import corrupt  # see tests/test_import_cost.py
+
         kind, severity = variation.corruption, variation.severity
         name = partition_name(client, settings.num_clients)
         rng = generator(settings.seed, f"corrupt-train-{kind}-{severity}", client=name)
@@ -154,6 +155,8 @@ def _corrupted_stratum(source: Source, seed: int, stratum: int, variation: Varia
     kind, severity = variation.corruption, variation.severity
 
     def make() -> Array:
+        from feddag_flwr.data.corruptions import corrupt  # see tests/test_import_cost.py
+
         rng = generator(seed, f"corrupt-test-{kind}-{severity}-stratum-{stratum}")
         members = np.flatnonzero(source.test.labels == stratum)
         return corrupt(source.test.images[members], kind, severity, rng)

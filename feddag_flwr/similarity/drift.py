@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import wasserstein_distance
 
 from feddag_flwr.similarity.matrices import FloatArray
 
@@ -63,7 +62,7 @@ def class_shift(before: npt.ArrayLike, after: npt.ArrayLike) -> float:
     sizes = float(first.sum()), float(second.sum())
     spread = 1 / sizes[0] + 1 / sizes[1]
     pooled = (first + second) / sum(sizes)
-    on_line = _beyond_noise(_line_distance(first, second), _line_covariance(pooled) * spread)
+    on_line = _beyond_noise(line_distance(first, second), _line_covariance(pooled) * spread)
     share = np.abs(first / sizes[0] - second / sizes[1]).sum()
     covariance = (np.diag(pooled) - np.outer(pooled, pooled)) * spread
     changed = _beyond_noise(float(share), covariance) / 2  # who leaves one class enters another
@@ -81,10 +80,13 @@ def _checked(histogram: npt.ArrayLike, name: str) -> FloatArray:
     return counts
 
 
-def _line_distance(first: FloatArray, second: FloatArray) -> float:
-    """1-Wasserstein distance of two histograms, in classes."""
-    line = np.arange(len(first))
-    return float(wasserstein_distance(line, line, first, second))
+def line_distance(first: FloatArray, second: FloatArray) -> float:
+    """1-Wasserstein distance of two histograms, in classes.
+
+    On the line that is the area between the cumulative shares. SciPy's function gives the same (a
+    test holds it to that), but importing it takes a second that each message to a client would pay.
+    """
+    return float(np.abs(np.cumsum(first / first.sum() - second / second.sum())).sum())
 
 
 def _line_covariance(pooled: FloatArray) -> FloatArray:

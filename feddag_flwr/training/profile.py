@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from feddag_flwr.data.images import LabelledImages, unit_pixels
@@ -54,6 +53,8 @@ def leading_vectors(samples: NDArray[np.floating], size: int) -> NDArray[np.floa
     ndarray, shape (r, d), r <= min(size, n, d)
         Orthonormal rows, by falling singular value; the entry of largest magnitude is positive.
     """
+    import scipy.linalg  # no message but the profile needs it, see tests/test_import_cost.py
+
     matrix = samples.astype(np.float64)
     n, d = matrix.shape
     wide = n < d

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from feddag_flwr.clustering import Row, choose, scores, sweep
-from feddag_flwr.similarity import normalise
+from feddag_flwr.similarity.normalisation import normalise
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -8,13 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
 
-from feddag_flwr.similarity import (
-    class_angles,
-    data_dissimilarity,
-    frequency_weights,
-    matrices,
-    normalise,
-)
+from feddag_flwr.similarity import matrices
+from feddag_flwr.similarity.normalisation import normalise
+from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity, frequency_weights
 
 pytestmark = pytest.mark.filterwarnings("error")
 

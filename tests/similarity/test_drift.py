@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import wasserstein_distance
 
-from feddag_flwr.similarity.drift import class_shift, noise_moments
+from feddag_flwr.similarity.drift import class_shift, line_distance, noise_moments
 
 MANY = 10**8  # samples, so that noise is below the fifth digit
 
@@ -130,3 +131,10 @@ def test_clients_that_change_group_are_seen():
 def test_bad_histograms_are_refused(before, after, message):
     with pytest.raises(ValueError, match=message):
         class_shift(before, after)
+
+
+@given(histograms)
+def test_the_distance_on_the_line_is_scipys(pair):
+    line = np.arange(len(pair[0]))
+    expected = wasserstein_distance(line, line, *pair)
+    assert line_distance(*map(np.array, pair)) == pytest.approx(expected, abs=1e-12)

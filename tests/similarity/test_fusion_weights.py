@@ -10,14 +10,14 @@ from scipy.optimize import check_grad
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from feddag_flwr.similarity import (
+from feddag_flwr.similarity import matrices
+from feddag_flwr.similarity.fusion import (
+    entropy_and_gradient,
     fuse,
     learn_fusion_weights,
-    matrices,
     mean_row_entropy,
-    normalise,
 )
-from feddag_flwr.similarity.fusion import entropy_and_gradient
+from feddag_flwr.similarity.normalisation import normalise
 
 pytestmark = pytest.mark.filterwarnings("error")
 

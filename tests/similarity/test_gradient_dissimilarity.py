@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feddag_flwr.similarity import gradient_dissimilarity, matrices
+from feddag_flwr.similarity import matrices
+from feddag_flwr.similarity.gradient import gradient_dissimilarity
 
 pytestmark = pytest.mark.filterwarnings("error")
 
