@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.nn import functional
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.settings import Settings
 from feddag_flwr.training.device import Samples
+from feddag_flwr.training.sgd import SGD
 
 # Images that go through a network at once where no gradient is needed: bounds the activations.
 FORWARD_CHUNK = 256
@@ -188,7 +189,7 @@ def train_meta(
         raise ValueError("the meta phase takes single-encoder models")
     trained = _primary_parts(model)
     parameters = list(trained.parameters())
-    optimizer = _optimizer(parameters, settings)
+    optimizer = SGD(parameters, settings)
     trained.train()
     device = parameters[0].device
 
@@ -214,16 +215,6 @@ def train_meta(
         optimizer.step()
 
 
-def _optimizer(parameters: Iterable[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        parameters,
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-
-
 def _descend(
     trained: nn.Module,
     loss: _Loss,
@@ -235,7 +226,7 @@ def _descend(
 ) -> NDArray[np.float64]:
     """Run SGD on the parameters of `trained`; return each epoch's mean loss."""
     parameters = list(trained.parameters())
-    optimizer = _optimizer(parameters, settings)
+    optimizer = SGD(parameters, settings)
     trained.train()
     device = parameters[0].device
     losses = []
