@@ -139,8 +139,7 @@ def decoded(content, request):
         request,
         expected=request.candidates[0] if request.candidates else request.parts,
         numbers={},
-        samples=6,
-        test_samples=4,
+        limit=6,
     )
 
 
@@ -194,9 +193,7 @@ def test_no_update_is_too_small_to_count(transport):
         received = TrainRequest.decode(request.encode())
         trained = {"primary": replace(server, floats=received.parts["primary"].floats + step)}
         content = TrainReply(6, trained, make_evaluation()).encode(received)
-        reply = TrainReply.decode(
-            content, request, expected=request.parts, numbers={}, samples=6, test_samples=4
-        )
+        reply = TrainReply.decode(content, request, expected=request.parts, numbers={}, limit=6)
         server = reply.parts["primary"]
     # float32 itself rounds each step by up to half of 2^-23.
     np.testing.assert_allclose(server.floats - first, rounds * step, atol=rounds * 2.0**-24)
