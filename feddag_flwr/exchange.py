@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from flwr.app import Message
 from flwr.serverapp import Grid
+from google.protobuf.message import DecodeError
 
 from feddag_flwr.records import arrays_nbytes
 
@@ -18,6 +19,12 @@ logger = logging.getLogger("flwr")
 
 # Seconds between two looks for replies: short at first, longer while nothing comes.
 POLL_FIRST, POLL_LAST, POLL_GROWTH = 0.02, 0.2, 1.3
+# Letters that are read of a client's reason for an error, and of each of its lines.
+LONGEST_REASON, LONGEST_LINE = 20_000, 500
+# What Flower raises over bytes that are no message; not what it raises when the SuperLink is gone.
+UNREADABLE = (
+    ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError, DecodeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class Exchange:
         self.name_of = name_of
         self.bytes_down: Counter[str] = Counter()
         self.bytes_up: Counter[str] = Counter()
+        self._one_by_one = False
 
     def send(
         self,
@@ -91,7 +99,7 @@ class Exchange:
                 self._push(message, timeout, waiting, counted_as)
             if not waiting:
                 return
-            replies = list(self.grid.pull_messages(list(waiting)))
+            replies = self._pull(waiting)
             for reply in replies:
                 if self._accept(reply, waiting):
                     yield reply
@@ -119,6 +127,31 @@ class Exchange:
         waiting[ids[0]] = _Sent(node_id, kind, counted_as or kind, time.monotonic() + timeout)
         self.bytes_down[counted_as or kind] += arrays_nbytes(message.content)
 
+    def _pull(self, waiting: dict[str, _Sent]) -> list[Message]:
+        """Take the replies that are there.
+
+        Flower reads them as it hands them over, and one that it cannot read takes all others of the
+        same call with it. From then on each is taken by itself, so that it costs its sender alone.
+        """
+        if not self._one_by_one:
+            try:
+                return list(self.grid.pull_messages(list(waiting)))
+            except UNREADABLE as error:
+                self._one_by_one = True
+                logger.error(
+                    "a reply cannot be read (%s) and takes others with it; replies are taken one "
+                    "by one from now on", told(f"{type(error).__name__}: {error}"),
+                )  # fmt: skip
+        replies: list[Message] = []
+        for message_id in list(waiting):
+            try:
+                replies += self.grid.pull_messages([message_id])
+            except UNREADABLE as error:
+                sent = waiting.pop(message_id)
+                reason = told(f"{type(error).__name__}: {error}")
+                self._log(sent.node_id, sent.kind, f"the reply cannot be read: {reason}")
+        return replies
+
     def _accept(self, reply: Message, waiting: dict[str, _Sent]) -> bool:
         sent = waiting.pop(reply.metadata.reply_to_message_id, None)
         if sent is None:
@@ -126,8 +159,11 @@ class Exchange:
             return False
         kind = sent.kind
         if reply.has_error():
-            reason = _told(reply.error.reason or "")
+            reason = told(reply.error.reason or "")
             self._log(sent.node_id, kind, f"error {reply.error.code}: {reason}")
+            return False
+        if not reply.has_content():
+            self._log(sent.node_id, kind, "the reply is empty")
             return False
         if reply.metadata.src_node_id != sent.node_id:
             author = self.name_of(reply.metadata.src_node_id)
@@ -151,15 +187,15 @@ class Exchange:
 
 def kind_of(message: Message) -> str:
     """Return the action that a message asks for or answers: train, evaluate, profile, .."""
-    return message.metadata.message_type.rpartition(".")[2]
+    return told(message.metadata.message_type.rpartition(".")[2])
 
 
-def _told(reason: str) -> str:
+def told(reason: str) -> str:
     """Shorten an error's reason to one printable line: the last that names an error, or the first.
 
     A traceback names its error in its last lines, which may be followed by advice.
     """
-    lines = [line.strip() for line in reason.splitlines() if line.strip()]
-    named = [line for line in lines if re.search(r"\w*(Error|Exception)\b", line)]
-    line = (named[-1:] or lines[:1] or ["no reason given"])[0]
+    lines = [line.strip()[:LONGEST_LINE] for line in reason[-LONGEST_REASON:].splitlines()]
+    named = [line for line in lines if re.search(r"(Error|Exception)\b", line)]
+    line = (named[-1:] or [line for line in lines if line][:1] or ["no reason given"])[0]
     return "".join(char if char.isprintable() else " " for char in line)

@@ -119,3 +119,62 @@ def test_messages_expire_when_the_server_stops_waiting():
     grid.push_messages = watched
     ask(exchange, [101], timeout=7.0)
     assert seen[0].metadata.ttl == 7.0
+
+
+class Unreadable(MemoryGrid):
+    """As Flower does it: a reply that it cannot read costs all replies of the same call."""
+
+    def __init__(self, error, poisoned):
+        super().__init__(quick_settings(), nodes=6, app=echo)
+        self.error, self.poisoned = error, poisoned
+
+    def pull_messages(self, message_ids):
+        found = super().pull_messages(message_ids)
+        if any(reply.metadata.src_node_id in self.poisoned for reply in found):
+            raise self.error
+        return found
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("Expecting value"), KeyError("Tree"), UnicodeDecodeError("utf-8", b"", 0, 1, "x")],
+)
+def test_a_reply_that_flower_cannot_read_costs_its_sender_alone(error, caplog):
+    grid = Unreadable(error, {103})
+    exchange = Exchange(grid, 50, lambda node: f"client-{node}")
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        lost = {101, 102, 104, 105, 106} - {
+            reply.metadata.src_node_id for reply in ask(exchange, sorted(grid.contexts))
+        }
+    # The first time, whoever happens to come with it is lost too; but nobody has to be waited for.
+    assert "taken one by one from now on" in caplog.text
+    assert all(f"client-{node} is left out" in caplog.text for node in lost)
+
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        replies = ask(exchange, sorted(grid.contexts))
+    assert sorted(r.metadata.src_node_id for r in replies) == [101, 102, 104, 105, 106]
+    assert "client-103 is left out: the reply cannot be read" in caplog.text
+
+
+def test_a_superlink_that_is_gone_is_no_clients_fault():
+    grid = Unreadable(ConnectionError("refused"), {103})
+    with pytest.raises(ConnectionError):
+        ask(Exchange(grid, 50, str), sorted(grid.contexts))
+
+
+def test_an_endless_reason_takes_no_time_and_one_line(caplog):
+    def tamper(partition, action, reply):
+        return error_in_place_of(reply, "a" * 5_000_000) if partition == 2 else reply
+
+    grid, exchange = make(tamper)
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        assert len(ask(exchange, sorted(grid.contexts))) == 5
+    assert "client client-103 is left out: error 2: aaa" in caplog.text
+    assert len(caplog.text) < 1000
+
+
+def error_in_place_of(reply, reason):
+    request = Message(content(), reply.metadata.src_node_id, "train")
+    request.metadata.__dict__["_message_id"] = reply.metadata.reply_to_message_id
+    return Message(Error(2, reason), reply_to=request)
