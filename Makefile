@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export RUN_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run smoke test test-unit lint types bench clean
+.PHONY: help venv run deploy-demo smoke test test-unit lint types bench clean
 
 help: ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ $(STAMP): pyproject.toml
 
 run: $(STAMP) ## simulate the app; settings in RUN_CONFIG
 	"$(BIN)/feddag-flwr" run . $(if $(RUN_CONFIG),--run-config "$$RUN_CONFIG")
+
+deploy-demo: $(STAMP) ## a real federation as local processes: TLS, keys, four nodes; see docs/deploy.md
+	"$(BIN)/feddag-flwr" deploy-demo .
 
 smoke: $(STAMP) ## run every algorithm on every scenario, small, and make tables; goes on where it stopped
 	@status=0; \

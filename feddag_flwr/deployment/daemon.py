@@ -139,7 +139,7 @@ class Daemon:
 
     def members(self) -> list[psutil.Process]:
         """Return the living processes of its group, whoever leads it by now."""
-        group = self.process.pid
+        group = self._process.pid if self._process is not None else None
         members = []
         for process in psutil.process_iter():
             try:
@@ -156,11 +156,16 @@ class Daemon:
         What has not ended after `timeout` seconds is killed.
         """
         if self.running:
-            self.process.send_signal(signal.SIGTERM)
-            self.thaw()  # a frozen process gets its signals when it goes on
+            self.ask_to_end()
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout)
         self.kill()
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM to the leading process, where it lives, and do not wait."""
+        if self.running:
+            self.process.send_signal(signal.SIGTERM)
+            self.thaw()  # a frozen process gets its signals when it goes on
 
     def kill(self) -> None:
         """Kill the whole group (SIGKILL), as when a host loses power; return when it is gone."""
@@ -190,7 +195,13 @@ class Daemon:
             return
 
 
-def wait_for_line(text: Callable[[], str], pattern: str, timeout: float, source: str) -> str:
+def wait_for_line(
+    text: Callable[[], str],
+    pattern: str,
+    timeout: float,
+    source: str,
+    over: Callable[[], bool] = lambda: False,
+) -> str:
     """Wait until a growing text has a line that a regular expression is found in.
 
     Parameters
@@ -201,6 +212,8 @@ def wait_for_line(text: Callable[[], str], pattern: str, timeout: float, source:
         The regular expression; seconds.
     source : str
         What the text is called if the line does not come.
+    over : Callable[[], bool]
+        Whether the text is complete.
 
     Returns
     -------
@@ -211,13 +224,18 @@ def wait_for_line(text: Callable[[], str], pattern: str, timeout: float, source:
     ------
     TimeoutError
         There is none in time; the message has the end of the text.
+    RuntimeError
+        The text is complete and has none.
     """
     deadline = time.monotonic() + timeout
     expression = re.compile(pattern)
     while True:
+        complete = over()
         for line in text().splitlines():
             if expression.search(line):
                 return line
+        if complete:
+            raise RuntimeError(f"{source} ended without {pattern!r}:\n{tail(text())}")
         try:
             pause(deadline, 0.2)
         except TimeoutError:

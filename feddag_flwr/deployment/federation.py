@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from feddag_flwr.flower.run_config import (
 HOST = "127.0.0.1"
 CONNECTION = "federation"
 START_ATTEMPTS = 3
+CLOSE_SECONDS = 10.0
 SERVER_APP = "flwr-serverapp"
 
 
@@ -222,10 +224,10 @@ class Federation:
             run.close()
         daemons = [*self.nodes.values(), self.superexec, self.superlink]
         for daemon in daemons:
-            if daemon.running:
-                daemon.process.terminate()
+            daemon.ask_to_end()
+        deadline = time.monotonic() + CLOSE_SECONDS
         for daemon in daemons:
-            daemon.terminate()
+            daemon.terminate(max(0.0, deadline - time.monotonic()))
 
     def ask(self, arguments: list[str], options: list[str] | None = None) -> dict[str, Any]:
         """Let ``flwr`` do something at once, and return its answer.

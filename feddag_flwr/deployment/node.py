@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from feddag_flwr.deployment.daemon import Daemon
-from feddag_flwr.flower.commands import free_ports
+from feddag_flwr.flower.commands import free_ports, pause, tail
 from feddag_flwr.flower.run_config import Value, write_overrides
+
+CONNECTED = re.compile(r"SuperNode ID: \d+")
+CONNECT_SECONDS = 180.0
+RESTART_SECONDS = 1.0
 
 
 class Node(Daemon):
@@ -52,10 +59,36 @@ class Node(Daemon):
             trust += ["--auth-supernode-private-key", str(key)]
         config_path = home / f"{name}.toml"
         arguments = ["--superlink", superlink, *trust, "--node-config", str(config_path)]
-        super().__init__(name, home, ["flower-supernode", *arguments])
+        # Not flower-supernode itself, which lives on when it has failed.
+        supernode = [sys.executable, "-m", "feddag_flwr.deployment.supernode"]
+        super().__init__(name, home, [*supernode, *arguments])
         home.mkdir(parents=True, exist_ok=True)
         write_overrides(config, config_path)  # a file keeps quotes and spaces whole
         self._arguments = list(self.command)
+
+    def connect(self, timeout: float = CONNECT_SECONDS) -> None:
+        """Start it, again and again while it ends, until the SuperLink has taken it.
+
+        As a service manager would: after a node was killed, the SuperLink takes it to be still
+        there for a minute, and refuses its key.
+
+        Raises
+        ------
+        TimeoutError
+            It was not taken in time; the message has the end of its log.
+        """
+        deadline = time.monotonic() + timeout
+        known = len(self.log())
+        while not CONNECTED.search(self.log()[known:]):
+            if not self.running:
+                self.kill()  # what its leading process has left behind
+                self.start()
+            try:
+                pause(deadline, RESTART_SECONDS)
+            except TimeoutError:
+                raise TimeoutError(
+                    f"{self.name} is not connected after {timeout:g} s:\n{tail(self.log())}"
+                ) from None
 
     def start(self) -> None:
         """Start it, with its Runtime API on a free port; it need not be connected yet."""

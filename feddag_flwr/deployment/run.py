@@ -60,8 +60,18 @@ class Run:
         return read_log(self.log_path)
 
     def wait_for(self, pattern: str, timeout: float) -> str:
-        """Wait for a line of the log, see `Daemon.wait_for`."""
-        return wait_for_line(self.log, pattern, timeout, f"run {self.run_id}")
+        """Wait for a line of the log, see `Daemon.wait_for`.
+
+        Raises
+        ------
+        TimeoutError
+            There is none in time.
+        RuntimeError
+            The run ended before.
+        """
+        return wait_for_line(
+            self.log, pattern, timeout, f"run {self.run_id}", over=lambda: self._end is not None
+        )
 
     def status(self) -> tuple[str, str]:
         """Ask Flower for status and details.
