@@ -38,7 +38,7 @@ ALLOWED = {
     "experiments": {"data", "seeds", "settings", "simulation"},
     "inference": {"aggregation", "checkpoints", "data", "models", "settings", "state"},
     "flower": set(),
-    "deployment": {"data", "flower", "settings", "simulation", "state"},
+    "deployment": {"checkpoints", "flower", "settings", "simulation", "state"},
     "launcher": {
         "data", "data_check", "deployment", "experiments", "flower", "inference", "settings",
         "simulation",

@@ -25,7 +25,8 @@ def _add_keys(commands: Any) -> None:  # noqa: ANN401
         help="make the certificates and keys of a deployment",
         description="Make a private certificate authority, the SuperLink's certificate and a key "
         "pair a node. What is there already stays as it is: run it again to add nodes. Of what it "
-        "writes, ca.crt goes to every host; server.pem and server.key to the SuperLink; "
+        "writes, ca.crt goes to every host; server.pem, server.key and "
+        "superexec.secret to the SuperLink's host; "
         "nodes/NAME/key to that node alone; nodes/NAME/key.pub to whoever registers nodes; ca.key "
         "nowhere.",
     )

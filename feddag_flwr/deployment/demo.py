@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from feddag_flwr.checkpoints import newest_checkpoint
 from feddag_flwr.deployment.comparison import compare_states
 from feddag_flwr.deployment.example_parts import write_parts
 from feddag_flwr.deployment.federation import Federation, federation
@@ -69,7 +70,7 @@ class Demonstration:
             run_folder = _run_folder(outcome)
             _say("now the simulation of the same parts, names, settings and seed, in this process")
             simulated = self._simulate(Path(folder))
-        deployed = ServerState.load(run_folder)
+        deployed = newest_checkpoint(run_folder).state
         comparison = compare_states(deployed, simulated)
         members = set(deployed.clients)
         _print_refusals(refusals)
@@ -113,7 +114,7 @@ class Demonstration:
 
         own = {"data-dir": str(folder), "run-dir": str(folder / "runs")}
         config = {**read_defaults(self.app_dir), **self._run_config(), **own}
-        return ServerState.load(run_in_process(Settings.from_run_config(config)))
+        return newest_checkpoint(run_in_process(Settings.from_run_config(config))).state
 
 
 @dataclass(frozen=True)

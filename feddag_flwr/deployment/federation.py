@@ -282,10 +282,15 @@ class Federation:
             "--host", HOST, "--port", str(runtime),
             "--database", str(self.home / "superlink.db"),
         ]  # fmt: skip
+        # What goes between the two stays on this machine: no TLS, but not everybody may ask.
         superexec = [
             "flower-superexec", "--insecure", "--plugin-type", "serverapp",
             "--runtime-api-address", f"{HOST}:{runtime}",
         ]  # fmt: skip
+        if not self.insecure:
+            secret = ["--superexec-auth-secret-file", str(self.keys.superexec_secret)]
+            superlink += secret
+            superexec += secret
         self.superlink = Daemon("superlink", self.home, superlink, [fleet, control, runtime])
         self.superexec = Daemon("superexec", self.home, superexec)
 

@@ -1,9 +1,10 @@
-"""The folder of keys of one federation: authority, server certificate, and a key for each node."""
+"""The folder of keys of one federation: authority, server, SuperExec, and a key for each node."""
 
 from __future__ import annotations
 
 import datetime
 import re
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from feddag_flwr.deployment.key_files import PRIVATE, PUBLIC, replace, write_new
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 825
+SECRET_BYTES = 32
 # Portable file names: they become folders here, file names in container mounts, words in a shell.
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -67,6 +69,11 @@ class KeyFolder:
     def server_key(self) -> Path:
         """The SuperLink's private key."""
         return self.root / "server.key"
+
+    @property
+    def superexec_secret(self) -> Path:
+        """What a SuperExec shows its SuperLink: without it, whoever reaches that could run apps."""
+        return self.root / "superexec.secret"
 
     def node_key(self, name: str) -> Path:
         """Return the path of a node's private key, in OpenSSH's format."""
@@ -142,6 +149,9 @@ def make_keys(
         written += _make_server(folder, names, days, now)
     else:
         _check_server(folder, names, now)
+    if not folder.superexec_secret.exists():
+        write_new(folder.superexec_secret, secrets.token_bytes(SECRET_BYTES), PRIVATE)
+        written.append(folder.superexec_secret)
     for node, key in readable.items():
         written += _make_node(folder, node, key)
     return written

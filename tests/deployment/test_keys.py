@@ -118,7 +118,7 @@ def test_private_files_are_for_the_owner_alone_whatever_the_umask(tmp_path):
              for path in contents(tmp_path)}  # fmt: skip
     assert modes == {
         "ca.crt": 0o644, "ca.key": 0o600, "server.pem": 0o644, "server.key": 0o600,
-        "nodes/a/key": 0o600, "nodes/a/key.pub": 0o644,
+        "superexec.secret": 0o600, "nodes/a/key": 0o600, "nodes/a/key.pub": 0o644,
     }  # fmt: skip
 
 
