@@ -69,8 +69,9 @@ def compare_states(first: ServerState, second: ServerState) -> Comparison:
         unequal = _bits(array) != _bits(theirs[key])
         if unequal.any():
             different += int(unequal.sum())
-            gap = np.abs(array.astype(np.float64) - theirs[key].astype(np.float64))[unequal]
-            largest = max(largest, float(np.nan_to_num(gap, nan=np.inf).max()))
+            one, other = (each[unequal].astype(np.float64) for each in (array, theirs[key]))
+            gaps = np.nan_to_num(np.abs(one - other), nan=np.inf, posinf=np.inf)
+            largest = max(largest, float(gaps.max()))
     return Comparison(same, numbers, different, largest)
 
 
