@@ -22,6 +22,8 @@ from rich.progress import track
 from rich.table import Table
 from run_readings import Groups, Reading, drifting, homes, run_and_read, true_groups
 
+from feddag_flwr.data.client import partition_name
+from feddag_flwr.data.drift import drifted_parts
 from feddag_flwr.data.plan import Plan, make_plan
 from feddag_flwr.data.sources import load_source
 from feddag_flwr.settings import Settings
@@ -122,9 +124,23 @@ def print_courses(console: Console, found: list[Course], moved: int, groups: Gro
     table.add_row("in the cluster of the new group", str(sum(each.right for each in found)))
     table.add_row("other clients that changed cluster", str(moved))
     console.print(table)
-    never = [each.client for each in found if each.rounds_to_place is None]
-    if never:
-        console.print(f"never placed anew: {', '.join(never)}")
+
+
+def print_untold(console: Console, found: list[Course], settings: Settings) -> None:
+    """Name the clients that were never placed anew, with how far their classes moved."""
+    plan = make_plan(load_source(settings), settings)
+    counts = plan.label_counts()
+    parts = drifted_parts(plan, settings.drift_share, settings.seed)
+    shifts = {
+        partition_name(client, settings.num_clients): class_shift(counts[client], counts[part])
+        for client, part in parts.items()
+    }
+    for each in found:
+        if each.rounds_to_place is None:
+            console.print(
+                f"never placed anew: {each.client}, whose classes moved by "
+                f"{shifts[each.client]:.3f} (drift-threshold {settings.drift_threshold:g})"
+            )
 
 
 def run_settings(arguments: argparse.Namespace, changes: dict[str, bool | int | float]) -> Settings:
@@ -172,6 +188,7 @@ def main() -> None:
         )
         found, moved = courses(run_and_read(settings, arguments.output))
         print_courses(console, found, moved, true_groups(settings))
+        print_untold(console, found, settings)
     rounds = arguments.stationary_rounds
     if "stationary" in arguments.parts:
         changes = {"participation": 1.0, "local-epochs": 1, "evaluate-every": rounds}
