@@ -191,7 +191,7 @@ def main() -> None:
         print_untold(console, found, settings)
     rounds = arguments.stationary_rounds
     if "stationary" in arguments.parts:
-        changes = {"participation": 1.0, "local-epochs": 1, "evaluate-every": rounds}
+        changes = {"participation": 1.0, "local-epochs": 1, "secondary": "none"}
         settings = run_settings(arguments, {"num-rounds": rounds, **changes})
         run = run_and_read(settings, arguments.output)
         told = {name for line in run.lines for name in line.get("drifted", ())}
