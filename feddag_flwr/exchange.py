@@ -13,7 +13,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 from google.protobuf.message import DecodeError
 
-from feddag_flwr.records import arrays_nbytes
+from feddag_flwr.records import NOTICE_ACTION, arrays_nbytes
 
 logger = logging.getLogger("flwr")
 
@@ -84,7 +84,7 @@ class Exchange:
             Seconds that each message may take from when it is sent.
         follow_ups : deque of Message, optional
             Further messages, to which the caller may add while it takes replies; sent before
-            those of `messages` that are still to be drawn.
+            those of `messages` that are still to be drawn. No reply to a notice is awaited.
         counted_as : str, optional
             Under which the bytes are counted; by default the messages' own kind.
         """
@@ -96,7 +96,10 @@ class Exchange:
                 message = follow_ups.popleft() if follow_ups else next(source, None)
                 if message is None:
                     break
-                self._push(message, timeout, waiting, counted_as)
+                if message.metadata.message_type == NOTICE_ACTION:
+                    self.tell([message], timeout)
+                else:
+                    self._push(message, timeout, waiting, counted_as)
             if not waiting:
                 return
             replies = self._pull(waiting)
@@ -107,6 +110,12 @@ class Exchange:
             pause = POLL_FIRST if replies else min(POLL_LAST, pause * POLL_GROWTH)
             if waiting and not replies:
                 time.sleep(pause)
+
+    def tell(self, messages: Iterable[Message], timeout: float) -> None:
+        """Send messages to which no reply is awaited: who is left out must not hold up others."""
+        for message in messages:
+            message.metadata.ttl = timeout
+            list(self.grid.push_messages([message]))
 
     def take_bytes(self) -> dict[str, dict[str, int]]:
         """Return the bytes counted since the last call, by direction and kind, and start anew."""

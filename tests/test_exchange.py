@@ -1,4 +1,5 @@
 import logging
+from collections import deque
 
 import numpy as np
 import pytest
@@ -178,3 +179,37 @@ def error_in_place_of(reply, reason):
     request = Message(content(), reply.metadata.src_node_id, "train")
     request.metadata.__dict__["_message_id"] = reply.metadata.reply_to_message_id
     return Message(Error(2, reason), reply_to=request)
+
+
+def test_nobody_waits_for_a_notice_to_be_read():
+    def tamper(partition, action, reply):
+        return None if action == "query.notice" else reply
+
+    grid, exchange = make(tamper)
+    follow_ups = deque([Message(content(), 101, "query.notice")])
+    messages = (Message(content(), node, "train") for node in (102, 103))
+    replies = list(exchange.send(messages, 60.0, follow_ups))
+    assert [reply.metadata.src_node_id for reply in replies] == [102, 103]
+    assert grid.sent[0] == ("query.notice", 101)
+
+
+def test_follow_ups_go_out_in_the_same_exchange():
+    _, exchange = make(wave_size=1)
+    follow_ups = deque()
+    seen = []
+    for reply in exchange.send([Message(content(), 101, "train")], 5.0, follow_ups):
+        seen.append(reply.metadata.src_node_id)
+        if seen == [101]:
+            follow_ups += [Message(content(), node, "train") for node in (103, 102)]
+    assert seen == [101, 103, 102]
+
+
+def test_a_reply_of_another_kind_is_left_out(caplog):
+    def tamper(partition, action, reply):
+        reply.metadata.__dict__["_message_type"] = "query.describe"
+        return reply
+
+    _, exchange = make(tamper)
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        assert not ask(exchange, [101])
+    assert "client client-101 is left out: the reply is of another kind, describe" in caplog.text

@@ -25,6 +25,7 @@ from feddag_flwr.flower.run_config import (
     count_supernodes,
     parse_overrides,
     read_defaults,
+    read_run_settings,
     write_overrides,
 )
 from feddag_flwr.flower.run_status import parse_status
@@ -148,6 +149,13 @@ def test_folders_become_absolute(tmp_path: Path) -> None:
 def test_unknown_setting_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'num-client' .* did you mean 'num-clients'"):
         complete_overrides({"num-client": 3}, {"num-clients": 2}, tmp_path)
+
+
+def test_a_run_to_resume_gives_its_settings(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text('{"seed": 7, "run-name": "x"}')
+    assert read_run_settings(tmp_path) == {"seed": 7, "run-name": "x"}
+    with pytest.raises(ValueError, match="is no run folder"):
+        read_run_settings(tmp_path / "nowhere")
 
 
 def test_supernodes_follow_num_clients() -> None:

@@ -1,6 +1,7 @@
 """The run configuration of one simulation: parsed, checked and completed before Flower starts."""
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,6 +76,22 @@ def read_defaults(app_dir: Path) -> dict[str, Value]:
     except KeyError:
         raise ValueError(f"{app_dir / 'pyproject.toml'} has no [tool.flwr.app]") from None
     return defaults
+
+
+def read_run_settings(run_folder: Path) -> dict[str, Value]:
+    """Return the settings that a run left in its folder.
+
+    Raises
+    ------
+    ValueError
+        The folder is no run's.
+    """
+    path = run_folder / "settings.json"
+    try:
+        settings: dict[str, Value] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{run_folder} is no run folder: {error}") from None
+    return settings
 
 
 def complete_overrides(

@@ -13,10 +13,13 @@ from feddag_flwr.data_check import command as data_check
 from feddag_flwr.deployment import cli as deployment
 from feddag_flwr.experiments import cli as experiments
 from feddag_flwr.flower.run_config import (
+    RESUME,
+    Value,
     complete_overrides,
     count_supernodes,
     parse_overrides,
     read_defaults,
+    read_run_settings,
 )
 from feddag_flwr.flower.run_status import TIMED_OUT, RunOutcome
 from feddag_flwr.inference import cli as inference
@@ -86,13 +89,21 @@ def _run_in_process(options: argparse.Namespace) -> int:
     from feddag_flwr.simulation import run_in_process  # PyTorch and Flower take seconds
 
     defaults = read_defaults(options.app_dir)
-    overrides = complete_overrides(parse_overrides(options.run_config), defaults, Path.cwd())
+    overrides = complete_overrides(_overrides(options), defaults, Path.cwd())
     run_in_process(Settings.from_run_config({**defaults, **overrides}))
     return 0
 
 
+def _overrides(options: argparse.Namespace) -> dict[str, Value]:
+    """Return the settings given; those of the run to resume, where there is one, come first."""
+    given = parse_overrides(options.run_config)
+    if options.resume is None:
+        return given
+    return {**read_run_settings(options.resume), **given, RESUME: str(options.resume)}
+
+
 def _simulate(options: argparse.Namespace) -> RunOutcome:
-    overrides = parse_overrides(options.run_config)
+    overrides = _overrides(options)
     supernodes = options.num_supernodes
     if supernodes is None:
         supernodes = count_supernodes(overrides, read_defaults(options.app_dir))
@@ -173,6 +184,12 @@ def _add_run(commands: Any) -> None:  # noqa: ANN401 - argparse has no public ty
         metavar="'KEY=VALUE KEY=\"TEXT\"'",
         help="settings, or a TOML file of them; may be repeated, the last one wins; "
         "relative run-dir and data-dir start here",
+    )
+    run.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN_FOLDER",
+        help="go on with a stopped run, with its settings and those given here",
     )
     run.add_argument(
         "--in-process",

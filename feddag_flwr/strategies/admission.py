@@ -78,7 +78,7 @@ class Admission:
             kind = kind_of(reply)
             if kind in handlers:
                 handlers[kind](reply)
-            elif kind != "notice":
+            else:
                 yield reply
 
     def settle(self) -> None:

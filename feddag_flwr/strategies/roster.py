@@ -163,8 +163,7 @@ def call_roll(exchange: Exchange, settings: Settings, roster: Roster) -> list[De
             refused.append(refusal(each.client, node_id, error))
             continue
         descriptions.append(each)
-    for _ in exchange.send(refused, settings.round_timeout):
-        pass
+    exchange.tell(refused, settings.round_timeout)
     if len(descriptions) < MIN_CLIENTS:
         raise FederationError(
             f"{len(descriptions)} usable clients of {len(nodes)} nodes, "
