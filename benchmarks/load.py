@@ -38,6 +38,7 @@ from process_watch.sampler import (
 from process_watch.trend import FLEETING, Trend, by_round, judge, peak_processes
 from rich.console import Console
 
+from feddag_flwr.deployment.federation import federation
 from feddag_flwr.launcher import run_simulation
 from feddag_flwr.settings import Settings, SettingValue
 from feddag_flwr.simulation import run_in_process
@@ -50,6 +51,7 @@ PERIOD_SECONDS = 1.0
 RUN_NAME = "load"
 # Client processes of a deployment that are at work at once: each takes about 700 MB.
 DEPLOYED_AT_ONCE = 4
+DEPLOYED_SECONDS = 6 * 3600.0
 
 Config = dict[str, SettingValue]
 
@@ -120,6 +122,20 @@ def run_here(load: Load, folder: Path, period: float = PERIOD_SECONDS) -> list[S
     return sampler.samples
 
 
+def deploy(load: Load, folder: Path) -> list[Sample]:
+    """Run on real SuperNodes with TLS and keys, each of them started and registered first."""
+    config = load.run_config(folder) | {"wave-size": DEPLOYED_AT_ONCE}
+    with federation() as made:
+        for number in range(load.clients):
+            node = {"partition-id": number, "num-partitions": load.clients}
+            made.add_node(f"node-{number}", node)
+        with watching(descendants, folder) as sampler:
+            outcome = made.submit(APP_DIR, config, sys.stdout).wait(DEPLOYED_SECONDS)
+    if not outcome.succeeded:
+        raise SystemExit(f"{outcome.status}: {outcome.details}")
+    return sampler.samples
+
+
 def watching(
     find: Callable[[], list[psutil.Process]], folder: Path, period: float = PERIOD_SECONDS
 ) -> Sampler:
@@ -180,6 +196,9 @@ def main() -> None:
     positive = functools.partial(at_least, 1)
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--in-process", action="store_true", help="without Ray and SuperLink")
+    kinds.add_argument(
+        "--deployment", type=functools.partial(at_least, 2), metavar="N", help="real SuperNodes"
+    )
     parser.add_argument("--data-dir", type=Path, default=default_data_dir())
     parser.add_argument("--clients", type=functools.partial(at_least, 2))
     parser.add_argument("--sampled", type=positive, help="in a round; default: a fifth")
@@ -189,13 +208,15 @@ def main() -> None:
     # As an exception, so that whatever runs is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     usual = DIGITS_CLIENTS if options.data_dir is None else CLIENTS
-    clients = options.clients or usual
+    clients = options.deployment or options.clients or usual
     sampled = options.sampled or max(1, clients // 5)
     load = Load(clients, sampled, options.rounds, options.data_dir)
     busy, start = os.getloadavg()[0], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="load-") as folder:
         if options.in_process:
             what, samples = "in one process", run_here(load, Path(folder))
+        elif options.deployment:
+            what, samples = "real SuperNodes", deploy(load, Path(folder))
         else:
             what, samples = "simulation", simulate(load, Path(folder))
     trends = report(samples, load, what, options.output)
