@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
+from feddag_flwr.checkpoints import Memory
 from feddag_flwr.clustering.labels import canonical_labels
 from feddag_flwr.records import TrainReply
 from feddag_flwr.strategies.fedavg import FedAvg
 
 logger = logging.getLogger("flwr")
 
+UPDATE = "update-"  # what the name of a client's group of memory begins with
 MIN_SPLIT = 3  # members with an update: the public code asks for more than two
 
 
@@ -55,6 +57,21 @@ class CFL(FedAvg):
         self._updates: dict[str, NDArray[np.float32]] = {}
         self._drawn: set[str] = set()
         self._longest_mean = 0.0
+
+    def memory(self) -> Memory:
+        """Keep the updates, a file each: few of them change in a round."""
+        return Memory(
+            {f"{UPDATE}{name}": {"update": update} for name, update in self._updates.items()},
+            {"drawn": sorted(self._drawn), "longest-mean": self._longest_mean},
+        )
+
+    def recall(self, memory: Memory) -> None:
+        """Take the updates back."""
+        self._updates = {
+            group.removeprefix(UPDATE): its["update"] for group, its in memory.arrays.items()
+        }
+        self._drawn = set(memory.notes["drawn"])
+        self._longest_mean = memory.notes["longest-mean"]
 
     def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Cut the clusters that are due, then average within the clusters as they are now."""

@@ -10,6 +10,7 @@ from flwr.app import MessageType, RecordDict
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
+from feddag_flwr.checkpoints import Memory
 from feddag_flwr.clustering.labels import matched_labels
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import (
@@ -69,6 +70,14 @@ class CFLGP(ClusteredStrategy):
         models = [dict(start) for _ in range(self.settings.num_clusters)]
         self.state.set_clusters(names, [0] * len(names), models)
         self._profiles = GradientProfiles()
+
+    def memory(self) -> Memory:
+        """Keep the gradient profiles."""
+        return self._profiles.memory()
+
+    def recall(self, memory: Memory) -> None:
+        """Take the gradient profiles back."""
+        self._profiles = GradientProfiles.recall(memory)
 
     def before_round(self, server_round: int, names: list[str]) -> None:
         """Collect gradients from all clients and cluster them, in the rounds that are due."""
@@ -147,6 +156,25 @@ class GradientProfiles:
         old = means.get(name, gradient)
         means[name] = old + (gradient - old) / np.float32(count)
         self._counts[block, name] = count
+
+    def memory(self) -> Memory:
+        """Return all of it for a checkpoint, a group for each block: one changes at a time."""
+        counts: dict[str, dict[str, int]] = {str(block): {} for block in self._means}
+        for (block, name), count in self._counts.items():
+            counts[str(block)][name] = count
+        return Memory({str(block): dict(means) for block, means in self._means.items()}, counts)
+
+    @classmethod
+    def recall(cls, memory: Memory) -> GradientProfiles:
+        """Make what `memory` returned."""
+        found = cls()
+        found._means = {int(block): dict(means) for block, means in memory.arrays.items()}
+        found._counts = {
+            (int(block), name): count
+            for block, its in memory.notes.items()
+            for name, count in its.items()
+        }
+        return found
 
     def complete(self) -> list[str]:
         """Return the clients that have a gradient in every block with one, in order of names."""

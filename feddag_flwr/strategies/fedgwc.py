@@ -12,6 +12,7 @@ from sklearn.cluster import SpectralClustering
 from sklearn.manifold import SpectralEmbedding
 from sklearn.metrics import davies_bouldin_score
 
+from feddag_flwr.checkpoints import Memory
 from feddag_flwr.clustering.labels import canonical_labels
 from feddag_flwr.records import Recipe, TrainReply
 from feddag_flwr.seeds import derived_seed
@@ -91,6 +92,29 @@ class FedGWC(FedAvg):
         self._interactions = np.full((len(names), len(names)), len(names) ** -2.0)
         self._drawn = max(1, round(self.settings.participation * len(names)))
         self._progress = {0: Progress()}
+
+    def memory(self) -> Memory:
+        """Keep the interactions, and how near each cluster is to standing still."""
+        return Memory(
+            {"interactions": {"interactions": self._interactions.copy()}},
+            {
+                "names": list(self._row),
+                "drawn": self._drawn,
+                "progress": {
+                    str(cluster): {"change": its.change, "patience": its.patience}
+                    for cluster, its in self._progress.items()
+                },
+            },
+        )
+
+    def recall(self, memory: Memory) -> None:
+        """Take the interactions back."""
+        self._interactions = memory.arrays["interactions"]["interactions"].copy()
+        self._row = {name: row for row, name in enumerate(memory.notes["names"])}
+        self._drawn = memory.notes["drawn"]
+        self._progress = {
+            int(cluster): Progress(**its) for cluster, its in memory.notes["progress"].items()
+        }
 
     def recipe_for(self, server_round: int, name: str) -> Recipe:
         """Ask for the loss of each local epoch."""

@@ -10,6 +10,7 @@ from flwr.app import Message
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import weighted_mean
+from feddag_flwr.checkpoints import Memory
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import (
     SHARES_ACTION,
@@ -64,6 +65,15 @@ class FedRC(ClusteredStrategy):
         self.shares: dict[str, NDArray[np.float64]] = {}
         classes = len(self.state.class_names)
         self.label_shares = np.full((count, classes), 1 / classes)
+
+    def memory(self) -> Memory:
+        """Keep the clients' shares, and those of the labels."""
+        return Memory({"shares": dict(self.shares), "labels": {"shares": self.label_shares}})
+
+    def recall(self, memory: Memory) -> None:
+        """Take the shares back."""
+        self.shares = dict(memory.arrays["shares"])
+        self.label_shares = memory.arrays["labels"]["shares"]
 
     def phases_for(self, server_round: int, name: str) -> tuple[str, ...]:
         """Train all models."""

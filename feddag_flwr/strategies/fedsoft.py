@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import mean, weighted_mean
+from feddag_flwr.checkpoints import Memory, personal_groups, personal_models
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import Model, Recipe, TrainReply
@@ -56,6 +57,15 @@ class FedSoft(ClusteredStrategy):
         self.personal: dict[str, Model] = {}
         self._drawn: list[list[str]] = []
 
+    def memory(self) -> Memory:
+        """Keep the importance weights, and the personal models where their users find them."""
+        return Memory({"importance": dict(self.importance), **personal_groups(self.personal)})
+
+    def recall(self, memory: Memory) -> None:
+        """Take importance weights and personal models back."""
+        self.importance = dict(memory.arrays["importance"])
+        self.personal = dict(personal_models(memory))
+        self._drawn = []
     def place_newcomers(
         self, server_round: int, names: list[str], profiles: Mapping[str, Profile]
     ) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from feddag_flwr.checkpoints import Memory
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.strategies.clustered import ClusteredStrategy
 from feddag_flwr.strategies.roster import FederationError
@@ -35,6 +36,14 @@ class Oracle(ClusteredStrategy):
         labels = [self._cluster_of[self.true_groups[name]] for name in names]
         start = get_parts(self.initial_model(dual=False))
         self.state.set_clusters(names, labels, [dict(start) for _ in groups])
+
+    def memory(self) -> Memory:
+        """Keep the groups, in the order of their clusters."""
+        return Memory(notes={"groups": list(self._cluster_of)})
+
+    def recall(self, memory: Memory) -> None:
+        """Take the groups back."""
+        self._cluster_of = {group: cluster for cluster, group in enumerate(memory.notes["groups"])}
 
     def place_unseen(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Put each client into its true group, if it has one that training has seen."""

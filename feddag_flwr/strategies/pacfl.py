@@ -9,6 +9,7 @@ import numpy as np
 from flwr.app import Message
 from numpy.typing import NDArray
 
+from feddag_flwr.checkpoints import Memory
 from feddag_flwr.clustering.threshold import Candidate, sweep
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import subspace_size
@@ -54,6 +55,14 @@ class PACFL(ClusteredStrategy):
         start = get_parts(self.initial_model(dual=False))
         models = [dict(start) for _ in range(chosen.num_clusters)]
         self.state.set_clusters(names, chosen.labels.tolist(), models)
+
+    def memory(self) -> Memory:
+        """Keep the members' vectors, which place those who come later."""
+        return Memory({"vectors": dict(self._vectors)})
+
+    def recall(self, memory: Memory) -> None:
+        """Take the members' vectors back."""
+        self._vectors = dict(memory.arrays["vectors"])
 
     def place_unseen(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Put each client into the cluster whose members' data is nearest on average."""

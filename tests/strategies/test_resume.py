@@ -1,0 +1,136 @@
+"""Every algorithm: a run that is stopped in mid-round and resumed is the one that was not."""
+
+import json
+
+import numpy as np
+import pytest
+from memory_grid import QUICK, MemoryGrid
+
+from feddag_flwr.algorithms import ALGORITHMS
+from feddag_flwr.checkpoints import Memory
+from feddag_flwr.settings import Settings
+from feddag_flwr.strategies.registry import open_run, strategy_class
+
+ROUNDS = 6
+# Settings under which an algorithm has something to remember, and does something with it after.
+OWN = {
+    "cfl": {
+        "cfl-quiet-rounds": 3, "cfl-thresholds": "absolute", "cfl-eps1": 100.0, "cfl-eps2": 0.0001,
+        "participation": 0.4,
+    },
+    "cfl-gp": {"cfl-gp-period": 2, "cfl-gp-last-round": 6, "num-clusters": 3},
+    "fedgwc": {"fedgwc-epsilon": 1e6, "participation": 0.5, "num-clients": 10},
+    "fedsoft": {"num-clusters": 3},
+    "fedrc": {"num-clusters": 3},
+    "ifca": {"num-clusters": 3},
+    "pacfl": {"num-clusters": 3},
+}  # fmt: skip
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class DyingGrid(MemoryGrid):
+    """Ends the run after some messages of a round; node ids differ from another grid's."""
+
+    def __init__(self, settings, *, last_round, messages=2, **options):
+        super().__init__(settings, **options)
+        self.last_round = last_round
+        self.messages = messages
+
+    def answer(self, message):
+        if int(message.metadata.group_id) > self.last_round:
+            self.messages -= 1
+            if self.messages < 0:
+                raise Killed
+        return super().answer(message)
+
+
+def settings_of(tmp_path, algorithm, **changes):
+    own = {"num-clients": 8, "num-rounds": ROUNDS, "unseen-share": 0.25, "algorithm": algorithm}
+    given = QUICK | own | OWN.get(algorithm, {}) | {"run-dir": str(tmp_path), **changes}
+    return Settings.from_run_config(given)
+
+
+def run(settings, *, last_round=ROUNDS, seed=0):
+    strategy = open_run(settings)
+    strategy.start(DyingGrid(settings, last_round=last_round, seed=seed))
+    return strategy.folder.path
+
+
+def contents(folder):
+    """The files of a run that must be equal, by path; of notes all but the settings."""
+    last = f"checkpoints/round-{ROUNDS:06d}"
+    paths = [*folder.glob("*.json*"), *folder.glob(f"{last}/*/*"), folder / last / "state.json"]
+    found = {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in paths
+        if path.name not in {"settings.json", "seconds.jsonl"}
+    }
+    notes = json.loads((folder / last / "notes.json").read_bytes())
+    del notes["settings"]
+    return found | {"notes": notes}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, algorithm):
+    whole = run(settings_of(tmp_path, algorithm, **{"run-name": "whole"}))
+
+    stopped = settings_of(tmp_path, algorithm, **{"run-name": "stopped"})
+    with pytest.raises(Killed):
+        run(stopped, last_round=3, seed=1)
+    folder = tmp_path / "stopped"
+    assert not (folder / "summary.json").exists()
+    resumed = settings_of(tmp_path, algorithm, resume=str(folder))
+    assert run(resumed, seed=2) == folder
+
+    expected, found = contents(whole), contents(folder)
+    assert {"metrics.jsonl", "summary.json", "checkpoints/round-000006/state.json"} <= set(expected)
+    assert found.keys() == expected.keys()
+    for path, content in expected.items():
+        assert found[path] == content, path
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["round"] for line in lines] == list(range(ROUNDS + 1))
+
+
+def rolled(memory):
+    """A memory whose arrays hold their values in other places."""
+    return {
+        group: {name: np.roll(values, 1 + values.size // 2) for name, values in its.items()}
+        for group, its in memory.arrays.items()
+    }
+
+
+def dealt(memory):
+    """A memory whose arrays, all of one shape, belong to other clients."""
+    places = [(group, name) for group, its in memory.arrays.items() for name in its]
+    others = places[1:] + places[:1]
+    arrays = {group: dict(its) for group, its in memory.arrays.items()}
+    for (group, name), (other, its) in zip(places, others, strict=True):
+        arrays[group][name] = memory.arrays[other][its]
+    return arrays
+
+
+SPOILED = {
+    "feddag": rolled, "cfl": dealt, "cfl-gp": dealt, "fedsoft": rolled, "fedrc": rolled,
+    "fedgwc": rolled, "pacfl": dealt, "oracle": rolled,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", SPOILED)
+def test_what_an_algorithm_remembers_matters_in_these_runs(tmp_path, algorithm, monkeypatch):
+    """Else the test above would show nothing: a run with a spoiled memory becomes another one."""
+    kind = strategy_class(algorithm)
+    recall = kind.recall
+    whole = run(settings_of(tmp_path, algorithm, **{"run-name": "whole"}))
+    with pytest.raises(Killed):
+        run(settings_of(tmp_path, algorithm, **{"run-name": "stopped"}), last_round=3)
+
+    def recall_others(self, memory):
+        notes = {key: value[::-1] if key == "groups" else value for key, value in memory.notes.items()}
+        recall(self, Memory(SPOILED[algorithm](memory), notes))
+
+    monkeypatch.setattr(kind, "recall", recall_others)
+    folder = run(settings_of(tmp_path, algorithm, resume=str(tmp_path / "stopped")))
+    assert (folder / "metrics.jsonl").read_bytes() != (whole / "metrics.jsonl").read_bytes()
