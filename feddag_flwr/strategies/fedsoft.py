@@ -66,6 +66,7 @@ class FedSoft(ClusteredStrategy):
         self.importance = dict(memory.arrays["importance"])
         self.personal = dict(personal_models(memory))
         self._drawn = []
+
     def place_newcomers(
         self, server_round: int, names: list[str], profiles: Mapping[str, Profile]
     ) -> dict[str, int]:
