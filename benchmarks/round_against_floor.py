@@ -36,6 +36,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
 
+from feddag_flwr.checkpoints import newest_checkpoint
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.data.sources import load_source
 from feddag_flwr.launcher import run_simulation
@@ -135,8 +136,8 @@ def simulate(config: dict[str, SettingValue], processes: int) -> Simulated:
 def read_run(folder: Path) -> Simulated:
     """Read which clients ran which phases, and for how long; round 0 is the profile."""
     clustering = json.loads((folder / "clustering.json").read_text(encoding="utf-8"))
-    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    samples = {each["name"]: each["train_samples"] for each in state["clients"]}
+    clients = newest_checkpoint(folder).state.clients
+    samples = {name: each.train_samples for name, each in clients.items()}
     # A cluster's clients run the secondary phase where the cluster is somebody's source.
     teaching = {source for row in clustering["sources"] for source in row}
     plan: Plan = []

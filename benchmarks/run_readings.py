@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from feddag_flwr.checkpoints import newest_checkpoint
 from feddag_flwr.data.client import partition_name
 from feddag_flwr.data.drift import drifted_parts
 from feddag_flwr.data.newcomers import late_clients
@@ -52,8 +53,8 @@ def run_and_read(settings: Settings, output: Path | None) -> Reading:
     with tempfile.TemporaryDirectory() as passing:
         folder = run_in_process(settings.model_copy(update={"run_dir": str(output or passing)}))
         text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    return Reading(settings, [json.loads(line) for line in text.splitlines()], state["assignments"])
+        assignments = newest_checkpoint(folder).state.assignments
+    return Reading(settings, [json.loads(line) for line in text.splitlines()], assignments)
 
 
 def true_groups(settings: Settings) -> Groups:

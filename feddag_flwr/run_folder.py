@@ -31,7 +31,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.settings import Settings, SettingsError
-from feddag_flwr.state import ServerState
 
 logger = logging.getLogger("flwr")
 
@@ -136,10 +135,6 @@ class RunFolder:
         content = io.BytesIO()
         np.savez_compressed(content, allow_pickle=False, **dict(arrays))
         self._write(name, content.getvalue())
-
-    def write_state(self, state: ServerState) -> None:
-        """Write the server's state and the cluster models."""
-        state.save(self.path)
 
     def _write(self, name: str, content: bytes) -> None:
         partial = self.path / f"{name}.partial"

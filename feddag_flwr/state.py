@@ -1,19 +1,11 @@
-"""What the server owns, as one serialisable dataclass."""
+"""What the server owns, as one dataclass; `feddag_flwr.checkpoints` writes and reads it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-
-import numpy as np
-from safetensors.numpy import load_file, save_file
+from dataclasses import dataclass, field
 
 from feddag_flwr.aggregation import Weights
-
-STATE_FILE = "state.json"
-MODELS_FOLDER = "models"
 
 
 @dataclass(frozen=True)
@@ -94,73 +86,3 @@ class ServerState:
         self.assignments = {name: int(label) for name, label in zip(names, labels, strict=True)}
         self.models = list(models)
         self.sources = tuple(tuple(row) for row in sources)
-
-    def save(self, folder: Path) -> None:
-        """Write ``state.json`` and ``models/cluster-<z>.safetensors`` below `folder`.
-
-        Each file appears whole or not at all.
-        """
-        (folder / MODELS_FOLDER).mkdir(parents=True, exist_ok=True)
-        for cluster, parts in enumerate(self.models):
-            tensors = {
-                f"{name}.{kind}": np.ascontiguousarray(getattr(weights, kind))
-                for name, weights in parts.items()
-                for kind in ("floats", "buffers", "integers")
-            }
-            path = model_file(folder, cluster)
-            partial = path.with_suffix(".partial")
-            save_file(tensors, partial)
-            partial.replace(path)
-        text = {
-            "class-names": list(self.class_names),
-            "image-shape": list(self.image_shape),
-            "pixel-scale": [list(pair) for pair in self.pixel_scale],
-            "round": self.server_round,
-            "clients": [asdict(client) for client in self.clients.values()],
-            "assignments": self.assignments,
-            "clusters": [list(parts) for parts in self.models],
-            "sources": [list(row) for row in self.sources],
-        }
-        partial = folder / f"{STATE_FILE}.partial"
-        partial.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
-        partial.replace(folder / STATE_FILE)
-
-    @classmethod
-    def load(cls, folder: Path) -> ServerState:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        OSError, KeyError, ValueError
-            A file is missing or does not hold what it should.
-        """
-        text = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        channels, height, width = text["image-shape"]
-        models = []
-        for cluster, parts in enumerate(text["clusters"]):
-            tensors = load_file(model_file(folder, cluster))
-            models.append(
-                {
-                    name: Weights(
-                        tensors[f"{name}.floats"],
-                        tensors[f"{name}.buffers"],
-                        tensors[f"{name}.integers"],
-                    )
-                    for name in parts
-                }
-            )
-        return cls(
-            class_names=tuple(text["class-names"]),
-            image_shape=(channels, height, width),
-            pixel_scale=tuple((mean, deviation) for mean, deviation in text["pixel-scale"]),
-            clients={each["name"]: Client(**each) for each in text["clients"]},
-            server_round=text["round"],
-            assignments=text["assignments"],
-            models=models,
-            sources=tuple(tuple(row) for row in text["sources"]),
-        )
-
-
-def model_file(folder: Path, cluster: int) -> Path:
-    """Path of one cluster's model below a run's folder."""
-    return folder / MODELS_FOLDER / f"cluster-{cluster:03d}.safetensors"

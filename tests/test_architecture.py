@@ -25,7 +25,7 @@ ALLOWED = {
     "exchange": {"records"},
     "state": {"aggregation"},
     "checkpoints": {"aggregation", "settings", "state"},
-    "run_folder": {"settings", "state"},
+    "run_folder": {"settings"},
     "report": {"metrics", "state"},
     "strategies": {
         "aggregation", "algorithms", "checkpoints", "clustering", "exchange", "metrics", "models",

@@ -147,7 +147,6 @@ class ClusteredStrategy(Algorithm, Strategy):
             self._train(server_round, result)
             if last or server_round % self.settings.evaluate_every == 0:
                 self._evaluate(server_round, result, last=last)
-                self.folder.write_state(self.state)
             progress.show(server_round, self.state.num_clusters, self.log.line)
             self._finish_round(server_round, last=last)
         self._close()
@@ -287,7 +286,7 @@ class ClusteredStrategy(Algorithm, Strategy):
     def _write_checkpoint(self) -> None:
         """Write a checkpoint; one that cannot be written costs a log line and never the round."""
         notes: dict[str, Any] = {
-            "nodes": self.roster.nodes,
+            "nodes": dict(sorted(self.roster.nodes.items())),
             "unseen": [asdict(client) for client in self.unseen.values()],
             "true-groups": self.true_groups,
             "drifted": sorted(self.drifted),
@@ -314,7 +313,6 @@ class ClusteredStrategy(Algorithm, Strategy):
         return CheckpointFolder(self.folder.path / CHECKPOINTS, self.settings.keep_checkpoints)
 
     def _close(self) -> None:
-        self.folder.write_state(self.state)
         summary = closing_summary(
             self.state, self.evaluations, self.true_groups, self.log.total_bytes
         )

@@ -13,6 +13,7 @@ from memory_grid import QUICK
 from feddag_flwr.launcher import main
 
 ROOT = Path(__file__).resolve().parents[2]
+LAST_STATE = "checkpoints/round-000001/state.json"
 
 SUITE = """\
 settings: {settings}
@@ -105,7 +106,7 @@ def test_cells_that_share_a_worker_do_not_touch_each_other(suite, tmp_path):
     pairs = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
     subprocess.run([*command, "run", str(ROOT), "--in-process", "--run-config", pairs], check=True)
 
-    for name in ("metrics.jsonl", "state.json", "clustering.json", "summary.json"):
+    for name in ("metrics.jsonl", LAST_STATE, "clustering.json", "summary.json"):
         expected = (alone / name).read_bytes()
         assert (both / name).read_bytes() == expected, name
         assert (tmp_path / "by-hand" / name).read_bytes() == expected, name

@@ -14,6 +14,13 @@ def fedavg(tmp_path_factory):
     return run_of(tmp_path_factory.mktemp("runs"), algorithm="fedavg")
 
 
+@pytest.fixture(scope="session")
+def fedsoft(tmp_path_factory):
+    return run_of(
+        tmp_path_factory.mktemp("runs"), algorithm="fedsoft", num_clusters=2, participation=1.0
+    )
+
+
 @pytest.fixture
 def archive(feddag, tmp_path):
     """Client 0's test data as an archive."""

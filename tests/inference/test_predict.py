@@ -9,6 +9,7 @@ from PIL import Image
 from feddag_flwr.data.images import DataError
 from feddag_flwr.inference.pictures import BATCH, read_batches
 from feddag_flwr.inference.predict import Prediction, accuracy_line
+from feddag_flwr.inference.served import load_served
 from feddag_flwr.launcher import main
 
 GREY, COLOUR = (1, 8, 8), (3, 8, 8)
@@ -40,6 +41,16 @@ def test_the_accuracy_is_the_one_that_the_run_saw(feddag, archive, capsys):
     assert f"accuracy {feddag.evaluated['accuracy']:.2%}" in told.err
     assert f"balanced {feddag.evaluated['balanced-accuracy']:.2%}" in told.err
     assert all(0.1 <= float(line[2]) <= 1 for line in lines)
+
+
+def test_a_client_with_a_model_of_its_own_gets_that(fedsoft, archive, capsys):
+    assert load_served(fedsoft.path, client=CLIENT).personal
+    assert predict(fedsoft, archive) == 0
+    accuracy, balanced = fedsoft.evaluated["accuracy"], fedsoft.evaluated["balanced-accuracy"]
+    assert f"accuracy {accuracy:.2%}, balanced {balanced:.2%}" in capsys.readouterr().err
+    cluster = str(fedsoft.checkpoint.state.assignments[CLIENT])
+    assert main(["predict", str(fedsoft.path), "--cluster", cluster, str(archive)]) == 0
+    assert f"accuracy {accuracy:.2%}" not in capsys.readouterr().err
 
 
 def test_a_folder_of_folders_gives_the_same(feddag, tree, tmp_path, capsys):

@@ -23,7 +23,8 @@ def test_a_run_in_process_is_the_run_through_flower_to_the_byte(tmp_path):
 
     assert outcome.succeeded, outcome.log
     there = tmp_path / "flower"
-    models = sorted(path.name for path in (there / "models").iterdir())
-    assert models
-    for name in ("metrics.jsonl", "state.json", *(f"models/{model}" for model in models)):
+    last = there / "checkpoints" / "round-000002"
+    models = [str(path.relative_to(there)) for path in sorted(last.glob("*/*.safetensors"))]
+    assert f"{last.relative_to(there)}/models/cluster-000.safetensors" in models
+    for name in ("metrics.jsonl", "checkpoints/round-000002/state.json", *models):
         assert (here / name).read_bytes() == (there / name).read_bytes(), name

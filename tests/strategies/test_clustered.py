@@ -7,8 +7,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord
 from memory_grid import MemoryGrid, array_of, failed, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.algorithms import ALGORITHMS
+from feddag_flwr.checkpoints import newest_checkpoint
 from feddag_flwr.run_folder import RunFolder
-from feddag_flwr.state import ServerState
 from feddag_flwr.strategies.registry import build_strategy
 from feddag_flwr.strategies.roster import FederationError
 
@@ -109,7 +109,8 @@ def test_no_rounds_still_profile_evaluate_and_save(tmp_path):
     run_quickly(tmp_path, num_rounds=0)
     assert [line["round"] for line in lines(tmp_path)] == [0]
     assert lines(tmp_path)[0]["all"]["overall"]["clients"] == 6
-    assert (tmp_path / "run" / "models" / "cluster-000.safetensors").exists()
+    saved = newest_checkpoint(tmp_path / "run")
+    assert (saved.server_round, saved.state.num_clusters > 0) == (0, True)
 
 
 def test_the_metrics_of_a_line_follow_from_its_clients(tmp_path):
@@ -428,7 +429,7 @@ def test_the_run_folder_holds_what_it_should(tmp_path):
 
 def test_the_state_survives_the_way_to_disk_and_back(tmp_path):
     strategy, _ = run_quickly(tmp_path)
-    loaded = ServerState.load(tmp_path / "run")
+    loaded = newest_checkpoint(tmp_path / "run").state
     assert loaded.server_round == 2
     for name in ("class_names", "image_shape", "clients", "assignments", "sources"):
         assert getattr(loaded, name) == getattr(strategy.state, name)
