@@ -2,8 +2,10 @@
 
 Of 100 clients in scenario I (30 %, alpha' = 1), 80 train from the start and 20 join in a later
 round. Each seed's line says how many of them were placed in their true group, that is, in the
-cluster in which most of the group's first members are; their accuracy beside the members' after the
-last round; and how many other clients changed their cluster meanwhile (none should).
+cluster in which most of the group's first members are; their accuracy after the last round, beside
+that of all members and of the members of their own true groups (groups are not equally hard, and
+newcomers are not spread evenly over them); and how many other clients changed their cluster
+meanwhile (none should).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ class Outcome:
     right: int
     members: int
     member_accuracy: float
+    peer_accuracy: float
     late_accuracy: float
     moved: int
     rand: float
@@ -45,6 +48,10 @@ def judge(run: Reading, seconds: float) -> Outcome:
     members = sorted(groups.keys() - set(late))
     home = homes(run.assignments, groups, members)
     accuracies = run.accuracies()
+    peers = {
+        group: np.mean([accuracies[name] for name in members if groups[name] == group])
+        for group in home
+    }
     moved = {name for line in run.lines[1:] for name in line.get("moved", {})} & set(members)
     return Outcome(
         seed=run.settings.seed,
@@ -53,6 +60,7 @@ def judge(run: Reading, seconds: float) -> Outcome:
         right=sum(run.assignments.get(name) == home[groups[name]] for name in late),
         members=len(members),
         member_accuracy=float(np.mean([accuracies[name] for name in members])),
+        peer_accuracy=float(np.mean([peers[groups[name]] for name in late])),
         late_accuracy=float(np.mean([accuracies.get(name, 0.0) for name in late])),
         moved=len(moved),
         rand=float(
@@ -70,7 +78,7 @@ def print_outcomes(outcomes: list[Outcome], title: str) -> None:
     table = Table(title=title)
     for column in (
         "seed", "clusters", "ARI of the members", "newcomers placed", "in their true group",
-        "members' accuracy", "newcomers' accuracy", "others moved", "seconds",
+        "members' accuracy", "of the newcomers' groups", "newcomers' accuracy", "others moved", "seconds",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for each in outcomes:
@@ -81,6 +89,7 @@ def print_outcomes(outcomes: list[Outcome], title: str) -> None:
             f"{each.placed} of {each.late}",
             f"{each.right} of {each.late}",
             f"{100 * each.member_accuracy:.2f} %",
+            f"{100 * each.peer_accuracy:.2f} %",
             f"{100 * each.late_accuracy:.2f} %",
             f"{each.moved} of {each.members}",
             f"{each.seconds:.0f}",

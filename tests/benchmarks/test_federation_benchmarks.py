@@ -52,7 +52,7 @@ def test_newcomers_are_compared_with_the_first_members_of_their_group(benchmark)
     assignments[wrong] = (assignments[wrong] + 1) % 5
     del assignments[absent]
     judged = {
-        name: {"balanced-accuracy": 0.5 if name in late else 0.75}
+        name: {"balanced-accuracy": 0.5 if name in late else 0.1 * groups[name]}
         for name in groups
         if name != absent
     }
@@ -61,7 +61,9 @@ def test_newcomers_are_compared_with_the_first_members_of_their_group(benchmark)
     outcome = newcomers.judge(readings.Reading(settings, lines, assignments), 1.0)
     assert (outcome.late, outcome.placed, outcome.right) == (5, 4, 3)
     assert (outcome.members, outcome.moved, outcome.rand) == (15, 1, 1.0)
-    assert outcome.member_accuracy == 0.75
+    member_groups = [group for name, group in groups.items() if name not in late]
+    assert outcome.member_accuracy == pytest.approx(0.1 * sum(member_groups) / 15)
+    assert outcome.peer_accuracy == pytest.approx(0.1 * sum(groups[name] for name in late) / 5)
     assert outcome.late_accuracy == pytest.approx(0.4)  # who has no model counts as 0
 
 
