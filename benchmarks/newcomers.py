@@ -49,7 +49,7 @@ def judge(run: Reading, seconds: float) -> Outcome:
     home = homes(run.assignments, groups, members)
     accuracies = run.accuracies()
     peers = {
-        group: np.mean([accuracies[name] for name in members if groups[name] == group])
+        group: float(np.mean([accuracies[name] for name in members if groups[name] == group]))
         for group in home
     }
     moved = {name for line in run.lines[1:] for name in line.get("moved", {})} & set(members)
@@ -78,7 +78,8 @@ def print_outcomes(outcomes: list[Outcome], title: str) -> None:
     table = Table(title=title)
     for column in (
         "seed", "clusters", "ARI of the members", "newcomers placed", "in their true group",
-        "members' accuracy", "of the newcomers' groups", "newcomers' accuracy", "others moved", "seconds",
+        "members' accuracy", "of the newcomers' groups", "newcomers' accuracy",
+        "others moved", "seconds",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for each in outcomes:
