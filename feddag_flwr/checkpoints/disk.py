@@ -1,24 +1,34 @@
-"""Files and folders that are on the disk when a call returns, and not before it is right."""
+"""Files and folders that are on the disk before anything is called done."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+# Files that the disk is asked for at once: a file system commits those together.
+AT_ONCE = 8
 
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a new file and wait until the disk has it."""
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a new file, which is on the disk once it has been synced."""
     with path.open("xb") as stream:
         stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has a folder's names."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync_all(paths: Iterable[Path]) -> None:
+    """Wait until the disk has the contents of files, and the names in folders."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(sync, paths):
+            pass
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has a file's content, or a folder's names."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:  # some network file systems cannot, and need not
@@ -28,7 +38,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def link_synced(old: Path, new: Path) -> bool:
+def link(old: Path, new: Path) -> bool:
     """Give a file a second name.
 
     Returns

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from feddag_flwr.checkpoints.array_files import Arrays, arrays_to_bytes
 from feddag_flwr.checkpoints.checkpoint import Checkpoint
 from feddag_flwr.checkpoints.contents import arrays_of, checkpoint_of, groups_of, texts_of
-from feddag_flwr.checkpoints.disk import link_synced, remove_folder, sync_folder, write_synced
+from feddag_flwr.checkpoints.disk import link, remove_folder, sync, sync_all, write_new
 from feddag_flwr.checkpoints.errors import CheckpointError, CheckpointWriteError, DamagedError
 from feddag_flwr.checkpoints.manifest import MANIFEST, FileSum, Manifest
 
@@ -95,8 +95,8 @@ class CheckpointFolder:
         Raises
         ------
         CheckpointWriteError
-            The disk is full, or the like; nothing is left of this checkpoint, and the others are as
-            they were.
+            The disk is full, or the like; this checkpoint is not there, or whole, and the others
+            are as they were.
         TypeError
             Memory or notes hold what a checkpoint cannot keep.
         """
@@ -126,7 +126,7 @@ class CheckpointFolder:
             folder.mkdir()
         sums = {}
         for path, content in texts_of(checkpoint).items():
-            write_synced(partial / path, content)
+            write_new(partial / path, content)
             sums[path] = FileSum.of(content)
         written = {}
         for path, arrays in arrays_of(checkpoint).items():
@@ -134,9 +134,8 @@ class CheckpointFolder:
             references = {name: weakref.ref(values) for name, values in arrays.items()}
             written[path] = _Written(references, sums[path])
         manifest = Manifest(checkpoint.server_round, sums, groups_of(checkpoint))
-        write_synced(partial / MANIFEST, manifest.to_bytes())
-        for folder in (partial / "models", partial / "memory", partial):
-            sync_folder(folder)
+        write_new(partial / MANIFEST, manifest.to_bytes())
+        sync_all([partial, *partial.rglob("*")])
         self._written = written
 
     def _write_arrays(
@@ -153,7 +152,7 @@ class CheckpointFolder:
             sums = FileSum.of(content)
         if older is not None and _link(older, path, partial / path, sums):
             return sums
-        write_synced(partial / path, arrays_to_bytes(arrays) if content is None else content)
+        write_new(partial / path, arrays_to_bytes(arrays) if content is None else content)
         return sums
 
     def _older(self, server_round: int) -> _Older | None:
@@ -174,7 +173,7 @@ class CheckpointFolder:
         if final.exists():
             final.rename(replaced)
         partial.rename(final)
-        sync_folder(self.path)
+        sync(self.path)
         remove_folder(replaced)
 
     def _remove_leftovers(self) -> None:
@@ -246,4 +245,4 @@ def _link(older: _Older, path: str, new: Path, sums: FileSum) -> bool:
     old = older.folder / path
     if older.manifest.files.get(path) != sums or not old.is_file():
         return False
-    return old.stat().st_size == sums.size and link_synced(old, new)
+    return old.stat().st_size == sums.size and link(old, new)

@@ -529,7 +529,7 @@ def test_a_process_killed_at_any_moment_leaves_its_last_checkpoint(tmp_path):
 def test_a_full_disk_costs_the_new_checkpoint_alone(tmp_path, monkeypatch, writes):
     folder = folder_with(tmp_path, 1, 2, keep=2, arrays={"g": {"x": np.arange(9.0)}})
     left = iter(range(writes))
-    original = disk.write_synced
+    original = disk.write_new
 
     def write(path, content):
         if next(left, None) is None:
@@ -537,7 +537,7 @@ def test_a_full_disk_costs_the_new_checkpoint_alone(tmp_path, monkeypatch, write
             raise OSError(errno.ENOSPC, "No space left on device")
         original(path, content)
 
-    monkeypatch.setattr(folder_module, "write_synced", write)
+    monkeypatch.setattr(folder_module, "write_new", write)
     with pytest.raises(CheckpointWriteError, match=r"round-000003 could not be written: No space"):
         folder.write(checkpoint_of(3, arrays={"g": {"x": np.arange(8.0)}}))
     assert sorted(each.name for each in folder.path.iterdir()) == ["round-000001", "round-000002"]
@@ -547,16 +547,21 @@ def test_a_full_disk_costs_the_new_checkpoint_alone(tmp_path, monkeypatch, write
     assert folder.rounds() == [2, 4]
 
 
-def test_a_rename_that_fails_leaves_nothing_half_made(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("function", "left"), [("sync_all", [1]), ("sync", [1, 2])])
+def test_a_disk_that_cannot_be_synced_leaves_nothing_half_made(
+    tmp_path, monkeypatch, function, left
+):
     folder = folder_with(tmp_path, 1)
 
     def refuse(*_):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(folder_module, "sync_folder", refuse)
-    with pytest.raises(CheckpointWriteError, match="Input/output error"):
+    monkeypatch.setattr(folder_module, function, refuse)
+    with pytest.raises(CheckpointWriteError, match="round-000002 could not be written: Input/outp"):
         folder.write(checkpoint_of(2))
-    assert folder.rounds() == [1]
+    assert folder.rounds() == left
+    assert folder.newest().server_round == left[-1]
+    assert not list(folder.path.glob("*.partial"))
 
 
 def test_an_interrupt_while_writing_leaves_nothing_half_made(tmp_path, monkeypatch):
@@ -565,7 +570,7 @@ def test_an_interrupt_while_writing_leaves_nothing_half_made(tmp_path, monkeypat
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder_module, "write_synced", interrupt)
+    monkeypatch.setattr(folder_module, "write_new", interrupt)
     with pytest.raises(KeyboardInterrupt):
         folder.write(checkpoint_of(2))
     assert [each.name for each in folder.path.iterdir()] == ["round-000001"]
