@@ -26,7 +26,7 @@ from feddag_flwr.data.client import partition_name
 from feddag_flwr.data.drift import drifted_parts
 from feddag_flwr.data.plan import Plan, make_plan
 from feddag_flwr.data.sources import load_source
-from feddag_flwr.settings import Settings
+from feddag_flwr.settings import Settings, SettingValue
 from feddag_flwr.similarity.drift import class_shift
 
 
@@ -143,7 +143,7 @@ def print_untold(console: Console, found: list[Course], settings: Settings) -> N
             )
 
 
-def run_settings(arguments: argparse.Namespace, changes: dict[str, bool | int | float]) -> Settings:
+def run_settings(arguments: argparse.Namespace, changes: dict[str, SettingValue]) -> Settings:
     """Return the settings of a run."""
     return Settings.from_run_config(
         {
@@ -191,8 +191,15 @@ def main() -> None:
         print_untold(console, found, settings)
     rounds = arguments.stationary_rounds
     if "stationary" in arguments.parts:
-        changes = {"participation": 1.0, "local-epochs": 1, "secondary": "none"}
-        settings = run_settings(arguments, {"num-rounds": rounds, **changes})
+        settings = run_settings(
+            arguments,
+            {
+                "num-rounds": rounds,
+                "participation": 1.0,
+                "local-epochs": 1,
+                "secondary": "none",
+            },
+        )
         run = run_and_read(settings, arguments.output)
         told = {name for line in run.lines for name in line.get("drifted", ())}
         asked = sum(_asked(line, name) for line in run.lines[1:] for name in run.assignments)
