@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import io
 import itertools
 import json
@@ -39,8 +40,14 @@ SETTINGS, METRICS, SECONDS, SUMMARY = (
 )  # fmt: skip
 
 
+class RunFolderInUseError(RuntimeError):
+    """Another process writes to the run's folder."""
+
+
 class RunFolder:
     """Writes a run's files as they come to be; each appears whole or not at all.
+
+    From `open` or `resume` to `release`, or the end of the process, nobody else can resume the run.
 
     Parameters
     ----------
@@ -63,6 +70,7 @@ class RunFolder:
         self._parent = Path(settings.run_dir).expanduser().resolve()
         self.path = self._parent / settings.run_name
         self._unwritten: dict[str, bytes] = {}
+        self._held: int | None = None
         if settings.run_name and not settings.resume and self.path.exists():
             raise FileExistsError(_taken(self.path))
 
@@ -82,6 +90,7 @@ class RunFolder:
             except FileExistsError:
                 if self._settings.run_name:
                     raise FileExistsError(_taken(self.path)) from None
+        self._hold()
         self.write_json(SETTINGS, self._settings.to_run_config())
 
     @classmethod
@@ -102,14 +111,23 @@ class RunFolder:
         ------
         SettingsError
             ``resume`` names no run folder.
+        RunFolderInUseError
+            The run is not stopped: its process lives.
         """
         folder = cls(settings)
         folder.path = resumed_path(settings)
+        folder._hold()
         (folder.path / SUMMARY).unlink(missing_ok=True)
         for name in (METRICS, SECONDS):
             folder._cut(name, server_round)
         folder.write_json(SETTINGS, settings.to_run_config())
         return folder
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write one JSON file."""
@@ -135,6 +153,20 @@ class RunFolder:
         content = io.BytesIO()
         np.savez_compressed(content, allow_pickle=False, **dict(arrays))
         self._write(name, content.getvalue())
+
+    def _hold(self) -> None:
+        """Lock the folder, until the process ends at the latest."""
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise RunFolderInUseError(
+                f"{self.path} belongs to a run that goes on: end its process before you resume it"
+            ) from None
+        except OSError as error:  # some network file systems have no locks
+            logger.info("%s cannot be locked: %s", self.path, error.strerror)
+        self._held = handle
 
     def _write(self, name: str, content: bytes) -> None:
         partial = self.path / f"{name}.partial"

@@ -2,13 +2,16 @@
 
 import errno
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from feddag_flwr import run_folder
-from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.run_folder import RunFolder, RunFolderInUseError
 from feddag_flwr.settings import Settings, SettingsError
 
 
@@ -32,6 +35,7 @@ def rounds_of(path):
 
 
 def resume(folder, server_round, **changes):
+    folder.release()
     settings = settings_of(folder.path.parent, resume=str(folder.path), **changes)
     return RunFolder.resume(settings, server_round)
 
@@ -70,6 +74,48 @@ def test_a_closing_table_is_one_no_longer(folder):
     folder.write_json("summary.json", {"done": 1})
     resume(folder, 4)
     assert not (folder.path / "summary.json").exists()
+
+
+def test_a_run_that_lives_cannot_be_resumed(folder):
+    before = (folder.path / "metrics.jsonl").read_bytes()
+    settings = settings_of(folder.path.parent, resume=str(folder.path))
+    with pytest.raises(RunFolderInUseError, match="belongs to a run that goes on"):
+        RunFolder.resume(settings, 2)
+    assert (folder.path / "metrics.jsonl").read_bytes() == before
+    folder.release()
+    folder.release()
+    again = RunFolder.resume(settings, 2)
+    with pytest.raises(RunFolderInUseError):
+        RunFolder.resume(settings, 2)
+    again.release()
+
+
+def test_the_end_of_a_process_frees_its_run(folder):
+    folder.release()
+    settings = settings_of(folder.path.parent, resume=str(folder.path))
+    done, ready = os.pipe()
+    child = os.fork()
+    if child == 0:
+        RunFolder.resume(settings, 2)
+        os.write(ready, b".")
+        time.sleep(60)
+        os._exit(1)
+    assert os.read(done, 1) == b"."
+    with pytest.raises(RunFolderInUseError):
+        RunFolder.resume(settings, 2)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    RunFolder.resume(settings, 2).release()
+    os.close(done)
+    os.close(ready)
+
+
+def test_a_file_system_without_locks_is_no_obstacle(folder, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(run_folder.fcntl, "flock", refuse)
+    resume(folder, 2).release()
 
 
 def test_what_is_no_run_folder_is_named(tmp_path):

@@ -131,6 +131,13 @@ class ClusteredStrategy(Algorithm, Strategy):
         rounds = self.settings.num_rounds if num_rounds is None else num_rounds
         self.wait = self.settings.round_timeout if timeout is None else timeout
         self.exchange = Exchange(grid, self.settings.wave_size, self.roster.name_of)
+        try:
+            return self._run(rounds)
+        finally:
+            self.folder.release()
+
+    def _run(self, rounds: int) -> Result:
+        """Do all rounds, or those that are left."""
         result = Result()
         if self._checkpoint is None:
             self._open()
