@@ -2,10 +2,10 @@
 
 One SuperLink and four SuperNodes on this machine, with TLS and node authentication. Three apps take
 turns on them: empty messages with Flower's own ``send_and_receive``; empty messages whose answers
-are asked for as often as this project asks; and FedDAG on the digits, all four clients in each
-round. Each message's process notes when it was started, when its imports were over, when it
-answered, and how long it trained in between. A round lasts from the last answer of the round before
-to its own last answer; its parts are those of the message that was answered last:
+are asked for as often as this project asks; and FedDAG on clients' own files of real digits, all
+four clients in each round. Each message's process notes when it was started, when its imports were
+over, when it answered, and how long it trained in between. A round lasts from the last answer of
+the round before to its own last answer; its parts are those of the message answered last:
 
     python benchmarks/deployment_latency.py --rounds 8 --repeats 2
 """
@@ -32,6 +32,7 @@ from latency_apps.message_clock import FOLDER_VARIABLE, Moment
 from rich.console import Console
 from rich.table import Table
 
+from feddag_flwr.deployment.example_parts import write_parts
 from feddag_flwr.deployment.federation import Federation, federation
 from feddag_flwr.exchange import POLL_LAST
 from feddag_flwr.settings import SettingValue
@@ -210,8 +211,8 @@ def run_config(kind: str, rounds: int, folder: Path) -> dict[str, SettingValue]:
     return common | {
         "participation": 1.0,
         "evaluate-every": rounds + 1,
-        "client-groups": 2,
-        "source": "digits",
+        "scenario": "own",
+        "source": "npz",
         "device": "cpu",
         "run-dir": str(folder),
     }
@@ -237,9 +238,8 @@ def take_turns(
     """Start the federation, and let the apps take turns in it."""
     found = {kind: Measured([], []) for kind in apps}
     with federation() as made:
-        for number in range(CLIENTS):
-            config = {"partition-id": number, "num-partitions": CLIENTS}
-            made.add_node(f"node-{number}", config)
+        for name, path in write_parts(folder).items():
+            made.add_node(name, {"client-name": name, "data-path": str(path)})
         for _ in range(repeats):
             for kind, app in apps.items():
                 turn = measure(made, kind, app, rounds, folder)

@@ -19,11 +19,13 @@ ROLES = (
     ("server app", ("flwr-simulation", "flwr-serverapp")),
     ("client apps", ("flwr-clientapp",)),
     ("SuperLink", ("flower-superlink",)),
-    ("SuperNodes", ("flower-supernode",)),
+    ("SuperNodes", ("deployment.supernode", "flower-supernode")),
     ("SuperExecs", ("flower-superexec",)),
     ("Ray itself", ("ray::", "/ray/")),
 )
 OTHER = "other"
+# Processes that have ended and whose parent has not asked how: they keep their place in the table.
+ENDED = "ended, not collected"
 OWN = "this process"
 MEGABYTE = 1e6
 
@@ -109,6 +111,8 @@ class Sampler:
 def take(process: psutil.Process, seconds: float, done: int) -> Sample | None:
     """Sample one process; None where it has gone, or is about to."""
     try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return Sample(round(seconds, 2), done, ENDED, process.pid, 0.0, 0.0, 0, 0)
         with process.oneshot():
             memory = process.memory_info()
             return Sample(

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from process_watch.report import plot, tabulate, write_rounds
 from process_watch.sampler import (
+    ENDED,
     OTHER,
     OWN,
     Sample,
@@ -50,6 +51,7 @@ class FakeProcess:
         (["/venv/bin/python", "/venv/bin/flwr-clientapp"], "client apps"),
         (["/venv/bin/python", "/venv/bin/flower-superlink", "--simulation"], "SuperLink"),
         (["/venv/bin/python", "/venv/bin/flower-supernode"], "SuperNodes"),
+        (["/venv/bin/python", "-m", "feddag_flwr.deployment.supernode"], "SuperNodes"),
         (["/venv/bin/python", "/venv/bin/flower-superexec"], "SuperExecs"),
         (["/venv/lib/ray/core/src/ray/raylet/raylet"], "Ray itself"),
         (["ray::RuntimeEnvAgent"], "Ray itself"),
@@ -81,6 +83,16 @@ def test_a_process_that_has_gone_gives_no_sample():
     with subprocess.Popen([sys.executable, "-c", ""]) as short:
         gone = psutil.Process(short.pid)
     assert take(gone, 0.0, 0) is None
+
+
+def test_a_process_that_nobody_collected_counts_as_one():
+    with subprocess.Popen([sys.executable, "-c", ""]) as short:
+        process = psutil.Process(short.pid)
+        deadline = time.monotonic() + 60
+        while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            time.sleep(0.01)
+        sample = take(process, 1.0, 2)
+    assert (sample.role, sample.pid, sample.handles) == (ENDED, process.pid, 0)
 
 
 def test_the_sampler_follows_the_rounds(tmp_path):
