@@ -1,7 +1,7 @@
 """Checkpoints: what a server needs to go on after its process died, on disk after every round."""
 
 from feddag_flwr.checkpoints.checkpoint import Checkpoint, Memory
-from feddag_flwr.checkpoints.continuation import check_continuation
+from feddag_flwr.checkpoints.continuation import check_continuation, lasting_settings
 from feddag_flwr.checkpoints.errors import CheckpointError, CheckpointWriteError
 from feddag_flwr.checkpoints.folder import CHECKPOINTS, CheckpointFolder, newest_checkpoint
 from feddag_flwr.checkpoints.personal import personal_groups, personal_models
@@ -14,6 +14,7 @@ __all__ = [
     "CheckpointWriteError",
     "Memory",
     "check_continuation",
+    "lasting_settings",
     "newest_checkpoint",
     "personal_groups",
     "personal_models",

@@ -38,7 +38,7 @@ class Checkpoint:
     server_round : int
         The round, 0 for a federation that has met and not trained yet.
     settings : dict
-        All settings of the run, under their hyphenated names.
+        Settings of the run, under their hyphenated names (see `lasting_settings`).
     state : ServerState
         Clients, assignments and models.
     memory : Memory

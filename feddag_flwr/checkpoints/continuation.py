@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from feddag_flwr.settings import Settings, SettingsError, SettingValue
 
+# What only says where a run is: equal runs have equal checkpoints, wherever they are.
+_PLACES = frozenset({"run-dir", "run-name", "resume"})
 # What decides where, when and how long something happens, never what comes of it.
-MAY_DIFFER = frozenset(
+MAY_DIFFER = _PLACES | frozenset(
     {
         "num-rounds",
         "min-clients",
@@ -17,14 +19,16 @@ MAY_DIFFER = frozenset(
         "wave-size",
         "checkpoint-every",
         "keep-checkpoints",
-        "resume",
-        "run-dir",
-        "run-name",
         "data-dir",
         "download",
         "device-memory",
     }
 )
+
+
+def lasting_settings(settings: Settings) -> dict[str, SettingValue]:
+    """Return the settings that belong into a checkpoint: all but those that name its own place."""
+    return {key: value for key, value in settings.to_run_config().items() if key not in _PLACES}
 
 
 def check_continuation(

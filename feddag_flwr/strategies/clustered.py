@@ -19,6 +19,7 @@ from feddag_flwr.checkpoints import (
     Checkpoint,
     CheckpointFolder,
     CheckpointWriteError,
+    lasting_settings,
 )
 from feddag_flwr.exchange import Exchange
 from feddag_flwr.metrics import Evaluation, mean_over_clients
@@ -305,7 +306,7 @@ class ClusteredStrategy(Algorithm, Strategy):
         }
         checkpoint = Checkpoint(
             self.state.server_round,
-            self.settings.to_run_config(),
+            lasting_settings(self.settings),
             self.state,
             self.memory(),
             notes,

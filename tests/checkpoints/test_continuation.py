@@ -1,6 +1,6 @@
 import pytest
 
-from feddag_flwr.checkpoints import check_continuation
+from feddag_flwr.checkpoints import check_continuation, lasting_settings
 from feddag_flwr.checkpoints.continuation import MAY_DIFFER
 from feddag_flwr.settings import Settings, SettingsError, names
 
@@ -56,3 +56,11 @@ def test_a_setting_that_is_new_counts_as_its_default():
 def test_a_setting_that_is_gone_is_a_difference():
     with pytest.raises(SettingsError, match="setting old = None: the run to resume has 3"):
         check_continuation(BEFORE | {"old": 3}, BEFORE, 7)
+
+
+def test_a_checkpoint_keeps_all_settings_but_its_place():
+    settings = Settings.from_run_config({"run-name": "x", "run-dir": "y", "seed": 4})
+    kept = lasting_settings(settings)
+    assert settings.to_run_config().keys() - kept.keys() == {"run-dir", "run-name", "resume"}
+    assert kept["seed"] == 4
+    check_continuation(kept, settings.to_run_config(), 7)

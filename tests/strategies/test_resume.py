@@ -61,17 +61,13 @@ def run(settings, *, last_round=ROUNDS, seed=0):
 
 
 def contents(folder):
-    """The files of a run that must be equal, by path; of notes all but the settings."""
-    last = f"checkpoints/round-{ROUNDS:06d}"
-    paths = [*folder.glob("*.json*"), *folder.glob(f"{last}/*/*"), folder / last / "state.json"]
-    found = {
+    """The files of a run that must be equal, by path; the last checkpoint's with all of it."""
+    paths = [*folder.glob("*.json*"), *(folder / f"checkpoints/round-{ROUNDS:06d}").rglob("*.*")]
+    return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in paths
         if path.name not in {"settings.json", "seconds.jsonl"}
     }
-    notes = json.loads((folder / last / "notes.json").read_bytes())
-    del notes["settings"]
-    return found | {"notes": notes}
 
 
 def rolled(memory):
@@ -122,7 +118,9 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, algorithm, 
 
     assert run(settings_of(tmp_path, algorithm, resume=str(folder)), seed=2) == folder
     expected, found = contents(whole), contents(folder)
-    assert {"metrics.jsonl", "summary.json", "checkpoints/round-000006/state.json"} <= set(expected)
+    assert {"metrics.jsonl", "summary.json", "checkpoints/round-000006/manifest.json"} <= set(
+        expected
+    )
     assert found.keys() == expected.keys()
     for path, content in expected.items():
         assert found[path] == content, path
