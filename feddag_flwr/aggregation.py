@@ -108,6 +108,6 @@ def shift(weights: Weights, trained: Weights, start: Weights) -> Weights:
         return Weights(floats.astype(np.float32), trained.buffers, trained.integers)
 
 
-def distance(trained: Weights, start: Weights) -> float:
-    """Euclidean length of the update ``trained - start`` of the parameters."""
-    return float(np.linalg.norm(trained.floats.astype(np.float64) - start.floats))
+def distance(trained: NDArray[np.float32], start: NDArray[np.float32]) -> float:
+    """Euclidean length of the update ``trained - start``."""
+    return float(np.linalg.norm(trained.astype(np.float64) - start))

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from hypothesis import strategies as st
+from torch import nn
 
 
-def tiny(input_shape: tuple[int, int, int]) -> torch.nn.Module:
+def tiny(input_shape: tuple[int, int, int]) -> nn.Module:
     """Build an encoder of 520 parameters."""
-    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8))
+    return _encoder(nn.Flatten(), nn.Linear(math.prod(input_shape), 8))
+
+
+def normalised(input_shape: tuple[int, int, int]) -> nn.Module:
+    """Build the same with 8 running means, then 8 running variances."""
+    return _encoder(nn.Flatten(), nn.Linear(math.prod(input_shape), 8), nn.BatchNorm1d(8))
+
+
+def _encoder(*layers: nn.Module) -> nn.Module:
+    encoder = nn.Sequential(*layers)
     encoder.feature_size = 8
     return encoder
 

@@ -40,7 +40,7 @@ def test_shift_adds_the_update():
 
 
 def test_distance_is_the_length_of_the_update():
-    assert distance(weights(3, 5, buffers=[9]), weights(0, 1)) == 5
+    assert distance(np.array([3, 5], np.float32), np.array([0, 1], np.float32)) == 5
 
 
 def test_buffers_are_averaged_like_parameters():

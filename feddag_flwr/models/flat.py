@@ -24,6 +24,20 @@ def _tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor
     )
 
 
+def variance_places(module: nn.Module) -> NDArray[np.intp]:
+    """Where in `Weights.buffers` running variances are, which no training makes negative."""
+    persistent = module.state_dict()
+    named = [
+        (name, buffer)
+        for name, buffer in module.named_buffers()
+        if name in persistent and buffer.is_floating_point()
+    ]
+    marks = [
+        np.full(buffer.numel(), name.rpartition(".")[2] == "running_var") for name, buffer in named
+    ]
+    return np.flatnonzero(np.concatenate(marks)) if marks else np.zeros(0, dtype=np.intp)
+
+
 def parameter_count(module: nn.Module) -> int:
     """Count the trainable coordinates, the length of `Weights.floats`."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from flwr.app import Message, RecordDict
@@ -14,6 +15,7 @@ from feddag_flwr.aggregation import Weights, weighted_mean
 from feddag_flwr.checkpoints import Memory
 from feddag_flwr.exchange import Exchange
 from feddag_flwr.models.dual_encoder import ClusterModel
+from feddag_flwr.models.flat import variance_places
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import (
@@ -282,7 +284,7 @@ class Algorithm(ABC):
         RecordError
             With the reason.
         """
-        return TrainReply.decode(
+        reply = TrainReply.decode(
             content,
             request,
             expected=self.parts_from(request),
@@ -290,6 +292,26 @@ class Algorithm(ABC):
             limit=self.settings.max_client_samples,
             evaluated=self.settings.evaluate_participants,
         )
+        for name, weights in reply.parts.items():
+            self.check_variances(name.rpartition("/")[2], weights)
+        return reply
+
+    def check_variances(self, part: str, weights: Weights) -> None:
+        """Refuse running variances below 0: the model would give NaN.
+
+        Raises
+        ------
+        RecordError
+            Names the part.
+        """
+        places = self._variances["secondary" if part == "shared" else part]
+        if (weights.buffers[places] < 0).any():
+            raise RecordError(f"{part}: a running variance is negative")
+
+    @cached_property
+    def _variances(self) -> dict[str, NDArray[np.intp]]:
+        parts = self.initial_model(dual=True).parts()
+        return {str(part): variance_places(module) for part, module in parts.items()}
 
     def update_of(self, name: str, reply: TrainReply) -> NDArray[np.float32]:
         """Return how far a client's training moved the parameters, all parts in one vector."""

@@ -25,6 +25,7 @@ from feddag_flwr.similarity.newcomers import Residents
 from feddag_flwr.similarity.proximity import ProximityOptions, measure_proximity, pack_bases
 from feddag_flwr.strategies.clustered import ClusteredStrategy
 from feddag_flwr.strategies.grouping import Grouping
+from feddag_flwr.strategies.outliers import too_long
 from feddag_flwr.strategies.profiling import EncoderSpool, Profiler, Profiles, without_encoder
 from feddag_flwr.strategies.residence import Residence
 from feddag_flwr.strategies.roster import MIN_CLIENTS, FederationError
@@ -75,12 +76,15 @@ class FedDAG(ClusteredStrategy):
     def _collect(
         self, names: Iterable[str], encoders: EncoderSpool | None = None
     ) -> dict[str, Profile]:
-        found = {}
-        for name, profile in Profiler(self).collect(names, self.state.server_round):
+        profiler = Profiler(self)
+        found, lengths = {}, {}
+        for name, profile in profiler.collect(names, self.state.server_round):
             if encoders is not None:
                 encoders.put(name, profile.encoder)
+                lengths[name] = profiler.lengths(profile)
             found[name] = without_encoder(profile)
-        return found
+        excessive = too_long(lengths, self.settings.max_update_ratio, "profile")
+        return {name: profile for name, profile in found.items() if name not in excessive}
 
     def _options(self) -> ProximityOptions:
         return {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from feddag_flwr.aggregation import distance
+from feddag_flwr.aggregation import Weights, distance
 from feddag_flwr.records import TrainReply, TrainRequest
 
 logger = logging.getLogger("flwr")
@@ -30,19 +30,37 @@ def without_outliers(
     ratio : float
         Longest length, in medians (setting ``max-update-ratio``).
     """
-    kept = dict(replies)
     lengths = {name: _lengths(reply, requests[name]) for name, reply in replies.items()}
+    excessive = too_long(lengths, ratio, "train")
+    return {name: reply for name, reply in replies.items() if name not in excessive}
+
+
+def too_long(lengths: Mapping[str, Mapping[str, float]], ratio: float, kind: str) -> set[str]:
+    """Find clients with an update of excessive length, and log them.
+
+    Parameters
+    ----------
+    lengths : mapping of str to mapping of str to float
+        By client name, the length of its update of each part.
+    ratio : float
+        Longest length, in lower medians of the part.
+    kind : str
+        Of message, for the log.
+    """
+    found: set[str] = set()
     for part in sorted({part for each in lengths.values() for part in each}):
-        ordered = sorted(each[part] for each in lengths.values() if part in each)
-        limit = ratio * ordered[(len(ordered) - 1) // 2]
-        for name in [n for n in kept if part in lengths[n] and not lengths[n][part] <= limit]:
+        its = {name: each[part] for name, each in lengths.items() if part in each}
+        ordered = sorted(length for name, length in its.items() if name not in found)
+        for name in sorted(its.keys() - found):
+            if its[name] <= ratio * ordered[(len(ordered) - 1) // 2]:
+                continue
             logger.warning(
-                "train: client %s is left out: its update of %s has length %.3g, more than "
+                "%s: client %s is left out: its update of %s has length %.3g, more than "
                 "max-update-ratio = %g times the median",
-                name, part, lengths.pop(name)[part], ratio,
+                kind, name, part, its[name], ratio,
             )  # fmt: skip
-            del kept[name]
-    return kept
+            found.add(name)
+    return found
 
 
 def _lengths(reply: TrainReply, request: TrainRequest) -> dict[str, float]:
@@ -50,6 +68,13 @@ def _lengths(reply: TrainReply, request: TrainRequest) -> dict[str, float]:
     lengths: dict[str, float] = {}
     for name, weights in reply.parts.items():
         part = name.rpartition("/")[2]
-        one = distance(weights, request.start_of(name, reply.choice))
-        lengths[part] = math.hypot(lengths.get(part, 0.0), one)
+        for what, one in update_lengths(weights, request.start_of(name, reply.choice), part):
+            lengths[what] = math.hypot(lengths.get(what, 0.0), one)
     return lengths
+
+
+def update_lengths(trained: Weights, start: Weights, part: str) -> Iterator[tuple[str, float]]:
+    """Yield how far a part's parameters have moved, and its buffers, where it has any."""
+    yield part, distance(trained.floats, start.floats)
+    if trained.buffers.size:
+        yield f"{part}'s buffers", distance(trained.buffers, start.buffers)

@@ -19,6 +19,7 @@ from feddag_flwr.profile import Profile, sparse_size
 from feddag_flwr.records import PROFILE_ACTION, ProfileRequest, RecordError, decode_profile
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.strategies.algorithm import Algorithm
+from feddag_flwr.strategies.outliers import update_lengths
 
 logger = logging.getLogger("flwr")
 
@@ -125,7 +126,7 @@ class Profiler:
             With the reason.
         """
         settings = self.algorithm.settings
-        return decode_profile(
+        profile = decode_profile(
             reply.content,
             self.algorithm.task(name, server_round),
             encoder=self._start["primary"],
@@ -134,6 +135,12 @@ class Profiler:
             limit=settings.max_client_samples,
             subspace=settings.subspace_size,
         )
+        self.algorithm.check_variances("primary", profile.encoder)
+        return profile
+
+    def lengths(self, profile: Profile) -> dict[str, float]:
+        """Return how far the warm-up moved the encoder."""
+        return dict(update_lengths(profile.encoder, self._start["primary"], "the encoder"))
 
     def collect(self, names: Iterable[str], server_round: int) -> Iterator[tuple[str, Profile]]:
         """Profile clients in an exchange of its own, the largest first.

@@ -6,7 +6,13 @@ import torch
 from torch import nn
 
 from feddag_flwr.aggregation import Weights, weighted_mean
-from feddag_flwr.models.flat import get_parts, get_weights, parameter_count, set_weights
+from feddag_flwr.models.flat import (
+    get_parts,
+    get_weights,
+    parameter_count,
+    set_weights,
+    variance_places,
+)
 from feddag_flwr.models.registry import ModelError, build_encoder, build_model
 
 
@@ -165,3 +171,12 @@ def test_a_missing_module_is_named():
     for name in ("no_such_module:x", ":x"):
         with pytest.raises(ModelError, match=f"model = '{name}'"):
             build_encoder(name, (1, 3, 3))
+
+
+def test_the_places_of_running_variances_are_those_of_the_flat_buffers():
+    module = nn.Sequential(nn.BatchNorm2d(3), nn.Linear(2, 2), nn.BatchNorm1d(2))
+    module[0].running_var.fill_(7.0)
+    module[2].running_var.fill_(8.0)
+    buffers = get_weights(module).buffers
+    assert buffers[variance_places(module)].tolist() == [7, 7, 7, 8, 8]
+    assert variance_places(nn.Linear(2, 2)).size == 0

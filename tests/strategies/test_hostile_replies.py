@@ -20,7 +20,7 @@ from flwr.app import Message
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.serverapp.strategy import Result
 from hostile_replies import changed, changes
-from memory_grid import MemoryGrid, quick_settings
+from memory_grid import MemoryGrid, array_of, quick_settings, replace_array
 
 from feddag_flwr import exchange
 from feddag_flwr.exchange import Exchange
@@ -29,7 +29,7 @@ from feddag_flwr.strategies.notes import evaluations_to_json
 from feddag_flwr.strategies.registry import build_strategy
 
 # Examples of each exchange; FEDDAG_HOSTILE_EXAMPLES=1000 looks longer.
-EXAMPLES = int(os.environ.get("FEDDAG_HOSTILE_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("FEDDAG_HOSTILE_EXAMPLES", "10"))
 
 HOSTILE, NAME = 102, "client-1"
 LIMIT = 1000
@@ -104,8 +104,8 @@ class Scene:
         settings = quick_settings(
             algorithm=self.algorithm, num_clients=4, min_clients=3, client_groups=2,
             participation=1.0, warmup_epochs=1, max_update_ratio=10.0, max_client_samples=LIMIT,
-            model="hostile_replies:tiny", run_dir=str(folder), run_name="run",
-            num_clusters=2, **self.settings,
+            run_dir=str(folder), run_name="run", num_clusters=2,
+            **{"model": "hostile_replies:tiny"} | self.settings,
         )  # fmt: skip
         self.grid = HostileGrid(settings)
         if self.at == "joining":
@@ -182,7 +182,10 @@ def check(strategy):
     sizes = [{part: weights.sizes for part, weights in model.items()} for model in state.models]
     assert all(each == sizes[0] for each in sizes)
     # Finite, and no longer than ten honest updates could make them.
-    assert all(np.abs(w.floats).max() < 10 for model in state.models for w in model.values())
+    for weights in (weights for model in state.models for weights in model.values()):
+        assert np.abs(weights.floats).max() < 10
+        assert (weights.buffers[8:] >= 0).all()  # running variances
+        assert np.abs(weights.buffers).max(initial=0) < 1e3
     assert set(state.assignments) <= set(state.clients)
     assert set(state.assignments.values()) <= set(range(state.num_clusters))
     assert np.isfinite(state.pixel_scale).all()
@@ -241,6 +244,7 @@ SCENES = [
     Scene("feddag", "profile", cluster, at="met", others=False),
     Scene("feddag", "train", train),
     Scene("feddag", "train", train, settings={"transport": "float16"}),
+    Scene("fedavg", "train", train, settings={"model": "hostile_replies:normalised"}),
     Scene("feddag", "evaluate", evaluate, settings={"fine_tune_epochs": 1}),
     Scene("ifca", "train", train),
     Scene("ifca", "measure", measure),
@@ -270,7 +274,38 @@ def scene(request, tmp_path_factory):
 )
 @hypothesis.given(by=changes)
 def test_a_hostile_reply_is_refused_or_harmless(scene, by):
-    found, strategy, lines = scene.play(lambda reply: changed(reply, by))
+    judge(scene, lambda reply: changed(reply, by))
+
+
+ABSURD = {
+    "vast": lambda values: np.full_like(values, 3e38),
+    "a million times": lambda values: values * np.asarray(1e6, values.dtype),
+    "negative": lambda values: np.full_like(values, -50),
+    "zero": np.zeros_like,
+}
+
+
+@pytest.mark.parametrize("absurd", ABSURD)
+def test_no_array_of_a_reply_can_be_absurd(scene, absurd):
+    """Each array by itself, of the right type and shape."""
+    keys = set()
+
+    def note(reply):
+        keys.update(reply.content.get("arrays", {}))
+        return reply
+
+    scene.play(note)
+    for key in sorted(keys):
+
+        def change(reply, key=key):
+            with np.errstate(all="ignore"):
+                return replace_array(reply, key, ABSURD[absurd](array_of(reply, key)))
+
+        judge(scene, change)
+
+
+def judge(scene, change):
+    found, strategy, lines = scene.play(change)
     check(strategy)
     who = (f"client {NAME}", f"node {HOSTILE}", f"client {NAME!r}")
     if found == scene.silent:
