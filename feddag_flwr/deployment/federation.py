@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -45,10 +45,12 @@ class Federation:
         An empty folder for everything; see `federation` for one that is cleared away.
     insecure : bool
         Neither TLS nor keys.
+    host : str
+        The address of this machine under which nodes and users reach the SuperLink.
 
     Attributes
     ----------
-    home, insecure : Path, bool
+    home, insecure, host : Path, bool, str
         As described above.
     keys : KeyFolder
         Certificates and keys, where there are any.
@@ -58,9 +60,10 @@ class Federation:
         By name, in the order in which they were added.
     """
 
-    def __init__(self, home: Path, *, insecure: bool = False) -> None:
+    def __init__(self, home: Path, *, insecure: bool = False, host: str = HOST) -> None:
         self.home = home
         self.insecure = insecure
+        self.host = host
         self.keys = KeyFolder(home / "keys")
         self.nodes: dict[str, Node] = {}
         self._runs: list[Run] = []
@@ -77,7 +80,7 @@ class Federation:
             One of them does not get ready.
         """
         if not self.insecure:
-            make_keys(self.keys.root, [HOST], [])
+            make_keys(self.keys.root, [self.host], [])
         for attempt in range(1, START_ATTEMPTS + 1):
             self.superlink.start()
             try:
@@ -98,6 +101,7 @@ class Federation:
         register: bool = True,
         key: Path | None = None,
         root_certificates: Path | None = None,
+        through: Sequence[str] = (),
         start: bool = True,
     ) -> Node:
         """Add a SuperNode; it connects by itself, also to a run under way.
@@ -112,6 +116,8 @@ class Federation:
             Whether the SuperLink is told its public key.
         key, root_certificates : Path | None
             Others than its own key and the federation's authority.
+        through : Sequence[str]
+            Words before its command, for example ``ip netns exec NAME``.
         start : bool
             Whether it is started.
 
@@ -129,7 +135,7 @@ class Federation:
             root_certificates = root_certificates or self.keys.authority
         node = Node(
             name, self.home / "nodes", self.fleet_address, config,
-            root_certificates=root_certificates, key=key,
+            root_certificates=root_certificates, key=key, through=through,
         )  # fmt: skip
         if register and not self.insecure:
             node.node_id = self.register(key.with_suffix(".pub")) if key else None
@@ -265,8 +271,8 @@ class Federation:
 
     def _assign_ports(self) -> None:
         fleet, control, runtime = free_ports(3)
-        self.fleet_address = f"{HOST}:{fleet}"
-        self.control_address = f"{HOST}:{control}"
+        self.fleet_address = f"{self.host}:{fleet}"
+        self.control_address = f"{self.host}:{control}"
         trust = ["--insecure"]
         if not self.insecure:
             trust = [
@@ -306,13 +312,15 @@ class Federation:
 
 
 @contextmanager
-def federation(*, insecure: bool = False) -> Iterator[Federation]:
+def federation(*, insecure: bool = False, host: str = HOST) -> Iterator[Federation]:
     """Start a federation without nodes; on leaving, end every process and clear all files away.
 
     Parameters
     ----------
     insecure : bool
         Neither TLS nor keys.
+    host : str
+        The address of this machine under which nodes and users reach the SuperLink.
 
     Yields
     ------
@@ -320,7 +328,7 @@ def federation(*, insecure: bool = False) -> Iterator[Federation]:
         Ready for nodes and runs.
     """
     with private_home() as home:
-        made = Federation(home, insecure=insecure)
+        made = Federation(home, insecure=insecure, host=host)
         try:
             made.start()
             yield made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from feddag_flwr.deployment.daemon import Daemon
@@ -34,6 +34,8 @@ class Node(Daemon):
         What it trusts; None for a federation without TLS.
     key : Path | None
         Its private key; None for a node that does not authenticate itself.
+    through : Sequence[str]
+        Words before its command, for example ``ip netns exec NAME``.
 
     Attributes
     ----------
@@ -50,6 +52,7 @@ class Node(Daemon):
         *,
         root_certificates: Path | None,
         key: Path | None,
+        through: Sequence[str] = (),
     ) -> None:
         self.node_id: int | None = None
         trust = ["--insecure"]
@@ -60,7 +63,7 @@ class Node(Daemon):
         config_path = home / f"{name}.toml"
         arguments = ["--superlink", superlink, *trust, "--node-config", str(config_path)]
         # Not flower-supernode itself, which lives on when it has failed.
-        supernode = [sys.executable, "-m", "feddag_flwr.deployment.supernode"]
+        supernode = [*through, sys.executable, "-m", "feddag_flwr.deployment.supernode"]
         super().__init__(name, home, [*supernode, *arguments])
         home.mkdir(parents=True, exist_ok=True)
         write_overrides(config, config_path)  # a file keeps quotes and spaces whole
