@@ -102,6 +102,7 @@ class Algorithm(ABC):
         self.true_groups: dict[str, int] = {}
         self.unseen: dict[str, Client] = {}
         self.drifted: set[str] = set()
+        self._absent: set[str] = set()
 
     # -- what an algorithm decides ---------------------------------------------------------------
 
@@ -368,12 +369,16 @@ class Algorithm(ABC):
         return Message(content, self.roster.nodes[name], kind, group_id=str(server_round))
 
     def connected(self, names: Collection[str]) -> list[str]:
-        """Return the clients whose nodes are there, in the order given, and log the others."""
+        """Return the clients whose nodes are there, in the order given; log who left or is back."""
         there = set(self.exchange.grid.get_node_ids())
-        missing = [name for name in names if self.roster.nodes.get(name) not in there]
-        if missing:
-            logger.warning("not connected: %s", listed(missing))
-        return [name for name in names if name not in set(missing)]
+        found = [name for name in names if self.roster.nodes.get(name) in there]
+        missing = set(names) - set(found)
+        if left := sorted(missing - self._absent):
+            logger.warning("not connected: %s", listed(left))
+        if back := sorted(self._absent & set(found)):
+            logger.info("connected again: %s", listed(back))
+        self._absent = (self._absent | missing) - set(found)
+        return found
 
 
 def listed(names: Sequence[str]) -> str:
