@@ -55,6 +55,15 @@ class Residents:
         gradient, data = normalise(proximity.gradient), normalise(proximity.data)
         return cls(updates, bases, counts, gradient.scale, data.scale, proximity.fused)
 
+    def only(self, rows: Sequence[int]) -> Residents:
+        """Keep some rows, those of all founders among them."""
+        if len(rows) == len(self.updates):
+            return self
+        kept = list(rows)
+        return replace(
+            self, updates=self.updates[kept], bases=self.bases[kept], counts=self.counts[kept]
+        )
+
     def joined_by(
         self,
         updates: NDArray[np.floating[Any]],

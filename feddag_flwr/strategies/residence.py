@@ -49,7 +49,7 @@ class Residence:
 
     @property
     def placed_since(self) -> int:
-        """Profiles that have come in since the clustering."""
+        """Clients whose profile has come in since the clustering."""
         return len(self.names) - len(self.residents.fused)
 
     def place(self, profiles: Profiles, assignments: Mapping[str, int]) -> dict[str, int]:
@@ -93,11 +93,15 @@ class Residence:
         return placed
 
     def take_in(self, profiles: Profiles) -> None:
-        """Keep the profiles of clients that have come in, in place of older ones of theirs."""
-        newer = set(profiles.names)
-        self.names = [None if name in newer else name for name in self.names]
-        self.names += profiles.names
-        self.residents = self.residents.joined_by(
+        """Keep the profiles of clients that have come in, in place of older ones of theirs.
+
+        A founder's older row stays, without a name, for the scales and weights that it set.
+        """
+        newer, founders = set(profiles.names), len(self.residents.fused)
+        names = [None if name in newer else name for name in self.names]
+        kept = [row for row, name in enumerate(names) if row < founders or name is not None]
+        self.names = [names[row] for row in kept] + profiles.names
+        self.residents = self.residents.only(kept).joined_by(
             profiles.updates, self._bases(profiles), profiles.counts
         )
         self._rows = _rows(self.names)

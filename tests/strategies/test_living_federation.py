@@ -314,6 +314,21 @@ def test_stationary_data_raises_no_alarm(tmp_path):
     assert all("drifted" not in line for line in lines(strategy))
 
 
+def test_a_client_that_always_says_it_has_drifted_takes_no_more_room(tmp_path):
+    def tamper(partition, action, reply):
+        if action == "train" and partition == 3:
+            reply.content.config_records["info"]["drifted"] = True
+        return reply
+
+    changes = DRIFT | {"drift_share": 0.0, "num_rounds": 9}
+    strategy, grid = run_quickly(tmp_path, tamper=tamper, **changes)
+    profiled = [node for action, node in grid.sent if action == "train.profile"]
+    assert profiled.count(FIRST_NODE + 3) == 5  # at the start, then in rounds 2, 4, 6 and 8
+    assert len(strategy._residence.residents.updates) == CLIENTS + 1
+    assert strategy._residence.placed_since == 1
+    assert not any("moved" in line for line in lines(strategy)[1:])
+
+
 def test_drift_is_not_looked_for_at_threshold_zero(tmp_path):
     strategy, _ = run_quickly(tmp_path, **DRIFT | {"drift_threshold": 0.0})
     assert all("drifted" not in line for line in lines(strategy))
