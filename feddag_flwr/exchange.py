@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Message
@@ -32,6 +32,7 @@ class _Sent:
     node_id: int
     kind: str
     counted_as: str
+    seconds: float
     deadline: float
 
 
@@ -69,6 +70,7 @@ class Exchange:
         follow_ups: deque[Message] | None = None,
         *,
         counted_as: str = "",
+        patience: Mapping[str, float] | None = None,
     ) -> Iterator[Message]:
         """Send messages and yield the good replies as they come.
 
@@ -87,8 +89,12 @@ class Exchange:
             those of `messages` that are still to be drawn. No reply to a notice is awaited.
         counted_as : str, optional
             Under which the bytes are counted; by default the messages' own kind.
+        patience : mapping of str to float, optional
+            Seconds for messages of some kinds, in place of `timeout`.
         """
         waiting: dict[str, _Sent] = {}
+        longest = patience or {}
+        self._one_by_one = False
         source = iter(messages)
         pause = POLL_FIRST
         while True:
@@ -99,14 +105,15 @@ class Exchange:
                 if message.metadata.message_type == NOTICE_ACTION:
                     self.tell([message], timeout)
                 else:
-                    self._push(message, timeout, waiting, counted_as)
+                    seconds = longest.get(kind_of(message), timeout)
+                    self._push(message, seconds, waiting, counted_as)
             if not waiting:
                 return
             replies = self._pull(waiting)
             for reply in replies:
                 if self._accept(reply, waiting):
                     yield reply
-            self._drop_late(waiting, timeout)
+            self._drop_late(waiting)
             pause = POLL_FIRST if replies else min(POLL_LAST, pause * POLL_GROWTH)
             if waiting and not replies:
                 time.sleep(pause)
@@ -119,7 +126,10 @@ class Exchange:
 
     def take_bytes(self) -> dict[str, dict[str, int]]:
         """Return the bytes counted since the last call, by direction and kind, and start anew."""
-        taken = {"down": dict(self.bytes_down), "up": dict(self.bytes_up)}
+        taken = {
+            way: {kind: count for kind, count in counts.items() if count}
+            for way, counts in (("down", self.bytes_down), ("up", self.bytes_up))
+        }
         self.bytes_down, self.bytes_up = Counter(), Counter()
         return taken
 
@@ -133,14 +143,16 @@ class Exchange:
         if len(ids) != 1:
             self._log(node_id, kind, "the message could not be sent")
             return
-        waiting[ids[0]] = _Sent(node_id, kind, counted_as or kind, time.monotonic() + timeout)
+        deadline = time.monotonic() + timeout
+        waiting[ids[0]] = _Sent(node_id, kind, counted_as or kind, timeout, deadline)
         self.bytes_down[counted_as or kind] += arrays_nbytes(message.content)
 
     def _pull(self, waiting: dict[str, _Sent]) -> list[Message]:
         """Take the replies that are there.
 
         Flower reads them as it hands them over, and one that it cannot read takes all others of the
-        same call with it. From then on each is taken by itself, so that it costs its sender alone.
+        same call with it. For the rest of the exchange each is taken by itself: it costs its sender
+        alone.
         """
         if not self._one_by_one:
             try:
@@ -149,7 +161,7 @@ class Exchange:
                 self._one_by_one = True
                 logger.error(
                     "a reply cannot be read (%s) and takes others with it; replies are taken one "
-                    "by one from now on", told(f"{type(error).__name__}: {error}"),
+                    "by one in this exchange", told(f"{type(error).__name__}: {error}"),
                 )  # fmt: skip
         replies: list[Message] = []
         for message_id in list(waiting):
@@ -184,11 +196,11 @@ class Exchange:
         self.bytes_up[sent.counted_as] += arrays_nbytes(reply.content)
         return True
 
-    def _drop_late(self, waiting: dict[str, _Sent], timeout: float) -> None:
+    def _drop_late(self, waiting: dict[str, _Sent]) -> None:
         now = time.monotonic()
         for message_id in [key for key, sent in waiting.items() if sent.deadline <= now]:
             sent = waiting.pop(message_id)
-            self._log(sent.node_id, sent.kind, f"no reply within {timeout:g} s")
+            self._log(sent.node_id, sent.kind, f"no reply within {sent.seconds:g} s")
 
     def _log(self, node_id: int, kind: str, reason: str) -> None:
         logger.warning("%s: client %s is left out: %s", kind, self.name_of(node_id), reason)

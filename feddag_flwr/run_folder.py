@@ -134,6 +134,13 @@ class RunFolder:
         text = json.dumps(values, indent=2, allow_nan=False)
         self._write(name, (text + "\n").encode())
 
+    def try_to_write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write one JSON file; a disk that is full costs a log line."""
+        try:
+            self.write_json(name, values)
+        except OSError as error:
+            logger.error("%s could not be written: %s", self.path / name, error.strerror)
+
     def append_line(self, name: str, values: Mapping[str, Any]) -> None:
         """Append one line to a JSON Lines file, on the disk when this returns.
 

@@ -73,7 +73,10 @@ class ServerState:
 
     def admit(self, client: Client) -> None:
         """Add a client, or take over what it says of itself now."""
-        self.clients = dict(sorted((self.clients | {client.name: client}).items()))
+        known = client.name in self.clients
+        self.clients[client.name] = client
+        if not known:
+            self.clients = dict(sorted(self.clients.items()))
 
     def set_clusters(
         self,

@@ -34,7 +34,7 @@ ALLOWED = {
     "data_check": {
         "data", "metrics", "models", "profile", "records", "seeds", "settings", "training",
     },
-    "simulation": {"run_folder", "settings", "strategies"},
+    "simulation": {"records", "run_folder", "settings", "strategies"},
     "experiments": {"data", "seeds", "settings", "simulation"},
     "inference": {"aggregation", "checkpoints", "data", "models", "settings", "state"},
     "flower": set(),

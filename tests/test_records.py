@@ -72,13 +72,12 @@ def encoded_profile():
     return encode_profile(TASK, make_profile(), weights(0, 0, 0, integers=[0]))
 
 
-def decode(content, task=TASK, samples=6, encoder=None):
+def decode(content, task=TASK, encoder=None):
     return decode_profile(
         content,
         task,
         encoder=encoder or weights(0, 0, 0, integers=[0]),
         coordinates=2,
-        samples=samples,
         limit=LIMIT,
         subspace=2.0,
     )
@@ -142,7 +141,7 @@ NAN, INF = float("nan"), float("inf")
         ("counts", np.array([7, 0, -1]), "counts: -1 is outside 0..1000"),
         ("counts", np.array([7, 0, 10**15]), "is outside 0..1000"),
         ("counts", np.array([5, 1]), r"'counts' has shape \(2,\), must have \(3,\)"),
-        ("counts", np.array([5, 0, 2]), "counts add up to 7, the client described 6"),
+        ("counts", np.array([600, 0, 600]), r"counts add up to 1200, must be 1\.\.1000"),
         (
             "vectors",
             np.eye(3, dtype=np.float32),

@@ -45,11 +45,12 @@ from feddag_flwr.records.profile import (
 )
 from feddag_flwr.records.task import Task
 from feddag_flwr.records.train import PHASES, Recipe, TrainReply, TrainRequest
-from feddag_flwr.records.values import RecordError
+from feddag_flwr.records.values import MAX_NAMES, RecordError
 
 __all__ = [
     "DESCRIBE_ACTION",
     "GRADIENT_ACTION",
+    "MAX_NAMES",
     "MEASURE_ACTION",
     "NOTICE_ACTION",
     "PHASES",

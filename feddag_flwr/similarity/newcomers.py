@@ -154,7 +154,9 @@ def measure_newcomers(
     """
     gradient = gradient_dissimilarity_to(updates, residents.updates, names)
     angles = class_angles_to(bases, counts, residents.bases, residents.counts, angle)
-    data = data_dissimilarity_to(angles, counts, residents.counts, weight_delta, weight_scope)
+    data = data_dissimilarity_to(
+        angles, counts, residents.counts, weight_delta, weight_scope, len(residents.fused)
+    )
     scaled_gradient, scaled_data = residents.gradient.apply(gradient), residents.data.apply(data)
     if fusion == "entropy":
         founders = slice(len(residents.fused))

@@ -333,8 +333,9 @@ def data_dissimilarity_to(
     counts: npt.ArrayLike,
     delta: float = 0.6,
     scope: Scope = "shared",
+    founders: int | None = None,
 ) -> FloatArray:
-    """Weighted mean of newcomers' class-wise angles to the clustered clients: rows of V (Eq. 6).
+    """Weighted mean of newcomers' class-wise angles to those before them: rows of V (Eq. 6).
 
     The weights of Eq. 5 are min-max normalised with the minimum and maximum of the clustered
     clients, and clipped to the range.
@@ -346,7 +347,9 @@ def data_dissimilarity_to(
     newcomer_counts : array_like of int, shape (M, C)
         Samples of each class on each newcomer.
     counts, delta, scope
-        Of the clustered clients, as `data_dissimilarity` took them.
+        Of the clustered clients, as `data_dissimilarity` took them, and of others placed since.
+    founders : int, optional
+        How many of the N, the first ones, were clustered; by default all.
 
     Returns
     -------
@@ -365,7 +368,7 @@ def data_dissimilarity_to(
             f"angles must have shape (C, M, N) = {expected} to go with counts of "
             f"{arriving.shape[1]} and {count_array.shape[1]} classes, got {np.shape(angles)}"
         )
-    weighing = _Weighing(count_array, delta, scope)
+    weighing = _Weighing(count_array, delta, scope, founders)
     total = np.zeros(expected[1:])
     for label in range(expected[0]):
         total += weighing.rows(label, arriving[:, label]) * angles[label]
@@ -376,14 +379,16 @@ def data_dissimilarity_to(
 class _Weighing:
     """Eq. 5 with its minimum and maximum known, so that weights can be formed by row blocks."""
 
-    def __init__(self, counts: IntArray, delta: float, scope: Scope) -> None:
+    def __init__(
+        self, counts: IntArray, delta: float, scope: Scope, founders: int | None = None
+    ) -> None:
         if scope not in get_args(Scope):
             raise ValueError(f"scope must be one of {get_args(Scope)}, got {scope!r}")
         if not 0.0 <= delta <= 1.0:
             raise ValueError(f"delta must be in [0, 1], got {delta}")
         self._scope = scope
         self._logs, self._weighed = self._logs_of(counts)
-        self._low, self._high = self._ratio_range()
+        self._low, self._high = self._ratio_range(slice(founders))
         self._base, self._width = (1.0, delta) if scope == "shared" else (1.0 - delta, 2.0 * delta)
 
     def _logs_of(self, counts: IntArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
@@ -392,10 +397,11 @@ class _Weighing:
         shared = self._scope == "shared"
         return np.log(counts + np.e), counts > 0 if shared else np.ones_like(counts, dtype=bool)
 
-    def _ratio_range(self) -> tuple[float, float]:
+    def _ratio_range(self, founders: slice) -> tuple[float, float]:
         """Smallest and largest ratio over the weighed (i, j != i, c): O(N log N) by sorting."""
         low, high = np.inf, -np.inf
-        for logs, weighed in zip(self._logs.T, self._weighed.T, strict=True):
+        of_founders = self._logs[founders].T, self._weighed[founders].T
+        for logs, weighed in zip(*of_founders, strict=True):
             ordered = np.sort(logs[weighed])
             if ordered.size > 1:
                 low = min(low, float(np.min(ordered[1:] / ordered[:-1])))

@@ -58,6 +58,7 @@ class Admission:
         self.follow_ups: deque[Message] = deque()
         self.placed: dict[str, int] = {}
         self._round = 0
+        self._there: set[int] = set()
         self._delays: dict[int, _Delay] = {}
         self._pending: set[int] = set()
         self._came: set[str] = set()
@@ -66,6 +67,7 @@ class Admission:
     def questions(self, server_round: int) -> Iterator[Message]:
         """Ask who they are all nodes that are not known, or must be placed (anew)."""
         self._round = server_round
+        self._there = set(self.algorithm.exchange.grid.get_node_ids())
         self._came, self._profiles, self.placed = set(), {}, {}
         self._pending = {node for node in self._outsiders() if self._is_due(node)}
         for node in sorted(self._pending):
@@ -97,16 +99,19 @@ class Admission:
         state.assignments = dict(sorted((state.assignments | self.placed).items()))
 
     def meet(self, server_round: int) -> None:
-        """Learn who the nodes are that nobody knows, in an exchange of its own."""
+        """Learn on which nodes the clients of a resumed run are, in an exchange of its own.
+
+        What a client had to say of itself when the run was stopped still holds: else the run would
+        not be the one that nobody stopped.
+        """
         exchange, timeout = self.algorithm.exchange, self.algorithm.wait
         self._round = server_round
-        self._pending = {
-            node for node in exchange.grid.get_node_ids() if node not in self.algorithm.roster.names
-        }
+        self._there = set(exchange.grid.get_node_ids())
+        self._pending = self._there - self.algorithm.roster.names.keys()
         questions = (describe_message(node, server_round) for node in sorted(self._pending))
         for reply in exchange.send(questions, timeout, self.follow_ups):
             if kind_of(reply) == "describe":
-                self._introduce(reply, profile=False)
+                self._introduce(reply, resuming=True)
 
     @cached_property
     def _profiler(self) -> Profiler:
@@ -114,7 +119,7 @@ class Admission:
 
     def _outsiders(self) -> Iterator[int]:
         algorithm = self.algorithm
-        for node in algorithm.exchange.grid.get_node_ids():
+        for node in self._there:
             name = algorithm.roster.names.get(node)
             if name is None or (
                 name not in algorithm.unseen
@@ -131,7 +136,12 @@ class Admission:
         pause = min(2 ** (failures - 1), LONGEST_PAUSE)
         self._delays[node] = _Delay(self._round + pause, failures)
 
-    def _introduce(self, reply: Message, *, profile: bool = True) -> None:
+    def _through(self, node: int) -> None:
+        """Note that a node has done all it was asked for."""
+        self._pending.discard(node)
+        self._delays.pop(node, None)
+
+    def _introduce(self, reply: Message, *, resuming: bool = False) -> None:
         node = reply.metadata.src_node_id
         if node not in self._pending:
             logger.warning("describe: node %d was not asked", node)
@@ -140,15 +150,15 @@ class Admission:
         try:
             described = Description.decode(reply.content, algorithm.settings.max_client_samples)
             if described.joins_in > self._round:
+                self._through(node)
                 self._delays[node] = _Delay(described.joins_in)
-                self._pending.discard(node)
             else:
-                self._let_in(node, described, profile=profile)
+                self._let_in(node, described, resuming=resuming)
         except RecordError as error:
             name = algorithm.roster.name_of(node)
             self.follow_ups.append(refusal(name, node, error))
 
-    def _let_in(self, node: int, described: Description, *, profile: bool) -> None:
+    def _let_in(self, node: int, described: Description, *, resuming: bool) -> None:
         """Let a client in whose node has described it, and ask for its profile where it is due."""
         algorithm, state, name = self.algorithm, self.algorithm.state, described.client
         known = name in state.clients or name in algorithm.unseen
@@ -156,20 +166,22 @@ class Admission:
             check_fit(described, state.class_names, state.image_shape)
             if not known and not algorithm.admits_newcomers:
                 raise RecordError(f"{type(algorithm).__name__} takes no newcomers")
-            algorithm.roster.claim(name, node, set(algorithm.exchange.grid.get_node_ids()))
+            algorithm.roster.claim(name, node, self._there)
         except RecordError as error:
             raise RecordError(f"client {name!r}: {error}") from error
+        if resuming:
+            self._through(node)
+            return
         if described.true_group is not None:
             algorithm.true_groups[name] = described.true_group
         if name not in algorithm.unseen:
             state.admit(client_of(described))
-            wanted = name not in state.assignments or name in algorithm.drifted
-            if wanted and profile:
+            if name not in state.assignments or name in algorithm.drifted:
                 if algorithm.profiles_newcomers:
                     self.follow_ups.append(self._profiler.message(name, self._round))
                     return  # the node is through once its profile is there
                 self._came.add(name)
-        self._pending.discard(node)
+        self._through(node)
 
     def _keep_profile(self, reply: Message) -> None:
         node = reply.metadata.src_node_id
@@ -177,6 +189,6 @@ class Admission:
         try:
             profile = self._profiler.read(reply, name, self._round)
             self._profiles[name] = without_encoder(profile)
-            self._pending.discard(node)
+            self._through(node)
         except RecordError as error:
             self.follow_ups.append(refusal(name, node, error))

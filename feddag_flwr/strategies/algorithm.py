@@ -78,6 +78,8 @@ class Algorithm(ABC):
     drifted : set of str
         Clients whose data is no longer what they were placed by; they sit out until they are
         placed anew.
+    absent : set of str
+        Clients that were looked for last in vain.
     """
 
     state: ServerState
@@ -102,7 +104,7 @@ class Algorithm(ABC):
         self.true_groups: dict[str, int] = {}
         self.unseen: dict[str, Client] = {}
         self.drifted: set[str] = set()
-        self._absent: set[str] = set()
+        self.absent: set[str] = set()
 
     # -- what an algorithm decides ---------------------------------------------------------------
 
@@ -373,11 +375,11 @@ class Algorithm(ABC):
         there = set(self.exchange.grid.get_node_ids())
         found = [name for name in names if self.roster.nodes.get(name) in there]
         missing = set(names) - set(found)
-        if left := sorted(missing - self._absent):
+        if left := sorted(missing - self.absent):
             logger.warning("not connected: %s", listed(left))
-        if back := sorted(self._absent & set(found)):
+        if back := sorted(self.absent & set(found)):
             logger.info("connected again: %s", listed(back))
-        self._absent = (self._absent | missing) - set(found)
+        self.absent = (self.absent | missing) - set(found)
         return found
 
 

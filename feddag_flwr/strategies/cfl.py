@@ -84,7 +84,8 @@ class CFL(FedAvg):
     def _split_if_due(self, server_round: int, cluster: int) -> None:
         members = [member.name for member in self.state.members(cluster)]
         names = [name for name in members if name in self._updates]
-        if len(names) < MIN_SPLIT or not self._drawn.issuperset(members):
+        waited_for = [name for name in members if name not in self.absent]
+        if len(names) < MIN_SPLIT or not self._drawn.issuperset(waited_for):
             return
         updates = np.array([self._updates[name] for name in names])
         weights = np.array([self.state.clients[name].train_samples for name in names])

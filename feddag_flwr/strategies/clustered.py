@@ -21,7 +21,7 @@ from feddag_flwr.checkpoints import (
     CheckpointWriteError,
     lasting_settings,
 )
-from feddag_flwr.exchange import Exchange
+from feddag_flwr.exchange import Exchange, kind_of
 from feddag_flwr.metrics import Evaluation, mean_over_clients
 from feddag_flwr.records import (
     EvaluateReply,
@@ -48,11 +48,11 @@ from feddag_flwr.strategies.roster import (
     JOIN_POLL,
     MIN_CLIENTS,
     FederationError,
+    await_nodes,
     call_roll,
     client_of,
     merge_class_names,
     pixel_scale,
-    wait_for_nodes,
 )
 from feddag_flwr.strategies.round_log import RoundLog
 
@@ -151,7 +151,7 @@ class ClusteredStrategy(Algorithm, Strategy):
         progress = Progress(rounds, first)
         for server_round in range(first, rounds + 1):
             last = server_round == rounds
-            self._await_clients()
+            self._await_clients(server_round)
             self._train(server_round, result)
             if last or server_round % self.settings.evaluate_every == 0:
                 self._evaluate(server_round, result, last=last)
@@ -199,17 +199,19 @@ class ClusteredStrategy(Algorithm, Strategy):
         self._rounds_with_replies = notes["rounds-with-replies"]
         self.log.go_on(notes["bytes"], self.state)
         self.recall(checkpoint.memory)
-        if self.roster.bound:  # names stay with nodes; else nodes may have other ids by now
-            self.roster.nodes = notes["nodes"]
-            self.roster.names = {node: name for name, node in notes["nodes"].items()}
         with self.watch.phase("roll-call"):
-            wait_for_nodes(self.exchange, self.settings)
+            there = set(await_nodes(self.exchange, self.settings, len(notes["nodes"]), enough=0))
+            for name, node in notes["nodes"].items():
+                if self.roster.bound or node in there:  # else it may have another id by now
+                    self.roster.claim(name, node, there)
             self.admission.meet(self.state.server_round)
         self.exchange.take_bytes()
         logger.info("the run goes on after round %d", self.state.server_round)
 
-    def _await_clients(self) -> None:
-        """Wait until a client that has a cluster is there, ``join-timeout`` seconds at most.
+    def _await_clients(self, server_round: int) -> None:
+        """Wait until somebody is there who can train, ``join-timeout`` seconds at most.
+
+        Meanwhile clients can come in, so that a round that nobody could train in is none.
 
         Raises
         ------
@@ -219,9 +221,18 @@ class ClusteredStrategy(Algorithm, Strategy):
         deadline = time.monotonic() + self.settings.join_timeout
         while True:
             there = set(self.exchange.grid.get_node_ids())
-            nodes = (self.roster.nodes.get(name) for name in self.state.assignments)
-            if any(node in there for node in nodes) or there - self.roster.names.keys():
+            settled = self.state.assignments.keys() - self.drifted
+            if any(self.roster.nodes.get(name) in there for name in settled):
                 return
+            questions = list(self.admission.questions(server_round))
+            if questions:
+                replies = self.exchange.send(
+                    questions, self.wait, self.admission.follow_ups, patience=self._patience
+                )
+                for reply in self.admission.take(replies):
+                    logger.warning("%s: nobody was asked for that", kind_of(reply))
+                self._settle_newcomers()
+                continue
             if time.monotonic() >= deadline:
                 raise FederationError(
                     f"no client was there for {self.settings.join_timeout:g} s (setting "
@@ -232,17 +243,31 @@ class ClusteredStrategy(Algorithm, Strategy):
     def _train(self, server_round: int, result: Result) -> None:
         grid, admission = self.exchange.grid, self.admission
         with self.watch.phase("train"):
+            # Questions come last: a node that never answers must not keep others from training.
             messages = chain(
-                admission.questions(server_round),
                 self.configure_train(server_round, ArrayRecord(), ConfigRecord(), grid),
+                admission.questions(server_round),
             )
-            replies = self.exchange.send(messages, self.wait, admission.follow_ups)
+            replies = self.exchange.send(
+                messages, self.wait, admission.follow_ups, patience=self._patience
+            )
             _, metrics = self.aggregate_train(server_round, admission.take(replies))
-            admission.settle()
-        if admission.placed:
-            self.log.line["placed"] = admission.placed
+            self._settle_newcomers()
         if metrics is not None:
             result.train_metrics_clientapp[server_round] = metrics
+
+    @property
+    def _patience(self) -> dict[str, float]:
+        """Seconds to wait for those who come in, where they differ from a round's."""
+        return {
+            "describe": min(self.wait, self.settings.join_timeout),
+            "profile": self.settings.profile_timeout,
+        }
+
+    def _settle_newcomers(self) -> None:
+        self.admission.settle()
+        if self.admission.placed:
+            self.log.line["placed"] = self.log.line.get("placed", {}) | self.admission.placed
 
     def _draw_unseen(self, names: list[str]) -> set[str]:
         """Draw the clients that training never sees; two at least stay."""
@@ -330,7 +355,7 @@ class ClusteredStrategy(Algorithm, Strategy):
                 "adjusted-rand-index": adjusted_rand_index(self.placements, self.true_groups),
                 **mean_over_clients(self.unseen_evaluations.values()),
             }
-        self.folder.write_json("summary.json", summary)
+        self.folder.try_to_write_json("summary.json", summary)
         print_closing_table(summary, self.folder.path)
 
     # -- Flower's steps of a round -----------------------------------------------------------------

@@ -23,6 +23,8 @@ from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.newcomers import Residents
 from feddag_flwr.similarity.proximity import ProximityOptions, measure_proximity, pack_bases
+from feddag_flwr.similarity.subspace import class_angles
+from feddag_flwr.strategies.algorithm import listed
 from feddag_flwr.strategies.clustered import ClusteredStrategy
 from feddag_flwr.strategies.grouping import Grouping
 from feddag_flwr.strategies.outliers import too_long
@@ -60,7 +62,8 @@ class FedDAG(ClusteredStrategy):
         with self.watch.phase("profile"):
             encoders = EncoderSpool(self.folder.path)
             profiles = self._collect(self.state.clients, encoders)
-        if (count := len(profiles)) < (least := max(MIN_CLIENTS, self.settings.min_clients)):
+        wanted = min(self.settings.min_clients, len(self.state.clients))
+        if (count := len(profiles)) < (least := max(MIN_CLIENTS, wanted)):
             raise FederationError(
                 f"{count} of {len(self.state.clients)} clients sent a valid profile, "
                 f"{least} are needed at least; the log names the reasons"
@@ -179,7 +182,10 @@ class FedDAG(ClusteredStrategy):
             self.settings.linkage,
             self._options(),
         )
-        grouping.write(self.folder, self.state)
+        try:
+            grouping.write(self.folder, self.state)
+        except OSError as error:  # a full disk costs two files, not the round
+            logger.error("the clustering could not be written: %s", error)
         logger.info(
             "%d clusters at threshold %.3f, mean fusion weight %.2f",
             grouping.chosen.num_clusters,
@@ -205,10 +211,37 @@ class FedDAG(ClusteredStrategy):
         placed = self._residence.place(found, self._settled())
         self._residence.take_in(found)
         if placed:
+            self._redraw_graph_without_empty_clusters(self.state.assignments | placed)
             return placed
         # Everybody has drifted at once: they stay together until all are clustered anew.
         self._regroup_due = True
         return {name: self.state.assignments.get(name, 0) for name in profiles}
+
+    def _redraw_graph_without_empty_clusters(self, assignments: Mapping[str, int]) -> None:
+        """Let nobody learn from a cluster that its last member has left (Sec. 4 on the others).
+
+        The empty cluster keeps its number and its model; newcomers do not go there.
+        """
+        assert self._residence is not None
+        left = set(self.state.assignments.values()) - set(assignments.values())
+        if not left or not self.state.sources:
+            return
+        logger.warning(
+            "cluster %s is empty now: sources are drawn anew",
+            listed([str(cluster) for cluster in sorted(left)]),
+        )
+        names, rows = self._residence.present()
+        residents = self._residence.residents
+        clusters, labels = np.unique([assignments[name] for name in names], return_inverse=True)
+        angles = class_angles(residents.bases[rows], residents.counts[rows], self.settings.angle)
+        graph = complementarity(
+            residents.counts[rows], angles, labels,
+            top_k=self.settings.top_k, aligned=self.settings.alignment,
+        )  # fmt: skip
+        sources: list[tuple[int, ...]] = [()] * self.state.num_clusters
+        for cluster, row in zip(clusters, self._sources(graph), strict=True):
+            sources[cluster] = tuple(int(clusters[source]) for source in row)
+        self.state.sources = tuple(sources)
 
     def place_unseen(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Profile clients as in phase 1 and place each by Algorithm 4; nobody else moves.
@@ -242,7 +275,8 @@ class FedDAG(ClusteredStrategy):
         updates, bases = arrays.updates[rows], arrays.bases[rows]
         grouping = self._group(names, updates, bases, arrays.counts[rows])
         before = [self.state.assignments[name] for name in names]
-        changed = grouping.labels.tolist() != before
+        fewer_or_more = grouping.chosen.num_clusters != self.state.num_clusters
+        changed = fewer_or_more or grouping.labels.tolist() != before
         logger.info("clustered anew: %s", "groups have changed" if changed else "nobody moves")
         if changed:
             self._set_clusters(grouping, self._inherited_models(grouping))

@@ -131,7 +131,6 @@ class Profiler:
             self.algorithm.task(name, server_round),
             encoder=self._start["primary"],
             coordinates=self._coordinates,
-            samples=self.algorithm.client(name).train_samples,
             limit=settings.max_client_samples,
             subspace=settings.subspace_size,
         )

@@ -100,7 +100,7 @@ class Residence:
         newer, founders = set(profiles.names), len(self.residents.fused)
         names = [None if name in newer else name for name in self.names]
         kept = [row for row, name in enumerate(names) if row < founders or name is not None]
-        self.names = [names[row] for row in kept] + profiles.names
+        self.names = [*(names[row] for row in kept), *profiles.names]
         self.residents = self.residents.only(kept).joined_by(
             profiles.updates, self._bases(profiles), profiles.counts
         )
@@ -129,8 +129,8 @@ class Residence:
                     "updates": residents.updates,
                     "bases": residents.bases,
                     "counts": residents.counts,
-                    "fused": residents.fused,
-                }
+                },
+                "founders": {"fused": residents.fused},
             },
             {"names": self.names, "threshold": self.threshold, "scales": scales},
         )
@@ -145,7 +145,7 @@ class Residence:
             arrays["counts"],
             Scale(*notes["scales"]["gradient"]),
             Scale(*notes["scales"]["data"]),
-            arrays["fused"],
+            memory.arrays["founders"]["fused"],
         )
         return cls(residents, notes["names"], notes["threshold"], linkage, options)
 

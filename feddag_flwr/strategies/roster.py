@@ -14,6 +14,7 @@ from flwr.app import Message
 from feddag_flwr.exchange import Exchange
 from feddag_flwr.records import (
     DESCRIBE_ACTION,
+    MAX_NAMES,
     NOTICE_ACTION,
     DescribeRequest,
     Description,
@@ -90,9 +91,22 @@ class Roster:
 
 
 def wait_for_nodes(exchange: Exchange, settings: Settings) -> list[int]:
-    """Wait until ``num-clients`` nodes are there, ``join-timeout`` seconds at most.
+    """Wait for the nodes of a new run: ``num-clients``, or ``min-clients`` after a while."""
+    enough = settings.min_clients or settings.num_clients
+    return await_nodes(exchange, settings, settings.num_clients, enough=enough)
 
-    After that ``min-clients`` are enough; 0 insists on ``num-clients``.
+
+def await_nodes(exchange: Exchange, settings: Settings, expected: int, *, enough: int) -> list[int]:
+    """Wait until so many nodes are there, ``join-timeout`` seconds at most.
+
+    Parameters
+    ----------
+    exchange, settings : Exchange, Settings
+        Whom to ask, and how long.
+    expected : int
+        How many to wait for.
+    enough : int
+        How many are enough once the time is over.
 
     Returns
     -------
@@ -105,19 +119,18 @@ def wait_for_nodes(exchange: Exchange, settings: Settings) -> list[int]:
         Says how many came, how many were expected, and which settings decide.
     """
     deadline = time.monotonic() + settings.join_timeout
-    enough = settings.min_clients or settings.num_clients
     while True:
         nodes = sorted(exchange.grid.get_node_ids())
-        if len(nodes) >= settings.num_clients:
+        if len(nodes) >= expected:
             return nodes
         if time.monotonic() < deadline:
             time.sleep(JOIN_POLL)
         elif len(nodes) >= enough:
-            logger.warning("%d of %d nodes came: begin", len(nodes), settings.num_clients)
+            logger.warning("%d of %d nodes came: begin", len(nodes), expected)
             return nodes
         else:
             raise FederationError(
-                f"{len(nodes)} of {settings.num_clients} nodes came within "
+                f"{len(nodes)} of {expected} nodes came within "
                 f"{settings.join_timeout:g} s (settings num-clients, min-clients and join-timeout)"
             )
 
@@ -148,9 +161,9 @@ def call_roll(exchange: Exchange, settings: Settings, roster: Roster) -> list[De
                 found[node_id] = Description.decode(reply.content, settings.max_client_samples)
         except RecordError as error:
             notices.append(refusal(f"on node {node_id}", node_id, error))
-    allowed = class_list(settings.class_names)
-    descriptions = []
     shape = most_common_shape(found.values())
+    allowed = class_list(settings.class_names) or believable_classes(found.values())
+    descriptions = []
     refused = []
     for node_id in sorted(found, key=lambda node: (found[node].client, node)):
         each = found[node_id]
@@ -226,6 +239,16 @@ def most_common_shape(descriptions: Iterable[Description]) -> tuple[int, int, in
     """Return the image shape that most clients have, of equally common ones the smallest."""
     tally = Counter(description.image_shape for description in descriptions)
     return min(tally, key=lambda each: (-tally[each], each), default=None)
+
+
+def believable_classes(descriptions: Iterable[Description]) -> tuple[str, ...]:
+    """Return all classes that clients name; the most common ones where they are too many.
+
+    One client that names hundreds of its own must not make a federation of them.
+    """
+    tally = Counter(name for each in descriptions for name in each.class_names)
+    ranked = sorted(tally, key=lambda name: (-tally[name], name))
+    return tuple(ranked[:MAX_NAMES])
 
 
 def pixel_scale(

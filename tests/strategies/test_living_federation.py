@@ -138,7 +138,7 @@ def test_a_run_begins_with_min_clients_and_takes_the_others_later(tmp_path, capl
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy.start(grid)
     assert "6 of 9 nodes came: begin" in caplog.text
-    assert sorted(lines(strategy)[2]["placed"]) == ["client-1", "client-4", "client-7"]
+    assert sorted(lines(strategy)[1]["placed"]) == ["client-1", "client-4", "client-7"]
 
 
 def test_a_profile_that_is_missing_at_the_start_is_made_good_later(tmp_path):
@@ -171,6 +171,66 @@ def test_a_round_waits_for_somebody_and_then_the_run_ends_resumable(tmp_path):
     with pytest.raises(FederationError, match=r"no client was there for 0.2 s .* resume = '.*run'"):
         strategy.start(grid)
     assert strategy.state.server_round == 2
+
+
+def test_rounds_are_not_spent_on_strangers(tmp_path):
+    """A node that does not fit is no reason to train without anybody."""
+    settings = quick_settings(
+        run_dir=str(tmp_path), run_name="run", algorithm="fedavg", num_rounds=40, join_timeout=0.3
+    )
+    stranger = {"partition-id": 99, "num-partitions": settings.num_clients}
+    grid, last = renamed_grid(settings, stranger)
+
+    def leave(partition, action, reply):
+        if action == "train":
+            grid.connected = {last}
+        return reply
+
+    grid.tamper = leave
+    strategy = build_strategy(settings, RunFolder(settings))
+    with pytest.raises(FederationError, match="no client was there"):
+        strategy.start(grid)
+    assert strategy.state.server_round == 1
+
+
+def test_training_goes_out_before_questions_and_profiles_have_their_own_time(tmp_path):
+    settings = quick_settings(
+        run_dir=str(tmp_path), run_name="run", **LATE, round_timeout=7.0, profile_timeout=999.0
+    )
+    grid = MemoryGrid(settings)
+    times = []
+    push = grid.push_messages
+
+    def watched(messages):
+        messages = list(messages)
+        times.extend(
+            (each.metadata.group_id, each.metadata.message_type, each.metadata.ttl)
+            for each in messages
+        )
+        return push(messages)
+
+    grid.push_messages = watched
+    strategy = build_strategy(settings, RunFolder(settings))
+    strategy.start(grid)
+    second = [(kind, ttl) for number, kind, ttl in times if number == "2"]
+    kinds = [kind for kind, _ in second]
+    assert kinds.index("train") < kinds.index("query.describe") < kinds.index("train.profile")
+    assert {ttl for kind, ttl in second if kind == "train.profile"} == {999.0}
+    assert {ttl for kind, ttl in second if kind == "train"} == {7.0}
+    assert {ttl for kind, ttl in second if kind == "query.describe"} == {0.2}
+
+
+def test_one_client_cannot_make_a_federation_of_its_own_classes(tmp_path, caplog):
+    def tamper(partition, action, reply):
+        if action == "query.describe" and partition == 3:
+            names = [f"bogus-{number:04d}" for number in range(1000)]
+            reply.content.config_records["info"]["class-names"] = names
+        return reply
+
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        strategy, _ = run_quickly(tmp_path, tamper=tamper, algorithm="fedavg")
+    assert "client client-3 is left out: class 'bogus-" in caplog.text
+    assert len(strategy.state.clients) == 5
 
 
 # -- identity --------------------------------------------------------------------------------------
@@ -208,7 +268,7 @@ def test_a_second_node_of_a_name(tmp_path, caplog, identity, first_has_left):
     trained = [node for action, node in grid.sent if action == "train"]
     if first_has_left and identity == "name":
         assert f"client client-3 is on another node now: {second}, not {first}" in caplog.text
-        assert trained.count(second) == 2  # found in round 2, trained in 3 and 4
+        assert trained.count(second) == 3  # found in round 1, trained in 2, 3 and 4
         assert strategy.roster.nodes["client-3"] == second
     else:
         assert second not in trained
@@ -332,6 +392,28 @@ def test_a_client_that_always_says_it_has_drifted_takes_no_more_room(tmp_path):
 def test_drift_is_not_looked_for_at_threshold_zero(tmp_path):
     strategy, _ = run_quickly(tmp_path, **DRIFT | {"drift_threshold": 0.0})
     assert all("drifted" not in line for line in lines(strategy))
+
+
+def test_nobody_learns_from_a_cluster_that_all_have_left(tmp_path, caplog):
+    """All of cluster 0 say that they have drifted; placed elsewhere, they leave it empty."""
+    shared = LATE | {"newcomer_share": 0.0, "secondary": "shared", "top_k": 1, "num_rounds": 1}
+    first, _ = run_quickly(tmp_path, name="first", **shared)
+    leavers = [name for name, z in first.state.assignments.items() if z == 0]
+
+    def tamper(partition, action, reply):
+        if action == "train" and f"client-{partition}" in leavers and not done:
+            reply.content.config_records["info"]["drifted"] = True
+        done.extend([1] * (action == "train.profile" and len(seen) >= CLIENTS))
+        seen.append(1) if action == "train.profile" else None
+        return reply
+
+    seen, done = [], []
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        strategy, _ = run_quickly(tmp_path, tamper=tamper, **shared | {"num_rounds": 5})
+    assert "cluster 0 is empty now: sources are drawn anew" in caplog.text
+    assert 0 not in strategy.state.assignments.values()
+    assert strategy.state.sources == ((), (2,), (1,))
+    assert strategy.state.num_clusters == 3
 
 
 def test_when_everybody_drifts_all_are_clustered_anew(tmp_path):
