@@ -2,34 +2,23 @@ import os
 
 import hypothesis
 import pytest
+from slept_clock import Clock
 
 from feddag_flwr import exchange
-from feddag_flwr.strategies import roster
+from feddag_flwr.strategies import clustered, roster
 
 # No deadline a single example: a loaded machine is no fault of the code.
 hypothesis.settings.register_profile("feddag", deadline=None)
 hypothesis.settings.load_profile("feddag")
 
 
-class Clock:
-    """Time that passes only while somebody sleeps: timeouts cost nothing, load changes nothing."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
-
-
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
-    """Give the exchange and the roll call a clock of their own."""
+    """Give exchanges, the roll call and rounds a clock of their own."""
     made = Clock()
     monkeypatch.setattr(exchange, "time", made)
     monkeypatch.setattr(roster, "time", made)
+    monkeypatch.setattr(clustered, "time", made)
     return made
 
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 import hypothesis
 import numpy as np
 import pytest
-from conftest import Clock
 from flwr.app import Message
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.serverapp.strategy import Result
 from hostile_replies import changed, changes
 from memory_grid import MemoryGrid, array_of, quick_settings, replace_array
+from slept_clock import Clock
 
 from feddag_flwr import exchange
 from feddag_flwr.exchange import Exchange
