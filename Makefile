@@ -35,12 +35,12 @@ smoke: $(STAMP) ## run every algorithm on every scenario, small, and make tables
 
 test: $(STAMP) ## run the unit tests, then the tests through the real Flower
 	@status=0; \
-	"$(BIN)/python" -m pytest -m "not e2e" || status=1; \
+	"$(BIN)/python" -m pytest -n auto --dist worksteal -m "not e2e" || status=1; \
 	"$(BIN)/python" -m pytest -m e2e || status=1; \
 	exit $$status
 
-test-unit: $(STAMP) ## run the unit tests alone
-	"$(BIN)/python" -m pytest -m "not e2e"
+test-unit: $(STAMP) ## run the unit tests alone, on all cores
+	"$(BIN)/python" -m pytest -n auto --dist worksteal -m "not e2e"
 
 lint: $(STAMP) ## check style and format
 	"$(BIN)/ruff" check .

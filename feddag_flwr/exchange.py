@@ -94,7 +94,6 @@ class Exchange:
         """
         waiting: dict[str, _Sent] = {}
         longest = patience or {}
-        self._one_by_one = False
         source = iter(messages)
         pause = POLL_FIRST
         while True:
@@ -151,8 +150,7 @@ class Exchange:
         """Take the replies that are there.
 
         Flower reads them as it hands them over, and one that it cannot read takes all others of the
-        same call with it. For the rest of the exchange each is taken by itself: it costs its sender
-        alone.
+        same call with it. From then on each is taken by itself, so that it costs its sender alone.
         """
         if not self._one_by_one:
             try:
@@ -161,7 +159,7 @@ class Exchange:
                 self._one_by_one = True
                 logger.error(
                     "a reply cannot be read (%s) and takes others with it; replies are taken one "
-                    "by one in this exchange", told(f"{type(error).__name__}: {error}"),
+                    "by one from now on", told(f"{type(error).__name__}: {error}"),
                 )  # fmt: skip
         replies: list[Message] = []
         for message_id in list(waiting):

@@ -148,7 +148,7 @@ def test_a_reply_that_flower_cannot_read_costs_its_sender_alone(error, caplog):
             reply.metadata.src_node_id for reply in ask(exchange, sorted(grid.contexts))
         }
     # The first time, whoever happens to come with it is lost too; but nobody has to be waited for.
-    assert "taken one by one in this exchange" in caplog.text
+    assert "taken one by one from now on" in caplog.text
     assert all(f"client-{node} is left out" in caplog.text for node in lost)
 
     caplog.clear()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feddag_flwr.data import scenarios
+from feddag_flwr.data import corruptions
 from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.corruptions import corrupt
 from feddag_flwr.data.holdout import stratified_share
@@ -123,7 +123,7 @@ def test_corrupted_images_are_made_once_a_process(monkeypatch):
         calls.append(kind)
         return corrupt(images, kind, severity, rng)
 
-    monkeypatch.setattr(scenarios, "corrupt", counted)
+    monkeypatch.setattr(corruptions, "corrupt", counted)
     settings = Settings.from_run_config({"corruptions": "contrast", "seed": 77})
     for _ in range(3):
         for index in range(20):
