@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from flwr.app import Message
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from google.protobuf.message import DecodeError
 
 from feddag_flwr.records import NOTICE_ACTION, arrays_nbytes
@@ -121,7 +122,7 @@ class Exchange:
         """Send messages to which no reply is awaited: who is left out must not hold up others."""
         for message in messages:
             message.metadata.ttl = timeout
-            list(self.grid.push_messages([message]))
+            self._hand_over(message)
 
     def take_bytes(self) -> dict[str, dict[str, int]]:
         """Return the bytes counted since the last call, by direction and kind, and start anew."""
@@ -137,14 +138,29 @@ class Exchange:
     ) -> None:
         # The TTL ends with the wait: a node that comes back later must not work on stale messages.
         message.metadata.ttl = timeout
-        ids = [each for each in self.grid.push_messages([message]) if each]
-        node_id, kind = message.metadata.dst_node_id, kind_of(message)
-        if len(ids) != 1:
-            self._log(node_id, kind, "the message could not be sent")
+        message_id = self._hand_over(message)
+        if message_id is None:
             return
+        node_id, kind = message.metadata.dst_node_id, kind_of(message)
         deadline = time.monotonic() + timeout
-        waiting[ids[0]] = _Sent(node_id, kind, counted_as or kind, timeout, deadline)
+        waiting[message_id] = _Sent(node_id, kind, counted_as or kind, timeout, deadline)
         self.bytes_down[counted_as or kind] += arrays_nbytes(message.content)
+
+    def _hand_over(self, message: Message) -> str | None:
+        """Give Flower a message; return its id, or None where Flower does not take it.
+
+        Flower's SuperLink breaks off an upload that takes more than three minutes, for example.
+        """
+        reason = ""
+        try:
+            ids = [each for each in self.grid.push_messages([message]) if each]
+        except ObjectPushError as error:
+            ids, reason = [], f": {told(str(error))}"
+        if len(ids) == 1:
+            return ids[0]
+        node_id = message.metadata.dst_node_id
+        self._log(node_id, kind_of(message), f"the message could not be sent{reason}")
+        return None
 
     def _pull(self, waiting: dict[str, _Sent]) -> list[Message]:
         """Take the replies that are there.

@@ -4,6 +4,7 @@ from collections import deque
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from memory_grid import MemoryGrid, quick_settings
 
 from feddag_flwr.exchange import Exchange
@@ -106,6 +107,24 @@ def test_a_message_that_cannot_be_pushed_costs_that_node_alone(caplog):
         replies = ask(exchange, sorted(grid.contexts))
     assert len(replies) == 5
     assert "client-102 is left out: the message could not be sent" in caplog.text
+
+
+def test_an_upload_that_the_superlink_breaks_off_costs_that_node_alone(caplog):
+    grid, exchange = make()
+    push = grid.push_messages
+
+    def breaking(messages):
+        messages = list(messages)
+        if messages[0].metadata.dst_node_id == 102:
+            raise ObjectPushError("abc", 1, "session")
+        return push(messages)
+
+    grid.push_messages = breaking
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        replies = ask(exchange, sorted(grid.contexts))
+        exchange.tell([Message(content(), 102, "query.notice")], 5.0)
+    assert len(replies) == 5
+    assert "client-102 is left out: the message could not be sent: Failed to push" in caplog.text
 
 
 def test_messages_expire_when_the_server_stops_waiting():

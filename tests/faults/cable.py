@@ -28,18 +28,8 @@ class Cable:
 
     def lay(self):
         ip("netns", "add", self._name)
-        ip(
-            "link",
-            "add",
-            self._card,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            self._inner,
-            "netns",
-            self._name,
-        )
+        peer = ["peer", "name", self._inner, "netns", self._name]
+        ip("link", "add", self._card, "type", "veth", *peer)
         ip("addr", "add", f"{self.host}/30", "dev", self._card)
         ip("link", "set", self._card, "up")
         inside = ("-n", self._name)

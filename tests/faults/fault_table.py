@@ -72,7 +72,7 @@ FAULTS = {
     ),
     "garbage": ("a node replies bytes that are no arrays", "as above"),
     "wrong-parts": ("a node replies other parts than asked for", "as above"),
-    "oversized": ("a node replies 64 MB where 3 MB were asked for", "as above"),
+    "oversized": ("a node replies arrays of 64 MB where 65 kB were to be expected", "as above"),
     "absurd": ("a node replies an update a million times too long", "as above"),
     "many": (
         "eight real nodes join a run at once",
