@@ -13,6 +13,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from google.protobuf.message import DecodeError
+from httpx import HTTPStatusError
 
 from feddag_flwr.records import NOTICE_ACTION, arrays_nbytes
 
@@ -154,7 +155,8 @@ class Exchange:
         reason = ""
         try:
             ids = [each for each in self.grid.push_messages([message]) if each]
-        except ObjectPushError as error:
+        except (ObjectPushError, HTTPStatusError) as error:
+            _check_passing(error)
             ids, reason = [], f": {told(str(error))}"
         if len(ids) == 1:
             return ids[0]
@@ -170,7 +172,7 @@ class Exchange:
         """
         if not self._one_by_one:
             try:
-                return list(self.grid.pull_messages(list(waiting)))
+                return self._ask(list(waiting))
             except UNREADABLE as error:
                 self._one_by_one = True
                 logger.error(
@@ -180,12 +182,21 @@ class Exchange:
         replies: list[Message] = []
         for message_id in list(waiting):
             try:
-                replies += self.grid.pull_messages([message_id])
+                replies += self._ask([message_id])
             except UNREADABLE as error:
                 sent = waiting.pop(message_id)
                 reason = told(f"{type(error).__name__}: {error}")
                 self._log(sent.node_id, sent.kind, f"the reply cannot be read: {reason}")
         return replies
+
+    def _ask(self, message_ids: list[str]) -> list[Message]:
+        """Ask Flower for replies; it has none while the SuperLink's database is locked."""
+        try:
+            return list(self.grid.pull_messages(message_ids))
+        except HTTPStatusError as error:
+            _check_passing(error)
+            logger.warning("the SuperLink hands over no replies now: %s", told(str(error)))
+            return []
 
     def _accept(self, reply: Message, waiting: dict[str, _Sent]) -> bool:
         sent = waiting.pop(reply.metadata.reply_to_message_id, None)
@@ -218,6 +229,12 @@ class Exchange:
 
     def _log(self, node_id: int, kind: str, reason: str) -> None:
         logger.warning("%s: client %s is left out: %s", kind, self.name_of(node_id), reason)
+
+
+def _check_passing(error: Exception) -> None:
+    """Raise an error again that says that the run, not the SuperLink, is at fault."""
+    if isinstance(error, HTTPStatusError) and not error.response.is_server_error:
+        raise error
 
 
 def kind_of(message: Message) -> str:

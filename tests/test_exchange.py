@@ -1,6 +1,7 @@
 import logging
 from collections import deque
 
+import httpx
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
@@ -107,6 +108,39 @@ def test_a_message_that_cannot_be_pushed_costs_that_node_alone(caplog):
         replies = ask(exchange, sorted(grid.contexts))
     assert len(replies) == 5
     assert "client-102 is left out: the message could not be sent" in caplog.text
+
+
+def http_error(status):
+    request = httpx.Request("POST", "http://superlink/pull")
+    return httpx.HTTPStatusError(
+        f"error {status}", request=request, response=httpx.Response(status, request=request)
+    )
+
+
+def test_a_superlink_whose_database_is_locked_for_a_moment_costs_nothing(caplog):
+    grid, exchange = make()
+    pull, errors = grid.pull_messages, [http_error(500), http_error(503)]
+
+    def failing(ids):
+        if errors:
+            raise errors.pop()
+        return pull(ids)
+
+    grid.pull_messages = failing
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        assert len(ask(exchange, sorted(grid.contexts))) == 6
+    assert "the SuperLink hands over no replies now: error 500" in caplog.text
+
+
+def test_an_error_that_is_the_run_s_own_ends_it():
+    grid, exchange = make()
+
+    def refusing(_):
+        raise http_error(403)
+
+    grid.pull_messages = refusing
+    with pytest.raises(httpx.HTTPStatusError):
+        ask(exchange, sorted(grid.contexts))
 
 
 def test_an_upload_that_the_superlink_breaks_off_costs_that_node_alone(caplog):
