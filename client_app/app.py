@@ -156,7 +156,7 @@ def train(message: Message, context: Context) -> Message:
     trained: Model = {}
     numbers = {}
     if "secondary" in request.phases:
-        trained["shared"] = _secondary_phase(place, model, samples, parts)
+        trained["shared"] = _secondary_phase(place, model, samples, request)
     if "primary" in request.phases:
         epochs = place.settings.local_epochs
         pull = _pull(request.recipe, model)
@@ -185,13 +185,13 @@ def _choose(place: Workplace, request: TrainRequest) -> tuple[Model, int | None]
 
 
 def _secondary_phase(
-    place: Workplace, model: ClusterModel, samples: Samples, parts: Model
+    place: Workplace, model: ClusterModel, samples: Samples, request: TrainRequest
 ) -> Weights:
     """Train S' in the place of S, and put S back."""
-    if model.secondary is None or "shared" not in parts:
-        raise RecordError("the secondary phase needs the parts 'secondary' and 'shared'")
+    if model.secondary is None:
+        raise RecordError("the secondary phase needs the part 'secondary'")
     own = get_weights(model.secondary)
-    set_weights(model.secondary, parts["shared"])
+    set_weights(model.secondary, request.start_of("shared", None))
     rng = place.rng("secondary")
     train_secondary(model, samples, place.settings, rng, place.settings.local_epochs)
     trained = get_weights(model.secondary)

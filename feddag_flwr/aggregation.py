@@ -46,6 +46,13 @@ class Weights:
         """Lengths of the three vectors: equal for equal architectures."""
         return self.floats.size, self.buffers.size, self.integers.size
 
+    def equals(self, other: Weights) -> bool:
+        """Whether all values are the same."""
+        return all(
+            np.array_equal(getattr(self, kind), getattr(other, kind))
+            for kind in ("floats", "buffers", "integers")
+        )
+
     @property
     def is_finite(self) -> bool:
         """Whether no value is NaN or infinite."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,7 +15,9 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from google.protobuf.message import DecodeError
 from httpx import HTTPStatusError
 
-from feddag_flwr.records import NOTICE_ACTION, arrays_nbytes
+from feddag_flwr.records import NOTICE_ACTION
+from feddag_flwr.records.sizes import least_weights_up
+from feddag_flwr.traffic import Traffic
 
 logger = logging.getLogger("flwr")
 
@@ -36,6 +38,7 @@ class _Sent:
     counted_as: str
     seconds: float
     deadline: float
+    least_weights: int
 
 
 class Exchange:
@@ -52,17 +55,15 @@ class Exchange:
 
     Attributes
     ----------
-    bytes_down, bytes_up : Counter
-        Bytes of arrays sent to and received from clients, by kind of message, since the last
-        `take_bytes`.
+    traffic : Traffic
+        Bytes of messages sent and of good replies, by kind of message.
     """
 
     def __init__(self, grid: Grid, wave_size: int, name_of: Callable[[int], str]) -> None:
         self.grid = grid
         self.wave_size = wave_size
         self.name_of = name_of
-        self.bytes_down: Counter[str] = Counter()
-        self.bytes_up: Counter[str] = Counter()
+        self.traffic = Traffic()
         self._one_by_one = False
 
     def send(
@@ -125,15 +126,6 @@ class Exchange:
             message.metadata.ttl = timeout
             self._hand_over(message)
 
-    def take_bytes(self) -> dict[str, dict[str, int]]:
-        """Return the bytes counted since the last call, by direction and kind, and start anew."""
-        taken = {
-            way: {kind: count for kind, count in counts.items() if count}
-            for way, counts in (("down", self.bytes_down), ("up", self.bytes_up))
-        }
-        self.bytes_down, self.bytes_up = Counter(), Counter()
-        return taken
-
     def _push(
         self, message: Message, timeout: float, waiting: dict[str, _Sent], counted_as: str
     ) -> None:
@@ -143,9 +135,15 @@ class Exchange:
         if message_id is None:
             return
         node_id, kind = message.metadata.dst_node_id, kind_of(message)
-        deadline = time.monotonic() + timeout
-        waiting[message_id] = _Sent(node_id, kind, counted_as or kind, timeout, deadline)
-        self.bytes_down[counted_as or kind] += arrays_nbytes(message.content)
+        waiting[message_id] = _Sent(
+            node_id,
+            kind,
+            counted_as or kind,
+            timeout,
+            time.monotonic() + timeout,
+            least_weights_up(message.content, kind),
+        )
+        self.traffic.count_request(message.content, counted_as or kind)
 
     def _hand_over(self, message: Message) -> str | None:
         """Give Flower a message; return its id, or None where Flower does not take it.
@@ -218,7 +216,7 @@ class Exchange:
         if kind_of(reply) != kind:
             self._log(sent.node_id, kind, f"the reply is of another kind, {kind_of(reply)}")
             return False
-        self.bytes_up[sent.counted_as] += arrays_nbytes(reply.content)
+        self.traffic.count_reply(reply.content, sent.counted_as, sent.least_weights)
         return True
 
     def _drop_late(self, waiting: dict[str, _Sent]) -> None:

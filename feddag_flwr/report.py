@@ -15,6 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from feddag_flwr.metrics import Evaluation, mean_over_clients
 from feddag_flwr.state import ServerState
+from feddag_flwr.traffic import ARRAYS, SENT, overhead
 
 logger = logging.getLogger("flwr")
 
@@ -76,7 +77,7 @@ def closing_summary(
     state: ServerState,
     evaluations: Mapping[str, Evaluation],
     true_groups: Mapping[str, int],
-    total_bytes: int,
+    totals: Mapping[str, int],
 ) -> dict[str, Any]:
     """Sum up a finished run.
 
@@ -88,8 +89,8 @@ def closing_summary(
         Last evaluation of all clients, by name.
     true_groups : mapping of str to int
         Where the scenario knows them.
-    total_bytes : int
-        Bytes of arrays, both ways, all clients, the whole run.
+    totals : mapping of str to int
+        Bytes of the whole run, both ways, all clients, in the three ways of `feddag_flwr.traffic`.
 
     Returns
     -------
@@ -116,7 +117,9 @@ def closing_summary(
         "overall": mean_over_clients(evaluations.values()),
         "adjusted-rand-index": adjusted_rand_index(state.assignments, true_groups),
         "without-cluster": sorted(set(state.clients) - set(state.assignments)),
-        "bytes-per-client": round(total_bytes / len(state.clients)),
+        "bytes-per-client": round(totals[ARRAYS] / len(state.clients)),
+        "bytes-sent-per-client": round(totals[SENT] / len(state.clients)),
+        "overhead": overhead(totals),
         "true-groups": dict(sorted(true_groups.items())),
     }
 
@@ -159,5 +162,7 @@ def print_closing_table(summary: Mapping[str, Any], folder: Path) -> None:
     if "unseen" in summary:
         accuracy = _percent(summary["unseen"].get("balanced-accuracy"))
         console.print(f"clients unseen in training: {summary['unseen']['clients']}, {accuracy}")
-    console.print(f"bytes a client, both ways: {summary['bytes-per-client']:,}")
+    times = summary["overhead"]
+    least = "" if times is None else f" ({times:.2f} times the least)"
+    console.print(f"bytes a client, both ways: {summary['bytes-sent-per-client']:,}{least}")
     console.print(f"run folder: {folder}", soft_wrap=True)

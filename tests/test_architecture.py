@@ -22,14 +22,16 @@ ALLOWED = {
     "training": {"aggregation", "data", "metrics", "models", "profile", "seeds", "settings"},
     "profile": {"aggregation"},
     "records": {"aggregation", "metrics", "profile"},
-    "exchange": {"records"},
+    "traffic": {"records"},
+    "exchange": {"records", "traffic"},
     "state": {"aggregation"},
     "checkpoints": {"aggregation", "settings", "state"},
     "run_folder": {"settings"},
-    "report": {"metrics", "state"},
+    "report": {"metrics", "state", "traffic"},
     "strategies": {
         "aggregation", "algorithms", "checkpoints", "clustering", "exchange", "metrics", "models",
         "profile", "records", "report", "run_folder", "seeds", "settings", "similarity", "state",
+        "traffic",
     },
     "data_check": {
         "data", "metrics", "models", "profile", "records", "seeds", "settings", "training",

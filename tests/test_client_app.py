@@ -30,7 +30,7 @@ def ask(given, phases, task=TASK, **changes):
     request = TrainRequest(task, given, phases)
     reply = app(Message(request.encode(), 7, "train"), context)
     expected = {
-        name: given[name]
+        name: request.start_of(name, None)
         for phase, names in (("primary", ("primary", "classifier")), ("secondary", ("shared",)))
         for name in names
         if phase in phases
@@ -91,6 +91,19 @@ def test_weights_of_another_model_are_refused():
 
 def test_the_secondary_phase_needs_both_encoders():
     given = parts()
-    del given["shared"]
-    with pytest.raises(RecordError, match="needs the parts 'secondary' and 'shared'"):
+    del given["secondary"]
+    given["classifier"] = get_parts(build_model("small", SHAPE, 10, dual=False, seed=1))[
+        "classifier"
+    ]
+    with pytest.raises(RecordError, match="needs the part 'secondary'"):
         ask(given, ("secondary",))
+
+
+def test_without_an_s_prime_the_secondary_phase_trains_s():
+    given = parts()
+    given["shared"] = given["secondary"]
+    reply = ask(given, ("primary", "secondary"))
+    alone = {name: weights for name, weights in given.items() if name != "shared"}
+    for name, weights in ask(alone, ("primary", "secondary")).parts.items():
+        assert weights.equals(reply.parts[name])
+        assert not weights.equals(given[name])

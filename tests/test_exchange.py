@@ -35,8 +35,9 @@ def test_every_node_answers_and_bytes_are_counted():
     assert sorted(r.metadata.src_node_id for r in replies) == sorted(grid.contexts)
     size = len(content()["arrays"]["x"].data)
     assert size >= 16  # four floats and NumPy's header
-    assert exchange.take_bytes() == {"down": {"train": 6 * size}, "up": {"train": 6 * size}}
-    assert exchange.take_bytes() == {"down": {}, "up": {}}
+    taken = exchange.traffic.take()
+    assert taken["bytes"] == {"down": {"train": 6 * size}, "up": {"train": 6 * size}}
+    assert exchange.traffic.take()["bytes"] == {"down": {}, "up": {}}
 
 
 def test_no_more_than_a_wave_is_under_way():

@@ -6,7 +6,6 @@ Every message is a Flower `RecordDict` with at most three kinds of records: ``in
 the reason; no object is ever unpickled.
 """
 
-from feddag_flwr.records.arrays import arrays_nbytes
 from feddag_flwr.records.evaluate import (
     MEASURE_ACTION,
     EvaluateReply,
@@ -43,6 +42,7 @@ from feddag_flwr.records.profile import (
     encode_profile,
     encode_vectors,
 )
+from feddag_flwr.records.sizes import arrays_nbytes
 from feddag_flwr.records.task import Task
 from feddag_flwr.records.train import PHASES, Recipe, TrainReply, TrainRequest
 from feddag_flwr.records.values import MAX_NAMES, RecordError

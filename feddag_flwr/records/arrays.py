@@ -113,10 +113,3 @@ def counts_of(content: RecordDict, key: str, size: int, limit: int) -> NDArray[n
 def number_of(content: RecordDict, key: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return an array of float64 numbers of the shape that it must have."""
     return array_of(content, f"number.{key}", np.float64, shape)
-
-
-def arrays_nbytes(content: RecordDict) -> int:
-    """Bytes of all arrays in a message, as serialised."""
-    return sum(
-        len(array.data) for record in content.array_records.values() for array in record.values()
-    )

@@ -69,8 +69,8 @@ class TrainRequest:
         Whom it is for.
     parts : dict of str to Weights
         The cluster model: ``primary``, ``classifier``, perhaps ``secondary``; and ``shared``, the
-        S' that a source cluster trains, where the secondary phase is due. With candidates perhaps
-        none.
+        S' that a source cluster trains, where the secondary phase is due and S' is not the
+        cluster's own S. With candidates perhaps none.
     phases : tuple of str
         Which of `PHASES` to run.
     recipe : Recipe
@@ -118,7 +118,10 @@ class TrainRequest:
         """Return the weights that a part's training started from.
 
         The parts that the phase ``mixture`` trains are named ``0/primary``, ``0/classifier``, ..
+        Where S' is the cluster's own S it does not travel twice.
         """
+        if part == "shared" and "shared" not in self.parts:
+            part = "secondary"
         index, slash, rest = part.partition("/")
         if slash:
             return self.candidates[int(index)][rest]

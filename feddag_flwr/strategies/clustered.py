@@ -55,6 +55,7 @@ from feddag_flwr.strategies.roster import (
     pixel_scale,
 )
 from feddag_flwr.strategies.round_log import RoundLog
+from feddag_flwr.traffic import Traffic
 
 logger = logging.getLogger("flwr")
 
@@ -205,7 +206,7 @@ class ClusteredStrategy(Algorithm, Strategy):
                 if self.roster.bound or node in there:  # else it may have another id by now
                     self.roster.claim(name, node, there)
             self.admission.meet(self.state.server_round)
-        self.exchange.take_bytes()
+        self.exchange.traffic.take()
         logger.info("the run goes on after round %d", self.state.server_round)
 
     def _await_clients(self, server_round: int) -> None:
@@ -306,9 +307,9 @@ class ClusteredStrategy(Algorithm, Strategy):
         """Write the round's line and, where it is due, a checkpoint."""
         if self.drifted:
             self.log.line["drifted"] = sorted(self.drifted)
-        traffic = self.exchange.take_bytes()
+        traffic = self.exchange.traffic.take()
         if not self.counts_traffic:
-            traffic = {"down": {}, "up": {}}
+            traffic = Traffic().take()
         due = last or server_round % self.settings.checkpoint_every == 0
         with self.watch.phase("checkpoint"):
             self.log.write(server_round, self.state, traffic)
@@ -327,7 +328,7 @@ class ClusteredStrategy(Algorithm, Strategy):
             "unseen-evaluations": evaluations_to_json(self.unseen_evaluations),
             "placements": self.placements,
             "rounds-with-replies": self._rounds_with_replies,
-            "bytes": self.log.total_bytes,
+            "bytes": self.log.totals,
         }
         checkpoint = Checkpoint(
             self.state.server_round,
@@ -346,9 +347,7 @@ class ClusteredStrategy(Algorithm, Strategy):
         return CheckpointFolder(self.folder.path / CHECKPOINTS, self.settings.keep_checkpoints)
 
     def _close(self) -> None:
-        summary = closing_summary(
-            self.state, self.evaluations, self.true_groups, self.log.total_bytes
-        )
+        summary = closing_summary(self.state, self.evaluations, self.true_groups, self.log.totals)
         if self.unseen:
             summary["unseen"] = {
                 "placements": self.placements,

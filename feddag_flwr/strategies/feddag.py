@@ -335,17 +335,22 @@ class FedDAG(ClusteredStrategy):
         return ("primary",) * primary + ("secondary",) * secondary
 
     def parts_for(self, name: str, phases: tuple[str, ...]) -> dict[str, Weights]:
-        """Add S' where the client's cluster trains it."""
+        """Add S' where the client's cluster trains it, unless it is the cluster's own S.
+
+        So it is in the first round, when all start alike, and in FedDAG-dagger.
+        """
         parts = super().parts_for(name, phases)
         if "secondary" in phases:
-            parts["shared"] = self._shared[self.state.assignments[name]]
+            shared = self._shared[self.state.assignments[name]]
+            if not shared.equals(parts["secondary"]):
+                parts["shared"] = shared
         return parts
 
     def parts_from(self, request: TrainRequest) -> dict[str, Weights]:
         """Add the trained S' where the secondary phase was asked for."""
         parts = super().parts_from(request)
         if "secondary" in request.phases:
-            parts["shared"] = request.parts["shared"]
+            parts["shared"] = request.start_of("shared", None)
         return parts
 
     def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:

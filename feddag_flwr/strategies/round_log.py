@@ -10,8 +10,7 @@ from flwr.app import MetricRecord
 from feddag_flwr.metrics import Evaluation, mean_over_clients
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.state import ServerState
-
-Traffic = Mapping[str, Mapping[str, int]]
+from feddag_flwr.traffic import ARRAYS, LEAST, SENT, Counts, overhead, total
 
 
 class RoundLog:
@@ -26,13 +25,13 @@ class RoundLog:
     ----------
     line : dict
         The line of the round under way.
-    total_bytes : int
-        Bytes of arrays of all rounds written, both ways.
+    totals : dict of str to int
+        Bytes of all rounds written, both ways, in the three ways of `feddag_flwr.traffic`.
     """
 
     def __init__(self, folder: RunFolder) -> None:
         self.line: dict[str, Any] = {}
-        self.total_bytes = 0
+        self.totals = dict.fromkeys((ARRAYS, SENT, LEAST), 0)
         self._folder = folder
         self._assignments: dict[str, int] = {}
 
@@ -65,16 +64,17 @@ class RoundLog:
         self.line[scope] = {"overall": overall, "by-cluster": by_cluster, "by-client": by_client}
         return MetricRecord(dict(overall)) if evaluations else None
 
-    def go_on(self, total_bytes: int, state: ServerState) -> None:
+    def go_on(self, totals: Mapping[str, int], state: ServerState) -> None:
         """Count on from where a stopped run was."""
-        self.total_bytes = total_bytes
+        self.totals = dict(totals)
         self._assignments = dict(state.assignments)
 
-    def write(self, server_round: int, state: ServerState, traffic: Traffic) -> None:
+    def write(self, server_round: int, state: ServerState, traffic: Mapping[str, Counts]) -> None:
         """Write the round's line with its traffic and the clients that changed their cluster."""
-        self.total_bytes += sum(sum(kinds.values()) for kinds in traffic.values())
-        line = {"round": server_round, **self.line, "clusters": state.num_clusters}
-        line["bytes"] = traffic
+        sums = {what: total(counts) for what, counts in traffic.items()}
+        self.totals = {what: self.totals[what] + added for what, added in sums.items()}
+        line = {"round": server_round, **self.line, "clusters": state.num_clusters, **traffic}
+        line["overhead"] = overhead(sums)
         moved = {
             name: cluster
             for name, cluster in sorted(state.assignments.items())

@@ -89,7 +89,7 @@ def test_planted_groups_are_recovered_before_any_training(tmp_path):
 
 def test_only_vectors_travel_for_the_clustering(tmp_path):
     strategy, _ = run_quickly(tmp_path, **FULL)
-    sent = strategy.log.total_bytes
+    sent = strategy.log.totals["bytes"]
     model = sum(weights.nbytes + 128 for weights in strategy.state.models[0].values())
     # Three vectors of 64 pixels from each of six clients; the rest is one evaluation.
     assert sent == 6 * (3 * 64 * 4 + 128) + 6 * (model + 2 * (10 * 8 + 128))
