@@ -95,8 +95,7 @@ def test_feddag_moves_little_more_than_it_must(tmp_path, transport):
         for way, kinds in line["bytes-least"].items():
             found[way] = Counter(found[way]) + Counter(kinds)
         for way, kinds in line["bytes-sent"].items():
-            assert set(kinds) == set(line["bytes"][way])
-            assert all(kinds[kind] > line["bytes"][way][kind] for kind in kinds)
+            assert all(kinds[kind] > line["bytes"][way].get(kind, 0) for kind in kinds)
     assert found == least
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     sent = sum(
