@@ -65,6 +65,7 @@ class Exchange:
         self.name_of = name_of
         self.traffic = Traffic()
         self._one_by_one = False
+        self._nodes: list[int] = []
 
     def send(
         self,
@@ -119,6 +120,18 @@ class Exchange:
             pause = POLL_FIRST if replies else min(POLL_LAST, pause * POLL_GROWTH)
             if waiting and not replies:
                 time.sleep(pause)
+
+    def nodes(self) -> list[int]:
+        """Return the ids of the nodes that are there, ascending.
+
+        While the SuperLink cannot say, those that were there last.
+        """
+        try:
+            self._nodes = sorted(self.grid.get_node_ids())
+        except HTTPStatusError as error:
+            _check_passing(error)
+            logger.warning("the SuperLink names no nodes now: %s", told(str(error)))
+        return self._nodes
 
     def tell(self, messages: Iterable[Message], timeout: float) -> None:
         """Send messages to which no reply is awaited: who is left out must not hold up others."""

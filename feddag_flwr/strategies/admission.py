@@ -67,7 +67,7 @@ class Admission:
     def questions(self, server_round: int) -> Iterator[Message]:
         """Ask who they are all nodes that are not known, or must be placed (anew)."""
         self._round = server_round
-        self._there = set(self.algorithm.exchange.grid.get_node_ids())
+        self._there = set(self.algorithm.exchange.nodes())
         self._came, self._profiles, self.placed = set(), {}, {}
         self._pending = {node for node in self._outsiders() if self._is_due(node)}
         for node in sorted(self._pending):
@@ -106,7 +106,7 @@ class Admission:
         """
         exchange, timeout = self.algorithm.exchange, self.algorithm.wait
         self._round = server_round
-        self._there = set(exchange.grid.get_node_ids())
+        self._there = set(exchange.nodes())
         self._pending = self._there - self.algorithm.roster.names.keys()
         questions = (describe_message(node, server_round) for node in sorted(self._pending))
         for reply in exchange.send(questions, timeout, self.follow_ups):

@@ -372,7 +372,7 @@ class Algorithm(ABC):
 
     def connected(self, names: Collection[str]) -> list[str]:
         """Return the clients whose nodes are there, in the order given; log who left or is back."""
-        there = set(self.exchange.grid.get_node_ids())
+        there = set(self.exchange.nodes())
         found = [name for name in names if self.roster.nodes.get(name) in there]
         missing = set(names) - set(found)
         if left := sorted(missing - self.absent):

@@ -17,6 +17,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from feddag_flwr.checkpoints import (
     CHECKPOINTS,
     Checkpoint,
+    CheckpointError,
     CheckpointFolder,
     CheckpointWriteError,
     lasting_settings,
@@ -199,7 +200,12 @@ class ClusteredStrategy(Algorithm, Strategy):
         self.placements = notes["placements"]
         self._rounds_with_replies = notes["rounds-with-replies"]
         self.log.go_on(notes["bytes"], self.state)
-        self.recall(checkpoint.memory)
+        try:
+            self.recall(checkpoint.memory)
+        except KeyError as error:
+            raise CheckpointError(
+                f"the checkpoint lacks {error}: it is of another version of this app"
+            ) from error
         with self.watch.phase("roll-call"):
             there = set(await_nodes(self.exchange, self.settings, len(notes["nodes"]), enough=0))
             for name, node in notes["nodes"].items():
@@ -221,7 +227,7 @@ class ClusteredStrategy(Algorithm, Strategy):
         """
         deadline = time.monotonic() + self.settings.join_timeout
         while True:
-            there = set(self.exchange.grid.get_node_ids())
+            there = set(self.exchange.nodes())
             settled = self.state.assignments.keys() - self.drifted
             if any(self.roster.nodes.get(name) in there for name in settled):
                 return

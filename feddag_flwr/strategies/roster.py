@@ -120,7 +120,7 @@ def await_nodes(exchange: Exchange, settings: Settings, expected: int, *, enough
     """
     deadline = time.monotonic() + settings.join_timeout
     while True:
-        nodes = sorted(exchange.grid.get_node_ids())
+        nodes = exchange.nodes()
         if len(nodes) >= expected:
             return nodes
         if time.monotonic() < deadline:

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKING_BYTES = 250_000_000
 WARDS = ["ward-1", "ward-2", "ward-3", "ward-4"]
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(3600)]
 
 
 class Hospital:

@@ -10,7 +10,7 @@ from memory_grid import run_quickly
 FOUNDERS, NEWCOMERS = 6, 50
 ALL = FOUNDERS + NEWCOMERS
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.faults]
 
 
 def test_fifty_join_within_one_round_and_nobody_else_moves(tmp_path):

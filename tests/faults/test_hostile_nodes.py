@@ -24,7 +24,7 @@ REASONS = {
     "absurd": "max-update-ratio",
 }
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(3600)]
 
 
 class Place:
