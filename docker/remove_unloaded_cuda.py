@@ -1,9 +1,10 @@
 """Make an image for CPUs smaller: remove CUDA files that PyTorch does not load on a CPU.
 
-PyPI's PyTorch for Linux is linked against CUDA, and the system's loader refuses to start it without
-the libraries it is linked against. A good part of CUDA is not among them: cuDNN's engines and Triton,
-for example, are opened only when a GPU is used. Which files those are is measured, not listed: a
-training step runs, and what the process has not mapped into its memory goes. Then it runs again.
+PyPI's PyTorch for Linux is linked against CUDA, and the system's loader refuses to start it
+without the libraries it is linked against. A good part of CUDA is not among them: cuDNN's engines
+and Triton, for example, are opened only when a GPU is used. Which files those are is measured, not
+listed: a training step runs, and what the process has not mapped into its memory goes. Then it runs
+again.
 
 With a CPU build of PyTorch (the image's argument TORCH_INDEX) there is nothing to remove.
 """
@@ -14,17 +15,16 @@ import sys
 import sysconfig
 from pathlib import Path
 
-# Prints the files that are mapped after what a client does: convolutions, batch norm, loss, backward,
-# SGD with momentum, singular values, a half-precision copy.
+# Prints the files that are mapped after what a client does: convolutions, batch norm, loss,
+# backward, SGD with momentum, singular values, a half-precision copy.
 TRAINING_STEP = """
 import json
 import torch
 import torchvision.datasets
 from torch import nn
 
-model = nn.Sequential(
-    nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 10)
-)
+encoder = (nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+model = nn.Sequential(*encoder, nn.Linear(72, 10))
 optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5, weight_decay=1e-4)
 for _ in range(2):
     images = torch.rand(4, 3, 8, 8).to(memory_format=torch.channels_last)
@@ -38,7 +38,7 @@ model[0].weight.detach().to(torch.bfloat16).sum()
 with open("/proc/self/maps") as maps:
     print(json.dumps(sorted({line.split(maxsplit=5)[5].strip() for line in maps if "/" in line})))
 """
-# Kept whatever they hold: Python's own files are small, and licences must stay with what they cover.
+# Kept whatever they hold: Python's files are small, and licences stay with what they cover.
 KEPT_SUFFIXES = {".py", ".pyc", ".pyi", ".txt", ".md"}
 
 

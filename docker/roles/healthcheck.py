@@ -35,7 +35,8 @@ def connected(port: int, tables: str) -> bool:
     port : int
         The other side's.
     tables : str
-        Lines of ``/proc/net/tcp``: slot, local address, remote address (hexadecimal IP:port), state.
+        Lines of ``/proc/net/tcp``: slot, local address, remote address (IP:port, hexadecimal),
+        state, and more.
 
     Returns
     -------

@@ -1,21 +1,22 @@
 """Make a federation's keys and, to try it out, data: what is missing, and nothing anew.
 
-In the folder given: ``keys/`` (see ``feddag-flwr keys --help``; and ``superexec.secret``, which the
-SuperLink and its SuperExec share), and ``data/NODE/part.npz``, a part of scikit-learn's digits for each
-node whose folder of data is not there yet.
+In the folder given: ``keys/`` (see ``feddag-flwr keys --help``; and ``superexec.secret``, which
+the SuperLink and its SuperExec share), and ``data/NODE/part.npz``, a part of scikit-learn's digits
+for each node whose folder of data is not there yet.
 """
 
 import argparse
 import secrets
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from feddag_flwr.deployment.key_files import PRIVATE, write_new
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
+
+from feddag_flwr.deployment.key_files import PRIVATE, write_new
+from feddag_flwr.deployment.keys import make_keys
 
 SECRET_BYTES = 32
 GREY_LEVELS = 17
@@ -23,11 +24,10 @@ GREY_LEVELS = 17
 CLASSES = ((0, 1, 2, 3), (4, 5, 6), (7, 8, 9))
 
 
-def make_keys(folder: Path, host: str, nodes: Sequence[str]) -> None:
-    """Run ``feddag-flwr keys``, and make the secret of the SuperExec."""
-    names = [option for node in nodes for option in ("--node", node)]
-    command = ["feddag-flwr", "keys", "--output", str(folder), "--host", host, *names]
-    subprocess.run(command, check=True)
+def make_all_keys(folder: Path, host: str, nodes: Sequence[str]) -> None:
+    """Make what ``feddag-flwr keys`` makes, and the secret of the SuperExec."""
+    for path in make_keys(folder, [host], nodes):
+        print(path)
     secret = folder / "superexec.secret"
     if not secret.exists():
         write_new(secret, secrets.token_bytes(SECRET_BYTES), PRIVATE)
@@ -36,7 +36,7 @@ def make_keys(folder: Path, host: str, nodes: Sequence[str]) -> None:
 
 def parts(
     images: NDArray[np.float64], labels: NDArray[np.int64], count: int
-) -> list[dict[str, NDArray[np.integer]]]:
+) -> list[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """Deal images to nodes: neighbours share classes, no two share an image.
 
     Parameters
@@ -50,8 +50,8 @@ def parts(
 
     Returns
     -------
-    list of dict
-        For each node the arrays ``images`` (uint8) and ``labels`` of its archive.
+    list of tuple
+        For each node its images, shape (m, 8, 8), 0 to 255, and labels, shape (m,).
     """
     groups = [CLASSES[(node // 2) % len(CLASSES)] for node in range(count)]
     made = []
@@ -59,18 +59,20 @@ def parts(
         sharers = [other for other in range(count) if groups[other] == classes]
         mine = np.flatnonzero(np.isin(labels, classes))[sharers.index(node) :: len(sharers)]
         pixels = np.round(images[mine] * (255 / (GREY_LEVELS - 1))).astype(np.uint8)
-        made.append({"images": pixels, "labels": labels[mine].astype(np.int64)})
+        made.append((pixels, labels[mine].astype(np.int64)))
     return made
 
 
 def make_data(folder: Path, nodes: Sequence[str]) -> None:
     """Write ``NODE/part.npz`` for each node without a folder."""
     digits = load_digits()
-    for node, arrays in zip(nodes, parts(digits.images, digits.target, len(nodes)), strict=True):
+    dealt = parts(digits.images, digits.target, len(nodes))
+    names = np.array([str(name) for name in digits.target_names])
+    for node, (images, labels) in zip(nodes, dealt, strict=True):
         path = folder / node / "part.npz"
         if not path.parent.exists():
             path.parent.mkdir(parents=True)
-            np.savez_compressed(path, **arrays)
+            np.savez_compressed(path, images=images, labels=labels, class_names=names)
             print(path)
 
 
@@ -81,7 +83,7 @@ def main() -> int:
     parser.add_argument("--host", required=True, help="under which nodes reach the SuperLink")
     parser.add_argument("--nodes", required=True, type=lambda text: text.split(","))
     options = parser.parse_args()
-    make_keys(options.folder / "keys", options.host, options.nodes)
+    make_all_keys(options.folder / "keys", options.host, options.nodes)
     make_data(options.folder / "data", options.nodes)
     return 0
 

@@ -1,21 +1,25 @@
 """Tell the SuperLink which nodes there are: those whose public keys lie in a folder."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
 
-from connection import flwr, write_connection
+from connection import Connection
 
-KNOWN = "Public key already in use"
+KNOWN = "public key already in use"
 
 
-def register(key: Path) -> str:
+def register(connection: Connection, key: Path) -> str:
     """Register a node.
 
     Parameters
     ----------
+    connection : Connection
+        To the SuperLink.
     key : Path
-        Its public key.
+        The node's public key.
 
     Returns
     -------
@@ -28,9 +32,9 @@ def register(key: Path) -> str:
         If the SuperLink refuses for another reason.
     """
     try:
-        return f"node {flwr('supernode', 'register', str(key))['node-id']}"
+        return f"node {connection.ask('supernode', 'register', str(key))['node-id']}"
     except RuntimeError as error:
-        if KNOWN.lower() not in str(error).lower():
+        if KNOWN not in str(error).lower():
             raise
         return "registered already"
 
@@ -38,16 +42,16 @@ def register(key: Path) -> str:
 def main() -> int:
     """Register every ``*.pub`` of the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="of the public keys and of ca.crt")
     parser.add_argument("--control-api", default="superlink:9093")
     options = parser.parse_args()
-    write_connection(options.control_api, str(options.folder / "ca.crt"))
     keys = sorted(options.folder.glob("*.pub"))
     if not keys:
         print(f"{options.folder} holds no *.pub: no node to register", file=sys.stderr)
         return 1
+    connection = Connection(options.control_api, options.folder / "ca.crt")
     for key in keys:
-        print(f"{key.stem}: {register(key)}", flush=True)
+        print(f"{key.stem}: {register(connection, key)}", flush=True)
     return 0
 
 

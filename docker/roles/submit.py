@@ -1,56 +1,20 @@
-"""Submit a run, show its log to the end, and exit with 0 if the run completed.
+"""Submit a run, show its log to the end, and exit with 0 if Flower calls the run completed.
 
 ``flwr run --stream`` exits with 0 when the run failed, and its stream ends when the SuperLink dies,
-which a run survives. So the log is followed anew until `flwr ls` says that the run is over.
+which the run survives. So the log is followed anew until ``flwr ls`` says that the run is over.
 """
 
+from __future__ import annotations
+
 import argparse
-import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
-from connection import NAME, flwr, write_connection
+from connection import Connection
 
-PAUSE = 3.0
-COMPLETED = "finished:completed"
+from feddag_flwr.deployment.run import Run
 
-
-def follow(run_id: str, seen: int) -> int:
-    """Print a run's log until its stream ends.
-
-    Parameters
-    ----------
-    run_id : str
-        The run.
-    seen : int
-        Lines to skip, printed before: a stream begins at the beginning.
-
-    Returns
-    -------
-    int
-        Lines seen by now.
-    """
-    command = ["flwr", "log", run_id, NAME, "--stream"]
-    lines = 0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stream:
-        assert stream.stdout is not None
-        for line in stream.stdout:
-            lines += 1
-            if lines > seen:
-                print(line, end="", flush=True)
-    return max(lines, seen)
-
-
-def find(run_id: str) -> dict[str, Any] | None:
-    """Return what `flwr ls` says of a run; None while the SuperLink cannot be reached."""
-    try:
-        runs: list[dict[str, Any]] = flwr("ls", "--run-id", run_id)["runs"]
-    except RuntimeError as error:
-        print(f"submit: {error}", file=sys.stderr, flush=True)
-        return None
-    return runs[0]
+WEEK = 7 * 24 * 3600.0
 
 
 def main() -> int:
@@ -59,22 +23,18 @@ def main() -> int:
     parser.add_argument("app", type=Path, help="folder of the app")
     parser.add_argument("run_config", type=Path, help="TOML file of settings")
     parser.add_argument("--control-api", default="superlink:9093")
-    parser.add_argument("--root-certificates", default="/run/secrets/ca.crt")
+    parser.add_argument("--root-certificates", type=Path, default=Path("/run/secrets/ca.crt"))
+    parser.add_argument("--timeout", type=float, default=WEEK, metavar="SECONDS")
     options = parser.parse_args()
-    write_connection(options.control_api, options.root_certificates)
-    started = flwr("run", str(options.app), "--run-config", str(options.run_config))
-    run_id = str(started["run-id"])
+    connection = Connection(options.control_api, options.root_certificates)
+    started = connection.ask("run", str(options.app), "--run-config", str(options.run_config))
+    run_id = int(started["run-id"])
     print(f"submit: run {run_id}", flush=True)
-    seen = 0
-    while True:
-        seen = follow(run_id, seen)
-        run = find(run_id)
-        if run is not None and run["status"].startswith("finished"):
-            break
-        time.sleep(PAUSE)
-    details = run.get("status-details")
-    print(f"submit: run {run_id} {run['status']}{f': {details}' if details else ''}", flush=True)
-    return 0 if run["status"] == COMPLETED else 1
+    run = Run(run_id, connection.flower, connection.home / f"run-{run_id}.log", sys.stdout)
+    outcome = run.wait(options.timeout)
+    reason = f": {outcome.details}" if outcome.details else ""
+    print(f"submit: {outcome.status} after {outcome.seconds:.0f} s{reason}", flush=True)
+    return 0 if outcome.succeeded else 1
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-LENDER = Path(__file__).resolve().parents[2] / "shared" / "tools" / "docker-engine.sh"
+LENDER = Path(__file__).resolve().parents[3] / "shared" / "tools" / "docker-engine.sh"
 LENDER_VARIABLE = "FEDDAG_DOCKER_ENGINE"
 BORROWED_VARIABLE = "FEDDAG_DOCKER_BORROWED"
 ANSWER_SECONDS = 30.0
