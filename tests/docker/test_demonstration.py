@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,8 @@ with open({log!r}, "a") as log:
     log.write(json.dumps(words) + "\\n")
 for word, answer in json.loads(os.environ["ANSWERS"]).items():
     if word in words:
-        print(answer.get("out", ""))
+        print(answer.get("out", ""), flush=True)
+        time.sleep(answer.get("sleep", 0))
         sys.exit(answer.get("status", 0))
 """
 NO_CONTAINERS = {"ls": {}, "info": {}, "version": {}, "down": {}, "logs": {}}
@@ -129,6 +131,21 @@ def test_it_is_bounded_in_time(docker):
     done = demonstrate("--minutes", "0")
     assert done.returncode == 1
     assert "FAILED: the time for all of it is over" in done.stdout
+
+
+def test_a_request_to_stop_is_heard_and_nothing_stays(docker, tmp_path):
+    asked = docker(build={"sleep": 60}, **NO_CONTAINERS)
+    command = [sys.executable, str(DEMO)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        while not (tmp_path / "log").exists() or not any("build" in words for words in asked()):
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.send_signal(signal.SIGTERM)
+        said = running.communicate(timeout=60)[0]
+    assert running.returncode == 128 + signal.SIGTERM
+    assert "FAILED: interrupted" in said
+    assert any("down" in words for words in asked())
+    assert not list(tmp_path.glob("feddag-docker-*"))
 
 
 def project(minutes=1.0):
