@@ -12,7 +12,7 @@ class Table:
     def add(self, what: str, result: str, seconds: float) -> None:
         """Add a row, and say it at once."""
         self.rows.append((what, result, seconds))
-        say(f"{what}: {result} ({seconds:.1f} s)")
+        say(f"{what}{': ' * bool(what)}{result} ({seconds:.1f} s)")
 
     def text(self) -> str:
         """Return the table."""

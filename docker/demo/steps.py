@@ -52,14 +52,13 @@ class Demonstration:
     def start(self) -> None:
         """Make keys and data, start all, wait until everything is healthy."""
         start = time.monotonic()
-        print(self.project.compose("run", "--rm", "-T", "prepare"), end="", flush=True)
+        self.project.compose("run", "--rm", "-T", "prepare")
         made = "CA, certificate, secret, keys and data of 6 nodes"
         self.table.add("prepare", made, time.monotonic() - start)
         start = time.monotonic()
         self.project.compose("up", "--detach", "--no-build")
         for service in LONG_LIVED:
             self.wait_healthy(service)
-        print(self.project.compose("logs", "--no-color", "register"), end="", flush=True)
         healthy = f"{len(LONG_LIVED)} containers healthy, {len(NODES)} nodes registered"
         self.table.add("up", healthy, time.monotonic() - start)
 

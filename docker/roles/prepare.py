@@ -1,12 +1,10 @@
 """Make a federation's keys and, to try it out, data: what is missing, and nothing anew.
 
-In the folder given: ``keys/`` (see ``feddag-flwr keys --help``; and ``superexec.secret``, which
-the SuperLink and its SuperExec share), and ``data/NODE/part.npz``, a part of scikit-learn's digits
-for each node whose folder of data is not there yet.
+In the folder given: ``keys/`` (as ``feddag-flwr keys`` makes them), and ``data/NODE/part.npz``, a
+part of scikit-learn's digits for each node whose folder of data is not there yet.
 """
 
 import argparse
-import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,23 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from feddag_flwr.deployment.key_files import PRIVATE, write_new
 from feddag_flwr.deployment.keys import make_keys
 
-SECRET_BYTES = 32
 GREY_LEVELS = 17
 # Nodes come in pairs that hold the same classes, so that there is a grouping to find.
 CLASSES = ((0, 1, 2, 3), (4, 5, 6), (7, 8, 9))
-
-
-def make_all_keys(folder: Path, host: str, nodes: Sequence[str]) -> None:
-    """Make what ``feddag-flwr keys`` makes, and the secret of the SuperExec."""
-    for path in make_keys(folder, [host], nodes):
-        print(path)
-    secret = folder / "superexec.secret"
-    if not secret.exists():
-        write_new(secret, secrets.token_bytes(SECRET_BYTES), PRIVATE)
-        print(secret)
 
 
 def parts(
@@ -83,7 +69,8 @@ def main() -> int:
     parser.add_argument("--host", required=True, help="under which nodes reach the SuperLink")
     parser.add_argument("--nodes", required=True, type=lambda text: text.split(","))
     options = parser.parse_args()
-    make_all_keys(options.folder / "keys", options.host, options.nodes)
+    for path in make_keys(options.folder / "keys", [options.host], options.nodes):
+        print(path)
     make_data(options.folder / "data", options.nodes)
     return 0
 
