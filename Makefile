@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 export RUN_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run deploy-demo smoke test test-unit lint types bench clean
+.PHONY: help venv run deploy-demo docker-demo smoke test test-unit lint types bench clean
 
 help: ## print these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  settings of a run: make run RUN_CONFIG='algorithm=\"fedavg\" num-clients=20'"
 
 venv: $(STAMP) ## install the project and its development tools into VENV (.venv)
@@ -32,6 +32,9 @@ smoke: $(STAMP) ## run every algorithm on every scenario, small, and make tables
 	"$(BIN)/feddag-flwr" experiment run smoke --output results/smoke || status=1; \
 	"$(BIN)/feddag-flwr" experiment report results/smoke || status=1; \
 	exit $$status
+
+docker-demo: ## run a federation in containers, kill a node and the SuperLink; status 77: no engine
+	"$(PYTHON)" docker/demo
 
 test: $(STAMP) ## run the unit tests, then the tests through the real Flower
 	@status=0; \
