@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export RUN_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run deploy-demo docker-demo smoke test test-unit lint types bench clean
+.PHONY: help venv run deploy-demo docker-demo smoke test test-unit faults lint types bench clean
 
 help: ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,11 +39,14 @@ docker-demo: ## run a federation in containers, kill a node and the SuperLink; s
 test: $(STAMP) ## run the unit tests, then the tests through the real Flower
 	@status=0; \
 	"$(BIN)/python" -m pytest -n auto --dist worksteal -m "not e2e" || status=1; \
-	"$(BIN)/python" -m pytest -m e2e || status=1; \
+	"$(BIN)/python" -m pytest -m "e2e and not faults" || status=1; \
 	exit $$status
 
 test-unit: $(STAMP) ## run the unit tests alone, on all cores
 	"$(BIN)/python" -m pytest -n auto --dist worksteal -m "not e2e"
+
+faults: $(STAMP) ## harm real processes in every way of docs/faults.md (root for two of them); not part of test
+	"$(BIN)/python" -m pytest -m faults
 
 lint: $(STAMP) ## check style and format
 	"$(BIN)/ruff" check .
