@@ -92,9 +92,8 @@ class Demonstration:
         starts = self.inspect(victim)["RestartCount"]
         result = f"same key taken back by the SuperLink, at start {starts}"
         self.table.add("", result, time.monotonic() - killed)
-        submission.wait_round(hit, self.deadline)
-        others = f"round {hit} over, with {self.trained_in(hit)}"
-        self.table.add("", others, time.monotonic() - killed)
+        over = submission.wait_round(hit, self.deadline)
+        self.table.add("", f"round {hit} over, with {self.trained_in(hit)}", over - killed)
 
     def kill_superlink(self, submission: Submission) -> None:
         """Kill the SuperLink while clients work; see it come back and the run go on."""
@@ -106,9 +105,9 @@ class Demonstration:
         self.table.add(what, "container restarted by its policy", back - killed)
         self.wait_healthy("superlink")
         self.table.add("", "healthy", time.monotonic() - killed)
-        submission.wait_round(hit, self.deadline)
-        over = f"the same run goes on: round {hit} over, with {self.trained_in(hit)}"
-        self.table.add("", over, time.monotonic() - killed)
+        over = submission.wait_round(hit, self.deadline)
+        result = f"the same run goes on: round {hit} over, with {self.trained_in(hit)}"
+        self.table.add("", result, over - killed)
 
     def finish(self, submission: Submission, started: float) -> None:
         """Wait for the end of the run; check what it left.

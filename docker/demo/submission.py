@@ -34,10 +34,18 @@ class Submission:
     ----------
     project : Project
         Where it runs.
+
+    Attributes
+    ----------
+    rounds : int
+        Rounds that are over.
+    over_at : dict of int to float
+        When each of them was, by the monotonic clock.
     """
 
     def __init__(self, project: Project) -> None:
         self.rounds = 0
+        self.over_at: dict[int, float] = {}
         self._process = project.start("run", "--rm", "-T", "submit")
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -47,10 +55,11 @@ class Submission:
         for line in self._process.stdout:
             print(f"  {line}", end="", flush=True)
             if found := ROUND.search(line):
+                self.over_at[int(found[1])] = time.monotonic()
                 self.rounds = int(found[1])
 
-    def wait_round(self, number: int, deadline: float) -> None:
-        """Wait until a round is over.
+    def wait_round(self, number: int, deadline: float) -> float:
+        """Wait until a round is over; return when that was, by the monotonic clock.
 
         Raises
         ------
@@ -67,6 +76,7 @@ class Submission:
             return self.rounds >= number
 
         wait(f"the end of round {number}", deadline, reached)
+        return self.over_at[number]
 
     def wait_end(self, deadline: float) -> int:
         """Wait for the end; return the exit status, which says whether the run completed."""
