@@ -72,14 +72,14 @@ def encoded_profile():
     return encode_profile(TASK, make_profile(), weights(0, 0, 0, integers=[0]))
 
 
-def decode(content, task=TASK, encoder=None):
+def decode(content, task=TASK, encoder=None, subspace=2.0):
     return decode_profile(
         content,
         task,
         encoder=encoder or weights(0, 0, 0, integers=[0]),
         coordinates=2,
         limit=LIMIT,
-        subspace=2.0,
+        subspace=subspace,
     )
 
 
@@ -178,6 +178,18 @@ def test_a_faulty_profile_is_refused_with_the_reason(key, values, message):
     content.array_records["arrays"][key] = Array(values)
     with pytest.raises(RecordError, match=message):
         decode(content)
+
+
+def test_no_more_vectors_of_a_class_than_a_sample_has_values():
+    """A share of a great count would let a client send as many as it claims to have samples."""
+    rows = 4000
+    vectors, classes = np.zeros((rows, 4), np.float32), np.zeros(rows, np.int64)
+    profile = replace(
+        make_profile(), vectors=vectors, vector_classes=classes, counts=np.array([LIMIT, 0, 0])
+    )
+    content = encode_profile(TASK, profile, weights(0, 0, 0, integers=[0]))
+    with pytest.raises(RecordError, match="'vector-classes' has .* at most 4 values"):
+        decode(content, subspace=1 - 1e-9)
 
 
 @pytest.mark.parametrize("key", ["update", "counts", "vectors", "vector-classes", "encoder.floats"])

@@ -108,16 +108,17 @@ def decode_profile(
 def _subspace(
     content: RecordDict, task: Task, counts: NDArray[np.int64], subspace: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    sizes = [subspace_size(subspace, count) for count in counts.tolist() if count]
+    features = math.prod(task.image_shape)  # no more vectors than that can be orthogonal
+    sizes = [min(subspace_size(subspace, count), features) if count else 0 for count in counts]
     classes = array_of(content, "vector-classes", np.int64, (None,), most=sum(sizes))
-    vectors = array_of(content, "vectors", np.float32, (len(classes), math.prod(task.image_shape)))
+    vectors = array_of(content, "vectors", np.float32, (len(classes), features))
     if classes.size and (classes.min() < 0 or classes.max() >= len(counts)):
         raise RecordError(f"vector-classes must lie in 0..{len(counts) - 1}")
     if (np.diff(classes) < 0).any():
         raise RecordError("vector-classes must be in ascending order")
     for label in np.unique(classes):
         rows = vectors[classes == label].astype(np.float64)
-        if not counts[label] or len(rows) > subspace_size(subspace, int(counts[label])):
+        if len(rows) > sizes[label]:
             raise RecordError(f"{len(rows)} vectors of class {label} with {counts[label]} samples")
         _check_orthonormal(rows, f"the vectors of class {label}")
     return vectors, classes
@@ -139,6 +140,7 @@ def decode_vectors(content: RecordDict, task: Task, *, size: int) -> NDArray[np.
     """Read and check what `encode_vectors` wrote: 1 to `size` orthonormal rows."""
     check_author(info_of(content), task)
     features = math.prod(task.image_shape)
+    size = min(size, features)
     vectors = array_of(content, "vectors", np.float32, (None, features), most=size * features)
     if not 1 <= len(vectors) <= size:
         raise RecordError(f"{len(vectors)} vectors, must be 1 to {size}")

@@ -140,14 +140,16 @@ def test_it_leaves_the_run_folder_and_nothing_else(shown):
 
 
 def test_ctrl_c_ends_every_process_of_an_insecure_one(tmp_path):
-    process = demo(tmp_path / "runs", "--insecure")
+    # Far more rounds than it takes for the line to come through the log.
+    process = demo(tmp_path / "runs", "--insecure", "--rounds", "200")
     printed = ""
     try:
         for line in process.stdout:
             printed += line
             if "clusters at threshold" in line:
                 home = home_of(printed)
-                assert len(find_processes(home)) > 6  # SuperLink, SuperExec, server app, nodes
+                # SuperLink, SuperExec, server app, nodes.
+                assert len(find_processes(home)) > 6, printed
                 process.send_signal(signal.SIGINT)
         process.wait()
     finally:
