@@ -188,7 +188,7 @@ def test_no_more_vectors_of_a_class_than_a_sample_has_values():
         make_profile(), vectors=vectors, vector_classes=classes, counts=np.array([LIMIT, 0, 0])
     )
     content = encode_profile(TASK, profile, weights(0, 0, 0, integers=[0]))
-    with pytest.raises(RecordError, match="'vector-classes' has .* at most 4 values"):
+    with pytest.raises(RecordError, match=r"'vector-classes' has .* at most 4 values"):
         decode(content, subspace=1 - 1e-9)
 
 
