@@ -328,7 +328,7 @@ class ClusteredStrategy(Algorithm, Strategy):
         notes: dict[str, Any] = {
             "nodes": dict(sorted(self.roster.nodes.items())),
             "unseen": [asdict(client) for client in self.unseen.values()],
-            "true-groups": self.true_groups,
+            "true-groups": dict(sorted(self.true_groups.items())),
             "drifted": sorted(self.drifted),
             "evaluations": evaluations_to_json(self.evaluations),
             "unseen-evaluations": evaluations_to_json(self.unseen_evaluations),
