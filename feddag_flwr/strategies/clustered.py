@@ -211,7 +211,7 @@ class ClusteredStrategy(Algorithm, Strategy):
             for name, node in notes["nodes"].items():
                 if self.roster.bound or node in there:  # else it may have another id by now
                     self.roster.claim(name, node, there)
-            self.admission.meet(self.state.server_round)
+            self.admission.meet(self.state.server_round, notes.get("delays", []))
         self.exchange.traffic.take()
         logger.info("the run goes on after round %d", self.state.server_round)
 
@@ -330,6 +330,7 @@ class ClusteredStrategy(Algorithm, Strategy):
             "unseen": [asdict(client) for client in self.unseen.values()],
             "true-groups": dict(sorted(self.true_groups.items())),
             "drifted": sorted(self.drifted),
+            "delays": self.admission.delays(),
             "evaluations": evaluations_to_json(self.evaluations),
             "unseen-evaluations": evaluations_to_json(self.unseen_evaluations),
             "placements": self.placements,
