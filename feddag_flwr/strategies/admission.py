@@ -65,13 +65,16 @@ class Admission:
         self._came: set[str] = set()
         self._profiles: dict[str, Profile] = {}
 
-    def questions(self, server_round: int) -> Iterator[Message]:
-        """Ask who they are all nodes that are not known, or must be placed (anew)."""
+    def questions(self, server_round: int, *, pauses: bool = True) -> Iterator[Message]:
+        """Ask who they are all nodes that are not known, or must be placed (anew).
+
+        Those that pause are passed over, unless `pauses` is false.
+        """
         self._round = server_round
         self._there = set(self.algorithm.exchange.nodes())
         self._forget_delays()
         self._came, self._profiles, self.placed = set(), {}, {}
-        self._pending = {node for node in self._outsiders() if self._is_due(node)}
+        self._pending = {node for node in self._outsiders() if self._is_due(node) or not pauses}
         for node in sorted(self._pending):
             yield describe_message(node, server_round)
 

@@ -193,6 +193,45 @@ def test_rounds_are_not_spent_on_strangers(tmp_path):
     assert strategy.state.server_round == 1
 
 
+def test_nobody_is_made_to_pause_while_no_round_passes(tmp_path):
+    """All have drifted and no profile comes at first: the run does not end for want of clients."""
+    failures = []
+
+    def tamper(partition, action, reply):
+        if action == "train.profile" and int(reply.metadata.group_id) == 3 and len(failures) < 9:
+            failures.append(partition)
+            return failed(reply)
+        return reply
+
+    strategy, _ = run_quickly(tmp_path, tamper=tamper, **DRIFT | {"drift_share": 1.0})
+    assert len(failures) == CLIENTS
+    assert len(lines(strategy)[3]["placed"]) == CLIENTS
+    assert strategy.state.server_round == 6
+
+
+def test_nodes_that_came_in_vain_and_left_take_no_room(tmp_path):
+    """Without keys each start of a node draws a new id."""
+    settings = quick_settings(
+        run_dir=str(tmp_path), run_name="run", algorithm="fedavg", num_rounds=12
+    )
+    stranger = {"partition-id": 3, "num-partitions": settings.num_clients}
+    configs = partitions(settings, settings.num_clients)
+    grid = MemoryGrid(settings, node_configs=[*configs, *([stranger] * 12)])
+    members, strangers = set(list(grid.contexts)[:6]), list(grid.contexts)[6:]
+    grid.connected = members
+
+    def replace_stranger(partition, action, reply):
+        if action == "train" and strangers:
+            grid.connected = members | {strangers.pop()}
+        return reply
+
+    grid.tamper = replace_stranger
+    strategy = build_strategy(settings, RunFolder(settings))
+    strategy.start(grid)
+    assert not strangers
+    assert len(strategy.admission.delays()) == 1
+
+
 def test_training_goes_out_before_questions_and_profiles_have_their_own_time(tmp_path):
     settings = quick_settings(
         run_dir=str(tmp_path), run_name="run", **LATE, round_timeout=7.0, profile_timeout=999.0
