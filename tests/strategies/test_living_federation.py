@@ -193,6 +193,28 @@ def test_rounds_are_not_spent_on_strangers(tmp_path):
     assert strategy.state.server_round == 1
 
 
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_rounds_are_drawn_among_those_who_are_there(tmp_path, algorithm):
+    settings = quick_settings(
+        run_dir=str(tmp_path), run_name="run", algorithm=algorithm, num_clusters=2, num_rounds=4
+    )
+    grid = MemoryGrid(settings)
+    absent = {FIRST_NODE + 1, FIRST_NODE + 4}
+
+    def leave(partition, action, reply):
+        if action == "train":
+            grid.connected -= absent
+        return reply
+
+    grid.tamper = leave
+    strategy = build_strategy(settings, RunFolder(settings))
+    strategy.start(grid)
+    for line in lines(strategy)[2:]:
+        assert not {"client-1", "client-4"} & set(line["sampled"])
+        assert not line["lost"]
+        assert line["sampled"]
+
+
 def test_nobody_is_made_to_pause_while_no_round_passes(tmp_path):
     """All have drifted and no profile comes at first: the run does not end for want of clients."""
     failures = []
