@@ -75,8 +75,9 @@ def checkpoint_of(
     """
 
     def arrays(path: str) -> dict[str, Any]:
+        content = read(path)
         try:
-            return arrays_from_bytes(read(path))
+            return arrays_from_bytes(content)
         except DamagedError as error:
             raise DamagedError(f"{path}: {error}") from error
 
