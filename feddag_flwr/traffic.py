@@ -40,10 +40,14 @@ class Traffic:
     def take(self) -> dict[str, Counts]:
         """Return the counts since the last call, by what is counted, direction and kind.
 
-        Kinds of which nothing was sent are not there.
+        Kinds of which nothing was sent are not there; the others are in the order of their names,
+        whichever was counted first.
         """
         taken: dict[str, Counts] = {
-            what: {way: dict(+self._counts.get((what, way), Counter())) for way in WAYS}
+            what: {
+                way: dict(sorted((+self._counts.get((what, way), Counter())).items()))
+                for way in WAYS
+            }
             for what in (ARRAYS, SENT, LEAST)
         }
         self._counts = {}

@@ -121,7 +121,7 @@ def load_served(
     state = checkpoint.state
     own: Mapping[str, Weights] | None = None
     if client is not None:
-        cluster = cluster_of(state, client)
+        cluster = cluster_of(state, client, checkpoint.notes.get("placements", {}))
         own = personal_models(checkpoint.memory).get(client)
     number = cast(int, cluster)
     if not 0 <= number < state.num_clusters:
@@ -147,8 +147,17 @@ def load_served(
     )
 
 
-def cluster_of(state: ServerState, client: str) -> int:
+def cluster_of(state: ServerState, client: str, placements: Mapping[str, int]) -> int:
     """Return a client's cluster.
+
+    Parameters
+    ----------
+    state : ServerState
+        The server's.
+    client : str
+        Its name.
+    placements : mapping of str to int
+        Clusters of clients that training has not seen.
 
     Raises
     ------
@@ -157,9 +166,11 @@ def cluster_of(state: ServerState, client: str) -> int:
     """
     if client in state.assignments:
         return state.assignments[client]
+    if client in placements:
+        return placements[client]
     if client in state.clients:
-        raise ChoiceError(f"client {client!r} has no cluster: it sent no valid profile")
-    names = sorted(state.assignments)
+        raise ChoiceError(f"client {client!r} has no cluster: nothing came to place it by")
+    names = sorted(state.assignments.keys() | placements.keys())
     near = difflib.get_close_matches(client, names, n=3, cutoff=0.6)
     if near:
         hint = "did you mean " + " or ".join(map(repr, near)) + "?"

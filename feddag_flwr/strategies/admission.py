@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from flwr.app import Message
 
@@ -64,12 +65,16 @@ class Admission:
         self._came: set[str] = set()
         self._profiles: dict[str, Profile] = {}
 
-    def questions(self, server_round: int) -> Iterator[Message]:
-        """Ask who they are all nodes that are not known, or must be placed (anew)."""
+    def questions(self, server_round: int, *, pauses: bool = True) -> Iterator[Message]:
+        """Ask who they are all nodes that are not known, or must be placed (anew).
+
+        Those that pause are passed over, unless `pauses` is false.
+        """
         self._round = server_round
         self._there = set(self.algorithm.exchange.nodes())
+        self._forget_delays()
         self._came, self._profiles, self.placed = set(), {}, {}
-        self._pending = {node for node in self._outsiders() if self._is_due(node)}
+        self._pending = {node for node in self._outsiders() if self._is_due(node) or not pauses}
         for node in sorted(self._pending):
             yield describe_message(node, server_round)
 
@@ -98,20 +103,37 @@ class Admission:
         algorithm.drifted -= self.placed.keys()
         state.assignments = dict(sorted((state.assignments | self.placed).items()))
 
-    def meet(self, server_round: int) -> None:
+    def delays(self) -> list[dict[str, Any]]:
+        """Return for a checkpoint when which node is asked again."""
+        names = self.algorithm.roster.names
+        return [
+            {
+                "node": node,
+                "client": names.get(node, ""),
+                "next-round": delay.next_round,
+                "failures": delay.failures,
+            }
+            for node, delay in sorted(self._delays.items())
+        ]
+
+    def meet(self, server_round: int, delays: Collection[Mapping[str, Any]]) -> None:
         """Learn on which nodes the clients of a resumed run are, in an exchange of its own.
 
-        What a client had to say of itself when the run was stopped still holds: else the run would
-        not be the one that nobody stopped.
+        What a client had to say of itself when the run was stopped still holds, and so does when it
+        is asked again (`delays`): else the run would not be the one that nobody stopped.
         """
-        exchange, timeout = self.algorithm.exchange, self.algorithm.wait
+        exchange, roster = self.algorithm.exchange, self.algorithm.roster
+        held = {each["node"]: _Delay(each["next-round"], each["failures"]) for each in delays}
+        client_on = {each["node"]: each["client"] for each in delays}
         self._round = server_round
         self._there = set(exchange.nodes())
-        self._pending = self._there - self.algorithm.roster.names.keys()
+        self._pending = self._there - roster.names.keys() - held.keys()
         questions = (describe_message(node, server_round) for node in sorted(self._pending))
-        for reply in exchange.send(questions, timeout, self.follow_ups):
+        for reply in exchange.send(questions, self.algorithm.wait, self.follow_ups):
             if kind_of(reply) == "describe":
                 self._introduce(reply, resuming=True)
+        for node, delay in held.items():  # a client may be on another node by now
+            self._delays[roster.nodes.get(client_on[node], node)] = delay
 
     @cached_property
     def _profiler(self) -> Profiler:
@@ -126,6 +148,14 @@ class Admission:
                 and (name in algorithm.drifted or name not in algorithm.state.assignments)
             ):
                 yield node
+
+    def _forget_delays(self) -> None:
+        """Forget nodes that are gone, once their time has come: each start may draw a new id."""
+        self._delays = {
+            node: delay
+            for node, delay in self._delays.items()
+            if node in self._there or (delay.failures and delay.next_round > self._round)
+        }
 
     def _is_due(self, node: int) -> bool:
         delay = self._delays.get(node)
@@ -151,7 +181,8 @@ class Admission:
             described = Description.decode(reply.content, algorithm.settings.max_client_samples)
             if described.joins_in > self._round:
                 self._through(node)
-                self._delays[node] = _Delay(described.joins_in)
+                if self._round or not resuming:  # before round 1 nobody has been asked
+                    self._delays[node] = _Delay(described.joins_in)
             else:
                 self._let_in(node, described, resuming=resuming)
         except RecordError as error:

@@ -211,14 +211,15 @@ class ClusteredStrategy(Algorithm, Strategy):
             for name, node in notes["nodes"].items():
                 if self.roster.bound or node in there:  # else it may have another id by now
                     self.roster.claim(name, node, there)
-            self.admission.meet(self.state.server_round)
+            self.admission.meet(self.state.server_round, notes.get("delays", []))
         self.exchange.traffic.take()
         logger.info("the run goes on after round %d", self.state.server_round)
 
     def _await_clients(self, server_round: int) -> None:
         """Wait until somebody is there who can train, ``join-timeout`` seconds at most.
 
-        Meanwhile clients can come in, so that a round that nobody could train in is none.
+        Meanwhile clients can come in, so that a round that nobody could train in is none. Pauses
+        are counted in rounds, and none passes: so all are asked once more before the end.
 
         Raises
         ------
@@ -226,12 +227,21 @@ class ClusteredStrategy(Algorithm, Strategy):
             Nobody came; the run can be resumed.
         """
         deadline = time.monotonic() + self.settings.join_timeout
+        pauses = True
         while True:
             there = set(self.exchange.nodes())
             settled = self.state.assignments.keys() - self.drifted
             if any(self.roster.nodes.get(name) in there for name in settled):
                 return
-            questions = list(self.admission.questions(server_round))
+            over = time.monotonic() >= deadline
+            if over and not pauses:
+                raise FederationError(
+                    f"no client was there for {self.settings.join_timeout:g} s (setting "
+                    "join-timeout) that could train; go on with "
+                    f"resume = {str(self.folder.path)!r}"
+                )
+            pauses = not over
+            questions = list(self.admission.questions(server_round, pauses=pauses))
             if questions:
                 replies = self.exchange.send(
                     questions, self.wait, self.admission.follow_ups, patience=self._patience
@@ -239,13 +249,8 @@ class ClusteredStrategy(Algorithm, Strategy):
                 for reply in self.admission.take(replies):
                     logger.warning("%s: nobody was asked for that", kind_of(reply))
                 self._settle_newcomers()
-                continue
-            if time.monotonic() >= deadline:
-                raise FederationError(
-                    f"no client was there for {self.settings.join_timeout:g} s (setting "
-                    f"join-timeout); go on with resume = {str(self.folder.path)!r}"
-                )
-            time.sleep(JOIN_POLL)
+            elif pauses:
+                time.sleep(JOIN_POLL)
 
     def _train(self, server_round: int, result: Result) -> None:
         grid, admission = self.exchange.grid, self.admission
@@ -328,8 +333,9 @@ class ClusteredStrategy(Algorithm, Strategy):
         notes: dict[str, Any] = {
             "nodes": dict(sorted(self.roster.nodes.items())),
             "unseen": [asdict(client) for client in self.unseen.values()],
-            "true-groups": self.true_groups,
+            "true-groups": dict(sorted(self.true_groups.items())),
             "drifted": sorted(self.drifted),
+            "delays": self.admission.delays(),
             "evaluations": evaluations_to_json(self.evaluations),
             "unseen-evaluations": evaluations_to_json(self.unseen_evaluations),
             "placements": self.placements,

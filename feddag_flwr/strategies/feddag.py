@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -59,22 +60,25 @@ class FedDAG(ClusteredStrategy):
 
     def form_clusters(self) -> None:
         """Profile the clients, cluster them, and start the clusters' models."""
-        with self.watch.phase("profile"):
-            encoders = EncoderSpool(self.folder.path)
-            profiles = self._collect(self.state.clients, encoders)
+        with closing(EncoderSpool(self.folder.path)) as encoders:
+            with self.watch.phase("profile"):
+                profiles = self._collect(self.state.clients, encoders)
+            self._check_enough(len(profiles))
+            found = Profiles.of(profiles)
+            classes = len(self.state.class_names)
+            bases = pack_bases(found.vectors, found.vector_classes, classes)
+            grouping = self._group(found.names, found.updates, bases, found.counts)
+            self._start_models(grouping, encoders)
+        self._settle(grouping, found.updates, bases)
+
+    def _check_enough(self, count: int) -> None:
+        """Refuse to cluster fewer clients than are needed."""
         wanted = min(self.settings.min_clients, len(self.state.clients))
-        if (count := len(profiles)) < (least := max(MIN_CLIENTS, wanted)):
+        if count < (least := max(MIN_CLIENTS, wanted)):
             raise FederationError(
                 f"{count} of {len(self.state.clients)} clients sent a valid profile, "
                 f"{least} are needed at least; the log names the reasons"
             )
-        found = Profiles.of(profiles)
-        classes = len(self.state.class_names)
-        bases = pack_bases(found.vectors, found.vector_classes, classes)
-        grouping = self._group(found.names, found.updates, bases, found.counts)
-        self._start_models(grouping, encoders)
-        encoders.close()
-        self._settle(grouping, found.updates, bases)
 
     def _collect(
         self, names: Iterable[str], encoders: EncoderSpool | None = None

@@ -77,10 +77,16 @@ class FedSoft(ClusteredStrategy):
         return placed
 
     def sample_clients(self, server_round: int) -> list[str]:
-        """Estimate the importance weights where they are due, and draw clients for each centre."""
-        names = sorted(self.state.assignments)
+        """Estimate the importance weights where they are due, and draw clients for each centre.
+
+        Of all clients that are there.
+        """
+        names = self.connected(sorted(self.state.assignments))
+        if not names:
+            self._drawn = []
+            return []
         if (server_round - 1) % self.settings.fedsoft_interval == 0:
-            self._weigh(server_round, self.connected(names))
+            self._weigh(server_round, names)
         total = max(1, round(self.settings.participation * len(names)))
         sizes = draw_sizes(total, self.state.num_clusters)
         chances = draw_chances(

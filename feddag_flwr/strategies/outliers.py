@@ -38,6 +38,8 @@ def without_outliers(
 def too_long(lengths: Mapping[str, Mapping[str, float]], ratio: float, kind: str) -> set[str]:
     """Find clients with an update of excessive length, and log them.
 
+    An update of length 0 is never excessive, and is no yardstick for others.
+
     Parameters
     ----------
     lengths : mapping of str to mapping of str to float
@@ -50,8 +52,9 @@ def too_long(lengths: Mapping[str, Mapping[str, float]], ratio: float, kind: str
     found: set[str] = set()
     for part in sorted({part for each in lengths.values() for part in each}):
         its = {name: each[part] for name, each in lengths.items() if part in each}
-        ordered = sorted(length for name, length in its.items() if name not in found)
-        for name in sorted(its.keys() - found):
+        # Who has not trained at all makes nobody else's update long.
+        ordered = sorted(length for name, length in its.items() if length and name not in found)
+        for name in sorted(its.keys() - found) if ordered else ():
             if its[name] <= ratio * ordered[(len(ordered) - 1) // 2]:
                 continue
             logger.warning(

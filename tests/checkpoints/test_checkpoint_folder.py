@@ -365,6 +365,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, capl
     (record,) = caplog.records
     assert str(file_of(folder, 2, "")) in record.getMessage()
     assert re.search(told, record.getMessage())
+    assert record.getMessage().count(".safetensors") <= 1
 
 
 def test_when_all_are_damaged_the_folder_is_named(tmp_path, caplog):

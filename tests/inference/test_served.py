@@ -43,6 +43,12 @@ def test_a_clients_model_is_its_clusters(feddag):
     assert served.classifier.model.secondary is not None
 
 
+def test_a_client_unseen_in_training_has_the_model_that_it_was_placed_with(feddag, tmp_path):
+    notes = feddag.checkpoint.notes | {"placements": {"client-99": 1}}
+    served = load_served(rewrite(feddag, tmp_path, notes=notes), client="client-99")
+    assert (served.cluster, served.client, served.personal) == (1, "client-99", False)
+
+
 def test_clusters_have_their_own_models(feddag):
     images = torch.rand(3, 1, 8, 8)
     count = feddag.checkpoint.state.num_clusters

@@ -358,6 +358,24 @@ def test_one_diverged_client_cannot_overflow_a_model(tmp_path, caplog):
     assert "client client-3 is left out: its update of primary has length" in caplog.text
 
 
+def test_a_client_that_does_not_train_costs_no_other_its_update(tmp_path):
+    """Of two replies one says what was sent: the other is not absurdly long for that."""
+
+    class EchoingGrid(MemoryGrid):
+        def answer(self, message):
+            reply = super().answer(message)
+            if (message.metadata.dst_node_id, message.metadata.message_type) == (101, "train"):
+                sent = message.content.array_records["arrays"]
+                trained = reply.content.array_records["arrays"]
+                trained.update({key: sent[key] for key in sent if key in trained})
+            return reply
+
+    changes = FEDAVG | {"num_clients": 2, "client_groups": 1, "participation": 1.0}
+    settings = quick_settings(**changes, run_dir=str(tmp_path), run_name="run")
+    run_quickly(tmp_path, grid=EchoingGrid(settings), **changes)
+    assert [line["lost"] for line in lines(tmp_path)[1:]] == [[], [], []]
+
+
 def test_batch_norm_survives_sharing_between_clusters(tmp_path, monkeypatch):
     (tmp_path / "norm_models_for_test.py").write_text(NORM_MODEL)
     monkeypatch.syspath_prepend(tmp_path)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from memory_grid import array_of, run_quickly
+from memory_grid import array_of, failed, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.clustering.threshold import threshold_grid
@@ -15,6 +15,8 @@ from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
 from feddag_flwr.strategies.feddag import FedDAG
+from feddag_flwr.strategies.profiling import EncoderSpool
+from feddag_flwr.strategies.roster import FederationError
 
 NOTHING = Evaluation(np.zeros(2, np.int64), np.zeros(2, np.int64), 0.0)
 
@@ -235,3 +237,15 @@ def test_an_overflowed_size_penalty_is_written_as_null(tmp_path):
     run_quickly(tmp_path, size_tau=0.001, size_gamma=0.0, threshold_step=0.0, num_rounds=0)
     text = (tmp_path / "run" / "clustering.json").read_text()
     assert any(row["loss"] is None for row in json.loads(text)["sweep"])
+
+
+def test_the_file_of_encoders_is_closed_when_too_few_can_be_clustered(tmp_path, monkeypatch):
+    closed = []
+    monkeypatch.setattr(EncoderSpool, "close", lambda self: closed.append(self._file.close()))
+
+    def tamper(partition, action, reply):
+        return failed(reply) if action == "train.profile" else reply
+
+    with pytest.raises(FederationError, match="0 of 6 clients sent a valid profile"):
+        run_quickly(tmp_path, tamper=tamper)
+    assert closed == [None]

@@ -5,11 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from memory_grid import QUICK, MemoryGrid
+from memory_grid import QUICK, MemoryGrid, failed
 
 from feddag_flwr.algorithms import ALGORITHMS
 from feddag_flwr.checkpoints import Memory
+from feddag_flwr.records import NOTICE_ACTION
 from feddag_flwr.settings import Settings
+from feddag_flwr.simulation.grid import partitions
 from feddag_flwr.strategies.registry import open_run, strategy_class
 
 ROUNDS = 6
@@ -33,7 +35,7 @@ class Killed(BaseException):
 
 
 class DyingGrid(MemoryGrid):
-    """Ends the run after some messages of a round; node ids differ from another grid's."""
+    """Ends the run after some messages of a round."""
 
     def __init__(self, settings, *, last_round, messages=2, **options):
         super().__init__(settings, **options)
@@ -41,6 +43,8 @@ class DyingGrid(MemoryGrid):
         self.messages = messages
 
     def answer(self, message):
+        if message.metadata.message_type == NOTICE_ACTION:
+            return None
         if int(message.metadata.group_id) > self.last_round:
             self.messages -= 1
             if self.messages < 0:
@@ -54,9 +58,13 @@ def settings_of(tmp_path, algorithm, **changes):
     return Settings.from_run_config(given)
 
 
-def run(settings, *, last_round=ROUNDS, seed=0):
+def run(settings, *, last_round=ROUNDS, seed=0, other_ids=False, **options):
     strategy = open_run(settings)
-    strategy.start(DyingGrid(settings, last_round=last_round, seed=seed))
+    grid = DyingGrid(settings, last_round=last_round, seed=seed, **options)
+    if other_ids:
+        grid.contexts = {999 - node: context for node, context in grid.contexts.items()}
+        grid.connected = set(grid.contexts)
+    strategy.start(grid)
     return strategy.folder.path
 
 
@@ -131,3 +139,57 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, algorithm, 
         monkeypatch.setattr(strategy_class(algorithm), "recall", recall_spoiled(algorithm))
         run(settings_of(tmp_path, algorithm, resume=str(other)), seed=2)
         assert (other / "metrics.jsonl").read_bytes() != expected["metrics.jsonl"]
+
+
+LIVING = {
+    "num-clients": 9, "unseen-share": 0.0, "newcomer-share": 0.34, "newcomer-round": 2,
+    "participation": 1.0, "secondary": "none",
+}  # fmt: skip
+DRIFTING = LIVING | {"newcomer-share": 0.0, "drift-share": 0.67, "drift-round": 2}
+
+
+def fail_newcomers_twice(partition, action, reply):
+    late = action == "train.profile" and int(reply.metadata.group_id) in {2, 3}
+    return failed(reply) if late else reply
+
+
+@pytest.mark.parametrize(
+    ("changes", "stop", "tamper", "strangers"),
+    [
+        pytest.param(LIVING, 0, None, 0, id="newcomers-not-asked-yet"),
+        pytest.param(LIVING, 1, None, 0, id="newcomers-to-come"),
+        pytest.param(LIVING, 3, fail_newcomers_twice, 0, id="newcomers-that-pause"),
+        pytest.param(DRIFTING, 2, None, 0, id="drift-found"),
+        pytest.param(LIVING, 3, None, 1, id="a-stranger-that-pauses"),
+    ],
+)
+def test_a_resumed_federation_that_lives_goes_on_the_same(
+    tmp_path, changes, stop, tamper, strangers
+):
+    def settings(**own):
+        return settings_of(tmp_path, "feddag", **changes, **own)
+
+    count = settings().num_clients
+    strange = [{"partition-id": 3, "num-partitions": count}] * strangers
+    options = {"tamper": tamper, "node_configs": [*partitions(settings(), count), *strange]}
+    whole = run(settings(**{"run-name": "whole"}), **options)
+    with pytest.raises(Killed):
+        run(settings(**{"run-name": "stopped"}), last_round=stop, seed=1, **options)
+    folder = tmp_path / "stopped"
+    run(settings(resume=str(folder)), seed=2, **options)
+    expected, found = contents(whole), contents(folder)
+    assert found.keys() == expected.keys()
+    for path, content in expected.items():
+        assert found[path] == content, path
+
+
+def test_a_client_that_pauses_does_so_on_another_node_too(tmp_path):
+    """Node ids of a simulation through Flower are others in each run."""
+    tamper = fail_newcomers_twice
+    whole = run(settings_of(tmp_path, "feddag", **LIVING, **{"run-name": "whole"}), tamper=tamper)
+    with pytest.raises(Killed):
+        stopped = settings_of(tmp_path, "feddag", **LIVING, **{"run-name": "stopped"})
+        run(stopped, last_round=3, tamper=tamper)
+    resumed = settings_of(tmp_path, "feddag", **LIVING, resume=str(tmp_path / "stopped"))
+    folder = run(resumed, tamper=tamper, other_ids=True)
+    assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
