@@ -94,18 +94,8 @@ class RunFolder:
         self.write_json(SETTINGS, self._settings.to_run_config())
 
     @classmethod
-    def resume(cls, settings: Settings, server_round: int) -> RunFolder:
-        """Open the folder that the setting ``resume`` names, as it was after a round.
-
-        Lines of later rounds and torn ones go, and so does a closing table: rounds are done anew
-        from there on. ``settings.json`` becomes `settings`.
-
-        Parameters
-        ----------
-        settings : Settings
-            Settings of the run that goes on.
-        server_round : int
-            Round of the checkpoint from which it goes on.
+    def of_stopped_run(cls, settings: Settings) -> RunFolder:
+        """Take hold of the folder that the setting ``resume`` names, before anything in it is read.
 
         Raises
         ------
@@ -117,11 +107,23 @@ class RunFolder:
         folder = cls(settings)
         folder.path = resumed_path(settings)
         folder._hold()
-        (folder.path / SUMMARY).unlink(missing_ok=True)
-        for name in (METRICS, SECONDS):
-            folder._cut(name, server_round)
-        folder.write_json(SETTINGS, settings.to_run_config())
         return folder
+
+    def go_back(self, server_round: int) -> None:
+        """Make the files what they were after a round.
+
+        Lines of later rounds and torn ones go, and so does a closing table: rounds are done anew
+        from there on. ``settings.json`` becomes the settings of the run that goes on.
+
+        Parameters
+        ----------
+        server_round : int
+            Round of the checkpoint from which it goes on.
+        """
+        (self.path / SUMMARY).unlink(missing_ok=True)
+        for name in (METRICS, SECONDS):
+            self._cut(name, server_round)
+        self.write_json(SETTINGS, self._settings.to_run_config())
 
     def release(self) -> None:
         """Let others have the folder."""

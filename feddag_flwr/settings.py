@@ -123,7 +123,7 @@ class Settings(BaseModel):
     )
     join_timeout: float = _setting(
         120.0,
-        "Wait for num-clients nodes to come before giving up",
+        "Wait for num-clients nodes to come, and for each to say who it is",
         gt=0,
         le=86_400,
         unit="seconds",

@@ -37,7 +37,9 @@ def rounds_of(path):
 def resume(folder, server_round, **changes):
     folder.release()
     settings = settings_of(folder.path.parent, resume=str(folder.path), **changes)
-    return RunFolder.resume(settings, server_round)
+    again = RunFolder.of_stopped_run(settings)
+    again.go_back(server_round)
+    return again
 
 
 def test_lines_of_later_rounds_go_and_the_others_stay_to_the_byte(folder):
@@ -80,13 +82,13 @@ def test_a_run_that_lives_cannot_be_resumed(folder):
     before = (folder.path / "metrics.jsonl").read_bytes()
     settings = settings_of(folder.path.parent, resume=str(folder.path))
     with pytest.raises(RunFolderInUseError, match="belongs to a run that goes on"):
-        RunFolder.resume(settings, 2)
+        RunFolder.of_stopped_run(settings)
     assert (folder.path / "metrics.jsonl").read_bytes() == before
     folder.release()
     folder.release()
-    again = RunFolder.resume(settings, 2)
+    again = RunFolder.of_stopped_run(settings)
     with pytest.raises(RunFolderInUseError):
-        RunFolder.resume(settings, 2)
+        RunFolder.of_stopped_run(settings)
     again.release()
 
 
@@ -96,16 +98,16 @@ def test_the_end_of_a_process_frees_its_run(folder):
     done, ready = os.pipe()
     child = os.fork()
     if child == 0:
-        RunFolder.resume(settings, 2)
+        RunFolder.of_stopped_run(settings)
         os.write(ready, b".")
         time.sleep(60)
         os._exit(1)
     assert os.read(done, 1) == b"."
     with pytest.raises(RunFolderInUseError):
-        RunFolder.resume(settings, 2)
+        RunFolder.of_stopped_run(settings)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    RunFolder.resume(settings, 2).release()
+    RunFolder.of_stopped_run(settings).release()
     os.close(done)
     os.close(ready)
 
@@ -121,7 +123,7 @@ def test_a_file_system_without_locks_is_no_obstacle(folder, monkeypatch):
 def test_what_is_no_run_folder_is_named(tmp_path):
     settings = settings_of(tmp_path, resume=str(tmp_path / "nothing"))
     with pytest.raises(SettingsError, match=r"setting resume = '.*nothing': .* is no run folder"):
-        RunFolder.resume(settings, 1)
+        RunFolder.of_stopped_run(settings)
 
 
 def test_arrays_and_json_are_whole_or_absent(folder, monkeypatch):

@@ -7,7 +7,7 @@ from typing import cast
 
 from feddag_flwr.algorithms import ALGORITHMS
 from feddag_flwr.checkpoints import Checkpoint, check_continuation, newest_checkpoint
-from feddag_flwr.run_folder import RunFolder, resumed_path
+from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.strategies.clustered import ClusteredStrategy
 
@@ -35,9 +35,15 @@ def open_run(settings: Settings) -> ClusteredStrategy:
     """
     if not settings.resume:
         return build_strategy(settings, RunFolder(settings))
-    checkpoint = newest_checkpoint(resumed_path(settings))
-    check_continuation(checkpoint.settings, settings.to_run_config(), checkpoint.server_round)
-    return build_strategy(settings, RunFolder.resume(settings, checkpoint.server_round), checkpoint)
+    folder = RunFolder.of_stopped_run(settings)
+    try:
+        checkpoint = newest_checkpoint(folder.path)
+        check_continuation(checkpoint.settings, settings.to_run_config(), checkpoint.server_round)
+        folder.go_back(checkpoint.server_round)
+        return build_strategy(settings, folder, checkpoint)
+    except BaseException:
+        folder.release()
+        raise
 
 
 def strategy_class(algorithm: str) -> type[ClusteredStrategy]:

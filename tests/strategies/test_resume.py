@@ -10,7 +10,8 @@ from memory_grid import QUICK, MemoryGrid, failed
 from feddag_flwr.algorithms import ALGORITHMS
 from feddag_flwr.checkpoints import Memory
 from feddag_flwr.records import NOTICE_ACTION
-from feddag_flwr.settings import Settings
+from feddag_flwr.run_folder import RunFolder, RunFolderInUseError
+from feddag_flwr.settings import Settings, SettingsError
 from feddag_flwr.simulation.grid import partitions
 from feddag_flwr.strategies.registry import open_run, strategy_class
 
@@ -139,6 +140,24 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, algorithm, 
         monkeypatch.setattr(strategy_class(algorithm), "recall", recall_spoiled(algorithm))
         run(settings_of(tmp_path, algorithm, resume=str(other)), seed=2)
         assert (other / "metrics.jsonl").read_bytes() != expected["metrics.jsonl"]
+
+
+def test_a_resume_reads_nothing_while_the_run_lives_and_leaves_it_free_when_refused(
+    tmp_path, monkeypatch
+):
+    folder = run(settings_of(tmp_path, "fedavg", **{"run-name": "run"}))
+    resumed = settings_of(tmp_path, "fedavg", resume=str(folder))
+    before = contents(folder)
+    holder = RunFolder.of_stopped_run(resumed)
+    with monkeypatch.context() as patch:
+        patch.setattr("feddag_flwr.strategies.registry.newest_checkpoint", None)  # not to be called
+        with pytest.raises(RunFolderInUseError):
+            open_run(resumed)
+    holder.release()
+    with pytest.raises(SettingsError, match="seed"):
+        open_run(settings_of(tmp_path, "fedavg", resume=str(folder), seed=2))
+    assert contents(folder) == before
+    RunFolder.of_stopped_run(resumed).release()
 
 
 LIVING = {
