@@ -309,13 +309,14 @@ class Settings(BaseModel):
     weight_scope: Literal["shared", "all"] = _setting(
         "shared", "Classes that are weighted: those both clients have, or all (the paper's text)"
     )
-    fusion: Literal["entropy", "data", "gradient"] = _setting(
-        "entropy", "Weights of the two views: learned (Eq. 8), data only, gradient only"
+    fusion: Literal["evidence", "entropy", "data", "gradient"] = _setting(
+        "evidence",
+        "How views of the clients become one: evidence of groups, Eq. 7 and 8, or one view alone",
     )
 
     fusion_steps: int = _setting(
         30,
-        "Gradient steps on the fusion weights (Eq. 8); more of them favour one view",
+        "Fusion by entropy: gradient steps on the weights (Eq. 8); more of them favour one view",
         ge=0,
         le=100_000,
     )
