@@ -66,6 +66,10 @@ def _setting(
     )
 
 
+# What the paper's text says where this project does otherwise by default (README, Rulings).
+PAPER: dict[str, SettingValue] = {"fusion": "entropy", "weight-scope": "all"}
+
+
 class Settings(BaseModel):
     """The validated settings of one run; immutable.
 
@@ -84,6 +88,11 @@ class Settings(BaseModel):
     # -- the run ------------------------------------------------------------------------------
     algorithm: str = _setting(
         "feddag", "Algorithm that trains the clients", choices=tuple(ALGORITHMS)
+    )
+    preset: Literal["own", "paper"] = _setting(
+        "own",
+        "Where this project and the paper differ: our choices, or the paper's for all that stand "
+        "at their defaults",
     )
     seed: int = _setting(1, "Seed of every random draw", ge=0, lt=2**31)
     num_clients: int = _setting(20, "Clients that take part", symbol="N", ge=2, le=100_000)
@@ -309,13 +318,14 @@ class Settings(BaseModel):
     weight_scope: Literal["shared", "all"] = _setting(
         "shared", "Classes that are weighted: those both clients have, or all (the paper's text)"
     )
-    fusion: Literal["entropy", "data", "gradient"] = _setting(
-        "entropy", "Weights of the two views: learned (Eq. 8), data only, gradient only"
+    fusion: Literal["evidence", "entropy", "data", "gradient"] = _setting(
+        "evidence",
+        "How views of the clients become one: evidence of groups, Eq. 7 and 8, or one view alone",
     )
 
     fusion_steps: int = _setting(
         30,
-        "Gradient steps on the fusion weights (Eq. 8); more of them favour one view",
+        "Fusion by entropy: gradient steps on the weights (Eq. 8); more of them favour one view",
         ge=0,
         le=100_000,
     )
@@ -605,6 +615,20 @@ class Settings(BaseModel):
                         f"{field.alias} = {value!r}: scenario 'own' takes clients' data as it is"
                     )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_preset(cls, given: dict[str, SettingValue]) -> dict[str, SettingValue]:
+        """Replace defaults by those of the preset; what differs from its default stays."""
+        if given.get("preset") != "paper":
+            return given
+        defaults = {field.alias: field.default for field in cls.model_fields.values()}
+        papers = {
+            name: value
+            for name, value in PAPER.items()
+            if given.get(name, defaults[name]) == defaults[name]
+        }
+        return {**given, **papers}
 
     @classmethod
     def from_run_config(cls, run_config: Mapping[str, SettingValue]) -> Settings:

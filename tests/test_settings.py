@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from feddag_flwr.clustering import choose, complementarity, sweep
-from feddag_flwr.settings import Settings, SettingsError, markdown_table, names
+from feddag_flwr.settings import PAPER, Settings, SettingsError, markdown_table, names
 from feddag_flwr.similarity.fusion import learn_fusion_weights
 from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity
 
@@ -38,7 +38,8 @@ def test_every_setting_is_read_somewhere():
     unread = [
         name
         for name in Settings.model_fields
-        if not any(re.search(rf"(settings|wanted)\.{name}\b", source) for source in sources)
+        if name != "preset"  # works on the other settings, has a test of its own
+        and not any(re.search(rf"(settings|wanted)\.{name}\b", source) for source in sources)
     ]
     assert unread == []
 
@@ -146,3 +147,21 @@ def test_the_mathematics_and_the_settings_agree_on_defaults(function, defaults):
     parameters = inspect.signature(function).parameters
     found = {name: parameters[name].default for name in defaults}
     assert found == {name: getattr(Settings(), setting) for name, setting in defaults.items()}
+
+
+def test_the_paper_s_preset_takes_the_place_of_defaults_alone():
+    paper = Settings.from_run_config({"preset": "paper"})
+    assert (paper.fusion, paper.weight_scope) == ("entropy", "all")
+    own = Settings.from_run_config({"preset": "own"}).to_run_config()
+    changed = {k for k, v in paper.to_run_config().items() if v != own[k]}
+    assert changed == {"preset", *PAPER}
+    assert all(own[name] != value for name, value in PAPER.items())
+    given = Settings.from_run_config({**own, "preset": "paper", "fusion": "data"})
+    assert (given.fusion, given.weight_scope) == ("data", "all")
+    again = Settings.from_run_config(paper.to_run_config())
+    assert again == paper
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(SettingsError, match="preset"):
+        Settings.from_run_config({"preset": "best"})

@@ -27,8 +27,8 @@ class Row:
     loss: float
 
     @property
-    def all_alone(self) -> bool:
-        """Whether no two clients are known to be together; a mere row does not say."""
+    def says_nothing(self) -> bool:
+        """Whether (nearly) nobody is known to be together; a mere row does not say."""
         return False
 
     @property
@@ -83,8 +83,8 @@ def choose(rows: Sequence[AnyRow], split_persistence: float = 0.33) -> AnyRow:
     and leaves no more clients alone, it takes the place of the chosen one; groups that share most
     of their classes stay close for long, and persistence alone would merge them although the loss
     prefers them apart. The clustering in which every client is alone is taken only if the sweep
-    holds no other, because its loss of 0 says nothing: after the min-max normalisation the nearest
-    clients are at distance 0 by convention.
+    holds no other, because its loss of 0 says nothing; so is, from ten clients on, one in which
+    more than half of them are.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def _runs(rows: Sequence[AnyRow]) -> list[list[AnyRow]]:
                 f"{lower.threshold}, {upper.num_clusters} at {upper.threshold}"
             )
     runs: list[list[AnyRow]] = []
-    for row in [row for row in ordered if not row.all_alone] or ordered:
+    for row in [row for row in ordered if not row.says_nothing] or ordered:
         if runs and runs[-1][0].num_clusters == row.num_clusters:
             runs[-1].append(row)
         else:

@@ -20,6 +20,10 @@ Linkage = Literal["average", "complete", "single"]
 """Dissimilarity of two clusters: mean, largest or smallest over their pairs of clients."""
 
 
+MANY = 10
+"""Clients from which on a clustering that leaves more than half of them alone says nothing."""
+
+
 @dataclass(frozen=True)
 class Loss:
     """Clustering loss of Eq. 9 and 10.
@@ -67,9 +71,10 @@ class Candidate(Row):
         return (self.start + self.stop) / 2.0
 
     @property
-    def all_alone(self) -> bool:
-        """Whether every one of several clients is a cluster of its own."""
-        return self.num_clusters == self.labels.size > 1
+    def says_nothing(self) -> bool:
+        """Whether each client is a cluster of its own; of many clients, more than half of them."""
+        clients = self.labels.size
+        return self.num_clusters == clients > 1 or (clients >= MANY and 2 * self.loners > clients)
 
     @property
     def loners(self) -> int:

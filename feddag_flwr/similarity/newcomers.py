@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.fusion import learn_newcomer_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity_to
 from feddag_flwr.similarity.normalisation import Scale, normalise
-from feddag_flwr.similarity.proximity import Proximity
-from feddag_flwr.similarity.subspace import class_angles_to, data_dissimilarity_to
+from feddag_flwr.similarity.proximity import Fusion, Proximity
+from feddag_flwr.similarity.subspace import Angle, class_angles_to, data_dissimilarity_to
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,10 @@ class Residents:
         Minimum and maximum of the founders' G and V, with which newcomers' rows are normalised.
     fused : ndarray, shape (N, N)
         The founders' A of Eq. 7.
+    evidence : Evidence or None
+        How the founders' views were weighed, where they were fused by evidence.
+    pairs : ndarray, shape (R, N) or (R, 0)
+        With evidence the mean angles of all residents to the founders, degrees.
     """
 
     updates: NDArray[np.floating[Any]]
@@ -42,6 +47,8 @@ class Residents:
     gradient: Scale
     data: Scale
     fused: NDArray[np.float64]
+    evidence: Evidence | None
+    pairs: NDArray[np.float64]
 
     @classmethod
     def of(
@@ -53,7 +60,10 @@ class Residents:
     ) -> Residents:
         """Keep what phase 2 was given, and the scales of what it found."""
         gradient, data = normalise(proximity.gradient), normalise(proximity.data)
-        return cls(updates, bases, counts, gradient.scale, data.scale, proximity.fused)
+        return cls(
+            updates, bases, counts, gradient.scale, data.scale,
+            proximity.fused, proximity.evidence, proximity.pairs,
+        )  # fmt: skip
 
     def only(self, rows: Sequence[int]) -> Residents:
         """Keep some rows, those of all founders among them."""
@@ -61,7 +71,11 @@ class Residents:
             return self
         kept = list(rows)
         return replace(
-            self, updates=self.updates[kept], bases=self.bases[kept], counts=self.counts[kept]
+            self,
+            updates=self.updates[kept],
+            bases=self.bases[kept],
+            counts=self.counts[kept],
+            pairs=self.pairs[kept],
         )
 
     def joined_by(
@@ -69,6 +83,7 @@ class Residents:
         updates: NDArray[np.floating[Any]],
         bases: NDArray[np.float32],
         counts: NDArray[np.integer[Any]],
+        angle: Angle,
     ) -> Residents:
         """Add rows of M newcomers at the end; scales and founders stay."""
         mine, theirs = _same_size(self.bases, bases)
@@ -77,7 +92,19 @@ class Residents:
             updates=np.concatenate([self.updates, updates]),
             bases=np.concatenate([mine, theirs]),
             counts=np.concatenate([self.counts, counts]),
+            pairs=np.concatenate([self.pairs, self.pairs_of(bases, counts, angle)]),
         )
+
+    def pairs_of(
+        self, bases: NDArray[np.float32], counts: NDArray[np.integer[Any]], angle: Angle
+    ) -> NDArray[np.float64]:
+        """Mean angles (M, N) of M newcomers to the founders; (M, 0) without evidence."""
+        if self.evidence is None:
+            return np.zeros((len(counts), 0))
+        founders = slice(len(self.fused))
+        mine = self.counts[founders]
+        angles = class_angles_to(bases, counts, self.bases[founders], mine, angle)
+        return self.evidence.appearance.rows(angles, counts, mine)
 
 
 def _same_size(
@@ -119,16 +146,17 @@ def measure_newcomers(
     counts: NDArray[np.integer[Any]],
     *,
     names: Sequence[str],
-    angle: Literal["vectors", "principal"],
+    angle: Angle,
     weight_delta: float,
     weight_scope: Literal["shared", "all"],
-    fusion: Literal["entropy", "data", "gradient"],
+    fusion: Fusion,
     fusion_steps: int,
 ) -> NewcomerRows:
     """Give newcomers their rows of G, V and A; nothing of the residents changes.
 
-    G and V are normalised with the founders' minima and maxima, clipped to [0, 1], and fused with
-    the newcomer's own weight: learned alone among the founders (see
+    By evidence, the founders' weights and scales hold. Else G and V are normalised with the
+    founders' minima and maxima, clipped to [0, 1], and fused with the newcomer's own weight:
+    learned alone among the founders (see
     `feddag_flwr.similarity.fusion.learn_newcomer_weights`), or fixed. Each newcomer is measured as
     if it had come alone.
 
@@ -157,6 +185,13 @@ def measure_newcomers(
     data = data_dissimilarity_to(
         angles, counts, residents.counts, weight_delta, weight_scope, len(residents.fused)
     )
+    if residents.evidence is not None:
+        pairs = residents.pairs_of(bases, counts, angle)
+        fused = residents.evidence.rows(
+            gradient, data, counts, residents.counts, pairs, residents.pairs
+        )
+        weights = np.full(len(gradient), residents.evidence.views["gradient"].weight)
+        return NewcomerRows(gradient, data, weights, fused)
     scaled_gradient, scaled_data = residents.gradient.apply(gradient), residents.data.apply(data)
     if fusion == "entropy":
         founders = slice(len(residents.fused))

@@ -9,10 +9,14 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.fusion import fuse, learn_fusion_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity
 from feddag_flwr.similarity.normalisation import normalise
 from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity
+
+Fusion = Literal["evidence", "entropy", "data", "gradient"]
+"""How the views become one: by evidence, by Eq. 7 and 8, or one of the two views alone."""
 
 
 class ProximityOptions(TypedDict):
@@ -21,7 +25,7 @@ class ProximityOptions(TypedDict):
     angle: Literal["vectors", "principal"]
     weight_delta: float
     weight_scope: Literal["shared", "all"]
-    fusion: Literal["entropy", "data", "gradient"]
+    fusion: Fusion
     fusion_steps: int
 
 
@@ -34,11 +38,15 @@ class Proximity:
     gradient, data : ndarray, shape (N, N)
         G and V (Eq. 3, 6), degrees.
     weights : ndarray, shape (N,)
-        w of Eq. 7.
+        w of Eq. 7; for evidence the gradient's weight, for every client.
     fused : ndarray, shape (N, N)
         The proximity matrix A (Eq. 7), in [0, 1].
     angles : ndarray, shape (C, N, N), float32
         Class-wise V' (Eq. 4), degrees; phase 4 needs it.
+    evidence : Evidence or None
+        How views were weighed, where they were fused by evidence.
+    pairs : ndarray, shape (N, N) or (N, 0)
+        Mean angles of `feddag_flwr.similarity.appearance.Appearance`, degrees; for evidence only.
     """
 
     gradient: NDArray[np.float64]
@@ -46,6 +54,8 @@ class Proximity:
     weights: NDArray[np.float64]
     fused: NDArray[np.float64]
     angles: NDArray[np.float32]
+    evidence: Evidence | None
+    pairs: NDArray[np.float64]
 
 
 def pack_bases(
@@ -85,7 +95,7 @@ def measure_proximity(
     angle: Literal["vectors", "principal"],
     weight_delta: float,
     weight_scope: Literal["shared", "all"],
-    fusion: Literal["entropy", "data", "gradient"],
+    fusion: Fusion,
     fusion_steps: int,
 ) -> Proximity:
     """Compute G, V, w and A.
@@ -101,7 +111,7 @@ def measure_proximity(
     names : sequence of str
         Client names, for errors.
     angle, weight_delta, weight_scope, fusion, fusion_steps
-        The settings of the same names; ``data`` and ``gradient`` fix w to 0 and 1.
+        The settings of the same names; fusion ``data`` and ``gradient`` fix w to 0 and 1.
 
     Raises
     ------
@@ -111,8 +121,12 @@ def measure_proximity(
     gradient = gradient_dissimilarity(updates, names)
     angles = class_angles(bases, counts, angle)
     data = data_dissimilarity(angles, counts, weight_delta, weight_scope)
+    if fusion == "evidence":
+        evidence, fused, pairs = Evidence.of(gradient, data, angles, counts)
+        weights = np.full(len(gradient), evidence.views["gradient"].weight)
+        return Proximity(gradient, data, weights, fused, angles, evidence, pairs)
     weights, fused = fuse_views(gradient, data, fusion, fusion_steps)
-    return Proximity(gradient, data, weights, fused, angles)
+    return Proximity(gradient, data, weights, fused, angles, None, np.zeros((len(gradient), 0)))
 
 
 def fuse_views(

@@ -135,11 +135,15 @@ class FedDAG(ClusteredStrategy):
         return Grouping(names, counts, proximity, candidates, chosen, labels, graph)
 
     def _numbered(self, names: list[str], chosen: Candidate) -> NDArray[np.intp]:
-        """Give the clusters of a later clustering the numbers that they had, where they had one."""
-        if not self.state.assignments:
+        """Give the clusters of a later clustering the numbers that they had, where they had one.
+
+        Their founders decide: who was placed since stands where it does for want of a better.
+        """
+        if self._residence is None:
             return chosen.labels
         none = self.state.num_clusters + chosen.num_clusters  # no number that could be kept
-        previous = [self.state.assignments.get(name, none) for name in names]
+        founders = self._residence.founders()
+        previous = [self.state.assignments[name] if name in founders else none for name in names]
         return matched_labels(previous, chosen.labels, chosen.num_clusters)
 
     def _start_models(self, grouping: Grouping, encoders: EncoderSpool) -> None:
@@ -191,10 +195,10 @@ class FedDAG(ClusteredStrategy):
         except OSError as error:  # a full disk costs two files, not the round
             logger.error("the clustering could not be written: %s", error)
         logger.info(
-            "%d clusters at threshold %.3f, mean fusion weight %.2f",
+            "%d clusters at threshold %.3f, %s",
             grouping.chosen.num_clusters,
             grouping.chosen.threshold,
-            float(grouping.proximity.weights.mean()),
+            grouping.weighing(),
         )
 
     # -- clients that come later, or change --------------------------------------------------------

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from feddag_flwr.clustering.complementarity import Complementarity
 from feddag_flwr.clustering.threshold import Candidate
 from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.proximity import Proximity
 from feddag_flwr.state import ServerState
 
@@ -53,6 +54,14 @@ class Grouping:
             for z in range(self.chosen.num_clusters)
         ]
 
+    def weighing(self) -> str:
+        """Say how the views of phase 2 were weighed."""
+        if (evidence := self.proximity.evidence) is None:
+            return f"mean fusion weight {float(self.proximity.weights.mean()):.2f}"
+        return "weights of the views: " + ", ".join(
+            f"{name} {view.weight:.2f}" for name, view in evidence.views.items()
+        )
+
     def write(self, folder: RunFolder, state: ServerState) -> None:
         """Write ``proximity.npz`` and ``clustering.json``."""
         proximity, graph = self.proximity, self.graph
@@ -72,6 +81,7 @@ class Grouping:
             {
                 "threshold": self.chosen.threshold,
                 "num-clusters": self.chosen.num_clusters,
+                "views": _views(proximity.evidence),
                 "sweep": [_sweep_row(candidate) for candidate in self.candidates],
                 "assignments": state.assignments,
                 "sources": [list(row) for row in state.sources],
@@ -83,6 +93,12 @@ class Grouping:
                 "supply": graph.supply.tolist(),
             },
         )
+
+
+def _views(evidence: Evidence | None) -> dict[str, dict[str, float]]:
+    """Return evidence and weight of each view; nothing where they were not weighed by evidence."""
+    views = evidence.views if evidence else {}
+    return {n: {"evidence": view.evidence, "weight": view.weight} for n, view in views.items()}
 
 
 def _finite(value: float) -> float | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from feddag_flwr.checkpoints import Memory
 from feddag_flwr.clustering.newcomers import place
 from feddag_flwr.clustering.threshold import Linkage
+from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
 from feddag_flwr.similarity.normalisation import Scale
 from feddag_flwr.similarity.proximity import ProximityOptions, pack_bases
@@ -51,6 +52,10 @@ class Residence:
     def placed_since(self) -> int:
         """Clients whose profile has come in since the clustering."""
         return len(self.names) - len(self.residents.fused)
+
+    def founders(self) -> set[str]:
+        """Return the clients that were clustered together, as far as nothing newer has come in."""
+        return {name for name in self.names[: len(self.residents.fused)] if name is not None}
 
     def place(self, profiles: Profiles, assignments: Mapping[str, int]) -> dict[str, int]:
         """Find the cluster of clients that come in; nobody else moves.
@@ -102,7 +107,7 @@ class Residence:
         kept = [row for row, name in enumerate(names) if row < founders or name is not None]
         self.names = [*(names[row] for row in kept), *profiles.names]
         self.residents = self.residents.only(kept).joined_by(
-            profiles.updates, self._bases(profiles), profiles.counts
+            profiles.updates, self._bases(profiles), profiles.counts, self.options["angle"]
         )
         self._rows = _rows(self.names)
 
@@ -129,10 +134,16 @@ class Residence:
                     "updates": residents.updates,
                     "bases": residents.bases,
                     "counts": residents.counts,
+                    "pairs": residents.pairs,
                 },
                 "founders": {"fused": residents.fused},
             },
-            {"names": self.names, "threshold": self.threshold, "scales": scales},
+            {
+                "names": self.names,
+                "threshold": self.threshold,
+                "scales": scales,
+                "evidence": residents.evidence and residents.evidence.notes(),
+            },
         )
 
     @classmethod
@@ -146,6 +157,8 @@ class Residence:
             Scale(*notes["scales"]["gradient"]),
             Scale(*notes["scales"]["data"]),
             memory.arrays["founders"]["fused"],
+            Evidence.of_notes(notes["evidence"]) if notes["evidence"] else None,
+            arrays["pairs"],
         )
         return cls(residents, notes["names"], notes["threshold"], linkage, options)
 

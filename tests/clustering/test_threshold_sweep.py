@@ -75,7 +75,7 @@ def test_hand_worked_sweep():
     ]
     assert [c.num_clusters for c in candidates] == [4, 3, 2, 1]
     assert [c.within for c in candidates] == pytest.approx([0.0, 0.05, 1.2 / 9, 0.375])
-    assert [c.all_alone for c in candidates] == [True, False, False, False]
+    assert [c.says_nothing for c in candidates] == [True, False, False, False]
     assert [c.stop for c in candidates] == pytest.approx([0.1, 0.25, 0.8, 1.0])
     assert candidates[2].central_threshold == pytest.approx((0.25 + 0.8) / 2)
 
@@ -138,7 +138,7 @@ def test_single_client():
         (candidate,) = sweep([[0.0]], thresholds=thresholds)
         assert candidate.labels.tolist() == [0]
         assert (candidate.within, candidate.size) == (0.0, 1.0)
-        assert (candidate.start, candidate.stop, candidate.all_alone) == (0.0, 1.0, False)
+        assert (candidate.start, candidate.stop, candidate.says_nothing) == (0.0, 1.0, False)
 
 
 def test_clients_alike_merge_at_zero():

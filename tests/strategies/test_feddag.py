@@ -234,7 +234,9 @@ def test_a_lone_cluster_trains_its_own_secondary_encoder(three_clusters, caplog)
 
 
 def test_an_overflowed_size_penalty_is_written_as_null(tmp_path):
-    run_quickly(tmp_path, size_tau=0.001, size_gamma=0.0, threshold_step=0.0, num_rounds=0)
+    run_quickly(
+        tmp_path, size_tau=0.001, size_gamma=0.0, threshold_step=0.0, num_rounds=0, fusion="entropy"
+    )
     text = (tmp_path / "run" / "clustering.json").read_text()
     assert any(row["loss"] is None for row in json.loads(text)["sweep"])
 

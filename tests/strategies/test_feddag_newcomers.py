@@ -80,7 +80,7 @@ def test_a_profile_does_not_depend_on_when_it_is_made(tmp_path):
 
 
 def test_a_newcomer_beyond_alpha_joins_the_nearest_cluster_and_the_log_says_so(tmp_path, caplog):
-    strategy, _ = run_quickly(tmp_path, **LATE)
+    strategy, _ = run_quickly(tmp_path, **LATE | {"fusion": "entropy"})
     strategy._residence.threshold = 0.0
     with caplog.at_level(logging.WARNING, logger="flwr"):
         placed = strategy.place_unseen(1, sorted(strategy.unseen))

@@ -1,0 +1,105 @@
+"""The gradient view without what class counts say: what updates differ in beyond labels.
+
+The first updates of a model are mostly about which labels there are, and how many: on
+Fashion-MNIST, clients' counts explain most of the variance of the angles of Eq. 3 (docs/fusion.md).
+The counts are known without any training, so what the gradient adds is the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from feddag_flwr.similarity.matrices import FloatArray, checked_counts, checked_dissimilarity
+from feddag_flwr.similarity.presence import presence_dissimilarity_to
+
+
+@dataclass(frozen=True, eq=False)
+class BeyondCounts:
+    """A straight-line account of gradient angles by class counts, and what it leaves.
+
+    Attributes
+    ----------
+    coefficients : ndarray, shape (F,)
+        Least squares over the pairs of N clients, degrees a unit of `_features`.
+    lowest : float
+        The smallest remainder among them, degrees.
+    explained : float
+        Share of the variance of G that the counts explain, in [0, 1].
+    """
+
+    coefficients: FloatArray
+    lowest: float
+    explained: float
+
+    @classmethod
+    def of(cls, gradient: npt.ArrayLike, counts: npt.ArrayLike) -> tuple[BeyondCounts, FloatArray]:
+        """Explain the angles between N clients by their counts.
+
+        Parameters
+        ----------
+        gradient : array_like, shape (N, N)
+            G of Eq. 3, degrees.
+        counts : array_like of int, shape (N, C)
+            Samples of each class on each client.
+
+        Returns
+        -------
+        BeyondCounts
+        ndarray, shape (N, N)
+            The remainders, degrees above the lowest; 0 on the diagonal.
+
+        Raises
+        ------
+        ValueError
+            If the matrix or the counts are out of their domain.
+        """
+        angles = checked_dissimilarity(gradient, "gradient")
+        features = _features(counts, counts)
+        pairs = np.triu_indices(len(angles), 1)
+        known, wanted = features[:, *pairs].T, angles[pairs]
+        coefficients = np.asarray(np.linalg.lstsq(known, wanted, rcond=None)[0], np.float64)
+        left = wanted - known @ coefficients
+        spread = float(wanted.var()) if left.size else 0.0
+        explained = 1.0 - float(left.var()) / spread if spread > 0.0 else 0.0
+        found = cls(coefficients, float(left.min()) if left.size else 0.0, explained)
+        remainders = found._above(angles, features)
+        remainders = (remainders + remainders.T) / 2.0
+        np.fill_diagonal(remainders, 0.0)
+        return found, remainders
+
+    def rows(
+        self, gradient: npt.ArrayLike, newcomer_counts: npt.ArrayLike, counts: npt.ArrayLike
+    ) -> FloatArray:
+        """Remainders (M, N) of newcomers' angles to N clients, at least 0."""
+        return self._above(np.asarray(gradient), _features(newcomer_counts, counts))
+
+    def _above(self, angles: FloatArray, features: FloatArray) -> FloatArray:
+        explained = np.tensordot(self.coefficients, features, axes=1)
+        above: FloatArray = np.maximum(angles - explained - self.lowest, 0.0)
+        return above
+
+
+def _features(left: npt.ArrayLike, right: npt.ArrayLike) -> FloatArray:
+    """Describe pairs by their counts: 1, an angle, its square, presence, and both sizes.
+
+    Shape (F, M, N); sizes are logarithms, the larger first. The angle is that between the square
+    roots of the proportions (Bhattacharyya), in [0, pi / 2].
+    """
+    one, two = (checked_counts(each).astype(np.float64) for each in (left, right))
+    sizes = [np.maximum(each.sum(axis=1), 1.0) for each in (one, two)]
+    roots = [np.sqrt(each / size[:, None]) for each, size in zip((one, two), sizes, strict=True)]
+    angle = np.arccos(np.clip(roots[0] @ roots[1].T, 0.0, 1.0))
+    logs = [np.log(size) for size in sizes]
+    return np.stack(
+        [
+            np.ones_like(angle),
+            angle,
+            angle**2,
+            presence_dissimilarity_to(left, right),
+            np.maximum(logs[0][:, None], logs[1]),
+            np.minimum(logs[0][:, None], logs[1]),
+        ]
+    )

@@ -1,0 +1,252 @@
+"""Fusion by evidence: each view counts as far as it shows groups, and any of them can part two.
+
+Eq. 8 of arXiv 2602.23504 gives the weight to the view with more contrast, whether its contrast
+comes of groups or of chance. Here a view's weight is measured on what groups do and chance does
+not: see `persistence` and `feddag_flwr.similarity.appearance`. And the views are not
+averaged: two clients are as far apart as the view says that sees the largest difference, so that
+a view in which they agree does not talk the others down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
+
+from feddag_flwr.similarity.appearance import Appearance, row_distances
+from feddag_flwr.similarity.beyond_counts import BeyondCounts
+from feddag_flwr.similarity.matrices import FloatArray, checked_dissimilarity
+from feddag_flwr.similarity.normalisation import normalise
+from feddag_flwr.similarity.presence import presence_dissimilarity, presence_dissimilarity_to
+
+PERSISTENCE: Final = (0.4, 0.55)
+"""Persistence of a dendrogram below which a view has no weight, and from which all of it."""
+
+CERTAINTY: Final = (0.2, 0.4)
+"""The same for the appearance view's reliability, as far as it is certain."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What becomes of a view's dissimilarities in the fusion.
+
+    Attributes
+    ----------
+    evidence : float
+        What was measured: persistence or reliability.
+    weight : float
+        In [0, 1]: 0 where the evidence is no more than chance gives, 1 where it is beyond doubt.
+    floor, top : float
+        Dissimilarities that count as 0 and 1, in the view's unit: the median client's to its
+        nearest peer, and that at which the dendrogram of the view ends.
+    """
+
+    evidence: float
+    weight: float
+    floor: float
+    top: float
+
+    def apply(self, values: FloatArray) -> FloatArray:
+        """Bring dissimilarities to [0, weight]."""
+        if self.top <= self.floor:
+            return np.zeros_like(values)
+        scaled = (values - self.floor) / (self.top - self.floor)
+        return self.weight * np.clip(scaled, 0.0, 1.0)
+
+
+def persistence(matrix: FloatArray) -> float:
+    """Longest stretch of a dendrogram (average linkage) without a merge, as a part of its height.
+
+    Groups merge within themselves early and with each other late, and nothing happens between;
+    chance merges steadily. Cuts with fewer than two clients a cluster on average are left out.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (N, N)
+        Dissimilarities of the clients.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 for fewer than four clients, or where all are equal.
+
+    Examples
+    --------
+    >>> far, near = 8.0, 2.0
+    >>> persistence(np.array([[0, near, far, far], [near, 0, far, far],
+    ...                       [far, far, 0, near], [far, far, near, 0]]))
+    0.75
+    """
+    heights = _heights(checked_dissimilarity(matrix, "matrix"))[::-1]
+    if len(heights) < 3 or heights[0] <= 0.0:
+        return 0.0
+    cuts = heights[: (len(matrix)) // 2]
+    return float((cuts[:-1] - cuts[1:]).max() / heights[0])
+
+
+def ramp(value: float, bounds: tuple[float, float]) -> float:
+    """Return 0 below the lower bound, 1 above the upper one, a straight line between."""
+    low, high = bounds
+    return float(np.clip((value - low) / (high - low), 0.0, 1.0))
+
+
+def view_of(matrix: FloatArray, evidence: float, bounds: tuple[float, float]) -> View:
+    """Weigh a view by its evidence."""
+    heights = _heights(matrix)
+    if not len(heights):
+        return View(evidence, 0.0, 0.0, 0.0)
+    nearest = np.where(np.eye(len(matrix), dtype=bool), np.inf, matrix).min(axis=1)
+    return View(evidence, ramp(evidence, bounds), float(np.median(nearest)), float(heights[-1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """How N clients' views are weighed: measures and fuses others the same way.
+
+    Attributes
+    ----------
+    views : dict of str to View
+        ``presence``, ``appearance`` and ``gradient``; where none of them shows groups also
+        ``data``, V of Eq. 6, with all the weight.
+    appearance : Appearance
+    beyond_counts : BeyondCounts
+    """
+
+    views: dict[str, View]
+    appearance: Appearance
+    beyond_counts: BeyondCounts
+
+    @classmethod
+    def of(
+        cls,
+        gradient: FloatArray,
+        data: FloatArray,
+        angles: npt.NDArray[np.floating],
+        counts: npt.NDArray[np.integer],
+    ) -> tuple[Evidence, FloatArray, FloatArray]:
+        """Weigh and fuse the views of N clients.
+
+        Parameters
+        ----------
+        gradient, data : ndarray, shape (N, N)
+            G and V (Eq. 3, 6), degrees.
+        angles : ndarray, shape (C, N, N)
+            V' of Eq. 4, degrees.
+        counts : ndarray of int, shape (N, C)
+            Samples of each class on each client.
+
+        Returns
+        -------
+        Evidence
+        fused : ndarray, shape (N, N)
+            The proximity matrix A, in [0, 1].
+        pairs : ndarray, shape (N, N)
+            Mean angles of `Appearance`, against whose rows newcomers' are compared.
+        """
+        appearance, pairs = Appearance.of(angles, counts)
+        beyond_counts, remainders = BeyondCounts.of(gradient, counts)
+        matrices = {
+            "presence": presence_dissimilarity(counts),
+            "appearance": row_distances(pairs, pairs, same=True),
+            "gradient": remainders,
+        }
+        found = {
+            "presence": (persistence(matrices["presence"]), PERSISTENCE),
+            "appearance": (appearance.certain, CERTAINTY),
+            "gradient": (persistence(remainders), PERSISTENCE),
+        }
+        views = {name: view_of(matrices[name], *found[name]) for name in matrices}
+        if not any(view.weight for view in views.values()):
+            scale = normalise(data).scale
+            views["data"] = View(0.0, 1.0, scale.minimum, scale.maximum)
+        matrices["data"] = data
+        return cls(views, appearance, beyond_counts), _strongest(views, matrices), pairs
+
+    def rows(
+        self,
+        gradient: FloatArray,
+        data: FloatArray,
+        newcomer_counts: npt.NDArray[np.integer],
+        counts: npt.NDArray[np.integer],
+        newcomer_pairs: FloatArray,
+        pairs: FloatArray,
+    ) -> FloatArray:
+        """Fuse M newcomers' rows against R others, of whom the N first were weighed.
+
+        Parameters
+        ----------
+        gradient, data : ndarray, shape (M, R)
+            Rows of G and V, degrees.
+        newcomer_counts, counts : ndarray of int, shapes (M, C) and (R, C)
+            Samples of each class.
+        newcomer_pairs, pairs : ndarray, shapes (M, N) and (R, N)
+            Mean angles of `Appearance` to the N.
+
+        Returns
+        -------
+        ndarray, shape (M, R)
+            Rows of A, in [0, 1].
+        """
+        matrices = {
+            "presence": presence_dissimilarity_to(newcomer_counts, counts),
+            "appearance": row_distances(newcomer_pairs, pairs),
+            "gradient": self.beyond_counts.rows(gradient, newcomer_counts, counts),
+            "data": data,
+        }
+        return _strongest(self.views, matrices)
+
+    def notes(self) -> dict[str, Any]:
+        """Return all of it as plain values for JSON, exact to the bit."""
+        appearance, beyond = self.appearance, self.beyond_counts
+        return {
+            "views": {name: list(astuple(view)) for name, view in self.views.items()},
+            "appearance": {
+                "noise": appearance.noise.tolist(),
+                "class-means": appearance.class_means.tolist(),
+                "mean": appearance.mean,
+                "reliability": appearance.reliability,
+                "certain": appearance.certain,
+            },
+            "beyond-counts": {
+                "coefficients": beyond.coefficients.tolist(),
+                "lowest": beyond.lowest,
+                "explained": beyond.explained,
+            },
+        }
+
+    @classmethod
+    def of_notes(cls, notes: Mapping[str, Any]) -> Evidence:
+        """Make what `notes` wrote."""
+        appearance, beyond = notes["appearance"], notes["beyond-counts"]
+        return cls(
+            {name: View(*values) for name, values in notes["views"].items()},
+            Appearance(
+                np.array(appearance["noise"]),
+                np.array(appearance["class-means"]),
+                appearance["mean"],
+                appearance["reliability"],
+                appearance["certain"],
+            ),
+            BeyondCounts(np.array(beyond["coefficients"]), beyond["lowest"], beyond["explained"]),
+        )
+
+
+def _strongest(views: Mapping[str, View], matrices: Mapping[str, FloatArray]) -> FloatArray:
+    """Largest weighted dissimilarity of each pair over all views, in [0, 1]."""
+    found: FloatArray = np.maximum.reduce(
+        [view.apply(matrices[name]) for name, view in views.items()]
+    )
+    return found
+
+
+def _heights(matrix: FloatArray) -> FloatArray:
+    """Heights of the merges by average linkage, ascending."""
+    if len(matrix) < 2:
+        return np.zeros(0)
+    heights: FloatArray = linkage(squareform(matrix, checks=False), method="average")[:, 2]
+    return heights

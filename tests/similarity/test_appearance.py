@@ -1,0 +1,199 @@
+"""The appearance view: noise, reliability, shrinking and rows, each against another computation."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import f_oneway
+
+from feddag_flwr.similarity.appearance import Appearance, class_noise, row_distances
+
+CLIENTS, CLASSES = 14, 5
+
+
+def draw(seed, *, clients=CLIENTS, classes=CLASSES, absent=0.3):
+    """Random symmetric angles and counts; everybody has the first class."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 60, (clients, classes)) * (rng.random((clients, classes)) > absent)
+    counts[:, 0] = rng.integers(1, 60, clients)
+    angles = rng.uniform(5, 90, (classes, clients, clients)).astype(np.float32)
+    angles = np.maximum(angles, angles.swapaxes(1, 2))
+    angles[:, np.arange(clients), np.arange(clients)] = 0
+    return angles, counts
+
+
+def brute_values(angles, counts, noise):
+    """Corrected angle less its class's mean, and precision, by pair and class: plain loops."""
+    corrected = {}
+    for c in range(counts.shape[1]):
+        for i, j in itertools.combinations(range(len(counts)), 2):
+            if counts[i, c] and counts[j, c]:
+                own = noise[c] ** 2 * (1 / counts[i, c] + 1 / counts[j, c])
+                corrected[i, j, c] = max(0.0, float(angles[c, i, j]) ** 2 - own) ** 0.5
+    means = {
+        c: np.mean([value for (_, _, label), value in corrected.items() if label == c])
+        for c in {label for _, _, label in corrected}
+    }
+    overall = np.mean(list(corrected.values()))
+    values = {key: value - means[key[2]] for key, value in corrected.items()}
+    return values, overall
+
+
+def test_noise_alone_is_found_and_taken_out():
+    _, counts = draw(1)
+    sigma = np.array([3.0, 7.0, 1.0, 20.0, 5.0])
+    known = counts.astype(float)
+    with np.errstate(divide="ignore"):
+        inverse = 1 / known.T[:, :, None] + 1 / known.T[:, None, :]
+    angles = np.where(np.isfinite(inverse), sigma[:, None, None] * np.sqrt(inverse), 90.0)
+    angles[:, np.arange(CLIENTS), np.arange(CLIENTS)] = 0
+    enough = (counts > 0).sum(axis=0) >= 10
+    assert enough.any()
+    assert not enough.all()  # classes of few holders keep their angles
+    found = class_noise(angles.astype(np.float32), counts)
+    np.testing.assert_allclose(found, np.where(enough, sigma, 0.0), rtol=1e-6)
+
+    only = counts * enough
+    appearance, pairs = Appearance.of(angles, only)
+    assert appearance.mean == pytest.approx(0.0, abs=0.1)
+    assert pairs.max() < 0.1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_reliability_is_that_of_an_analysis_of_variance(seed):
+    angles, counts = draw(seed)
+    appearance, _ = Appearance.of(angles, counts)
+    values, overall = brute_values(angles, counts, appearance.noise)
+    assert appearance.mean == pytest.approx(overall)
+    groups = {}
+    for (i, j, _), value in values.items():
+        groups.setdefault((i, j), []).append(value)
+    groups = [group for group in groups.values() if len(group) >= 2]
+    sizes = np.array([len(group) for group in groups])
+    number = (sizes.sum() - (sizes**2).sum() / sizes.sum()) / (len(sizes) - 1)
+    statistic = f_oneway(*groups).statistic
+    expected = (statistic - 1) / (statistic - 1 + number)
+    assert appearance.reliability == pytest.approx(max(0.0, expected), abs=1e-6)
+    assert 0 <= appearance.certain <= appearance.reliability
+
+
+def test_clients_that_differ_in_every_class_are_reliable_and_chance_is_not():
+    angles, counts = draw(3, clients=30, absent=0.2)
+    kinds = np.arange(30) % 3
+    alike = kinds[:, None] == kinds
+    grouped = np.where(alike, angles / 9, 60 + angles / 9).astype(np.float32)
+    grouped[:, np.arange(30), np.arange(30)] = 0
+    assert Appearance.of(angles, counts)[0].reliability < 0.1
+    appearance, pairs = Appearance.of(grouped, counts)
+    assert appearance.reliability > 0.9
+    off = ~np.eye(30, dtype=bool)
+    assert pairs[alike & off].max() < pairs[~alike].min()
+
+
+def test_what_is_certain_follows_the_f_distribution():
+    """Three kinds of clients, four classes each: F by scipy, its 95 % quantile from a table."""
+    rng = np.random.default_rng(0)
+    kinds = np.arange(13) % 3
+    looks = np.where(kinds[:, None] == kinds, 10.0, 20.0)
+    angles = looks + rng.normal(0, 4, (4, 13, 13))
+    angles = np.abs(np.triu(angles, 1)) + np.abs(np.triu(angles, 1)).swapaxes(1, 2)
+    counts = np.full((13, 4), 10**9)
+    noiseless = counts[:9], angles[:, :9, :9]  # fewer than ten holders: nothing is taken out
+    appearance, _ = Appearance.of(noiseless[1], noiseless[0])
+    values, _ = brute_values(noiseless[1], noiseless[0], np.zeros(4))
+    groups = [[values[i, j, c] for c in range(4)] for i, j in itertools.combinations(range(9), 2)]
+    limit = f_oneway(*groups).statistic / 2.355  # F(0.95; 8, 24)
+    assert appearance.certain == pytest.approx((limit - 1) / (limit + 3), abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pairs_are_drawn_towards_the_mean_as_far_as_they_cannot_be_relied_on(seed):
+    angles, counts = draw(seed, absent=0.5)
+    angles[:, ::2, 1::2] += 40
+    angles[:, 1::2, ::2] += 40
+    counts[:3, 0] = 0
+    appearance, pairs = Appearance.of(angles, counts)
+    values, overall = brute_values(angles, counts, appearance.noise)
+    r = appearance.reliability
+    assert r > 0
+    lonely = 0
+    for i, j in itertools.combinations(range(CLIENTS), 2):
+        own = [c for c in range(CLASSES) if (i, j, c) in values]
+        if not own:
+            lonely += 1
+            assert pairs[i, j] == pytest.approx(overall)
+            continue
+        weights = np.array([1 / (1 / counts[i, c] + 1 / counts[j, c]) for c in own])
+        k = weights.sum() ** 2 / (weights**2).sum()
+        deviation = np.average([values[i, j, c] for c in own], weights=weights)
+        expected = max(0.0, overall + k * r / (1 + (k - 1) * r) * deviation)
+        assert pairs[i, j] == pairs[j, i] == pytest.approx(expected, rel=1e-6)
+    assert lonely or seed
+
+
+def test_a_newcomer_like_a_client_has_its_row():
+    angles, counts = draw(7)
+    appearance, pairs = Appearance.of(angles, counts)
+    for client in range(CLIENTS):
+        row = appearance.rows(angles[:, [client]], counts[[client]], counts)[0]
+        others = np.arange(CLIENTS) != client
+        np.testing.assert_allclose(row[others], pairs[client, others])
+
+
+@given(seed=st.integers(0, 999), shift=st.integers(1, CLIENTS - 1))
+def test_neither_the_order_of_clients_nor_that_of_classes_matters(seed, shift):
+    angles, counts = draw(seed)
+    order, classes = np.roll(np.arange(CLIENTS), shift), np.roll(np.arange(CLASSES), 1)
+    one, pairs = Appearance.of(angles, counts)
+    two, moved = Appearance.of(
+        angles[np.ix_(classes, order, order)], counts[np.ix_(order, classes)]
+    )
+    assert one.reliability == pytest.approx(two.reliability, abs=1e-9)
+    np.testing.assert_allclose(pairs[np.ix_(order, order)], moved, atol=1e-9)
+
+
+@pytest.mark.parametrize("clients", [1, 2, 3])
+def test_few_clients_are_no_obstacle(clients):
+    angles, counts = draw(2, clients=clients)
+    appearance, pairs = Appearance.of(angles, counts)
+    assert pairs.shape == (clients, clients)
+    assert np.isfinite(pairs).all()
+    assert 0 <= appearance.reliability <= 1
+    distances = row_distances(pairs, pairs, same=True)
+    assert np.isfinite(distances).all()
+
+
+def test_clients_that_share_nothing_are_all_alike():
+    counts = 5 * np.eye(4, dtype=int)
+    angles = np.where(np.eye(4, dtype=bool), 0.0, 90.0) * np.ones((4, 1, 1))
+    appearance, pairs = Appearance.of(angles, counts)
+    assert appearance.reliability == 0
+    assert not pairs.any()
+
+
+def test_row_distances_leave_out_the_two_themselves():
+    rng = np.random.default_rng(0)
+    pairs = rng.uniform(0, 50, (9, 9))
+    pairs += pairs.T
+    np.fill_diagonal(pairs, 0)
+    found = row_distances(pairs, pairs, same=True)
+    for i, j in itertools.product(range(9), repeat=2):
+        others = [k for k in range(9) if k not in {i, j}]
+        gaps = [pairs[i, k] - pairs[j, k] for k in others]
+        assert found[i, j] == pytest.approx(np.sqrt(np.mean(np.square(gaps))), abs=1e-6)
+    later = rng.uniform(0, 50, (3, 9))
+    residents = np.vstack([pairs, rng.uniform(0, 50, (2, 9))])
+    rows = row_distances(later, residents)
+    for i, j in itertools.product(range(3), range(11)):
+        gaps = [later[i, k] - residents[j, k] for k in range(9) if k != j]
+        assert rows[i, j] == pytest.approx(np.sqrt(np.mean(np.square(gaps))))
+
+
+def test_shapes_that_do_not_agree_are_refused():
+    angles, counts = draw(1)
+    with pytest.raises(ValueError, match="angles must have shape"):
+        Appearance.of(angles[:, :5], counts)
+    with pytest.raises(ValueError, match="counts must not be negative"):
+        Appearance.of(angles, -counts)

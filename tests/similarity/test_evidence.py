@@ -1,0 +1,225 @@
+"""Fusion by evidence: which views count on clients whose groups are known by construction."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LinearRegression
+
+from feddag_flwr.similarity.beyond_counts import BeyondCounts
+from feddag_flwr.similarity.evidence import Evidence, View, persistence, ramp
+from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
+from feddag_flwr.similarity.normalisation import normalise
+from feddag_flwr.similarity.presence import presence_dissimilarity, presence_dissimilarity_to
+from feddag_flwr.similarity.proximity import measure_proximity
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+CLIENTS, CLASSES, FEATURES = 24, 6, 12
+OPTIONS = {
+    "angle": "vectors",
+    "weight_delta": 0.6,
+    "weight_scope": "shared",
+    "fusion": "evidence",
+    "fusion_steps": 30,
+}
+
+
+def federation(seed, *, by_classes=False, by_look=False, by_update=False, chance=False):
+    """Updates, bases, counts and kinds of clients in three groups that differ as asked."""
+    rng = np.random.default_rng(seed)
+    kinds = np.arange(CLIENTS) % 3
+    held = np.ones((CLIENTS, CLASSES), dtype=bool)
+    if by_classes:
+        held = np.arange(CLASSES) // 2 == kinds[:, None]
+    if chance:
+        held = rng.random((CLIENTS, CLASSES)) < 0.6
+        held[np.arange(CLIENTS), rng.integers(0, CLASSES, CLIENTS)] = True
+    counts = rng.integers(5, 80, (CLIENTS, CLASSES)) * held
+    looks = rng.standard_normal((3 if by_look else 1, CLASSES, FEATURES))
+    of_kind = kinds if by_look else np.zeros(CLIENTS, dtype=int)
+    noise = rng.standard_normal((CLIENTS, CLASSES, FEATURES))
+    vectors = looks[of_kind] + noise * 0.5 / np.sqrt(np.maximum(counts, 1))[:, :, None]
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    bases = (vectors * held[:, :, None])[:, :, None].astype(np.float32)
+    updates = rng.standard_normal((CLIENTS, 60)) + rng.standard_normal(60)
+    if by_update:
+        updates += 4 * rng.standard_normal((3, 60))[kinds]
+    return updates.astype(np.float32), bases, counts, kinds
+
+
+def measure(updates, bases, counts):
+    names = [str(i) for i in range(len(counts))]
+    return measure_proximity(updates, bases, counts, names=names, **OPTIONS)
+
+
+def parts_the_kinds(proximity, kinds):
+    alike = kinds[:, None] == kinds
+    off = ~np.eye(len(kinds), dtype=bool)
+    return proximity.fused[alike & off].max() < proximity.fused[~alike].min()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("how", "view"),
+    [("by_classes", "presence"), ("by_look", "appearance"), ("by_update", "gradient")],
+)
+def test_the_view_in_which_groups_differ_counts_and_no_other(how, view, seed):
+    *profiles, kinds = federation(seed, **{how: True})
+    proximity = measure(*profiles)
+    weights = {name: each.weight for name, each in proximity.evidence.views.items()}
+    assert weights.pop(view) > 0.9
+    assert max(weights.values()) < 0.5  # few clients: chance may look like a little evidence
+    assert parts_the_kinds(proximity, kinds)
+    assert proximity.fused.max() <= 1.0
+
+
+def test_looks_count_where_classes_are_held_by_chance():
+    *profiles, kinds = federation(4, by_look=True, chance=True)
+    proximity = measure(*profiles)
+    views = proximity.evidence.views
+    assert views["presence"].weight == 0.0
+    assert views["appearance"].weight == 1.0
+    assert parts_the_kinds(proximity, kinds)
+
+
+def test_any_view_can_part_two_clients():
+    updates, bases, counts, kinds = federation(5, by_look=True)
+    rooms = np.arange(CLIENTS) // 3 % 2
+    held = np.arange(CLASSES) // 3 == rooms[:, None]
+    proximity = measure(updates, bases * held[:, :, None, None], counts * held)
+    weights = {name: each.weight for name, each in proximity.evidence.views.items()}
+    assert weights["presence"] == weights["appearance"] == 1.0
+    assert parts_the_kinds(proximity, kinds * 2 + rooms)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_nothing_shows_groups_the_data_decide(seed):
+    *profiles, _ = federation(seed, chance=True)
+    proximity = measure(*profiles)
+    views = proximity.evidence.views
+    assert {views[name].weight for name in ("presence", "appearance", "gradient")} == {0.0}
+    assert views["data"].weight == 1.0
+    np.testing.assert_array_equal(proximity.fused, normalise(proximity.data).matrix)
+
+
+@pytest.mark.parametrize("how", ["by_classes", "by_look", "by_update"])
+def test_newcomers_are_measured_as_they_would_have_been(how):
+    updates, bases, counts, kinds = federation(2, **{how: True})
+    first, late = np.arange(18), np.arange(18, CLIENTS)
+    founders = [each[first] for each in (updates, bases, counts)]
+    proximity = measure(*founders)
+    residents = Residents.of(*founders, proximity)
+    newcomers = [each[late] for each in (updates, bases, counts)]
+    names = [str(i) for i in late]
+    rows = measure_newcomers(residents, *newcomers, names=names, **OPTIONS).fused
+    alike = kinds[late][:, None] == kinds[first]
+    assert rows[alike].max() < rows[~alike].min()
+
+    # One after the other, each against those before it.
+    grown = residents.joined_by(*(each[:3] for each in newcomers), "vectors")
+    rest = [each[3:] for each in newcomers]
+    later = measure_newcomers(grown, *rest, names=names[3:], **OPTIONS).fused
+    np.testing.assert_allclose(later[:, : len(first)], rows[3:])
+    near = kinds[late[3:]][:, None] == kinds[late[:3]]
+    assert later[:, len(first) :][near].max() < later[:, len(first) :][~near].min()
+    kept = grown.only([*range(18), 20])
+    np.testing.assert_array_equal(kept.pairs, grown.pairs[[*range(18), 20]])
+
+
+def test_a_newcomer_like_a_founder_lies_as_far_from_the_others():
+    updates, bases, counts, _ = federation(3, by_look=True, chance=True)
+    proximity = measure(updates, bases, counts)
+    residents = Residents.of(updates, bases, counts, proximity)
+    found = measure_newcomers(
+        residents, updates[:4], bases[:4], counts[:4], names=list("abcd"), **OPTIONS
+    ).fused
+    assert np.abs(found - proximity.fused[:4]).max() < 0.1
+
+
+def test_notes_keep_every_bit():
+    *profiles, _ = federation(1, by_look=True, chance=True)
+    evidence = measure(*profiles).evidence
+    again = Evidence.of_notes(json.loads(json.dumps(evidence.notes())))
+    assert again.views == evidence.views
+    assert again.notes() == evidence.notes()
+    np.testing.assert_array_equal(again.appearance.noise, evidence.appearance.noise)
+    np.testing.assert_array_equal(
+        again.beyond_counts.coefficients, evidence.beyond_counts.coefficients
+    )
+
+
+@pytest.mark.parametrize("clients", [1, 2, 3, 4])
+def test_few_clients_are_no_obstacle(clients):
+    profiles = [each[:clients] for each in federation(1, by_look=True)[:3]]
+    proximity = measure(*profiles)
+    assert proximity.fused.shape == (clients, clients)
+    assert not np.diagonal(proximity.fused).any()
+
+
+# -- the pieces ------------------------------------------------------------------------------------
+
+
+def test_persistence_of_two_pairs_and_of_a_steady_line():
+    near, far = 2.0, 8.0
+    pairs = np.array([[0, near, far, far], [near, 0, far, far]])
+    assert persistence(np.vstack([pairs, pairs[:, ::-1][::-1]])) == pytest.approx(0.75)
+    # By average linkage the points merge at 1, 5 / 2, 17 / 3 and 49 / 4; two clusters at most.
+    line = np.array([1.0, 2, 4, 8, 16])
+    assert persistence(np.abs(line[:, None] - line)) == pytest.approx((49 / 4 - 17 / 3) / (49 / 4))
+
+
+def test_persistence_of_none():
+    assert persistence(np.zeros((6, 6))) == 0
+    assert persistence(np.ones((6, 6)) - np.eye(6)) == 0
+    for clients in (1, 2, 3):
+        assert persistence(np.ones((clients, clients)) - np.eye(clients)) == 0
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (0.25, 0), (0.375, 0.5), (0.5, 1), (1, 1)])
+def test_ramp(value, expected):
+    assert ramp(value, (0.25, 0.5)) == expected
+
+
+def test_a_view_is_cut_at_its_floor_and_its_top():
+    view = View(0.5, 0.8, 10.0, 50.0)
+    found = view.apply(np.array([0.0, 10, 20, 50, 90]))
+    np.testing.assert_allclose(found, [0, 0, 0.2, 0.8, 0.8])
+    assert not View(0.5, 1.0, 3.0, 3.0).apply(np.ones(3)).any()
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=1, max_size=8))
+def test_presence_is_the_jaccard_distance_of_sets(rows):
+    sets = [{c for c, n in enumerate(row) if n} for row in rows]
+    found = presence_dissimilarity(rows)
+    for i, one in enumerate(sets):
+        for j, two in enumerate(sets):
+            expected = 1 - len(one & two) / len(one | two) if one | two else 0.0
+            assert found[i, j] == pytest.approx(expected)
+    np.testing.assert_array_equal(presence_dissimilarity_to(rows[:1], rows)[0, 1:], found[0, 1:])
+
+
+def test_what_counts_explain_is_a_linear_regression():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 50, (15, 4))
+    counts[:, 0] += 1
+    gradient = rng.uniform(10, 90, (15, 15))
+    gradient = np.triu(gradient, 1) + np.triu(gradient, 1).T
+    pairs = np.triu_indices(15, 1)
+    known = []
+    for i, j in zip(*pairs, strict=True):
+        p, q = counts[i] / counts[i].sum(), counts[j] / counts[j].sum()
+        angle = np.arccos(min(1.0, float(np.sqrt(p * q).sum())))
+        both, either = ((p > 0) & (q > 0)).sum(), ((p > 0) | (q > 0)).sum()
+        sizes = sorted(np.log([counts[i].sum(), counts[j].sum()]))
+        known.append([angle, angle**2, 1 - both / either, *sizes])
+    model = LinearRegression().fit(known, gradient[pairs])
+    found, remainders = BeyondCounts.of(gradient, counts)
+    assert found.explained == pytest.approx(model.score(known, gradient[pairs]))
+    left = gradient[pairs] - model.predict(known)
+    np.testing.assert_allclose(remainders[pairs], left - left.min(), atol=1e-8)
+    rows = found.rows(gradient[:2], counts[:2], counts)
+    np.testing.assert_allclose(rows[0, 1:], remainders[0, 1:], atol=1e-8)
+    assert rows.min() >= 0
