@@ -35,8 +35,8 @@ from feddag_flwr.settings import Settings, SettingsError
 
 logger = logging.getLogger("flwr")
 
-SETTINGS, METRICS, SECONDS, SUMMARY = (
-    "settings.json", "metrics.jsonl", "seconds.jsonl", "summary.json"
+SETTINGS, METRICS, SECONDS, SUMMARY, PROXIMITY = (
+    "settings.json", "metrics.jsonl", "seconds.jsonl", "summary.json", "proximity.npz"
 )  # fmt: skip
 
 
@@ -47,7 +47,8 @@ class RunFolderInUseError(RuntimeError):
 class RunFolder:
     """Writes a run's files as they come to be; each appears whole or not at all.
 
-    From `open` or `resume` to `release`, or the end of the process, nobody else can resume the run.
+    From `open` or `of_stopped_run` to `release`, or the end of the process, nobody else can resume
+    the run.
 
     Parameters
     ----------

@@ -146,7 +146,7 @@ def plot_curves(path: Path, results: Results, scenario: str) -> bool:
     most = max(len(results.runs(scenario, name)) for name in curves)
     seeds = "1 seed" if most == 1 else "mean over seeds, band from worst to best seed"
     figure.suptitle(f"{literal(scenario)}\n{whose}{seeds}", fontsize=11)
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
@@ -218,7 +218,7 @@ def plot_rand_index(path: Path, results: Results) -> bool:
     axes.get_yticklabels()[algorithms.index(reference_of(results))].set_fontweight("bold")
     figure.colorbar(image, ax=axes, label="adjusted Rand index, mean over seeds", extend="min")
     figure.supxlabel("-: not run, n/a: not defined", fontsize=8)
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
@@ -266,7 +266,7 @@ def plot_published(
     # The panel with most entries has them all: only the reference may be missing in one.
     handles, labels = max(found, key=lambda each: len(each[1]))
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
@@ -325,5 +325,6 @@ def _clean(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in the report's resolution."""
     figure.savefig(path, dpi=DPI, facecolor="white")

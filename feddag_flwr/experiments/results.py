@@ -92,6 +92,8 @@ class Run:
     clusters : mapping of str to int
         Each client's cluster at the end; empty where the run did not write it.
     true_groups : mapping of str to int
+    folder : Path
+        Where the run's files are.
     by_unseen : bool
         Whether the run's scenario is judged by unseen clients.
     """
@@ -109,6 +111,7 @@ class Run:
     settings: Mapping[str, Any]
     clusters: Mapping[str, int]
     true_groups: Mapping[str, int]
+    folder: Path
     by_unseen: bool = False
 
     @property
@@ -298,6 +301,7 @@ def read_run(path: Path, seed: int) -> Run:
         settings=json.loads(read_text(path / "settings.json")),
         clusters=clusters,
         true_groups=summary.true_groups,
+        folder=path,
         by_unseen=settings.unseen_share > 0,
     )
 

@@ -18,6 +18,7 @@ from feddag_flwr.experiments.comparison import compare_all
 from feddag_flwr.experiments.csv_files import write_clients, write_differences, write_results
 from feddag_flwr.experiments.difference_tables import difference_section
 from feddag_flwr.experiments.markdown import plain
+from feddag_flwr.experiments.matrix_plots import plot_matrices
 from feddag_flwr.experiments.overview import overview
 from feddag_flwr.experiments.plots import plot_curves, plot_published, plot_rand_index
 from feddag_flwr.experiments.published import (
@@ -28,6 +29,7 @@ from feddag_flwr.experiments.published import (
 from feddag_flwr.experiments.results import Results, read_results
 
 RAND_INDEX = "rand-index.png"
+MATRICES = "matrices.png"
 PUBLISHED = "published.png"
 SLUG_LENGTH = 100
 
@@ -110,7 +112,7 @@ def _figure_section(
     folder: Path, results: Results, published: PublishedByScenario, caption: str
 ) -> list[str]:
     """Draw the figures into the folder; link those that could be drawn, name those that failed."""
-    for pattern in ("curves-*.png", RAND_INDEX, PUBLISHED):
+    for pattern in ("curves-*.png", RAND_INDEX, MATRICES, PUBLISHED):
         for stale in folder.glob(pattern):
             stale.unlink()
     figures: list[tuple[str, str, Callable[[Path], bool]]] = [
@@ -124,6 +126,7 @@ def _figure_section(
     figures += [
         ("Adjusted Rand index of clusters and true groups", RAND_INDEX,
          partial(plot_rand_index, results=results)),
+        ("Proximity matrices", MATRICES, partial(plot_matrices, results=results)),
         ("Published figures and ours", PUBLISHED,
          partial(plot_published, results=results, published=published, caption=caption)),
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from feddag_flwr.clustering.complementarity import Complementarity
 from feddag_flwr.clustering.threshold import Candidate
-from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.run_folder import PROXIMITY, RunFolder
 from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.proximity import Proximity
 from feddag_flwr.state import ServerState
@@ -66,7 +66,7 @@ class Grouping:
         """Write ``proximity.npz`` and ``clustering.json``."""
         proximity, graph = self.proximity, self.graph
         folder.write_arrays(
-            "proximity.npz",
+            PROXIMITY,
             {
                 "clients": np.array(self.names),
                 "counts": self.counts,

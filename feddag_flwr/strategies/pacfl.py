@@ -14,6 +14,7 @@ from feddag_flwr.clustering.threshold import Candidate, sweep
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import subspace_size
 from feddag_flwr.records import VECTORS_ACTION, RecordError, decode_vectors
+from feddag_flwr.run_folder import PROXIMITY
 from feddag_flwr.similarity.proximity import pack_bases
 from feddag_flwr.similarity.subspace import class_angles, class_angles_to
 from feddag_flwr.strategies.clustered import ClusteredStrategy
@@ -49,9 +50,7 @@ class PACFL(ClusteredStrategy):
         with self.watch.phase("clustering"):
             angles = smallest_angles([self._vectors[name] for name in names])
             chosen = self._cluster(angles)
-        self.folder.write_arrays(
-            "proximity.npz", {"clients": np.array(names), "principal-angle": angles}
-        )
+        self.folder.write_arrays(PROXIMITY, {"clients": np.array(names), "principal-angle": angles})
         start = get_parts(self.initial_model(dual=False))
         models = [dict(start) for _ in range(chosen.num_clusters)]
         self.state.set_clusters(names, chosen.labels.tolist(), models)

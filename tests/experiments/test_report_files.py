@@ -307,7 +307,7 @@ def test_a_dollar_is_no_formula_and_a_failing_figure_costs_no_tables(tmp_path, m
 
 def test_one_seed_has_no_band_and_no_bar(tmp_path, monkeypatch):
     texts = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: texts.append(words_of(figure)))
+    monkeypatch.setattr(plots, "save", lambda figure, path: texts.append(words_of(figure)))
     for seeds in ([1], [1, 2]):
         folder = tmp_path / str(len(seeds))
         write_suite(folder, ["FedDAG"], {"s": "table_2/fmnist"}, seeds)

@@ -1,0 +1,86 @@
+"""The proximity matrices of an experiment as a figure: what the clustering had before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from feddag_flwr.experiments.plots import literal, save
+from feddag_flwr.experiments.results import Results, Run
+from feddag_flwr.run_folder import PROXIMITY
+
+INCHES = 1.25
+
+
+class Picture(NamedTuple):
+    """A run's proximity matrix, clients in the order of their true groups."""
+
+    matrix: NDArray[np.float64]
+    borders: NDArray[np.intp]
+    seed: int
+
+
+def plot_matrices(path: Path, results: Results) -> bool:
+    """Draw the proximity matrix A of one seed, algorithm by scenario; False where there is none.
+
+    The first seed of each cell that has one. Clients are sorted by true group, lines part the
+    groups; dark is alike.
+    """
+    pictures = {
+        (algorithm, scenario): picture
+        for algorithm in results.suite.algorithms
+        for scenario in results.suite.scenarios
+        if (picture := _picture(results.runs(scenario, algorithm))) is not None
+    }
+    if not pictures:
+        return False
+    algorithms = [a for a in results.suite.algorithms if any(a == key[0] for key in pictures)]
+    scenarios = [s for s in results.suite.scenarios if any(s == key[1] for key in pictures)]
+    figure = Figure(
+        figsize=(1.2 + INCHES * len(scenarios), 1.3 + INCHES * len(algorithms)),
+        layout="constrained",
+    )
+    grid = figure.subplots(len(algorithms), len(scenarios), squeeze=False)
+    for (row, column), axes in np.ndenumerate(grid):
+        _draw(axes, pictures.get((algorithms[row], scenarios[column])))
+        if column == 0:
+            axes.set_ylabel(literal(algorithms[row]))
+        if row == 0:
+            axes.set_title(literal(scenarios[column]), fontsize=8, rotation=30, ha="left")
+    seeds = ", ".join(map(str, sorted({picture.seed for picture in pictures.values()})))
+    figure.supxlabel(f"proximity of clients in the order of true groups; seed {seeds}", fontsize=9)
+    save(figure, path)
+    return True
+
+
+def _picture(runs: dict[int, Run]) -> Picture | None:
+    for seed, run in runs.items():
+        try:
+            with np.load(run.folder / PROXIMITY, allow_pickle=False) as arrays:
+                if "fused" not in arrays:
+                    return None
+                matrix, names = arrays["fused"], arrays["clients"].tolist()
+        except OSError:
+            continue
+        groups = np.array([run.true_groups.get(name, 0) for name in names])
+        order = np.argsort(groups, kind="stable")
+        borders = np.flatnonzero(np.diff(groups[order])) + 1
+        return Picture(matrix[np.ix_(order, order)], borders, seed)
+    return None
+
+
+def _draw(axes: Axes, picture: Picture | None) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if picture is None:
+        axes.set_axis_off()
+        return
+    axes.imshow(picture.matrix, cmap="cividis", interpolation="nearest")
+    for border in picture.borders - 0.5:
+        axes.axhline(border, color="white", linewidth=0.4)
+        axes.axvline(border, color="white", linewidth=0.4)
