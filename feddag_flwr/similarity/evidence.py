@@ -30,6 +30,9 @@ PERSISTENCE: Final = (0.4, 0.55)
 CERTAINTY: Final = (0.2, 0.4)
 """The same for the appearance view's reliability, as far as it is certain."""
 
+NEAREST: Final = 0.75
+"""Share of the clients whose nearest peer counts as no farther than any: what is left is noise."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -42,8 +45,8 @@ class View:
     weight : float
         In [0, 1]: 0 where the evidence is no more than chance gives, 1 where it is beyond doubt.
     floor, top : float
-        Dissimilarities that count as 0 and 1, in the view's unit: the median client's to its
-        nearest peer, and that at which the dendrogram of the view ends.
+        Dissimilarities that count as 0 and 1, in the view's unit: within the one three quarters
+        of the clients have a peer, at the other the dendrogram of the view ends.
     """
 
     evidence: float
@@ -101,7 +104,8 @@ def view_of(matrix: FloatArray, evidence: float, bounds: tuple[float, float]) ->
     if not len(heights):
         return View(evidence, 0.0, 0.0, 0.0)
     nearest = np.where(np.eye(len(matrix), dtype=bool), np.inf, matrix).min(axis=1)
-    return View(evidence, ramp(evidence, bounds), float(np.median(nearest)), float(heights[-1]))
+    floor = float(np.quantile(nearest, NEAREST))
+    return View(evidence, ramp(evidence, bounds), floor, float(heights[-1]))
 
 
 @dataclass(frozen=True, eq=False)
