@@ -26,9 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from feddag_flwr.clustering import choose, complementarity, sweep
-from feddag_flwr.similarity.fusion import fuse, learn_fusion_weights
+from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.gradient import gradient_dissimilarity
-from feddag_flwr.similarity.normalisation import normalise
 from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity
 
 CLASSES, VECTORS, FEATURES, COORDINATES, GROUPS = 10, 3, 784, 1000, 11
@@ -97,10 +96,9 @@ def measure(clients: int) -> Measurement:
         return result
 
     angles = timed("angles", lambda: class_angles(bases, counts))
-    data = timed("V and G", lambda: normalise(data_dissimilarity(angles, counts)).matrix)
-    gradient = timed("V and G", lambda: normalise(gradient_dissimilarity(updates)).matrix)
-    weights = timed("fusion", lambda: learn_fusion_weights(gradient, data))
-    proximity = timed("fusion", lambda: fuse(gradient, data, weights))
+    data = timed("V and G", lambda: data_dissimilarity(angles, counts))
+    gradient = timed("V and G", lambda: gradient_dissimilarity(updates))
+    _, proximity, _ = timed("fusion", lambda: Evidence.of(gradient, data, angles, counts))
     chosen = timed("clustering", lambda: choose(sweep(proximity)))
     timed("complementarity", lambda: complementarity(counts, angles, chosen.labels))
     processor = time.process_time() - before

@@ -12,8 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from feddag_flwr.similarity.matrices import FloatArray, checked_counts, checked_dissimilarity
+from feddag_flwr.similarity.matrices import (
+    FloatArray,
+    checked_counts,
+    checked_dissimilarity,
+    row_blocks,
+)
 from feddag_flwr.similarity.presence import presence_dissimilarity_to
+
+FEATURES = 6
+"""What a pair of clients is described by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +65,26 @@ class BeyondCounts:
             If the matrix or the counts are out of their domain.
         """
         angles = checked_dissimilarity(gradient, "gradient")
-        features = _features(counts, counts)
-        pairs = np.triu_indices(len(angles), 1)
-        known, wanted = features[:, *pairs].T, angles[pairs]
-        coefficients = np.asarray(np.linalg.lstsq(known, wanted, rcond=None)[0], np.float64)
-        left = wanted - known @ coefficients
-        spread = float(wanted.var()) if left.size else 0.0
+        clients = len(angles)
+        # Sums over pairs, block by block: a matrix of all pairs would be the largest thing here.
+        moments, products, values = np.zeros((FEATURES, FEATURES)), np.zeros(FEATURES), []
+        for rows in row_blocks(clients, clients * FEATURES):
+            later = np.arange(clients) > np.arange(rows.start, rows.stop)[:, None]
+            known, wanted = _features(counts, counts, rows)[:, later], angles[rows][later]
+            moments += known @ known.T
+            products += known @ wanted
+            values.append(wanted)
+        coefficients = np.asarray(np.linalg.lstsq(moments, products, rcond=None)[0], np.float64)
+        found = cls(coefficients, 0.0, 0.0)
+        remainders = found._less_explained(angles, counts, counts)
+        pairs = np.concatenate(values)
+        left = remainders[np.triu_indices(clients, 1)]
+        spread = float(pairs.var()) if pairs.size else 0.0
         explained = 1.0 - float(left.var()) / spread if spread > 0.0 else 0.0
-        found = cls(coefficients, float(left.min()) if left.size else 0.0, explained)
-        remainders = found._above(angles, features)
-        remainders = (remainders + remainders.T) / 2.0
+        lowest = float(left.min()) if left.size else 0.0
+        found = cls(coefficients, lowest, explained)
+        remainders -= lowest
+        remainders = np.maximum((remainders + remainders.T) / 2.0, 0.0)
         np.fill_diagonal(remainders, 0.0)
         return found, remainders
 
@@ -74,21 +92,29 @@ class BeyondCounts:
         self, gradient: npt.ArrayLike, newcomer_counts: npt.ArrayLike, counts: npt.ArrayLike
     ) -> FloatArray:
         """Remainders (M, N) of newcomers' angles to N clients, at least 0."""
-        return self._above(np.asarray(gradient), _features(newcomer_counts, counts))
+        angles = np.asarray(gradient, dtype=np.float64)
+        remainders = self._less_explained(angles, newcomer_counts, counts)
+        return np.maximum(remainders - self.lowest, 0.0)
 
-    def _above(self, angles: FloatArray, features: FloatArray) -> FloatArray:
-        explained = np.tensordot(self.coefficients, features, axes=1)
-        above: FloatArray = np.maximum(angles - explained - self.lowest, 0.0)
-        return above
+    def _less_explained(
+        self, angles: FloatArray, left: npt.ArrayLike, right: npt.ArrayLike
+    ) -> FloatArray:
+        """Angles (M, N) less what the counts explain of them."""
+        remainders = np.empty_like(angles)
+        for rows in row_blocks(*angles.shape):
+            explained = np.tensordot(self.coefficients, _features(left, right, rows), axes=1)
+            remainders[rows] = angles[rows] - explained
+        return remainders
 
 
-def _features(left: npt.ArrayLike, right: npt.ArrayLike) -> FloatArray:
+def _features(left: npt.ArrayLike, right: npt.ArrayLike, rows: slice) -> FloatArray:
     """Describe pairs by their counts: 1, an angle, its square, presence, and both sizes.
 
-    Shape (F, M, N); sizes are logarithms, the larger first. The angle is that between the square
-    roots of the proportions (Bhattacharyya), in [0, pi / 2].
+    Shape (F, M, N), of the clients `rows` of `left`; sizes are logarithms, the larger first. The
+    angle is that between the square roots of the proportions (Bhattacharyya), in [0, pi / 2].
     """
     one, two = (checked_counts(each).astype(np.float64) for each in (left, right))
+    one = one[rows]
     sizes = [np.maximum(each.sum(axis=1), 1.0) for each in (one, two)]
     roots = [np.sqrt(each / size[:, None]) for each, size in zip((one, two), sizes, strict=True)]
     angle = np.arccos(np.clip(roots[0] @ roots[1].T, 0.0, 1.0))
@@ -98,7 +124,7 @@ def _features(left: npt.ArrayLike, right: npt.ArrayLike) -> FloatArray:
             np.ones_like(angle),
             angle,
             angle**2,
-            presence_dissimilarity_to(left, right),
+            presence_dissimilarity_to(one.astype(np.intp), right),
             np.maximum(logs[0][:, None], logs[1]),
             np.minimum(logs[0][:, None], logs[1]),
         ]

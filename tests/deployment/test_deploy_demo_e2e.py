@@ -32,6 +32,8 @@ def demo(run_dir, *options):
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         cwd=run_dir.parent,
+        # A shell's background job ignores Ctrl-C, and so do its children, unless told otherwise.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
