@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
+from feddag_flwr.similarity import matrices
+from feddag_flwr.similarity.appearance import Appearance
 from feddag_flwr.similarity.beyond_counts import BeyondCounts
-from feddag_flwr.similarity.evidence import Evidence, View, persistence, ramp
+from feddag_flwr.similarity.evidence import Evidence, View, persistence, ramp, view_of
 from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
 from feddag_flwr.similarity.normalisation import normalise
 from feddag_flwr.similarity.presence import presence_dissimilarity, presence_dissimilarity_to
 from feddag_flwr.similarity.proximity import measure_proximity
+from feddag_flwr.similarity.subspace import class_angles
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -159,6 +162,60 @@ def test_few_clients_are_no_obstacle(clients):
     assert not np.diagonal(proximity.fused).any()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_rounding_is_no_evidence(seed):
+    """Four clients have as many pairs as their counts have coefficients: nothing is left."""
+    updates, bases, counts, _ = (each[:4] for each in federation(seed, chance=True))
+    proximity = measure(updates, bases, counts)
+    assert proximity.evidence.views["gradient"].weight == 0.0
+    _, remainders = BeyondCounts.of(proximity.gradient, counts)
+    assert not remainders.any()
+
+
+@pytest.mark.parametrize("clients", [5, 6, 7, 8])
+def test_clients_equally_far_from_each_other_are_no_groups(clients):
+    updates, bases, counts, _ = (each[:clients] for each in federation(0, chance=True))
+    proximity = measure(np.eye(clients, 60, dtype=np.float32), bases, counts)
+    assert proximity.evidence.views["gradient"].weight == 0.0
+    alike = measure(*(np.repeat(each[:1], clients, axis=0) for each in (updates, bases, counts)))
+    assert alike.evidence.views["data"].weight == 1.0
+    assert not alike.fused.any()
+
+
+@pytest.mark.parametrize("least", [20, 40])
+def test_classes_kept_back_do_not_look_like_anything(least):
+    """As with the setting min-subspace-samples; V' has 90 degrees there."""
+    updates, bases, counts, kinds = federation(2, by_look=True)
+    sent = counts >= least
+    assert 0.1 < sent.mean() < 0.9
+    bases = bases * sent[:, :, None, None]
+    proximity = measure(updates, bases, counts)
+    found = proximity.evidence
+    expected, pairs = Appearance.of(class_angles(bases, counts), counts * sent)
+    assert found.appearance.reliability == expected.reliability
+    np.testing.assert_array_equal(proximity.pairs, pairs)
+    assert found.views["appearance"].weight == 1.0
+    assert found.views["presence"].weight == 0.0  # they are held, sent or not
+    alike = kinds[:, None] == kinds
+    assert proximity.fused[alike].mean() < 0.2 < 0.8 < proximity.fused[~alike].mean()
+    residents = Residents.of(updates, bases, counts, proximity)
+    rows = residents.pairs_of(bases[:5], counts[:5], "vectors")
+    others = ~np.eye(5, CLIENTS, dtype=bool)
+    np.testing.assert_allclose(rows[others], pairs[:5][others])
+
+
+def test_nothing_depends_on_how_rows_are_cut_into_blocks(monkeypatch):
+    updates, bases, counts, _ = federation(6, by_update=True, chance=True)
+    whole = measure(updates, bases, counts)
+    assert whole.evidence.views["gradient"].weight > 0.9
+    monkeypatch.setattr(matrices, "BLOCK_ENTRIES", 500)  # of the regression: three rows
+    found = measure(updates, bases, counts)
+    np.testing.assert_allclose(found.fused, whole.fused, atol=1e-9)
+    assert found.evidence.beyond_counts.explained == pytest.approx(
+        whole.evidence.beyond_counts.explained
+    )
+
+
 # -- the pieces ------------------------------------------------------------------------------------
 
 
@@ -188,6 +245,15 @@ def test_a_view_is_cut_at_its_floor_and_its_top():
     found = view.apply(np.array([0.0, 10, 20, 50, 90]))
     np.testing.assert_allclose(found, [0, 0, 0.2, 0.8, 0.8])
     assert not View(0.5, 1.0, 3.0, 3.0).apply(np.ones(3)).any()
+
+
+def test_a_view_is_measured_by_its_nearest_peers_and_its_dendrogram():
+    line = np.array([0.0, 1, 4, 6, 10])
+    found = view_of(np.abs(line[:, None] - line), 0.7, (0.5, 0.9))
+    # Nearest peers are 1, 1, 2, 2 and 4 away: three quarters have one within 2. Merges by average
+    # linkage at 1, 2, 4.5 (0 and 1 with 4 and 6) and 7.25 (10 with all of them).
+    assert found == View(0.7, pytest.approx(0.5), 2.0, 7.25)
+    assert view_of(np.abs(line[:, None] - line) * 1e-6, 0.7, (0.5, 0.9)).weight == 0.0
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=1, max_size=8))
@@ -223,3 +289,12 @@ def test_what_counts_explain_is_a_linear_regression():
     rows = found.rows(gradient[:2], counts[:2], counts)
     np.testing.assert_allclose(rows[0, 1:], remainders[0, 1:], atol=1e-8)
     assert rows.min() >= 0
+
+
+def test_a_client_without_samples_is_described_too():
+    counts = np.array([[0, 0], [5, 1], [1, 5], [3, 3], [2, 9]])
+    gradient = 40.0 * (1 - np.eye(5))
+    gradient[0, 1:] = gradient[1:, 0] = 90.0
+    found, remainders = BeyondCounts.of(gradient, counts)
+    assert found.explained == pytest.approx(1.0)
+    assert remainders.max() < 1e-6
