@@ -148,6 +148,17 @@ def test_newcomers_are_measured_by_the_data_where_the_founders_were():
     assert found.max() > 0.5
 
 
+@pytest.mark.parametrize(("by_update", "weight"), [(True, 1.0), (False, 0.0)])
+def test_fusion_weights_are_the_gradient_s(by_update, weight):
+    updates, bases, counts, _ = federation(1, by_update=by_update, chance=True)
+    proximity = measure(updates, bases, counts)
+    assert proximity.weights.tolist() == [weight] * CLIENTS
+    residents = Residents.of(updates, bases, counts, proximity)
+    first = updates[:2], bases[:2], counts[:2]
+    rows = measure_newcomers(residents, *first, names=["a", "b"], **OPTIONS)
+    assert rows.weights.tolist() == [weight] * 2
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_groups_that_the_counts_explain_are_none_of_the_gradient(seed):
     """Updates that say which classes there are, as the first ones do, and little else."""
