@@ -98,7 +98,7 @@ def measure(clients: int) -> Measurement:
     angles = timed("angles", lambda: class_angles(bases, counts))
     data = timed("V and G", lambda: data_dissimilarity(angles, counts))
     gradient = timed("V and G", lambda: gradient_dissimilarity(updates))
-    _, proximity, _ = timed("fusion", lambda: Evidence.of(gradient, data, angles, counts))
+    _, proximity, _ = timed("fusion", lambda: Evidence.of(gradient, data, angles, counts, counts))
     chosen = timed("clustering", lambda: choose(sweep(proximity)))
     timed("complementarity", lambda: complementarity(counts, angles, chosen.labels))
     processor = time.process_time() - before

@@ -66,7 +66,7 @@ def _setting(
     )
 
 
-# What the paper's text says where this project does otherwise by default (README, Rulings).
+# What the paper says of phase 2 where this project does otherwise by default (README, Rulings).
 PAPER: dict[str, SettingValue] = {"fusion": "entropy", "weight-scope": "all"}
 
 
@@ -91,8 +91,8 @@ class Settings(BaseModel):
     )
     preset: Literal["own", "paper"] = _setting(
         "own",
-        "Where this project and the paper differ: our choices, or the paper's for all that stand "
-        "at their defaults",
+        "fusion and weight-scope, where they stand at their defaults: ours, or the paper's "
+        "(entropy, all)",
     )
     seed: int = _setting(1, "Seed of every random draw", ge=0, lt=2**31)
     num_clients: int = _setting(20, "Clients that take part", symbol="N", ge=2, le=100_000)

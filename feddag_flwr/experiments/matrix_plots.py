@@ -29,7 +29,7 @@ def plot_matrices(path: Path, results: Results) -> bool:
     """Draw the proximity matrix A of one seed, algorithm by scenario; False where there is none.
 
     The first seed of each cell that has one. Clients are sorted by true group, lines part the
-    groups; dark is alike.
+    groups; dark is alike, on the scale of A from 0 to 1 in every picture.
     """
     pictures = {
         (algorithm, scenario): picture
@@ -80,7 +80,7 @@ def _draw(axes: Axes, picture: Picture | None) -> None:
     if picture is None:
         axes.set_axis_off()
         return
-    axes.imshow(picture.matrix, cmap="cividis", interpolation="nearest")
+    axes.imshow(picture.matrix, cmap="cividis", interpolation="nearest", vmin=0.0, vmax=1.0)
     for border in picture.borders - 0.5:
         axes.axhline(border, color="white", linewidth=0.4)
         axes.axvline(border, color="white", linewidth=0.4)

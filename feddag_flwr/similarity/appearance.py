@@ -48,7 +48,7 @@ class Appearance:
         :math:`\sigma_c`, degrees: the noise of an angle between clients with :math:`n_i` and
         :math:`n_j` samples of the class is :math:`\sigma_c \sqrt{1/n_i + 1/n_j}`.
     class_means : ndarray, shape (C,)
-        Mean corrected angle of each class, degrees.
+        Mean corrected angle of each class, degrees; `mean` where no two clients share it.
     mean : float
         Mean corrected angle over all pairs and the classes that they share, degrees.
     reliability : float
@@ -75,7 +75,8 @@ class Appearance:
         angles : ndarray, shape (C, N, N)
             V' of Eq. 4, degrees.
         counts : array_like of int, shape (N, C)
-            Samples of each class on each client.
+            Samples of each class on each client; 0 also where they are not seen, see
+            `feddag_flwr.similarity.subspace.seen_counts`.
 
         Returns
         -------
@@ -111,7 +112,7 @@ class Appearance:
         angles : ndarray, shape (C, M, N)
             V' between newcomers and clients, degrees.
         newcomer_counts, counts : array_like of int, shapes (M, C) and (N, C)
-            Samples of each class.
+            Samples of each class, as `of` takes them.
         """
         arriving, here = checked_counts(newcomer_counts), checked_counts(counts)
         sums = _Sums.of(angles, arriving, here, self.noise, self.class_means)
@@ -203,12 +204,11 @@ def _means(angles: AngleArray, counts: IntArray, noise: FloatArray) -> tuple[Flo
         sizes = counts[holders, label]
         for rows in row_blocks(len(holders), len(holders)):
             block = angles[label][np.ix_(holders[rows], holders)]
-            found = _corrected(block, _inverse_sizes(sizes[rows], sizes), noise[label])
-            found[np.arange(len(found)), np.arange(rows.start, rows.stop)] = 0.0
-            sums[label] += found.sum()
+            # A client's angle to itself is 0 and adds nothing.
+            sums[label] += _corrected(block, _inverse_sizes(sizes[rows], sizes), noise[label]).sum()
         pairs[label] = len(holders) * (len(holders) - 1)
-    total = pairs.sum()
-    return sums / np.maximum(pairs, 1.0), float(sums.sum() / total) if total else 0.0
+    mean = float(sums.sum() / max(pairs.sum(), 1.0))
+    return np.divide(sums, pairs, out=np.full_like(sums, mean), where=pairs > 0.0), mean
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,7 +57,8 @@ class BeyondCounts:
         -------
         BeyondCounts
         ndarray, shape (N, N)
-            The remainders, degrees above the lowest; 0 on the diagonal.
+            The remainders, degrees above the lowest; 0 on the diagonal, and everywhere where there
+            are no more pairs than features: a line through all of them leaves only rounding.
 
         Raises
         ------
@@ -85,6 +86,8 @@ class BeyondCounts:
         found = cls(coefficients, lowest, explained)
         remainders -= lowest
         remainders = np.maximum((remainders + remainders.T) / 2.0, 0.0)
+        if pairs.size <= FEATURES:
+            remainders[:] = 0.0
         np.fill_diagonal(remainders, 0.0)
         return found, remainders
 

@@ -34,6 +34,10 @@ NEAREST: Final = 0.75
 """Share of the clients whose nearest peer counts as no farther than any: what is left is noise."""
 
 
+ROUNDING: Final = 1e-4
+"""Dissimilarities, mostly degrees, that differ by no more are equal but for rounding."""
+
+
 @dataclass(frozen=True)
 class View:
     """What becomes of a view's dissimilarities in the fusion.
@@ -43,7 +47,8 @@ class View:
     evidence : float
         What was measured: persistence or reliability.
     weight : float
-        In [0, 1]: 0 where the evidence is no more than chance gives, 1 where it is beyond doubt.
+        In [0, 1]: 0 where the evidence is no more than chance gives, or where nobody is farther
+        than others but for rounding; 1 where it is beyond doubt.
     floor, top : float
         Dissimilarities that count as 0 and 1, in the view's unit: within the one three quarters
         of the clients have a peer, at the other the dendrogram of the view ends.
@@ -104,8 +109,9 @@ def view_of(matrix: FloatArray, evidence: float, bounds: tuple[float, float]) ->
     if not len(heights):
         return View(evidence, 0.0, 0.0, 0.0)
     nearest = np.where(np.eye(len(matrix), dtype=bool), np.inf, matrix).min(axis=1)
-    floor = float(np.quantile(nearest, NEAREST))
-    return View(evidence, ramp(evidence, bounds), floor, float(heights[-1]))
+    floor, top = float(np.quantile(nearest, NEAREST)), float(heights[-1])
+    weight = ramp(evidence, bounds) if top - floor > ROUNDING else 0.0
+    return View(evidence, weight, floor, top)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +138,7 @@ class Evidence:
         data: FloatArray,
         angles: npt.NDArray[np.floating],
         counts: npt.NDArray[np.integer],
+        seen: npt.NDArray[np.integer],
     ) -> tuple[Evidence, FloatArray, FloatArray]:
         """Weigh and fuse the views of N clients.
 
@@ -143,6 +150,8 @@ class Evidence:
             V' of Eq. 4, degrees.
         counts : ndarray of int, shape (N, C)
             Samples of each class on each client.
+        seen : ndarray of int, shape (N, C)
+            The same where the client has vectors of the class, else 0.
 
         Returns
         -------
@@ -152,7 +161,7 @@ class Evidence:
         pairs : ndarray, shape (N, N)
             Mean angles of `Appearance`, against whose rows newcomers' are compared.
         """
-        appearance, pairs = Appearance.of(angles, counts)
+        appearance, pairs = Appearance.of(angles, seen)
         beyond_counts, remainders = BeyondCounts.of(gradient, counts)
         matrices = {
             "presence": presence_dissimilarity(counts),

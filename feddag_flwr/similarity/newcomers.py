@@ -14,7 +14,12 @@ from feddag_flwr.similarity.fusion import learn_newcomer_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity_to
 from feddag_flwr.similarity.normalisation import Scale, normalise
 from feddag_flwr.similarity.proximity import Fusion, Proximity
-from feddag_flwr.similarity.subspace import Angle, class_angles_to, data_dissimilarity_to
+from feddag_flwr.similarity.subspace import (
+    Angle,
+    class_angles_to,
+    data_dissimilarity_to,
+    seen_counts,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +107,11 @@ class Residents:
         if self.evidence is None:
             return np.zeros((len(counts), 0))
         founders = slice(len(self.fused))
-        mine = self.counts[founders]
-        angles = class_angles_to(bases, counts, self.bases[founders], mine, angle)
-        return self.evidence.appearance.rows(angles, counts, mine)
+        mine, my_bases = self.counts[founders], self.bases[founders]
+        angles = class_angles_to(bases, counts, my_bases, mine, angle)
+        return self.evidence.appearance.rows(
+            angles, seen_counts(bases, counts), seen_counts(my_bases, mine)
+        )
 
 
 def _same_size(

@@ -35,9 +35,7 @@ def presence_dissimilarity(counts: npt.ArrayLike) -> FloatArray:
            [0.  , 0.  , 0.67],
            [0.67, 0.67, 0.  ]])
     """
-    distances = presence_dissimilarity_to(counts, counts)
-    np.fill_diagonal(distances, 0.0)
-    return distances
+    return presence_dissimilarity_to(counts, counts)
 
 
 def presence_dissimilarity_to(newcomer_counts: npt.ArrayLike, counts: npt.ArrayLike) -> FloatArray:

@@ -13,7 +13,7 @@ from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.fusion import fuse, learn_fusion_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity
 from feddag_flwr.similarity.normalisation import normalise
-from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity
+from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity, seen_counts
 
 Fusion = Literal["evidence", "entropy", "data", "gradient"]
 """How the views become one: by evidence, by Eq. 7 and 8, or one of the two views alone."""
@@ -122,7 +122,8 @@ def measure_proximity(
     angles = class_angles(bases, counts, angle)
     data = data_dissimilarity(angles, counts, weight_delta, weight_scope)
     if fusion == "evidence":
-        evidence, fused, pairs = Evidence.of(gradient, data, angles, counts)
+        seen = seen_counts(bases, counts)
+        evidence, fused, pairs = Evidence.of(gradient, data, angles, counts, seen)
         weights = np.full(len(gradient), evidence.views["gradient"].weight)
         return Proximity(gradient, data, weights, fused, angles, evidence, pairs)
     weights, fused = fuse_views(gradient, data, fusion, fusion_steps)

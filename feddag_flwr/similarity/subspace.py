@@ -134,6 +134,23 @@ def class_angles_to(
     return angles
 
 
+def seen_counts(bases: npt.NDArray[np.floating], counts: npt.NDArray[np.integer]) -> IntArray:
+    """Return the samples (N, C) of classes that clients sent vectors of; 0 of those kept back.
+
+    An angle to vectors that are not there stands at 90 degrees in V' (`class_angles`), as if the
+    class had been seen to look altogether different.
+
+    Parameters
+    ----------
+    bases : ndarray of shape (N, C, p, d)
+        As for `class_angles`.
+    counts : ndarray of int, shape (N, C)
+        Samples of each class on each client.
+    """
+    seen: IntArray = np.where(bases.any(axis=(2, 3)), counts, 0)
+    return seen
+
+
 def _checked_bases(
     bases: npt.ArrayLike, counts: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.generic], IntArray]:

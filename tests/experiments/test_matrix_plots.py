@@ -1,9 +1,11 @@
 """The figure of proximity matrices: which are drawn, in which order of clients."""
 
 import numpy as np
+import pytest
 from fabricated_results import write_cell, write_suite
+from matplotlib.figure import Figure
 
-from feddag_flwr.experiments.matrix_plots import _picture, plot_matrices
+from feddag_flwr.experiments.matrix_plots import Picture, _draw, _picture, plot_matrices
 from feddag_flwr.experiments.results import read_results
 from feddag_flwr.experiments.tables import MATRICES, write_report
 
@@ -44,6 +46,18 @@ def test_clients_are_sorted_by_true_group_and_the_first_seed_with_a_matrix_count
     np.testing.assert_array_equal(picture.matrix, fused[np.ix_(order, order)])
     assert _picture(results.runs("one", "PACFL")) is None
     assert _picture(results.runs("one", "FedAvg")) is None
+
+
+@pytest.mark.parametrize("top", [0.0, 0.04, 1.0])
+def test_every_picture_is_on_the_scale_of_a_and_lines_part_the_groups(top):
+    axes = Figure().subplots()
+    matrix = np.array([[0, 0, top], [0, 0, top], [top, top, 0]])
+    _draw(axes, Picture(matrix, np.array([2]), 1))
+    (image,) = axes.images
+    assert image.get_clim() == (0.0, 1.0)
+    np.testing.assert_array_equal(image.get_array(), matrix)
+    lines = {tuple(map(tuple, line.get_xydata())) for line in axes.lines}
+    assert lines == {((0, 1.5), (1, 1.5)), ((1.5, 0), (1.5, 1))}  # between the second and third
 
 
 def test_the_report_shows_them_where_there_are_any(tmp_path):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import f_oneway
 
+from feddag_flwr.similarity import matrices
 from feddag_flwr.similarity.appearance import Appearance, class_noise, row_distances
 
 CLIENTS, CLASSES = 14, 5
@@ -21,6 +22,14 @@ def draw(seed, *, clients=CLIENTS, classes=CLASSES, absent=0.3):
     angles = rng.uniform(5, 90, (classes, clients, clients)).astype(np.float32)
     angles = np.maximum(angles, angles.swapaxes(1, 2))
     angles[:, np.arange(clients), np.arange(clients)] = 0
+    return angles, counts
+
+
+def draw_kinds(seed, **more):
+    """The same of two kinds of clients, by turns: angles across are wider."""
+    angles, counts = draw(seed, **more)
+    angles[:, ::2, 1::2] += 40
+    angles[:, 1::2, ::2] += 40
     return angles, counts
 
 
@@ -59,6 +68,30 @@ def test_noise_alone_is_found_and_taken_out():
     appearance, pairs = Appearance.of(angles, only)
     assert appearance.mean == pytest.approx(0.0, abs=0.1)
     assert pairs.max() < 0.1
+
+
+def test_noise_is_the_median_client_s():
+    counts = np.full((11, 1), 8)  # 1 / 8 + 1 / 8: twice the angle is the noise
+    angles = np.full((1, 11, 11), 6.0, dtype=np.float32)
+    angles[:, :3] = angles[:, :, :3] = 60.0
+    angles[:, np.arange(11), np.arange(11)] = 0
+    np.testing.assert_allclose(class_noise(angles, counts), [12.0])
+
+
+@pytest.mark.parametrize("entries", [1, 40])
+def test_nothing_depends_on_how_rows_are_cut_into_blocks(entries, monkeypatch):
+    angles, counts = draw_kinds(2)
+    whole, pairs = Appearance.of(angles, counts)
+    assert (whole.noise > 0).any()
+    monkeypatch.setattr(matrices, "BLOCK_ENTRIES", entries)
+    found, again = Appearance.of(angles, counts)
+    np.testing.assert_array_equal(found.noise, whole.noise)
+    np.testing.assert_allclose(found.class_means, whole.class_means)
+    assert found.reliability == pytest.approx(whole.reliability)
+    np.testing.assert_allclose(again, pairs)
+    rows = whole.rows(angles[:, :3], counts[:3], counts)
+    others = ~np.eye(3, CLIENTS, dtype=bool)
+    np.testing.assert_allclose(rows[others], pairs[:3][others])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -110,9 +143,7 @@ def test_what_is_certain_follows_the_f_distribution():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_pairs_are_drawn_towards_the_mean_as_far_as_they_cannot_be_relied_on(seed):
-    angles, counts = draw(seed, absent=0.5)
-    angles[:, ::2, 1::2] += 40
-    angles[:, 1::2, ::2] += 40
+    angles, counts = draw_kinds(seed, absent=0.5)
     counts[:3, 0] = 0
     appearance, pairs = Appearance.of(angles, counts)
     values, overall = brute_values(angles, counts, appearance.noise)
@@ -134,12 +165,41 @@ def test_pairs_are_drawn_towards_the_mean_as_far_as_they_cannot_be_relied_on(see
 
 
 def test_a_newcomer_like_a_client_has_its_row():
-    angles, counts = draw(7)
+    angles, counts = draw_kinds(7)
     appearance, pairs = Appearance.of(angles, counts)
+    assert appearance.certain < appearance.reliability
+    assert (appearance.noise > 0).any()
+    assert not np.diagonal(pairs).any()
     for client in range(CLIENTS):
         row = appearance.rows(angles[:, [client]], counts[[client]], counts)[0]
         others = np.arange(CLIENTS) != client
         np.testing.assert_allclose(row[others], pairs[client, others])
+
+
+def test_a_class_that_one_client_alone_had_says_nothing_of_a_newcomer_by_itself():
+    """Its angles have no mean of their own: without another they would all be deviations."""
+    angles, counts = draw_kinds(7)
+    counts[:, 4] = 0
+    counts[0, 4] = 30
+    appearance, _ = Appearance.of(angles, counts)
+    assert appearance.reliability > 0
+    assert appearance.class_means[4] == appearance.mean
+    to_one = np.zeros((CLASSES, 1, CLIENTS), dtype=np.float32)
+    to_one[4] = appearance.mean
+    row = appearance.rows(to_one, np.array([[0, 0, 0, 0, 30]]), counts)
+    np.testing.assert_allclose(row, appearance.mean, rtol=1e-6)
+
+
+def test_an_angle_drawn_below_nothing_is_nothing():
+    appearance = Appearance(np.zeros(1), np.array([70.0]), 50.0, 0.8, 0.7)
+    found = appearance.rows(np.array([[[0.0, 10.0]]]), [[5]], [[5], [5]])
+    np.testing.assert_allclose(found, [[0.0, 50.0 - 0.8 * 60.0]])
+
+
+def test_clients_without_any_difference_have_no_reliability():
+    appearance, pairs = Appearance.of(np.zeros((3, 6, 6)), np.full((6, 3), 4))
+    assert appearance.reliability == appearance.certain == 0.0
+    assert not pairs.any()
 
 
 @given(seed=st.integers(0, 999), shift=st.integers(1, CLIENTS - 1))

@@ -1,6 +1,7 @@
 """Fusion by evidence: which views count on clients whose groups are known by construction."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
+from feddag_flwr.similarity import matrices
+from feddag_flwr.similarity.appearance import Appearance, row_distances
 from feddag_flwr.similarity.beyond_counts import BeyondCounts
-from feddag_flwr.similarity.evidence import Evidence, View, persistence, ramp
+from feddag_flwr.similarity.evidence import Evidence, View, persistence, ramp, view_of
 from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
 from feddag_flwr.similarity.normalisation import normalise
 from feddag_flwr.similarity.presence import presence_dissimilarity, presence_dissimilarity_to
 from feddag_flwr.similarity.proximity import measure_proximity
+from feddag_flwr.similarity.subspace import class_angles
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -95,6 +99,80 @@ def test_any_view_can_part_two_clients():
     assert parts_the_kinds(proximity, kinds * 2 + rooms)
 
 
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (0.3, 0.8, 0.5), (0.0, 0.6, 1.0)])
+def test_clients_are_as_far_apart_as_the_view_says_that_sees_them_farthest(weights):
+    """Founders' rows as those of newcomers: what differs is whom the appearance leaves out."""
+    updates, bases, counts, _ = federation(6, by_look=True, by_update=True, chance=True)
+    proximity = measure(updates, bases, counts)
+    gradient, data, pairs = proximity.gradient, proximity.data, proximity.pairs
+    evidence = proximity.evidence
+    matrices_of = {
+        "presence": presence_dissimilarity(counts),
+        "appearance": row_distances(pairs[:4], pairs),
+        "gradient": BeyondCounts.of(gradient, counts)[1],
+    }
+    views = {
+        name: View(0.5, weight, 0.1 * each.max(), 0.9 * each.max())
+        for weight, (name, each) in zip(weights, matrices_of.items(), strict=True)
+    }
+    found = replace(evidence, views=views).rows(
+        gradient[:4], data[:4], counts[:4], counts, pairs[:4], pairs
+    )
+    for i in range(4):
+        for j in set(range(CLIENTS)) - {i}:
+            expected = max(
+                view.weight * min(1, max(0, (matrices_of[n][i, j] - view.floor)
+                                         / (view.top - view.floor)))
+                for n, view in views.items()
+            )  # fmt: skip
+            assert found[i, j] == pytest.approx(expected, abs=1e-9)
+    own = measure(updates, bases, counts).fused
+    whole = {**matrices_of, "appearance": row_distances(pairs, pairs, same=True)}
+    applied = [view.apply(whole[name]) for name, view in evidence.views.items()]
+    np.testing.assert_allclose(own, np.max(applied, axis=0), atol=1e-12)
+    assert own.max() <= 1.0
+
+
+def test_newcomers_are_measured_by_the_data_where_the_founders_were():
+    updates, bases, counts, _ = federation(0, chance=True)
+    first, late = slice(18), slice(18, None)
+    founders = updates[first], bases[first], counts[first]
+    proximity = measure(*founders)
+    assert set(proximity.evidence.views) == {"presence", "appearance", "gradient", "data"}
+    residents = Residents.of(*founders, proximity)
+    newcomers, names = (updates[late], bases[late], counts[late]), list("abcdef")
+    found = measure_newcomers(residents, *newcomers, names=names, **OPTIONS).fused
+    without = replace(residents, evidence=None)
+    expected = measure_newcomers(without, *newcomers, names=names, **OPTIONS | {"fusion": "data"})
+    np.testing.assert_allclose(found, expected.fused)
+    assert found.max() > 0.5
+
+
+@pytest.mark.parametrize(("by_update", "weight"), [(True, 1.0), (False, 0.0)])
+def test_fusion_weights_are_the_gradient_s(by_update, weight):
+    updates, bases, counts, _ = federation(1, by_update=by_update, chance=True)
+    proximity = measure(updates, bases, counts)
+    assert proximity.weights.tolist() == [weight] * CLIENTS
+    residents = Residents.of(updates, bases, counts, proximity)
+    first = updates[:2], bases[:2], counts[:2]
+    rows = measure_newcomers(residents, *first, names=["a", "b"], **OPTIONS)
+    assert rows.weights.tolist() == [weight] * 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_that_the_counts_explain_are_none_of_the_gradient(seed):
+    """Updates that say which classes there are, as the first ones do, and little else."""
+    updates, bases, counts, kinds = federation(seed, by_classes=True)
+    updates = np.random.default_rng(seed).standard_normal((CLIENTS, 60))
+    updates[:, :CLASSES] += 16 * (counts > 0)
+    proximity = measure(updates.astype(np.float32), bases, counts)
+    assert persistence(proximity.gradient) > 0.55
+    assert proximity.evidence.views["gradient"].weight < 0.5
+    alike = kinds[:, None] == kinds
+    assert proximity.evidence.views["presence"].weight > 0.9
+    assert proximity.fused[alike].mean() < 0.3
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_where_nothing_shows_groups_the_data_decide(seed):
     *profiles, _ = federation(seed, chance=True)
@@ -159,6 +237,60 @@ def test_few_clients_are_no_obstacle(clients):
     assert not np.diagonal(proximity.fused).any()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_rounding_is_no_evidence(seed):
+    """Four clients have as many pairs as their counts have coefficients: nothing is left."""
+    updates, bases, counts, _ = (each[:4] for each in federation(seed, chance=True))
+    proximity = measure(updates, bases, counts)
+    assert proximity.evidence.views["gradient"].weight == 0.0
+    _, remainders = BeyondCounts.of(proximity.gradient, counts)
+    assert not remainders.any()
+
+
+@pytest.mark.parametrize("clients", [5, 6, 7, 8])
+def test_clients_equally_far_from_each_other_are_no_groups(clients):
+    updates, bases, counts, _ = (each[:clients] for each in federation(0, chance=True))
+    proximity = measure(np.eye(clients, 60, dtype=np.float32), bases, counts)
+    assert proximity.evidence.views["gradient"].weight == 0.0
+    alike = measure(*(np.repeat(each[:1], clients, axis=0) for each in (updates, bases, counts)))
+    assert alike.evidence.views["data"].weight == 1.0
+    assert not alike.fused.any()
+
+
+@pytest.mark.parametrize("least", [20, 40])
+def test_classes_kept_back_do_not_look_like_anything(least):
+    """As with the setting min-subspace-samples; V' has 90 degrees there."""
+    updates, bases, counts, kinds = federation(2, by_look=True)
+    sent = counts >= least
+    assert 0.1 < sent.mean() < 0.9
+    bases = bases * sent[:, :, None, None]
+    proximity = measure(updates, bases, counts)
+    found = proximity.evidence
+    expected, pairs = Appearance.of(class_angles(bases, counts), counts * sent)
+    assert found.appearance.reliability == expected.reliability
+    np.testing.assert_array_equal(proximity.pairs, pairs)
+    assert found.views["appearance"].weight == 1.0
+    assert found.views["presence"].weight == 0.0  # they are held, sent or not
+    alike = kinds[:, None] == kinds
+    assert proximity.fused[alike].mean() < 0.2 < 0.8 < proximity.fused[~alike].mean()
+    residents = Residents.of(updates, bases, counts, proximity)
+    rows = residents.pairs_of(bases[:5], counts[:5], "vectors")
+    others = ~np.eye(5, CLIENTS, dtype=bool)
+    np.testing.assert_allclose(rows[others], pairs[:5][others])
+
+
+def test_nothing_depends_on_how_rows_are_cut_into_blocks(monkeypatch):
+    updates, bases, counts, _ = federation(6, by_update=True, chance=True)
+    whole = measure(updates, bases, counts)
+    assert whole.evidence.views["gradient"].weight > 0.9
+    monkeypatch.setattr(matrices, "BLOCK_ENTRIES", 500)  # of the regression: three rows
+    found = measure(updates, bases, counts)
+    np.testing.assert_allclose(found.fused, whole.fused, atol=1e-9)
+    assert found.evidence.beyond_counts.explained == pytest.approx(
+        whole.evidence.beyond_counts.explained
+    )
+
+
 # -- the pieces ------------------------------------------------------------------------------------
 
 
@@ -169,6 +301,38 @@ def test_persistence_of_two_pairs_and_of_a_steady_line():
     # By average linkage the points merge at 1, 5 / 2, 17 / 3 and 49 / 4; two clusters at most.
     line = np.array([1.0, 2, 4, 8, 16])
     assert persistence(np.abs(line[:, None] - line)) == pytest.approx((49 / 4 - 17 / 3) / (49 / 4))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [((2, 2, 2), 7 / 8), ((2, 2, 1), 0), ((2, 1, 1, 1, 1), 0), ((3, 3), 7 / 8), ((4, 1, 1), 7 / 8)],
+)
+def test_cuts_into_clusters_of_fewer_than_two_on_average_do_not_count(sizes, expected):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    matrix = np.where(groups[:, None] == groups, 1.0, 8.0)
+    np.fill_diagonal(matrix, 0)
+    assert persistence(matrix) == pytest.approx(expected)
+
+
+def test_weights_rise_between_the_bounds_that_were_chosen():
+    """Kinds that are less and less clear: from full weight to none, and between."""
+    bounds = {"presence": (0.4, 0.55), "appearance": (0.2, 0.4), "gradient": (0.4, 0.55)}
+    between = set()
+    updates, bases, counts, _ = federation(0, by_look=True, by_update=True)
+    rng = np.random.default_rng(0)
+    of_updates, of_bases = (rng.standard_normal(each.shape) for each in (updates, bases))
+    for share in np.linspace(0, 1, 21):
+        blurred = (bases + 0.4 * share * of_bases).astype(np.float32)
+        evidence = measure(updates + 5 * share * of_updates, blurred, counts).evidence
+        views = evidence.views
+        assert views["appearance"].evidence == evidence.appearance.certain
+        assert ("data" in views) == (not any(views[name].weight for name in bounds))
+        for name, (low, high) in bounds.items():
+            expected = min(1.0, max(0.0, (views[name].evidence - low) / (high - low)))
+            assert views[name].weight == pytest.approx(expected), name
+            if 0.1 < expected < 0.9:
+                between.add(name)
+    assert between == {"appearance", "gradient"}
 
 
 def test_persistence_of_none():
@@ -188,6 +352,15 @@ def test_a_view_is_cut_at_its_floor_and_its_top():
     found = view.apply(np.array([0.0, 10, 20, 50, 90]))
     np.testing.assert_allclose(found, [0, 0, 0.2, 0.8, 0.8])
     assert not View(0.5, 1.0, 3.0, 3.0).apply(np.ones(3)).any()
+
+
+def test_a_view_is_measured_by_its_nearest_peers_and_its_dendrogram():
+    line = np.array([0.0, 1, 4, 6, 10])
+    found = view_of(np.abs(line[:, None] - line), 0.7, (0.5, 0.9))
+    # Nearest peers are 1, 1, 2, 2 and 4 away: three quarters have one within 2. Merges by average
+    # linkage at 1, 2, 4.5 (0 and 1 with 4 and 6) and 7.25 (10 with all of them).
+    assert found == View(0.7, pytest.approx(0.5), 2.0, 7.25)
+    assert view_of(np.abs(line[:, None] - line) * 1e-6, 0.7, (0.5, 0.9)).weight == 0.0
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=1, max_size=8))
@@ -223,3 +396,21 @@ def test_what_counts_explain_is_a_linear_regression():
     rows = found.rows(gradient[:2], counts[:2], counts)
     np.testing.assert_allclose(rows[0, 1:], remainders[0, 1:], atol=1e-8)
     assert rows.min() >= 0
+
+
+def test_remainders_of_many_classes_are_symmetric_to_the_bit():
+    rng = np.random.default_rng(0)  # a product of so many is not
+    counts = rng.integers(1, 50, (300, 100))
+    gradient = rng.uniform(5, 90, (300, 300))
+    gradient = np.triu(gradient, 1) + np.triu(gradient, 1).T
+    _, remainders = BeyondCounts.of(gradient, counts)
+    np.testing.assert_array_equal(remainders, remainders.T)
+
+
+def test_a_client_without_samples_is_described_too():
+    counts = np.array([[0, 0], [5, 1], [1, 5], [3, 3], [2, 9]])
+    gradient = 40.0 * (1 - np.eye(5))
+    gradient[0, 1:] = gradient[1:, 0] = 90.0
+    found, remainders = BeyondCounts.of(gradient, counts)
+    assert found.explained == pytest.approx(1.0)
+    assert remainders.max() < 1e-6

@@ -193,6 +193,23 @@ def test_a_schedule_decides_what_is_sent(tmp_path):
     assert {tuple(parts) for (r, _), parts in seen.items() if r == 2} == {("shared",)}
 
 
+def test_what_the_views_weigh_is_written_and_logged(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        strategy, _ = run_quickly(tmp_path, num_rounds=0)
+    views = strategy._residence.residents.evidence.views
+    written = json.loads((tmp_path / "run" / "clustering.json").read_text())["views"]
+    assert written == {
+        name: {"evidence": view.evidence, "weight": view.weight} for name, view in views.items()
+    }
+    assert written["presence"]["weight"] == 1.0
+    assert "weights of the views: presence 1.00, appearance " in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        run_quickly(tmp_path, name="data", fusion="data", num_rounds=0)
+    assert json.loads((tmp_path / "data" / "clustering.json").read_text())["views"] == {}
+    assert "mean fusion weight 0.00" in caplog.text
+
+
 @pytest.mark.parametrize(("fusion", "weight"), [("data", 0.0), ("gradient", 1.0)])
 def test_single_views_fix_the_fusion_weights(tmp_path, fusion, weight):
     run_quickly(tmp_path, name=fusion, fusion=fusion, num_rounds=0)

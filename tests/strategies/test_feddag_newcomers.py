@@ -23,7 +23,7 @@ def cluster_of_group(strategy):
     return {strategy.true_groups[name]: z for name, z in strategy.state.assignments.items()}
 
 
-@pytest.mark.parametrize("fusion", ["entropy", "data", "gradient"])
+@pytest.mark.parametrize("fusion", ["evidence", "entropy", "data", "gradient"])
 def test_newcomers_land_in_their_true_group(tmp_path, fusion):
     strategy, _ = run_quickly(tmp_path, fusion=fusion, **LATE)
     assert strategy.state.num_clusters == 3

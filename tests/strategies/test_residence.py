@@ -1,0 +1,79 @@
+"""What newcomers are placed by comes back from a checkpoint to the bit, whatever the fusion."""
+
+import json
+
+import numpy as np
+import pytest
+
+from feddag_flwr.checkpoints import Memory
+from feddag_flwr.checkpoints.array_files import arrays_from_bytes, arrays_to_bytes
+from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
+from feddag_flwr.similarity.proximity import measure_proximity, pack_bases
+from feddag_flwr.strategies.profiling import Profiles
+from feddag_flwr.strategies.residence import Residence
+
+FOUNDERS, CLIENTS, CLASSES, FEATURES = 15, 21, 5, 10
+
+
+def profiles():
+    """Profiles of clients of three kinds that look different; classes are held by chance."""
+    rng = np.random.default_rng(1)
+    counts = rng.integers(5, 60, (CLIENTS, CLASSES)) * (rng.random((CLIENTS, CLASSES)) < 0.6)
+    counts[:, 0] = 20
+    looks = rng.standard_normal((3, CLASSES, FEATURES))[np.arange(CLIENTS) % 3]
+    vectors = looks + 0.1 * rng.standard_normal(looks.shape)
+    vectors = (vectors / np.linalg.norm(vectors, axis=2, keepdims=True)).astype(np.float32)
+    held = [np.flatnonzero(row) for row in counts]
+    return Profiles(
+        [f"client-{i:02d}" for i in range(CLIENTS)],
+        rng.standard_normal((CLIENTS, 50)).astype(np.float32),
+        [own[classes] for own, classes in zip(vectors, held, strict=True)],
+        held,
+        counts,
+    )
+
+
+def some(whole, rows):
+    own = {name: [values[i] for i in rows] for name, values in vars(whole).items()}
+    return Profiles(**own | {"updates": whole.updates[rows], "counts": whole.counts[rows]})
+
+
+@pytest.mark.parametrize("fusion", ["evidence", "entropy", "data"])
+def test_a_residence_is_recalled_to_the_bit(fusion):
+    options = {
+        "angle": "vectors", "weight_delta": 0.6, "weight_scope": "shared",
+        "fusion": fusion, "fusion_steps": 30,
+    }  # fmt: skip
+    first, second, third = (
+        some(profiles(), np.arange(start, stop))
+        for start, stop in ((0, FOUNDERS), (FOUNDERS, 18), (18, CLIENTS))
+    )
+    bases = pack_bases(first.vectors, first.vector_classes, CLASSES)
+    proximity = measure_proximity(first.updates, bases, first.counts, names=first.names, **options)
+    residents = Residents.of(first.updates, bases, first.counts, proximity)
+    one = Residence(residents, list(first.names), 0.4, "average", options)
+    assignments = {name: i % 3 for i, name in enumerate(first.names)}
+    one.take_in(second)
+    if fusion == "evidence":
+        assert proximity.evidence.views["appearance"].weight == 1.0
+        assert one.place(third, assignments) == dict(zip(third.names, (0, 1, 2), strict=True))
+
+    memory = one.memory()
+    kept = Memory(
+        {group: arrays_from_bytes(arrays_to_bytes(of)) for group, of in memory.arrays.items()},
+        json.loads(json.dumps(memory.notes, allow_nan=False)),
+    )
+    two = Residence.recall(kept, "average", options)
+    assert two.memory().notes == memory.notes
+    assert two.names == one.names
+    assert (two.residents.evidence is None) == (fusion != "evidence")
+    packed = pack_bases(third.vectors, third.vector_classes, CLASSES)
+    rows = [
+        measure_newcomers(
+            each.residents, third.updates, packed, third.counts, names=third.names, **options
+        )
+        for each in (one, two)
+    ]
+    for name, values in vars(rows[0]).items():
+        np.testing.assert_array_equal(getattr(rows[1], name), values)
+    assert one.place(third, assignments) == two.place(third, assignments)
