@@ -160,7 +160,8 @@ def train(message: Message, context: Context) -> Message:
     if "primary" in request.phases:
         epochs = place.settings.local_epochs
         pull = _pull(request.recipe, model)
-        losses = train_primary(model, samples, place.settings, place.rng("primary"), epochs, pull)
+        rng, halves = place.rng("primary"), request.recipe.halves
+        losses = train_primary(model, samples, place.settings, rng, epochs, pull, halves=halves)
         if request.recipe.losses:
             numbers["losses"] = losses
     if "meta" in request.phases:
@@ -168,6 +169,7 @@ def train(message: Message, context: Context) -> Message:
         train_meta(model, samples, place.settings, place.rng("primary"), epochs, rate)
     if {"primary", "meta"} & set(request.phases):
         trained["primary"] = get_weights(model.primary)
+    if "primary" in trained or request.recipe.halves:
         trained["classifier"] = get_weights(model.classifier)
     drifted = place.drifted()
     reply = TrainReply(len(samples), trained, received, choice, numbers, drifted=drifted)
@@ -187,13 +189,14 @@ def _choose(place: Workplace, request: TrainRequest) -> tuple[Model, int | None]
 def _secondary_phase(
     place: Workplace, model: ClusterModel, samples: Samples, request: TrainRequest
 ) -> Weights:
-    """Train S' in the place of S, and put S back."""
+    """Train S' in the place of S, and put S back; the classifier's half on S stays trained."""
     if model.secondary is None:
         raise RecordError("the secondary phase needs the part 'secondary'")
     own = get_weights(model.secondary)
     set_weights(model.secondary, request.start_of("shared", None))
     rng = place.rng("secondary")
-    train_secondary(model, samples, place.settings, rng, place.settings.local_epochs)
+    epochs, halves = place.settings.local_epochs, request.recipe.halves
+    train_secondary(model, samples, place.settings, rng, epochs, halves=halves)
     trained = get_weights(model.secondary)
     set_weights(model.secondary, own)
     return trained
@@ -225,4 +228,5 @@ def evaluate_received(message: Message, context: Context) -> Message:
 
 def _fit(place: Workplace, model: ClusterModel, epochs: int, purpose: str) -> None:
     samples = place.train_samples(model)
-    train_primary(model, samples, place.settings, place.rng(purpose), epochs)
+    halves = model.secondary is not None and place.settings.classifier_training == "halves"
+    train_primary(model, samples, place.settings, place.rng(purpose), epochs, halves=halves)

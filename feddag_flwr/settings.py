@@ -66,8 +66,15 @@ def _setting(
     )
 
 
-# What the paper says of phase 2 where this project does otherwise by default (README, Rulings).
-PAPER: dict[str, SettingValue] = {"fusion": "entropy", "weight-scope": "all"}
+# What the paper says where this project does otherwise by default (README, Rulings).
+PAPER: dict[str, SettingValue] = {
+    "fusion": "entropy",
+    "weight-scope": "all",
+    "sources": "graph",
+    "combine-sources": "sum",
+    "classifier-training": "joint",
+    "secondary-start": "random",
+}
 
 
 class Settings(BaseModel):
@@ -91,8 +98,9 @@ class Settings(BaseModel):
     )
     preset: Literal["own", "paper"] = _setting(
         "own",
-        "fusion and weight-scope, where they stand at their defaults: ours, or the paper's "
-        "(entropy, all)",
+        "What fusion, weight-scope, sources, combine-sources, classifier-training and "
+        "secondary-start are where they stand at their defaults: ours, or the paper's (entropy, "
+        "all, graph, sum, joint, random)",
     )
     seed: int = _setting(1, "Seed of every random draw", ge=0, lt=2**31)
     num_clients: int = _setting(20, "Clients that take part", symbol="N", ge=2, le=100_000)
@@ -378,8 +386,27 @@ class Settings(BaseModel):
         "Secondary encoder: trained by source clusters (FedDAG), by the cluster itself "
         "(FedDAG-dagger), or absent (FedDAG*)",
     )
-    top_k: int = _setting(2, "Sources of a cluster", symbol="k", ge=1, le=1000)
+    sources: Literal["all", "graph"] = _setting(
+        "all",
+        "Clusters that train a cluster's shared secondary encoder: all, its own too, or the top-k "
+        "of the complementarity graph",
+    )
+    top_k: int = _setting(
+        2, "Sources of a cluster in the complementarity graph", symbol="k", ge=1, le=1000
+    )
     alignment: bool = _setting(True, "Scores of sources by Eq. 14; false: Eq. 12")
+    combine_sources: Literal["mean", "sum"] = _setting(
+        "mean", "How the updates of several sources join: their mean, or their sum (Eq. 21)"
+    )
+    classifier_training: Literal["halves", "joint"] = _setting(
+        "halves",
+        "halves: each encoder and its half of the classifier on their own loss; joint: P and the "
+        "whole classifier, then S alone, on the whole model's loss (Eq. 16 to 20)",
+        symbol="K",
+    )
+    secondary_start: Literal["warm", "random"] = _setting(
+        "warm", "Secondary encoders: mean of all clients' warmed-up ones, or random"
+    )
     schedule: str = _setting(
         "both",
         "Phases of a round: both, or K:1 (K primary rounds, then a secondary one; B.9)",
@@ -562,6 +589,13 @@ class Settings(BaseModel):
         self._check_changes_of_clients()
         if self.secondary == "none" and self.schedule != "both":
             raise ValueError(f"schedule = {self.schedule!r}: secondary = 'none' has no such phase")
+        halves = self.classifier_training == "halves"
+        if self.secondary == "shared" and self.sources == "graph" and halves:
+            raise ValueError(
+                f"classifier-training = {self.classifier_training!r}: under sources = 'graph' a "
+                "cluster trains other clusters' S, and its half of the classifier would not fit "
+                "its own; must be 'joint'"
+            )
         if self.secondary == "none" and self.diversity > 0:
             raise ValueError(f"diversity = {self.diversity}: needs a secondary encoder")
         return self

@@ -162,6 +162,13 @@ def test_the_paper_s_preset_takes_the_place_of_defaults_alone():
     assert again == paper
 
 
+def test_the_graph_of_sources_trains_the_classifier_whole():
+    with pytest.raises(SettingsError, match=r"classifier-training = 'halves'.*must be 'joint'"):
+        Settings.from_run_config({"sources": "graph"})
+    for more in ({"classifier-training": "joint"}, {"secondary": "own"}, {"secondary": "none"}):
+        assert Settings.from_run_config({"sources": "graph", **more}).sources == "graph"
+
+
 def test_an_unknown_preset_is_refused():
     with pytest.raises(SettingsError, match="preset"):
         Settings.from_run_config({"preset": "best"})

@@ -10,7 +10,7 @@ from flwr.common.serde import recorddict_to_proto
 from memory_grid import MemoryGrid, quick_settings, run_quickly
 from test_records import TASK, weights
 
-from feddag_flwr.records import TrainRequest
+from feddag_flwr.records import Recipe, TrainRequest
 from feddag_flwr.records.sizes import (
     NUMPY_HEADER,
     content_nbytes,
@@ -66,14 +66,15 @@ def extra(content):
     )
 
 
-FEDDAG = {"participation": 1.0, "num_rounds": 2, "top_k": 1, "client_groups": 3}
+FEDDAG = {"participation": 1.0, "num_rounds": 2, "client_groups": 3}
+GRAPH = {"sources": "graph", "classifier_training": "joint", "top_k": 1}
 MODEL = {"primary.floats", "secondary.floats", "classifier.floats"}
 
 
 @pytest.mark.parametrize("transport", ["float32", "bfloat16"])
 def test_feddag_moves_little_more_than_it_must(tmp_path, transport):
     """The minimum, summed up from the algorithm's own description."""
-    strategy, seen = watched(tmp_path, transport=transport, evaluate_every=1, **FEDDAG)
+    strategy, seen = watched(tmp_path, transport=transport, evaluate_every=1, **GRAPH, **FEDDAG)
     state, least = strategy.state, {"down": Counter(), "up": Counter()}
     for kind, number, node, request, reply in seen:
         if kind == "profile":
@@ -110,7 +111,7 @@ def test_feddag_moves_little_more_than_it_must(tmp_path, transport):
 
 
 def test_an_encoder_is_one_array_and_s_prime_goes_only_to_sources_with_learners(tmp_path):
-    strategy, seen = watched(tmp_path, **FEDDAG)
+    strategy, seen = watched(tmp_path, **GRAPH, **FEDDAG)
     state = strategy.state
     assert state.num_clusters == 3
     with_learners = {cluster for cluster in range(3) if state.learners(cluster)}
@@ -135,9 +136,10 @@ def test_with_running_statistics_an_encoder_is_three_arrays(tmp_path):
     }  # fmt: skip
 
 
-def test_of_feddag_dagger_s_does_not_travel_twice(tmp_path):
-    """S' of a cluster that learns from itself is its own S."""
-    strategy, seen = watched(tmp_path, secondary="own", **FEDDAG)
+@pytest.mark.parametrize("secondary", ["shared", "own"])
+def test_s_does_not_travel_twice(tmp_path, secondary):
+    """S' of a cluster that learns from itself is its own S; so it is of the S of all."""
+    strategy, seen = watched(tmp_path, secondary=secondary, **FEDDAG)
     for kind, _, _, request, reply in seen:
         if kind == "train":
             assert "shared.floats" not in arrays(request)
@@ -187,6 +189,8 @@ def test_the_least_of_odd_requests():
     for parts, phases, down, up in sizes:
         content = TrainRequest(TASK, parts, phases).encode()
         assert (least_down(content), least_weights_up(content, "train")) == (down, up)
+    by_halves = TrainRequest(TASK, model, ("secondary",), Recipe(halves=True)).encode()
+    assert least_weights_up(by_halves, "train") == 12  # S' and the classifier
     candidates = tuple({"primary": weights(1, 2), "classifier": weights(k)} for k in range(3))
     choose = TrainRequest(TASK, {}, ("primary",), candidates=candidates).encode()
     assert (least_down(choose), least_weights_up(choose, "train")) == (36, 12)

@@ -315,7 +315,7 @@ def test_a_run_is_as_good_at_half_the_bytes(runs, transport):
         runs["float32"],
         runs[transport],
     )
-    assert accuracy > 0.8
+    assert accuracy > 0.7
     assert abs(found - accuracy) <= 0.01
     assert strategy.state.assignments == exact.state.assignments
     for kind in (("down", "train"), ("up", "train"), ("down", "evaluate"), ("down", "profile")):

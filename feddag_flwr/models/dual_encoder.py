@@ -4,10 +4,44 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
-import torch
 from torch import Tensor, nn
 
 Part = Literal["primary", "secondary", "classifier"]
+
+
+class Classifier(nn.Module):
+    """K of Eq. 2: linear in the features of P and, where there is one, of S.
+
+    Its two halves are layers of their own, so that each can be trained without the other.
+
+    Parameters
+    ----------
+    feature_size : int
+        Features of one encoder.
+    num_classes : int
+        Logits.
+    dual : bool
+        Whether there is a half on S.
+
+    Attributes
+    ----------
+    on_primary : nn.Linear
+        The half on P's features, with the bias.
+    on_secondary : nn.Linear or None
+        The half on S's features.
+    """
+
+    def __init__(self, feature_size: int, num_classes: int, *, dual: bool) -> None:
+        super().__init__()
+        self.on_primary = nn.Linear(feature_size, num_classes)
+        self.on_secondary = nn.Linear(feature_size, num_classes, bias=False) if dual else None
+
+    def forward(self, primary: Tensor, secondary: Tensor | None) -> Tensor:
+        """Map features (n, f) of P and, where there is one, of S to logits (n, classes)."""
+        logits: Tensor = self.on_primary(primary)
+        if self.on_secondary is not None:
+            logits = logits + self.on_secondary(secondary)
+        return logits
 
 
 class ClusterModel(nn.Module):
@@ -36,9 +70,7 @@ class ClusterModel(nn.Module):
         self.feature_size = cast(int, primary.feature_size)
         self.primary = primary
         self.secondary = secondary
-        self.classifier = nn.Linear(
-            self.feature_size * (1 if secondary is None else 2), num_classes
-        )
+        self.classifier = Classifier(self.feature_size, num_classes, dual=secondary is not None)
 
     def parts(self) -> dict[Part, nn.Module]:
         """Return the parts that this model has, in a fixed order."""
@@ -50,8 +82,7 @@ class ClusterModel(nn.Module):
 
     def classify(self, primary: Tensor, secondary: Tensor | None) -> Tensor:
         """Apply K to features (n, f) of P and, where there is one, of S: logits (n, classes)."""
-        features = primary if secondary is None else torch.cat([primary, secondary], dim=1)
-        logits: Tensor = self.classifier(features)
+        logits: Tensor = self.classifier(primary, secondary)
         return logits
 
     def forward(self, images: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any, cast
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.common.serde import recorddict_to_proto
 
+from feddag_flwr.records.train import recipe_key
+
 # Bytes of the header that NumPy writes before the values of a plain array.
 NUMPY_HEADER = 128
 _WEIGHTS = (".floats", ".buffers", ".integers")
@@ -77,11 +79,12 @@ def least_weights_up(request: RecordDict, kind: str) -> int:
     elif kind == "gradient":
         wanted = set(sizes)
     elif kind == "train":
-        wanted = _trained(_phases(request), sizes)
+        halves = bool(_info(request).get(recipe_key("halves")))
+        wanted = _trained(_phases(request), sizes, halves=halves)
     return sum(sizes[part] for part in wanted)
 
 
-def _trained(phases: tuple[str, ...], sizes: Mapping[str, int]) -> set[str]:
+def _trained(phases: tuple[str, ...], sizes: Mapping[str, int], *, halves: bool) -> set[str]:
     if "mixture" in phases:
         return set(sizes)
     start = "0/" if "0/primary" in sizes else ""  # all candidates are of one size
@@ -90,6 +93,7 @@ def _trained(phases: tuple[str, ...], sizes: Mapping[str, int]) -> set[str]:
         wanted = {f"{start}primary", f"{start}classifier"}
     if "secondary" in phases:
         wanted.add("shared" if "shared" in sizes else "secondary")
+        wanted |= {"classifier"} if halves else set()
     return wanted & sizes.keys()
 
 

@@ -36,22 +36,26 @@ class Recipe:
         Rate alpha of the inner step of the phase ``meta`` (Per-FedAvg).
     losses : bool
         The reply's numbers hold ``losses``: the mean training loss of each local epoch, in nats.
+    halves : bool
+        Each half of the classifier is trained with its own encoder; so the secondary phase, too,
+        gives the classifier back.
     """
 
     proximal: float = 0.0
     inner_rate: float = 0.0
     losses: bool = False
+    halves: bool = False
 
     def info(self) -> dict[str, Any]:
         """Return the values for the record ``info``."""
-        return {_recipe_key(name): value for name, value in asdict(self).items()}
+        return {recipe_key(name): value for name, value in asdict(self).items()}
 
     @classmethod
     def decode(cls, info: Mapping[str, Any]) -> Recipe:
         """Read and check the values."""
         values = {}
         for each in fields(cls):
-            key = _recipe_key(each.name)
+            key = recipe_key(each.name)
             value = value_of(info, key, type(each.default))
             if not 0 <= value < np.inf:
                 raise RecordError(f"{key} = {value} must be 0 or more, and finite")
@@ -139,8 +143,9 @@ class TrainReply:
     samples : int
         Training samples, the weight of the client in Eq. 18 and 21.
     parts : dict of str to Weights
-        ``primary`` and ``classifier`` after the primary or meta phase, ``shared`` after the
-        secondary; both of every candidate, numbered, after the phase ``mixture``.
+        ``primary`` and ``classifier`` after the primary or meta phase, ``shared`` (and
+        ``classifier``, where it is trained by halves) after the secondary; primary and classifier
+        of every candidate, numbered, after the phase ``mixture``.
     received : Evaluation or None
         The model as received on the client's test data, where it is wanted.
     choice : int or None
@@ -252,7 +257,8 @@ class TrainReply:
         )
 
 
-def _recipe_key(name: str) -> str:
+def recipe_key(name: str) -> str:
+    """Name of a recipe's value in the record ``info``."""
     return f"recipe-{name.replace('_', '-')}"
 
 

@@ -19,7 +19,7 @@ from feddag_flwr.clustering.selection import choose
 from feddag_flwr.clustering.threshold import Candidate, sweep, threshold_grid
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
-from feddag_flwr.records import Model, TrainReply, TrainRequest
+from feddag_flwr.records import Model, Recipe, TrainReply, TrainRequest
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.newcomers import Residents
@@ -41,7 +41,9 @@ class FedDAG(ClusteredStrategy):
 
     Source: arXiv 2602.23504, Algorithm 1. The variants are settings: ``secondary`` (FedDAG,
     FedDAG-dagger, FedDAG*), ``fusion`` (FedDAG*-Data, FedDAG*-Grad), ``schedule`` (B.9),
-    ``initialisation`` and ``diversity`` (A.11). Clients that come later, or whose data has
+    ``initialisation`` and ``diversity`` (A.11). By default all clusters train one secondary
+    encoder, each with its own half of the classifier; the paper's graph of sources is
+    ``sources``, see docs/sharing.md. Clients that come later, or whose data has
     drifted, are profiled and placed by Algorithm 4 while the others train; when they have become
     many (``regroup-share``), all are clustered anew.
     """
@@ -128,7 +130,7 @@ class FedDAG(ClusteredStrategy):
             graph = complementarity(
                 counts, proximity.angles, labels, top_k=settings.top_k, aligned=settings.alignment
             )
-        for cluster in graph.arbitrary:
+        for cluster in graph.arbitrary if self._by_graph else ():
             logger.warning(
                 "cluster %d: all scores of Eq. 14 are 0, its sources are arbitrary", cluster
             )
@@ -147,30 +149,46 @@ class FedDAG(ClusteredStrategy):
         return matched_labels(previous, chosen.labels, chosen.num_clusters)
 
     def _start_models(self, grouping: Grouping, encoders: EncoderSpool) -> None:
-        """Start P by Eq. 22, S and K at random and alike for all clusters (A.11: P too)."""
+        """Start P by Eq. 22, S by the mean of all clients' encoders, K at random (A.11: all so).
+
+        S and K start alike for all clusters.
+        """
         dual = self.settings.secondary != "none"
-        random = get_parts(self.initial_model(dual=dual))
-        models = []
-        for members in grouping.clusters():
-            model = dict(random)
-            if self.settings.initialisation == "warm":
-                model["primary"] = weighted_mean(
-                    [encoders.get(name) for name in members],
-                    [self.state.clients[name].train_samples for name in members],
-                )
-            models.append(model)
+        random: Model = dict(get_parts(self.initial_model(dual=dual)))
+        samples = [
+            [self.state.clients[name].train_samples for name in members]
+            for members in grouping.clusters()
+        ]
+        warm = [
+            weighted_mean([encoders.get(name) for name in members], counts)
+            for members, counts in zip(grouping.clusters(), samples, strict=True)
+        ]
+        if dual and self.settings.secondary_start == "warm":
+            random["secondary"] = weighted_mean(warm, [sum(counts) for counts in samples])
+        if self.settings.initialisation == "warm":
+            models = [random | {"primary": primary} for primary in warm]
+        else:
+            models = [dict(random) for _ in warm]
         self._set_clusters(grouping, models)
 
     def _set_clusters(self, grouping: Grouping, models: list[Model]) -> None:
         sources = self._sources(grouping.graph)
         self.state.set_clusters(grouping.names, grouping.labels.tolist(), models, sources)
 
+    @property
+    def _by_graph(self) -> bool:
+        """Whether clusters learn from those that the complementarity graph names."""
+        return self.settings.secondary == "shared" and self.settings.sources == "graph"
+
     def _sources(self, graph: Complementarity) -> Sequence[Sequence[int]]:
         """Return who learns from whom; FedDAG-dagger's clusters learn from themselves."""
+        count = len(graph.sources)
         if self.settings.secondary == "none":
             return ()
         if self.settings.secondary == "own":
-            return [[cluster] for cluster in range(len(graph.sources))]
+            return [[cluster] for cluster in range(count)]
+        if self.settings.sources == "all":
+            return [range(count)] * count
         if len(graph.sources) == 1:
             logger.warning("one cluster only: it trains its secondary encoder itself")
             return [[0]]
@@ -354,28 +372,47 @@ class FedDAG(ClusteredStrategy):
                 parts["shared"] = shared
         return parts
 
+    def recipe_for(self, server_round: int, name: str) -> Recipe:
+        """Train the classifier whole, or each half with its own encoder."""
+        del server_round, name
+        dual = self.settings.secondary != "none"
+        return Recipe(halves=dual and self.settings.classifier_training == "halves")
+
     def parts_from(self, request: TrainRequest) -> dict[str, Weights]:
-        """Add the trained S' where the secondary phase was asked for."""
+        """Add what the secondary phase trains, where it was asked for."""
         parts = super().parts_from(request)
         if "secondary" in request.phases:
             parts["shared"] = request.start_of("shared", None)
+            if request.recipe.halves:
+                parts["classifier"] = request.start_of("classifier", None)
         return parts
 
     def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Update P and K (Eq. 18), then add each source's update to its learners' S (Eq. 21)."""
         super().aggregate(server_round, replies)
-        for source, start in self._shared.items():
+        trained = {}
+        for source in self._shared:
             members = [
                 reply
                 for name, reply in replies.items()
                 if self.state.assignments[name] == source and "shared" in reply.parts
             ]
-            if not members:
-                continue
-            trained = weighted_mean(
-                [reply.parts["shared"] for reply in members],
-                [reply.samples for reply in members],
-            )
-            for learner in self.state.learners(source):
-                secondary = self.state.models[learner]["secondary"]
-                self.replace_part(learner, "secondary", shift(secondary, trained, start))
+            if members:
+                trained[source] = weighted_mean(
+                    [reply.parts["shared"] for reply in members],
+                    [reply.samples for reply in members],
+                )
+        for learner, sources in enumerate(self.state.sources):
+            if its := {source: each for source, each in trained.items() if source in sources}:
+                self._learn(learner, its)
+
+    def _learn(self, learner: int, trained: Mapping[int, Weights]) -> None:
+        """Add what each source taught S' to a learner's S: the updates' mean, or sum (Eq. 21)."""
+        secondary = self.state.models[learner]["secondary"]
+        if self.settings.combine_sources == "mean":
+            start = mean([self._shared[source] for source in trained])
+            secondary = shift(secondary, mean(list(trained.values())), start)
+        else:
+            for source, weights in trained.items():
+                secondary = shift(secondary, weights, self._shared[source])
+        self.replace_part(learner, "secondary", secondary)

@@ -87,8 +87,12 @@ def train_primary(
     epochs: int,
     pull: Pull | None = None,
     weights: Tensor | None = None,
+    *,
+    halves: bool = False,
 ) -> NDArray[np.float64]:
     """Train (P, K) with S frozen (Eq. 16, 17); a single-encoder model is trained whole.
+
+    With `halves`, P and its half of K are trained on their own loss, as if there were no S.
 
     Parameters
     ----------
@@ -106,28 +110,34 @@ def train_primary(
         A proximal term.
     weights : Tensor, shape (n,), optional
         What each sample's loss counts in the mean over its batch; 1 where none are given.
+    halves : bool, optional
+        Whether each half of K is trained with its own encoder.
 
     Returns
     -------
     ndarray, shape (epochs,), float64
         Mean loss a sample of each epoch, while it was being trained, in nats.
     """
-    frozen = None if model.secondary is None else encode(model.secondary, samples)
+    penalised = settings.diversity > 0
+    looks = model.secondary is not None and (penalised or not halves)
+    frozen = encode(model.secondary, samples) if model.secondary is not None and looks else None
+    head = model.classifier.on_primary
 
     def loss(index: Tensor) -> Tensor:
-        features = model.primary(samples.inputs(index))
+        features, labels = model.primary(samples.inputs(index)), samples.labels[index]
         other = None if frozen is None else frozen[index]
-        logits, labels = model.classify(features, other), samples.labels[index]
+        logits = head(features) if halves else model.classify(features, other)
         if weights is None:
             value = functional.cross_entropy(logits, labels)
         else:
             each = functional.cross_entropy(logits, labels, reduction="none")
             value = (each * weights[index]).mean()
-        if other is not None and settings.diversity > 0:
+        if other is not None and penalised:
             value = value + settings.diversity * diversity_penalty(features, other)
         return value
 
-    return _descend(_primary_parts(model), loss, len(samples), settings, rng, epochs, pull)
+    trained = nn.ModuleList([model.primary, head]) if halves else _primary_parts(model)
+    return _descend(trained, loss, len(samples), settings, rng, epochs, pull)
 
 
 def _primary_parts(model: ClusterModel) -> nn.ModuleList:
@@ -135,18 +145,36 @@ def _primary_parts(model: ClusterModel) -> nn.ModuleList:
 
 
 def train_secondary(
-    model: ClusterModel, samples: Samples, settings: Settings, rng: np.random.Generator, epochs: int
+    model: ClusterModel,
+    samples: Samples,
+    settings: Settings,
+    rng: np.random.Generator,
+    epochs: int,
+    *,
+    halves: bool = False,
 ) -> None:
     """Train S' with P and K frozen as received (Eq. 19, 20); parameters as `train_primary`.
+
+    With `halves`, S' is trained together with its half of K on their own loss: where P fits the
+    data already, the loss of the whole model leaves S' without a gradient.
 
     Raises
     ------
     ValueError
         The model has no secondary encoder.
     """
-    secondary = model.secondary
-    if secondary is None:
+    secondary, head = model.secondary, model.classifier.on_secondary
+    if secondary is None or head is None:
         raise ValueError("the secondary phase needs a secondary encoder")
+    if halves:
+        _descend(
+            nn.ModuleList([secondary, head]),
+            lambda index: functional.cross_entropy(
+                head(secondary(samples.inputs(index))), samples.labels[index]
+            ),
+            len(samples), settings, rng, epochs,
+        )  # fmt: skip
+        return
     frozen = encode(model.primary, samples)
     model.classifier.requires_grad_(False)
 

@@ -79,7 +79,7 @@ def test_a_personal_model_comes_before_the_cluster_s(fedavg, tmp_path):
     path = rewrite(fedavg, tmp_path, memory=memory)
     served = load_served(path, client="client-1")
     assert served.personal
-    bias = served.classifier.model.classifier.bias.detach().numpy()
+    bias = served.classifier.model.classifier.on_primary.bias.detach().numpy()
     assert np.allclose(bias, model["classifier"].floats[-10:] + 1)
     assert not load_served(path, client="client-0").personal
 

@@ -47,12 +47,16 @@ def test_the_dual_model_concatenates_features():
     model = build_model("small", (1, 8, 8), 10, dual=True, seed=1)
     images = torch.rand(4, 1, 8, 8)
     features = torch.cat([model.primary(images), model.secondary(images)], dim=1)
-    expected = features @ model.classifier.weight.T + model.classifier.bias
+    on_primary, on_secondary = model.classifier.on_primary, model.classifier.on_secondary
+    matrix = torch.cat([on_primary.weight, on_secondary.weight], dim=1)
+    expected = features @ matrix.T + on_primary.bias
     torch.testing.assert_close(model(images), expected)
     assert list(model.parts()) == ["primary", "secondary", "classifier"]
     single = build_model("small", (1, 8, 8), 10, dual=False, seed=1)
     assert list(single.parts()) == ["primary", "classifier"]
     assert single(images).shape == (4, 10)
+    # P and its half of K start as the single-encoder model does.
+    torch.testing.assert_close(single(images), on_primary(model.primary(images)))
 
 
 def test_the_start_depends_on_the_seed_alone():

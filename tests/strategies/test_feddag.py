@@ -9,6 +9,7 @@ from memory_grid import array_of, failed, run_quickly
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.clustering.threshold import threshold_grid
 from feddag_flwr.metrics import Evaluation
+from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import TrainReply
 from feddag_flwr.report import adjusted_rand_index
 from feddag_flwr.run_folder import RunFolder
@@ -25,12 +26,14 @@ def weights(*floats):
     return Weights(np.array(floats, np.float32))
 
 
+GRAPH = {"sources": "graph", "classifier_training": "joint"}
+
+
 @pytest.fixture
 def three_clusters(tmp_path):
     """Clusters 0, 1, 2 with secondary encoders 10, 20, 30; 0 and 1 learn from 2, 2 from 0."""
-    strategy = FedDAG(
-        Settings(**{"run-dir": str(tmp_path)}), RunFolder(Settings(**{"run-dir": str(tmp_path)}))
-    )
+    settings = Settings(**{"run-dir": str(tmp_path), "preset": "paper"})
+    strategy = FedDAG(settings, RunFolder(settings))
     names = ["a", "b", "c", "d"]
     strategy.state = ServerState(
         ("x", "y"), (1, 8, 8), ((0.0, 1.0),), {name: Client(name, 1, 1) for name in names}
@@ -94,6 +97,24 @@ def test_a_learner_of_two_sources_gets_both_updates(three_clusters):
     assert models[0]["primary"].floats.tolist() == [0]
 
 
+def test_the_updates_of_several_sources_are_averaged(three_clusters):
+    three_clusters.settings = Settings()
+    three_clusters.state.sources = ((0, 1, 2), (0, 1, 2), (0, 1, 2))
+    # All sources start from S' = (10 + 20 + 30) / 3 = 20. Cluster 0 does not reply, 1 sends
+    # 20 + 3, 2 sends (1 * 21 + 3 * 29) / 4 = 20 + 7: each S moves by (3 + 7) / 2 = 5.
+    three_clusters.before_round(1, [])
+    replies = {"b": (9, 23), "c": (1, 21), "d": (3, 29)}
+    three_clusters.aggregate(
+        1,
+        {
+            name: TrainReply(count, {"shared": weights(value)}, NOTHING)
+            for name, (count, value) in replies.items()
+        },
+    )
+    models = three_clusters.state.models
+    assert [model["secondary"].floats.tolist() for model in models] == [[15], [25], [35]]
+
+
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [("both", "bbbbbb"), ("1:1", "pspsps"), ("2:1", "ppspps"), ("5:1", "ppppps")],
@@ -139,10 +160,20 @@ def test_primary_encoders_start_as_the_weighted_mean_of_the_warmed_up_ones(tmp_p
             [encoders[name] for name in members], axis=0, weights=[counts[n] for n in members]
         )
         np.testing.assert_allclose(model["primary"].floats, expected, atol=1e-7)
+    everybody = np.average(
+        [encoders[name] for name in encoders], axis=0, weights=[counts[n] for n in encoders]
+    )
     first = strategy.state.models[0]
+    np.testing.assert_allclose(first["secondary"].floats, everybody, atol=1e-7)
     for model in strategy.state.models[1:]:
         assert (model["secondary"].floats == first["secondary"].floats).all()
         assert (model["classifier"].floats == first["classifier"].floats).all()
+
+
+def test_secondary_encoders_can_start_at_random(tmp_path):
+    strategy, _ = run_quickly(tmp_path, num_rounds=0, secondary_start="random")
+    start = get_parts(strategy.initial_model(dual=True))["secondary"]
+    assert all(model["secondary"].equals(start) for model in strategy.state.models)
 
 
 def test_random_initialisation_starts_all_clusters_alike(tmp_path):
@@ -176,21 +207,50 @@ def test_dagger_trains_its_own_secondary_encoder(tmp_path):
     strategy, seen = parts_sent(tmp_path, "dagger", secondary="own")
     assert strategy.state.sources == ((0,), (1,), (2,))
     assert set(map(tuple, seen.values())) == {("classifier", "primary", "shared")}
+    assert len(strategy.state.models) == 3
     secondaries = [model["secondary"].floats for model in strategy.state.models]
     assert (secondaries[0] != secondaries[1]).any()
 
 
+def test_all_clusters_train_one_secondary_encoder(tmp_path):
+    strategy, seen = parts_sent(tmp_path, "shared")
+    assert strategy.state.sources == ((0, 1, 2),) * 3
+    assert set(map(tuple, seen.values())) == {("classifier", "primary", "shared")}
+    start = strategy.initial_model(dual=True)
+    first, *others = [model["secondary"] for model in strategy.state.models]
+    assert all(other.equals(first) for other in others)
+    assert not first.equals(get_parts(start)["secondary"])
+
+
+def test_by_halves_the_primary_encoders_are_those_of_the_single_encoder_variant(tmp_path):
+    shared, _ = parts_sent(tmp_path, "shared")
+    star, _ = parts_sent(tmp_path, "star", secondary="none")
+    paper, _ = parts_sent(tmp_path, "joint", **GRAPH)
+    for one, other, joint in zip(
+        shared.state.models, star.state.models, paper.state.models, strict=True
+    ):
+        assert one["primary"].equals(other["primary"])
+        half = other["classifier"].floats.size
+        assert (one["classifier"].floats[:half] == other["classifier"].floats).all()
+        assert not joint["primary"].equals(other["primary"])
+
+
 def test_the_graph_has_the_sources_asked_for_and_no_loops(tmp_path):
-    strategy, _ = parts_sent(tmp_path, "one-source", top_k=1)
+    strategy, _ = parts_sent(tmp_path, "one-source", top_k=1, **GRAPH)
     assert all(len(row) == 1 and row[0] != z for z, row in enumerate(strategy.state.sources))
-    many, _ = parts_sent(tmp_path, "many", top_k=50, num_rounds=0)
+    many, _ = parts_sent(tmp_path, "many", top_k=50, num_rounds=0, **GRAPH)
     assert [len(row) for row in many.state.sources] == [2, 2, 2]
 
 
 def test_a_schedule_decides_what_is_sent(tmp_path):
-    _, seen = parts_sent(tmp_path, "schedule", schedule="1:1", secondary="own")
-    assert {tuple(parts) for (r, _), parts in seen.items() if r == 1} == {("classifier", "primary")}
-    assert {tuple(parts) for (r, _), parts in seen.items() if r == 2} == {("shared",)}
+    for training, second in (("joint", ("shared",)), ("halves", ("classifier", "shared"))):
+        _, seen = parts_sent(
+            tmp_path, training, schedule="1:1", secondary="own", classifier_training=training
+        )
+        sent = {
+            number: {tuple(p) for (r, _), p in seen.items() if r == number} for number in (1, 2)
+        }
+        assert sent == {1: {("classifier", "primary")}, 2: {second}}
 
 
 def test_what_the_views_weigh_is_written_and_logged(tmp_path, caplog):

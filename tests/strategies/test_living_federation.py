@@ -457,7 +457,8 @@ def test_drift_is_not_looked_for_at_threshold_zero(tmp_path):
 
 def test_nobody_learns_from_a_cluster_that_all_have_left(tmp_path, caplog):
     """All of cluster 0 say that they have drifted; placed elsewhere, they leave it empty."""
-    shared = LATE | {"newcomer_share": 0.0, "secondary": "shared", "top_k": 1, "num_rounds": 1}
+    graph = {"sources": "graph", "classifier_training": "joint", "top_k": 1}
+    shared = LATE | {"newcomer_share": 0.0, "secondary": "shared", "num_rounds": 1} | graph
     first, _ = run_quickly(tmp_path, name="first", **shared)
     leavers = [name for name, z in first.state.assignments.items() if z == 0]
 

@@ -58,6 +58,53 @@ def test_secondary_phase_trains_s_with_p_and_k_frozen():
     assert all(p.requires_grad for p in model.parameters())
 
 
+def test_by_halves_each_phase_trains_an_encoder_and_its_half_of_k():
+    model = make_model()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+
+    def moved():
+        return {
+            name.rpartition(".")[0].split(".")[0] + ("." + name.split(".")[1]) * ("cla" in name)
+            for name, value in model.named_parameters()
+            if (value != before[name]).any()
+        }
+
+    rng = np.random.default_rng(0)
+    train_primary(model, make_samples(), settings(), rng, epochs=1, halves=True)
+    assert moved() == {"primary", "classifier.on_primary"}
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    train_secondary(model, make_samples(), settings(), rng, epochs=1, halves=True)
+    assert moved() == {"secondary", "classifier.on_secondary"}
+
+
+@pytest.mark.parametrize("phase", ["primary", "secondary"])
+def test_by_halves_local_training_is_sgd_on_the_half_s_own_loss(phase):
+    values = {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.01, "batch_size": 64}
+    model, expected = make_model(), make_model()
+    samples, rng = make_samples(), np.random.default_rng(0)
+    train = train_primary if phase == "primary" else train_secondary
+    train(model, samples, settings(**values), rng, epochs=3, halves=True)
+    encoder = getattr(expected, phase)
+    head = getattr(expected.classifier, f"on_{phase}")
+    alone = torch.nn.Sequential(encoder, head)  # as if there were no other encoder
+    reference_step(alone, list(alone.parameters()), samples, 0.1, 0.5, 0.01, 3)
+    for part, found in get_parts(model).items():
+        np.testing.assert_allclose(found.floats, get_parts(expected)[part].floats, atol=1e-5)
+
+
+def test_by_halves_the_primary_phase_looks_at_s_for_the_penalty_alone():
+    results = []
+    for seed, diversity in ((1, 0.0), (2, 0.0), (1, 0.7), (2, 0.7)):
+        model = make_model()
+        torch.manual_seed(seed)
+        torch.nn.init.normal_(model.secondary[5].weight)
+        values = settings(diversity=diversity)
+        train_primary(model, make_samples(), values, np.random.default_rng(0), 1, halves=True)
+        results.append(get_parts(model)["primary"].floats)
+    assert (results[0] == results[1]).all()
+    assert (results[2] != results[3]).any()
+
+
 def reference_step(model, parameters, samples, lr, momentum, decay, steps, penalty=0.0):
     """SGD with momentum written out, on the loss of the whole model without any caching."""
     velocity = [torch.zeros_like(p) for p in parameters]
