@@ -44,7 +44,7 @@ from feddag_flwr.state import Client, ServerState
 from feddag_flwr.strategies.admission import Admission
 from feddag_flwr.strategies.algorithm import Algorithm, listed
 from feddag_flwr.strategies.notes import evaluations_from_json, evaluations_to_json
-from feddag_flwr.strategies.outliers import without_outliers
+from feddag_flwr.strategies.outliers import mean_lengths, without_outliers
 from feddag_flwr.strategies.roster import (
     JOIN_POLL,
     MIN_CLIENTS,
@@ -421,6 +421,7 @@ class ClusteredStrategy(Algorithm, Strategy):
             self.settings.max_update_ratio,
         )
         self._note_lost(ordered)
+        self.log.line["update-lengths"] = mean_lengths(ordered, self.requests)
         for name, each in ordered.items():
             self._note_client(name, each.samples, each.received, drifted=each.drifted)
         with self.watch.phase("aggregate"):

@@ -66,6 +66,22 @@ def too_long(lengths: Mapping[str, Mapping[str, float]], ratio: float, kind: str
     return found
 
 
+def mean_lengths(
+    replies: Mapping[str, TrainReply], requests: Mapping[str, TrainRequest]
+) -> dict[str, float]:
+    """Mean Euclidean length of the clients' updates, by part.
+
+    It tells whether a part learns at all: ``shared`` is the update of S'.
+    """
+    lengths = [_lengths(reply, requests[name]) for name, reply in replies.items()]
+    parts = sorted({part for each in lengths for part in each})
+    return {
+        part: math.fsum(its) / len(its)
+        for part in parts
+        if (its := [each[part] for each in lengths if part in each])
+    }
+
+
 def _lengths(reply: TrainReply, request: TrainRequest) -> dict[str, float]:
     """Length of the update by part; of a mixture, over all models."""
     lengths: dict[str, float] = {}

@@ -358,6 +358,31 @@ def test_one_diverged_client_cannot_overflow_a_model(tmp_path, caplog):
     assert "client client-3 is left out: its update of primary has length" in caplog.text
 
 
+def test_the_mean_length_of_updates_is_written_by_part(tmp_path):
+    moved = {}
+
+    class MeasuringGrid(MemoryGrid):
+        def answer(self, message):
+            reply = super().answer(message)
+            if message.metadata.message_type == "train":
+                sent = message.content.array_records["arrays"]
+                for key, array in reply.content.array_records["arrays"].items():
+                    part = key.partition(".")[0]
+                    if key.endswith(".floats"):
+                        start = sent["secondary.floats" if part == "shared" else key].numpy()
+                        length = np.linalg.norm(array.numpy().astype(float) - start)
+                        moved.setdefault((message.metadata.group_id, part), []).append(length)
+            return reply
+
+    grid = MeasuringGrid(quick_settings(num_rounds=2))
+    run_quickly(tmp_path, grid=grid, num_rounds=2)
+    for line in lines(tmp_path)[1:]:
+        number = str(line["round"])
+        expected = {part: np.mean(its) for (round_, part), its in moved.items() if round_ == number}
+        assert set(expected) == {"primary", "classifier", "shared"}
+        assert line["update-lengths"] == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_client_that_does_not_train_costs_no_other_its_update(tmp_path):
     """Of two replies one says what was sent: the other is not absurdly long for that."""
 
