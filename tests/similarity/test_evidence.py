@@ -12,9 +12,10 @@ from sklearn.linear_model import LinearRegression
 from feddag_flwr.similarity import matrices
 from feddag_flwr.similarity.appearance import Appearance, row_distances
 from feddag_flwr.similarity.beyond_counts import BeyondCounts
-from feddag_flwr.similarity.evidence import Evidence, View, persistence, ramp, view_of
+from feddag_flwr.similarity.evidence import Evidence, View, ramp, view_of
 from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
 from feddag_flwr.similarity.normalisation import normalise
+from feddag_flwr.similarity.persistence import persistence
 from feddag_flwr.similarity.presence import presence_dissimilarity, presence_dissimilarity_to
 from feddag_flwr.similarity.proximity import measure_proximity
 from feddag_flwr.similarity.subspace import class_angles
@@ -86,6 +87,19 @@ def test_looks_count_where_classes_are_held_by_chance():
     views = proximity.evidence.views
     assert views["presence"].weight == 0.0
     assert views["appearance"].weight == 1.0
+    assert parts_the_kinds(proximity, kinds)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("held", [0.95, 0.97])
+def test_looks_count_where_few_clients_lack_a_class_by_chance(seed, held):
+    """Those that lack none are a heap from which they stand apart, as by shuffling too."""
+    updates, bases, counts, kinds = federation(seed, by_look=True)
+    present = np.random.default_rng(seed).random(counts.shape) < held
+    proximity = measure(updates, bases * present[:, :, None, None], counts * present)
+    views = proximity.evidence.views
+    assert not present.all()
+    assert views["presence"].weight == 0.0
     assert parts_the_kinds(proximity, kinds)
 
 
@@ -294,26 +308,6 @@ def test_nothing_depends_on_how_rows_are_cut_into_blocks(monkeypatch):
 # -- the pieces ------------------------------------------------------------------------------------
 
 
-def test_persistence_of_two_pairs_and_of_a_steady_line():
-    near, far = 2.0, 8.0
-    pairs = np.array([[0, near, far, far], [near, 0, far, far]])
-    assert persistence(np.vstack([pairs, pairs[:, ::-1][::-1]])) == pytest.approx(0.75)
-    # By average linkage the points merge at 1, 5 / 2, 17 / 3 and 49 / 4; two clusters at most.
-    line = np.array([1.0, 2, 4, 8, 16])
-    assert persistence(np.abs(line[:, None] - line)) == pytest.approx((49 / 4 - 17 / 3) / (49 / 4))
-
-
-@pytest.mark.parametrize(
-    ("sizes", "expected"),
-    [((2, 2, 2), 7 / 8), ((2, 2, 1), 0), ((2, 1, 1, 1, 1), 0), ((3, 3), 7 / 8), ((4, 1, 1), 7 / 8)],
-)
-def test_cuts_into_clusters_of_fewer_than_two_on_average_do_not_count(sizes, expected):
-    groups = np.repeat(np.arange(len(sizes)), sizes)
-    matrix = np.where(groups[:, None] == groups, 1.0, 8.0)
-    np.fill_diagonal(matrix, 0)
-    assert persistence(matrix) == pytest.approx(expected)
-
-
 def test_weights_rise_between_the_bounds_that_were_chosen():
     """Kinds that are less and less clear: from full weight to none, and between."""
     bounds = {"presence": (0.4, 0.55), "appearance": (0.2, 0.4), "gradient": (0.4, 0.55)}
@@ -333,13 +327,6 @@ def test_weights_rise_between_the_bounds_that_were_chosen():
             if 0.1 < expected < 0.9:
                 between.add(name)
     assert between == {"appearance", "gradient"}
-
-
-def test_persistence_of_none():
-    assert persistence(np.zeros((6, 6))) == 0
-    assert persistence(np.ones((6, 6)) - np.eye(6)) == 0
-    for clients in (1, 2, 3):
-        assert persistence(np.ones((clients, clients)) - np.eye(clients)) == 0
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0, 0), (0.25, 0), (0.375, 0.5), (0.5, 1), (1, 1)])
