@@ -4,7 +4,8 @@ Eq. 8 of arXiv 2602.23504 gives the weight to the view with more contrast, wheth
 comes of groups or of chance. Here a view's weight is measured on what groups do and chance does
 not: see `feddag_flwr.similarity.persistence` and `feddag_flwr.similarity.appearance`. And the
 views are not averaged: two clients are as far apart as the view says that sees the largest
-difference, so that a view in which they agree does not talk the others down.
+difference, so that a view in which they agree does not talk the others down. What the evidence
+leaves open is left to V of Eq. 6.
 """
 
 from __future__ import annotations
@@ -112,8 +113,8 @@ class Evidence:
     Attributes
     ----------
     views : dict of str to View
-        ``presence``, ``appearance`` and ``gradient``; where none of them shows groups also
-        ``data``, V of Eq. 6, with all the weight.
+        ``presence``, ``appearance`` and ``gradient``; where none of them shows groups beyond
+        doubt also ``data``, V of Eq. 6, with what the largest weight leaves of 1.
     appearance : Appearance
     beyond_counts : BeyondCounts
     """
@@ -165,9 +166,10 @@ class Evidence:
             "gradient": (_gradient_evidence(remainders), PERSISTENCE),
         }
         views = {name: view_of(matrices[name], *found[name]) for name in matrices}
-        if not any(view.weight for view in views.values()):
+        rest = 1.0 - max(view.weight for view in views.values())
+        if rest > 0.0:
             scale = normalise(data).scale
-            views["data"] = View(0.0, 1.0, scale.minimum, scale.maximum)
+            views["data"] = View(0.0, rest, scale.minimum, scale.maximum)
         matrices["data"] = data
         return cls(views, appearance, beyond_counts), _strongest(views, matrices), pairs
 
@@ -241,8 +243,13 @@ class Evidence:
 
 
 def _strongest(views: Mapping[str, View], matrices: Mapping[str, FloatArray]) -> FloatArray:
-    """Largest weighted dissimilarity of each pair over all views, in [0, 1]."""
+    """Find the largest weighted dissimilarity of each pair over all views, in [0, 1].
+
+    Weighed against the largest weight: a clustering is chosen by how long it lasts between
+    thresholds 0 and 1, and where all ended at 0.5, one cluster would last half of that for nothing.
+    """
     found: FloatArray = np.maximum.reduce(
         [view.apply(matrices[name]) for name, view in views.items()]
     )
+    found /= max(view.weight for view in views.values())
     return found

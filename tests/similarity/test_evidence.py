@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
+from feddag_flwr.similarity import evidence as module
 from feddag_flwr.similarity import matrices
 from feddag_flwr.similarity.appearance import Appearance, row_distances
 from feddag_flwr.similarity.beyond_counts import BeyondCounts
@@ -139,12 +140,54 @@ def test_clients_are_as_far_apart_as_the_view_says_that_sees_them_farthest(weigh
                                          / (view.top - view.floor)))
                 for n, view in views.items()
             )  # fmt: skip
-            assert found[i, j] == pytest.approx(expected, abs=1e-9)
+            assert found[i, j] == pytest.approx(expected / max(weights), abs=1e-9)
     own = measure(updates, bases, counts).fused
     whole = {**matrices_of, "appearance": row_distances(pairs, pairs, same=True)}
     applied = [view.apply(whole[name]) for name, view in evidence.views.items()]
     np.testing.assert_allclose(own, np.max(applied, axis=0), atol=1e-12)
     assert own.max() <= 1.0
+
+
+def make_as_sure(monkeypatch, profiles, view, weight):
+    """Shift the bounds of the weights so that a view's evidence gives it this one."""
+    found = measure(*profiles).evidence.views[view].evidence
+    bounds = "CERTAINTY" if view == "appearance" else "PERSISTENCE"
+    monkeypatch.setattr(module, bounds, (found - weight * 0.2, found + (1 - weight) * 0.2))
+
+
+@pytest.mark.parametrize("share", [1e-6, 0.01, 0.5, 0.75, 1 - 1e-6])
+def test_the_data_have_what_the_largest_weight_leaves(monkeypatch, share):
+    """All of A is used: a view that is little sure neither hides V nor shrinks it."""
+    *profiles, _ = federation(0, by_classes=True)
+    sure = measure(*profiles)
+    make_as_sure(monkeypatch, profiles, "presence", share)
+    proximity = measure(*profiles)
+    views = proximity.evidence.views
+    assert views["presence"].weight == pytest.approx(share)
+    assert views["data"].weight == pytest.approx(1 - share)
+    presence, data = sure.fused, normalise(proximity.data).matrix
+    expected = np.maximum(share * presence, (1 - share) * data) / max(share, 1 - share)
+    np.testing.assert_allclose(proximity.fused, expected, atol=1e-9)
+    assert proximity.fused.max() == pytest.approx(1.0)
+    if share < 1e-3:
+        np.testing.assert_allclose(proximity.fused, data, atol=1e-5)
+    if share > 1 - 1e-3:
+        np.testing.assert_allclose(proximity.fused, presence, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["by_classes", "by_update"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.4, 0.75, 1.0])
+def test_a_founder_profiled_again_has_the_row_that_it_has(monkeypatch, how, share):
+    *profiles, _ = federation(0, **{how: True})
+    view = {"by_classes": "presence", "by_update": "gradient"}[how]
+    make_as_sure(monkeypatch, profiles, view, share)
+    proximity = measure(*profiles)
+    assert proximity.evidence.views[view].weight == pytest.approx(share, abs=1e-9)
+    assert proximity.evidence.views["appearance"].weight == 0.0
+    residents = Residents.of(*profiles, proximity)
+    again = [each[:5] for each in profiles]
+    rows = measure_newcomers(residents, *again, names=list("abcde"), **OPTIONS).fused
+    np.testing.assert_allclose(rows, proximity.fused[:5], atol=1e-6)
 
 
 def test_newcomers_are_measured_by_the_data_where_the_founders_were():
@@ -221,9 +264,12 @@ def test_newcomers_are_measured_as_they_would_have_been(how):
     np.testing.assert_array_equal(kept.pairs, grown.pairs[[*range(18), 20]])
 
 
-def test_a_newcomer_like_a_founder_lies_as_far_from_the_others():
+@pytest.mark.parametrize("weight", [0.4, 0.75, 1.0])
+def test_a_newcomer_like_a_founder_lies_as_far_from_the_others(monkeypatch, weight):
     updates, bases, counts, _ = federation(3, by_look=True, chance=True)
+    make_as_sure(monkeypatch, (updates, bases, counts), "appearance", weight)
     proximity = measure(updates, bases, counts)
+    assert proximity.evidence.views["appearance"].weight == pytest.approx(weight)
     residents = Residents.of(updates, bases, counts, proximity)
     found = measure_newcomers(
         residents, updates[:4], bases[:4], counts[:4], names=list("abcd"), **OPTIONS
@@ -320,7 +366,10 @@ def test_weights_rise_between_the_bounds_that_were_chosen():
         evidence = measure(updates + 5 * share * of_updates, blurred, counts).evidence
         views = evidence.views
         assert views["appearance"].evidence == evidence.appearance.certain
-        assert ("data" in views) == (not any(views[name].weight for name in bounds))
+        largest = max(views[name].weight for name in bounds)
+        assert ("data" in views) == (largest < 1)
+        if largest < 1:
+            assert views["data"].weight == 1 - largest
         for name, (low, high) in bounds.items():
             expected = min(1.0, max(0.0, (views[name].evidence - low) / (high - low)))
             assert views[name].weight == pytest.approx(expected), name
