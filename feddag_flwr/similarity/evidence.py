@@ -20,7 +20,7 @@ import numpy.typing as npt
 from feddag_flwr.similarity.appearance import Appearance, row_distances
 from feddag_flwr.similarity.beyond_counts import BeyondCounts
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
-from feddag_flwr.similarity.normalisation import normalise
+from feddag_flwr.similarity.normalisation import ROUNDING, normalise
 from feddag_flwr.similarity.persistence import (
     average_linkage,
     persistence_beyond_chance,
@@ -36,10 +36,6 @@ CERTAINTY: Final = (0.2, 0.4)
 
 NEAREST: Final = 0.75
 """Share of the clients whose nearest peer counts as no farther than any: what is left is noise."""
-
-
-ROUNDING: Final = 1e-4
-"""Dissimilarities, mostly degrees, that differ by no more are equal but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ class View:
 
     def apply(self, values: FloatArray) -> FloatArray:
         """Bring dissimilarities to [0, weight]."""
-        if self.top <= self.floor:
+        if self.top - self.floor <= ROUNDING:
             return np.zeros_like(values)
         scaled = (values - self.floor) / (self.top - self.floor)
         return self.weight * np.clip(scaled, 0.0, 1.0)

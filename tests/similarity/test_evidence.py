@@ -317,6 +317,25 @@ def test_clients_equally_far_from_each_other_are_no_groups(clients):
     assert not alike.fused.any()
 
 
+@pytest.mark.parametrize("fusion", ["evidence", "data"])
+def test_clients_that_look_alike_to_rounding_are_not_stretched_apart(fusion):
+    """Equal looks and classes, other counts: the angles of equal vectors are rounding."""
+    rng = np.random.default_rng(0)
+    look = rng.standard_normal((1, CLASSES, 1, 784))
+    bases = (look * rng.uniform(0.5, 2.0, (CLIENTS, 1, 1, 1))).astype(np.float32)
+    bases /= np.linalg.norm(bases, axis=3, keepdims=True)
+    counts = rng.integers(5, 80, (CLIENTS, CLASSES))
+    profiles = rng.standard_normal((CLIENTS, 60)), bases, counts
+    options = OPTIONS | {"fusion": fusion}
+    names = [str(i) for i in range(CLIENTS)]
+    proximity = measure_proximity(*profiles, names=names, **options)
+    assert proximity.data.max() > 0.0
+    assert not proximity.fused.any()
+    residents = Residents.of(*profiles, proximity)
+    late = [each[:3] for each in profiles]
+    assert not measure_newcomers(residents, *late, names=names[:3], **options).fused.any()
+
+
 @pytest.mark.parametrize("least", [20, 40])
 def test_classes_kept_back_do_not_look_like_anything(least):
     """As with the setting min-subspace-samples; V' has 90 degrees there."""
