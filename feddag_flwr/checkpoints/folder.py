@@ -199,15 +199,18 @@ class CheckpointFolder:
         Raises
         ------
         CheckpointError
-            There is none; names the folder.
+            There is none; names the folder, and what is wrong with the newest.
         """
-        rounds = self.rounds()
-        for server_round in reversed(rounds):
+        reasons = []
+        for server_round in reversed(self.rounds()):
             try:
                 return self._read(server_round)
             except DamagedError as error:
                 logger.warning("checkpoint %s is not used: %s", self._folder(server_round), error)
-        why = f"all {len(rounds)} are damaged, see the log" if rounds else "there is none"
+                reasons.append(str(error))
+        why = "there is none"
+        if reasons:
+            why = f"none of {len(reasons)}, see the log; the newest: {reasons[0]}"
         raise CheckpointError(f"no checkpoint in {self.path} can be used: {why}")
 
     def _read(self, server_round: int) -> Checkpoint:

@@ -13,7 +13,8 @@ from typing import Any
 from feddag_flwr.checkpoints.errors import DamagedError
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+# 2: FedDAG keeps how the views of clients were weighed, without which newcomers have no place.
+FORMAT = 2
 # A checkpoint's files, and nothing outside its folder.
 _ITS_FILES = re.compile(r"(?:state|notes)\.json|(?:models|memory)/[^/\\]+\.safetensors")
 
@@ -81,7 +82,10 @@ class Manifest:
         try:
             body = json.loads((folder / MANIFEST).read_bytes())
             if body["format"] != FORMAT:
-                raise DamagedError(f"{MANIFEST} is of format {body['format']!r}, not {FORMAT}")
+                raise DamagedError(
+                    f"{MANIFEST} is of format {body['format']!r}, not {FORMAT}: "
+                    "another version of feddag-flwr wrote it, and this one cannot use it"
+                )
             if body.pop("checksum") != _checksum(body):
                 raise DamagedError(f"{MANIFEST} does not agree with its own checksum")
             found = cls(

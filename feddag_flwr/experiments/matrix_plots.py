@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import zlib
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +17,12 @@ from feddag_flwr.experiments.plots import literal, save
 from feddag_flwr.experiments.results import Results, Run
 from feddag_flwr.run_folder import PROXIMITY
 
+logger = logging.getLogger(__name__)
+
 INCHES = 1.25
+
+# What reading an .npz that was cut short, overwritten or made by something else comes to.
+DAMAGE = (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error, NotImplementedError)
 
 
 class Picture(NamedTuple):
@@ -28,8 +36,9 @@ class Picture(NamedTuple):
 def plot_matrices(path: Path, results: Results) -> bool:
     """Draw the proximity matrix A of one seed, algorithm by scenario; False where there is none.
 
-    The first seed of each cell that has one. Clients are sorted by true group, lines part the
-    groups; dark is alike, on the scale of A from 0 to 1 in every picture.
+    The first seed of each cell that has one. Clients are sorted by true group, those of no known
+    group last, lines part the groups; dark is alike, on the scale of A from 0 to 1 in every
+    picture.
     """
     pictures = {
         (algorithm, scenario): picture
@@ -59,19 +68,36 @@ def plot_matrices(path: Path, results: Results) -> bool:
 
 
 def _picture(runs: dict[int, Run]) -> Picture | None:
+    """Take the first run that has a matrix; a damaged one costs a log line and is passed over."""
     for seed, run in runs.items():
+        path = run.folder / PROXIMITY
         try:
-            with np.load(run.folder / PROXIMITY, allow_pickle=False) as arrays:
-                if "fused" not in arrays:
-                    return None
-                matrix, names = arrays["fused"], arrays["clients"].tolist()
-        except OSError:
+            matrix, names = _read(path)
+        except FileNotFoundError:
             continue
-        groups = np.array([run.true_groups.get(name, 0) for name in names])
+        except DAMAGE as error:
+            logger.warning("%s is not drawn: %s: %s", path, type(error).__name__, error)
+            continue
+        if matrix is None:
+            return None
+        known = run.true_groups
+        last = max(known.values(), default=-1) + 1  # clients of no known group
+        groups = np.array([known.get(name, last) for name in names])
         order = np.argsort(groups, kind="stable")
         borders = np.flatnonzero(np.diff(groups[order])) + 1
         return Picture(matrix[np.ix_(order, order)], borders, seed)
     return None
+
+
+def _read(path: Path) -> tuple[NDArray[np.float64] | None, list[str]]:
+    """Read A and the clients of its rows; None where the algorithm has other matrices."""
+    with np.load(path, allow_pickle=False) as arrays:
+        if "fused" not in arrays:
+            return None, []
+        matrix, names = arrays["fused"], arrays["clients"].tolist()
+    if matrix.shape != (len(names), len(names)):
+        raise ValueError(f"a matrix of shape {matrix.shape} for {len(names)} clients")
+    return matrix, names
 
 
 def _draw(axes: Axes, picture: Picture | None) -> None:

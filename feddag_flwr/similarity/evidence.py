@@ -2,9 +2,10 @@
 
 Eq. 8 of arXiv 2602.23504 gives the weight to the view with more contrast, whether its contrast
 comes of groups or of chance. Here a view's weight is measured on what groups do and chance does
-not: see `persistence` and `feddag_flwr.similarity.appearance`. And the views are not
-averaged: two clients are as far apart as the view says that sees the largest difference, so that
-a view in which they agree does not talk the others down.
+not: see `feddag_flwr.similarity.persistence` and `feddag_flwr.similarity.appearance`. And the
+views are not averaged: two clients are as far apart as the view says that sees the largest
+difference, so that a view in which they agree does not talk the others down. What the evidence
+leaves open is left to V of Eq. 6.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import squareform
 
 from feddag_flwr.similarity.appearance import Appearance, row_distances
 from feddag_flwr.similarity.beyond_counts import BeyondCounts
-from feddag_flwr.similarity.matrices import FloatArray, checked_dissimilarity
-from feddag_flwr.similarity.normalisation import normalise
+from feddag_flwr.similarity.matrices import FloatArray, IntArray
+from feddag_flwr.similarity.normalisation import ROUNDING, normalise
+from feddag_flwr.similarity.persistence import (
+    average_linkage,
+    persistence_beyond_chance,
+    shuffled_pairs,
+)
 from feddag_flwr.similarity.presence import presence_dissimilarity, presence_dissimilarity_to
 
 PERSISTENCE: Final = (0.4, 0.55)
@@ -34,10 +38,6 @@ NEAREST: Final = 0.75
 """Share of the clients whose nearest peer counts as no farther than any: what is left is noise."""
 
 
-ROUNDING: Final = 1e-4
-"""Dissimilarities, mostly degrees, that differ by no more are equal but for rounding."""
-
-
 @dataclass(frozen=True)
 class View:
     """What becomes of a view's dissimilarities in the fusion.
@@ -45,7 +45,7 @@ class View:
     Attributes
     ----------
     evidence : float
-        What was measured: persistence or reliability.
+        What was measured: persistence beyond chance or reliability.
     weight : float
         In [0, 1]: 0 where the evidence is no more than chance gives, or where nobody is farther
         than others but for rounding; 1 where it is beyond doubt.
@@ -61,40 +61,10 @@ class View:
 
     def apply(self, values: FloatArray) -> FloatArray:
         """Bring dissimilarities to [0, weight]."""
-        if self.top <= self.floor:
+        if self.top - self.floor <= ROUNDING:
             return np.zeros_like(values)
         scaled = (values - self.floor) / (self.top - self.floor)
         return self.weight * np.clip(scaled, 0.0, 1.0)
-
-
-def persistence(matrix: FloatArray) -> float:
-    """Longest stretch of a dendrogram (average linkage) without a merge, as a part of its height.
-
-    Groups merge within themselves early and with each other late, and nothing happens between;
-    chance merges steadily. Cuts with fewer than two clients a cluster on average are left out.
-
-    Parameters
-    ----------
-    matrix : ndarray, shape (N, N)
-        Dissimilarities of the clients.
-
-    Returns
-    -------
-    float
-        In [0, 1]; 0 for fewer than four clients, or where all are equal.
-
-    Examples
-    --------
-    >>> far, near = 8.0, 2.0
-    >>> persistence(np.array([[0, near, far, far], [near, 0, far, far],
-    ...                       [far, far, 0, near], [far, far, near, 0]]))
-    0.75
-    """
-    heights = _heights(checked_dissimilarity(matrix, "matrix"))[::-1]
-    if len(heights) < 3 or heights[0] <= 0.0:
-        return 0.0
-    cuts = heights[: (len(matrix)) // 2]
-    return float((cuts[:-1] - cuts[1:]).max() / heights[0])
 
 
 def ramp(value: float, bounds: tuple[float, float]) -> float:
@@ -105,13 +75,31 @@ def ramp(value: float, bounds: tuple[float, float]) -> float:
 
 def view_of(matrix: FloatArray, evidence: float, bounds: tuple[float, float]) -> View:
     """Weigh a view by its evidence."""
-    heights = _heights(matrix)
-    if not len(heights):
+    merges = average_linkage(matrix)
+    if not len(merges):
         return View(evidence, 0.0, 0.0, 0.0)
     nearest = np.where(np.eye(len(matrix), dtype=bool), np.inf, matrix).min(axis=1)
-    floor, top = float(np.quantile(nearest, NEAREST)), float(heights[-1])
+    floor, top = float(np.quantile(nearest, NEAREST)), float(merges[-1, 2])
     weight = ramp(evidence, bounds) if top - floor > ROUNDING else 0.0
     return View(evidence, weight, floor, top)
+
+
+def _presence_evidence(presence: FloatArray, counts: npt.NDArray[np.integer]) -> float:
+    """Measure persistence beyond that of chance with as many clients that hold each class."""
+
+    def shuffle(clients: IntArray, generator: np.random.Generator) -> FloatArray:
+        return presence_dissimilarity(generator.permuted(counts[clients], axis=0))
+
+    return persistence_beyond_chance(presence, shuffle, PERSISTENCE[0])
+
+
+def _gradient_evidence(remainders: FloatArray) -> float:
+    """Measure persistence beyond that of the same remainders among other pairs."""
+
+    def shuffle(clients: IntArray, generator: np.random.Generator) -> FloatArray:
+        return shuffled_pairs(remainders[np.ix_(clients, clients)], generator)
+
+    return persistence_beyond_chance(remainders, shuffle, PERSISTENCE[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +109,8 @@ class Evidence:
     Attributes
     ----------
     views : dict of str to View
-        ``presence``, ``appearance`` and ``gradient``; where none of them shows groups also
-        ``data``, V of Eq. 6, with all the weight.
+        ``presence``, ``appearance`` and ``gradient``; where none of them shows groups beyond
+        doubt also ``data``, V of Eq. 6, with what the largest weight leaves of 1.
     appearance : Appearance
     beyond_counts : BeyondCounts
     """
@@ -169,14 +157,15 @@ class Evidence:
             "gradient": remainders,
         }
         found = {
-            "presence": (persistence(matrices["presence"]), PERSISTENCE),
+            "presence": (_presence_evidence(matrices["presence"], counts), PERSISTENCE),
             "appearance": (appearance.certain, CERTAINTY),
-            "gradient": (persistence(remainders), PERSISTENCE),
+            "gradient": (_gradient_evidence(remainders), PERSISTENCE),
         }
         views = {name: view_of(matrices[name], *found[name]) for name in matrices}
-        if not any(view.weight for view in views.values()):
+        rest = 1.0 - max(view.weight for view in views.values())
+        if rest > 0.0:
             scale = normalise(data).scale
-            views["data"] = View(0.0, 1.0, scale.minimum, scale.maximum)
+            views["data"] = View(0.0, rest, scale.minimum, scale.maximum)
         matrices["data"] = data
         return cls(views, appearance, beyond_counts), _strongest(views, matrices), pairs
 
@@ -250,16 +239,13 @@ class Evidence:
 
 
 def _strongest(views: Mapping[str, View], matrices: Mapping[str, FloatArray]) -> FloatArray:
-    """Largest weighted dissimilarity of each pair over all views, in [0, 1]."""
+    """Find the largest weighted dissimilarity of each pair over all views, in [0, 1].
+
+    Weighed against the largest weight: a clustering is chosen by how long it lasts between
+    thresholds 0 and 1, and where all ended at 0.5, one cluster would last half of that for nothing.
+    """
     found: FloatArray = np.maximum.reduce(
         [view.apply(matrices[name]) for name, view in views.items()]
     )
+    found /= max(view.weight for view in views.values())
     return found
-
-
-def _heights(matrix: FloatArray) -> FloatArray:
-    """Heights of the merges by average linkage, ascending."""
-    if len(matrix) < 2:
-        return np.zeros(0)
-    heights: FloatArray = linkage(squareform(matrix, checks=False), method="average")[:, 2]
-    return heights

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from feddag_flwr.similarity.matrices import FloatArray, checked_dissimilarity
+
+ROUNDING: Final = 1e-4
+"""Dissimilarities, mostly degrees, that differ by no more are equal but for rounding.
+
+The angles of equal subspaces come out some 1e-6 degrees apart, a right angle in single precision as
+well; where clients do differ, it is by more than this.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,10 +35,11 @@ class Scale:
     def apply(self, values: npt.ArrayLike) -> FloatArray:
         """Bring a newcomer's dissimilarities to this scale, clipped to [0, 1] (Algorithm 4).
 
-        As for the matrix itself, a range of width 0 leaves nothing to tell apart: all become 0.
+        As for the matrix itself, a range of mere rounding leaves nothing to tell apart: all become
+        0.
         """
         array = np.asarray(values, dtype=np.float64)
-        if self.maximum == self.minimum:
+        if self.maximum - self.minimum <= ROUNDING:
             return np.zeros_like(array)
         scaled: FloatArray = (array - self.minimum) / (self.maximum - self.minimum)
         return np.clip(scaled, 0.0, 1.0, out=scaled)
@@ -64,7 +73,7 @@ def normalise(matrix: npt.ArrayLike) -> Normalised:
     -------
     Normalised
         Smallest off-diagonal entry at 0, largest at 1, diagonal 0; all 0 where the off-diagonal
-        entries are all equal.
+        entries are all equal but for rounding.
 
     Raises
     ------

@@ -331,7 +331,7 @@ DAMAGES = {
     "binary manifest": (lambda at: (at / "manifest.json").write_bytes(b"\xff"), "is not a check"),
     "another format": (
         lambda at: remanifest(at / "manifest.json", lambda body: body.update(format=99)),
-        "is of format 99, not 1",
+        "is of format 99, not 2: another version of feddag-flwr wrote it",
     ),
     "another round": (
         lambda at: remanifest(at / "manifest.json", lambda body: body.update(round=7)),
@@ -372,9 +372,21 @@ def test_when_all_are_damaged_the_folder_is_named(tmp_path, caplog):
     folder = folder_with(tmp_path, 1, 2)
     for server_round in (1, 2):
         file_of(folder, server_round, "notes.json").unlink()
-    with pytest.raises(CheckpointError, match=r"checkpoints can be used: all 2 are damaged"):
+    named = r"can be used: none of 2, see the log; the newest: notes\.json cannot be read"
+    with pytest.raises(CheckpointError, match=named):
         folder.newest()
     assert len(caplog.records) == 2
+
+
+def test_checkpoints_of_an_older_version_are_refused_with_the_reason(tmp_path):
+    """They lack what newcomers are placed by: no KeyError in the middle of the resumed run."""
+    folder = folder_with(tmp_path, 1, 2)
+    for server_round in (1, 2):
+        manifest = file_of(folder, server_round, "manifest.json")
+        remanifest(manifest, lambda body: body.update(format=1))
+    named = r"the newest: manifest\.json is of format 1, not 2: another version .* cannot use it"
+    with pytest.raises(CheckpointError, match=named):
+        folder.newest()
 
 
 def test_files_that_do_not_belong_to_it_are_ignored(tmp_path):

@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
+from feddag_flwr.similarity import evidence as module
 from feddag_flwr.similarity import matrices
 from feddag_flwr.similarity.appearance import Appearance, row_distances
 from feddag_flwr.similarity.beyond_counts import BeyondCounts
-from feddag_flwr.similarity.evidence import Evidence, View, persistence, ramp, view_of
+from feddag_flwr.similarity.evidence import Evidence, View, ramp, view_of
 from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
 from feddag_flwr.similarity.normalisation import normalise
+from feddag_flwr.similarity.persistence import persistence
 from feddag_flwr.similarity.presence import presence_dissimilarity, presence_dissimilarity_to
 from feddag_flwr.similarity.proximity import measure_proximity
 from feddag_flwr.similarity.subspace import class_angles
@@ -89,6 +91,19 @@ def test_looks_count_where_classes_are_held_by_chance():
     assert parts_the_kinds(proximity, kinds)
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("held", [0.95, 0.97])
+def test_looks_count_where_few_clients_lack_a_class_by_chance(seed, held):
+    """Those that lack none are a heap from which they stand apart, as by shuffling too."""
+    updates, bases, counts, kinds = federation(seed, by_look=True)
+    present = np.random.default_rng(seed).random(counts.shape) < held
+    proximity = measure(updates, bases * present[:, :, None, None], counts * present)
+    views = proximity.evidence.views
+    assert not present.all()
+    assert views["presence"].weight == 0.0
+    assert parts_the_kinds(proximity, kinds)
+
+
 def test_any_view_can_part_two_clients():
     updates, bases, counts, kinds = federation(5, by_look=True)
     rooms = np.arange(CLIENTS) // 3 % 2
@@ -125,12 +140,54 @@ def test_clients_are_as_far_apart_as_the_view_says_that_sees_them_farthest(weigh
                                          / (view.top - view.floor)))
                 for n, view in views.items()
             )  # fmt: skip
-            assert found[i, j] == pytest.approx(expected, abs=1e-9)
+            assert found[i, j] == pytest.approx(expected / max(weights), abs=1e-9)
     own = measure(updates, bases, counts).fused
     whole = {**matrices_of, "appearance": row_distances(pairs, pairs, same=True)}
     applied = [view.apply(whole[name]) for name, view in evidence.views.items()]
     np.testing.assert_allclose(own, np.max(applied, axis=0), atol=1e-12)
     assert own.max() <= 1.0
+
+
+def make_as_sure(monkeypatch, profiles, view, weight):
+    """Shift the bounds of the weights so that a view's evidence gives it this one."""
+    found = measure(*profiles).evidence.views[view].evidence
+    bounds = "CERTAINTY" if view == "appearance" else "PERSISTENCE"
+    monkeypatch.setattr(module, bounds, (found - weight * 0.2, found + (1 - weight) * 0.2))
+
+
+@pytest.mark.parametrize("share", [1e-6, 0.01, 0.5, 0.75, 1 - 1e-6])
+def test_the_data_have_what_the_largest_weight_leaves(monkeypatch, share):
+    """All of A is used: a view that is little sure neither hides V nor shrinks it."""
+    *profiles, _ = federation(0, by_classes=True)
+    sure = measure(*profiles)
+    make_as_sure(monkeypatch, profiles, "presence", share)
+    proximity = measure(*profiles)
+    views = proximity.evidence.views
+    assert views["presence"].weight == pytest.approx(share)
+    assert views["data"].weight == pytest.approx(1 - share)
+    presence, data = sure.fused, normalise(proximity.data).matrix
+    expected = np.maximum(share * presence, (1 - share) * data) / max(share, 1 - share)
+    np.testing.assert_allclose(proximity.fused, expected, atol=1e-9)
+    assert proximity.fused.max() == pytest.approx(1.0)
+    if share < 1e-3:
+        np.testing.assert_allclose(proximity.fused, data, atol=1e-5)
+    if share > 1 - 1e-3:
+        np.testing.assert_allclose(proximity.fused, presence, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["by_classes", "by_update"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.4, 0.75, 1.0])
+def test_a_founder_profiled_again_has_the_row_that_it_has(monkeypatch, how, share):
+    *profiles, _ = federation(0, **{how: True})
+    view = {"by_classes": "presence", "by_update": "gradient"}[how]
+    make_as_sure(monkeypatch, profiles, view, share)
+    proximity = measure(*profiles)
+    assert proximity.evidence.views[view].weight == pytest.approx(share, abs=1e-9)
+    assert proximity.evidence.views["appearance"].weight == 0.0
+    residents = Residents.of(*profiles, proximity)
+    again = [each[:5] for each in profiles]
+    rows = measure_newcomers(residents, *again, names=list("abcde"), **OPTIONS).fused
+    np.testing.assert_allclose(rows, proximity.fused[:5], atol=1e-6)
 
 
 def test_newcomers_are_measured_by_the_data_where_the_founders_were():
@@ -207,9 +264,12 @@ def test_newcomers_are_measured_as_they_would_have_been(how):
     np.testing.assert_array_equal(kept.pairs, grown.pairs[[*range(18), 20]])
 
 
-def test_a_newcomer_like_a_founder_lies_as_far_from_the_others():
+@pytest.mark.parametrize("weight", [0.4, 0.75, 1.0])
+def test_a_newcomer_like_a_founder_lies_as_far_from_the_others(monkeypatch, weight):
     updates, bases, counts, _ = federation(3, by_look=True, chance=True)
+    make_as_sure(monkeypatch, (updates, bases, counts), "appearance", weight)
     proximity = measure(updates, bases, counts)
+    assert proximity.evidence.views["appearance"].weight == pytest.approx(weight)
     residents = Residents.of(updates, bases, counts, proximity)
     found = measure_newcomers(
         residents, updates[:4], bases[:4], counts[:4], names=list("abcd"), **OPTIONS
@@ -257,6 +317,25 @@ def test_clients_equally_far_from_each_other_are_no_groups(clients):
     assert not alike.fused.any()
 
 
+@pytest.mark.parametrize("fusion", ["evidence", "data"])
+def test_clients_that_look_alike_to_rounding_are_not_stretched_apart(fusion):
+    """Equal looks and classes, other counts: the angles of equal vectors are rounding."""
+    rng = np.random.default_rng(0)
+    look = rng.standard_normal((1, CLASSES, 1, 784))
+    bases = (look * rng.uniform(0.5, 2.0, (CLIENTS, 1, 1, 1))).astype(np.float32)
+    bases /= np.linalg.norm(bases, axis=3, keepdims=True)
+    counts = rng.integers(5, 80, (CLIENTS, CLASSES))
+    profiles = rng.standard_normal((CLIENTS, 60)), bases, counts
+    options = OPTIONS | {"fusion": fusion}
+    names = [str(i) for i in range(CLIENTS)]
+    proximity = measure_proximity(*profiles, names=names, **options)
+    assert proximity.data.max() > 0.0
+    assert not proximity.fused.any()
+    residents = Residents.of(*profiles, proximity)
+    late = [each[:3] for each in profiles]
+    assert not measure_newcomers(residents, *late, names=names[:3], **options).fused.any()
+
+
 @pytest.mark.parametrize("least", [20, 40])
 def test_classes_kept_back_do_not_look_like_anything(least):
     """As with the setting min-subspace-samples; V' has 90 degrees there."""
@@ -294,26 +373,6 @@ def test_nothing_depends_on_how_rows_are_cut_into_blocks(monkeypatch):
 # -- the pieces ------------------------------------------------------------------------------------
 
 
-def test_persistence_of_two_pairs_and_of_a_steady_line():
-    near, far = 2.0, 8.0
-    pairs = np.array([[0, near, far, far], [near, 0, far, far]])
-    assert persistence(np.vstack([pairs, pairs[:, ::-1][::-1]])) == pytest.approx(0.75)
-    # By average linkage the points merge at 1, 5 / 2, 17 / 3 and 49 / 4; two clusters at most.
-    line = np.array([1.0, 2, 4, 8, 16])
-    assert persistence(np.abs(line[:, None] - line)) == pytest.approx((49 / 4 - 17 / 3) / (49 / 4))
-
-
-@pytest.mark.parametrize(
-    ("sizes", "expected"),
-    [((2, 2, 2), 7 / 8), ((2, 2, 1), 0), ((2, 1, 1, 1, 1), 0), ((3, 3), 7 / 8), ((4, 1, 1), 7 / 8)],
-)
-def test_cuts_into_clusters_of_fewer_than_two_on_average_do_not_count(sizes, expected):
-    groups = np.repeat(np.arange(len(sizes)), sizes)
-    matrix = np.where(groups[:, None] == groups, 1.0, 8.0)
-    np.fill_diagonal(matrix, 0)
-    assert persistence(matrix) == pytest.approx(expected)
-
-
 def test_weights_rise_between_the_bounds_that_were_chosen():
     """Kinds that are less and less clear: from full weight to none, and between."""
     bounds = {"presence": (0.4, 0.55), "appearance": (0.2, 0.4), "gradient": (0.4, 0.55)}
@@ -326,20 +385,16 @@ def test_weights_rise_between_the_bounds_that_were_chosen():
         evidence = measure(updates + 5 * share * of_updates, blurred, counts).evidence
         views = evidence.views
         assert views["appearance"].evidence == evidence.appearance.certain
-        assert ("data" in views) == (not any(views[name].weight for name in bounds))
+        largest = max(views[name].weight for name in bounds)
+        assert ("data" in views) == (largest < 1)
+        if largest < 1:
+            assert views["data"].weight == 1 - largest
         for name, (low, high) in bounds.items():
             expected = min(1.0, max(0.0, (views[name].evidence - low) / (high - low)))
             assert views[name].weight == pytest.approx(expected), name
             if 0.1 < expected < 0.9:
                 between.add(name)
     assert between == {"appearance", "gradient"}
-
-
-def test_persistence_of_none():
-    assert persistence(np.zeros((6, 6))) == 0
-    assert persistence(np.ones((6, 6)) - np.eye(6)) == 0
-    for clients in (1, 2, 3):
-        assert persistence(np.ones((clients, clients)) - np.eye(clients)) == 0
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0, 0), (0.25, 0), (0.375, 0.5), (0.5, 1), (1, 1)])

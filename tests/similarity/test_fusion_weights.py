@@ -64,6 +64,18 @@ def test_constant_matrix_becomes_zero(clients):
     assert not result.scale.apply([0.0, 42.0, 100.0]).any()
 
 
+@pytest.mark.parametrize("level", [0.0, 30.0, 90.0])
+def test_a_range_of_mere_rounding_becomes_zero(level):
+    rng = np.random.default_rng(0)
+    noise = np.triu(rng.random((6, 6)), 1)
+    noise += noise.T
+    flat = level * (1 - np.eye(6))
+    result = normalise(flat + 1e-5 * noise)
+    assert not result.matrix.any()
+    assert not result.scale.apply([level, level + 1.0]).any()  # nor do newcomers bring any
+    assert normalise(flat + 1e-3 * noise).matrix.max() == 1.0
+
+
 @quick
 @given(seeds, st.integers(3, 12))
 def test_normalised_entries_fill_the_unit_interval(seed, clients):
