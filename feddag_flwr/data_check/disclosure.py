@@ -194,12 +194,20 @@ def _training(data: ClientData, settings: Settings) -> list[Item]:
     words = f"{parameter_count(model.primary):,} weights of the encoder, "
     words += f"{parameter_count(model.classifier):,} of the classifier"
     items = [Item(when, "trained model", words, _nbytes(message, "primary.", "classifier."))]
-    if dual:
-        words = "another encoder's weights, where other clusters learn from the client's"
+    if model.secondary is not None:
+        words = f"{parameter_count(model.secondary):,} weights of {_second_encoder(settings)}"
         items.append(Item(when, "trained second encoder", words, _nbytes(message, "shared.")))
     words = "of right answers and test images, by class, and the mean loss"
     items.append(Item(when, "counts", words, _nbytes(message, "received.") + 8))
     return items
+
+
+def _second_encoder(settings: Settings) -> str:
+    if settings.secondary == "own":
+        return "a second encoder, which your cluster alone receives"
+    if settings.sources == "all":
+        return "a second encoder, which clients of all clusters train and receive"
+    return "another cluster's encoder, where other clusters learn from the client's"
 
 
 def _nbytes(message: RecordDict, *keys: str) -> int:

@@ -275,6 +275,28 @@ def test_disclosures_are_what_the_client_sends(tmp_path):
     assert sum(told) == total + 8  # and the loss, which is no array
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "a second encoder, which clients of all clusters train and receive"),
+        ({"secondary": "own"}, "a second encoder, which your cluster alone receives"),
+        ({"preset": "paper"}, "another cluster's encoder, where other clusters learn from the"),
+        ({"secondary": "none"}, None),
+    ],
+)
+def test_who_receives_the_second_encoder_is_told(tmp_path, changes, told):
+    path = archive(tmp_path / "a.npz", [0, 0, 1, 2, 2] * 9)
+    settings = settings_of(path, **changes)
+    data = inspect_data(path, "ward-3", settings).data
+    found = [
+        item.content
+        for item in disclosures(data, class_vectors(data, settings), settings)
+        if item.what == "trained second encoder"
+    ]
+    assert len(found) == (told is not None)
+    assert all(told in content for content in found)
+
+
 def test_likeness_tells_how_near_vectors_come_to_an_image(tmp_path):
     path = archive(tmp_path / "a.npz", [0] * 12 + [1, 1], noise(14))
     settings = settings_of(path, test_fraction=0.4, min_subspace_samples=1)
