@@ -62,6 +62,7 @@ class FedDAG(ClusteredStrategy):
 
     def form_clusters(self) -> None:
         """Profile the clients, cluster them, and start the clusters' models."""
+        self._warn_of_idle_settings()
         with closing(EncoderSpool(self.folder.path)) as encoders:
             with self.watch.phase("profile"):
                 profiles = self._collect(self.state.clients, encoders)
@@ -72,6 +73,21 @@ class FedDAG(ClusteredStrategy):
             grouping = self._group(found.names, found.updates, bases, found.counts)
             self._start_models(grouping, encoders)
         self._settle(grouping, found.updates, bases)
+
+    def _warn_of_idle_settings(self) -> None:
+        """Name settings of the complementarity graph that were given where nobody learns by it."""
+        fields = Settings.model_fields
+        given = [
+            name.replace("_", "-")
+            for name in ("top_k", "alignment")
+            if getattr(self.settings, name) != fields[name].default
+        ]
+        if given and not self._by_graph:
+            logger.warning(
+                "%s: without effect on training, for clusters learn by the complementarity graph "
+                "under secondary = 'shared' and sources = 'graph' alone",
+                listed(given),
+            )
 
     def _check_enough(self, count: int) -> None:
         """Refuse to cluster fewer clients than are needed."""

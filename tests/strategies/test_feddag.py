@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from flwr.app import Array
 from memory_grid import array_of, failed, run_quickly
 
 from feddag_flwr.aggregation import Weights
@@ -235,6 +236,56 @@ def test_by_halves_the_primary_encoders_are_those_of_the_single_encoder_variant(
         assert not joint["primary"].equals(other["primary"])
 
 
+def test_settings_of_the_graph_that_nobody_learns_by_are_told(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        run_quickly(tmp_path, name="default", num_rounds=0)
+        run_quickly(tmp_path, name="graph", num_rounds=0, top_k=1, alignment=False, **GRAPH)
+        assert "without effect" not in caplog.text
+        run_quickly(tmp_path, name="idle", num_rounds=0, top_k=1, alignment=False)
+    assert "top-k, alignment: without effect on training" in caplog.text
+
+
+@pytest.mark.parametrize("secondary", ["shared", "own"])
+def test_a_secondary_round_by_halves_moves_s_and_its_half_alone(tmp_path, secondary):
+    models = []
+    for rounds in (1, 2):
+        changes = {"schedule": "1:1", "secondary": secondary, "participation": 1.0}
+        strategy, _ = run_quickly(tmp_path, name=f"{rounds}", num_rounds=rounds, **changes)
+        models.append(strategy.state.models)
+    half = strategy.initial_model(dual=False).classifier
+    size = sum(parameter.numel() for parameter in half.parameters())
+    for before, after in zip(*models, strict=True):
+        assert after["primary"].equals(before["primary"])
+        assert not after["secondary"].equals(before["secondary"])
+        moved = before["classifier"].floats != after["classifier"].floats
+        assert not moved[:size].any()
+        assert moved[size:].any()
+
+
+def test_what_a_secondary_phase_lacks_costs_the_round_nothing(tmp_path, caplog):
+    """By halves all clusters train S: one cluster whose clients send NaN does not move it."""
+
+    def tamper(partition, action, reply):
+        if action == "train" and f"client-{partition}" in spoilt:
+            array = array_of(reply, "shared.floats").copy()
+            array[0] = np.nan
+            reply.content.array_records["arrays"]["shared.floats"] = Array(array)
+        return reply
+
+    spoilt = []
+    first, _ = parts_sent(tmp_path, "first", num_rounds=0)
+    spoilt += [name for name, z in first.state.assignments.items() if z == 0]
+    strategy, _ = run_quickly(tmp_path, tamper=tamper, participation=1.0, num_rounds=1)
+    before, after = first.state.models, strategy.state.models
+    assert after[0]["primary"].equals(before[0]["primary"])
+    assert after[0]["classifier"].equals(before[0]["classifier"])
+    for model in after:
+        assert model["secondary"].equals(after[0]["secondary"])
+        assert model["secondary"].is_finite
+        assert not model["secondary"].equals(before[0]["secondary"])
+    assert not after[1]["primary"].equals(before[1]["primary"])
+
+
 def test_the_graph_has_the_sources_asked_for_and_no_loops(tmp_path):
     strategy, _ = parts_sent(tmp_path, "one-source", top_k=1, **GRAPH)
     assert all(len(row) == 1 and row[0] != z for z, row in enumerate(strategy.state.sources))
@@ -285,7 +336,7 @@ def test_single_views_fix_the_fusion_weights(tmp_path, fusion, weight):
     "changes",
     [
         {"angle": "principal"},
-        {"alignment": False},
+        {"alignment": False, **GRAPH},
         {"linkage": "complete"},
         {"linkage": "single"},
         {"threshold_step": 0.0},
