@@ -9,11 +9,12 @@ from client_app.app import app
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.records import RecordError, Task, TrainReply, TrainRequest
+from feddag_flwr.records import Recipe, RecordError, Task, TrainReply, TrainRequest
 
 CLASSES = tuple(str(digit) for digit in range(10))
 SHAPE = (1, 8, 8)
 TASK = Task("client-2", 3, CLASSES, SHAPE, ((0.3, 0.4),))
+JOINT = Recipe()
 
 
 def parts():
@@ -23,11 +24,11 @@ def parts():
     return model | {"shared": other["secondary"]}
 
 
-def ask(given, phases, task=TASK, **changes):
+def ask(given, phases, task=TASK, recipe=JOINT, **changes):
     settings = quick_settings(**changes)
     node = {"partition-id": 2, "num-partitions": 6}
     context = Context(1, 7, node, RecordDict(), settings.to_run_config())
-    request = TrainRequest(task, given, phases)
+    request = TrainRequest(task, given, phases, recipe)
     reply = app(Message(request.encode(), 7, "train"), context)
     expected = {
         name: request.start_of(name, None)
@@ -35,6 +36,8 @@ def ask(given, phases, task=TASK, **changes):
         for name in names
         if phase in phases
     }
+    if recipe.halves:
+        expected["classifier"] = request.start_of("classifier", None)
     samples = reply.content.config_records["info"]["samples"]
     tests = int(reply.content.array_records["arrays"]["received.totals"].numpy().sum())
     return TrainReply.decode(
@@ -58,6 +61,26 @@ def test_the_phases_are_independent():
     swapped["secondary"] = swapped["shared"]
     other = ask(swapped, ("primary",))
     assert (other.parts["primary"].floats != primary.parts["primary"].floats).any()
+
+
+def test_the_phases_are_independent_by_halves():
+    """Each phase moves its encoder and its half of K, whatever the other one does."""
+    halves = Recipe(halves=True)
+    both = ask(parts(), ("primary", "secondary"), recipe=halves)
+    primary = ask(parts(), ("primary",), recipe=halves)
+    secondary = ask(parts(), ("secondary",), recipe=halves)
+    assert both.parts["primary"].equals(primary.parts["primary"])
+    assert both.parts["shared"].equals(secondary.parts["shared"])
+    single = build_model("small", SHAPE, 10, dual=False, seed=1).classifier
+    size = sum(parameter.numel() for parameter in single.parameters())
+    given, of_both, of_primary, of_secondary = (
+        np.split(part["classifier"].floats, [size])
+        for part in (parts(), both.parts, primary.parts, secondary.parts)
+    )
+    for half, (alone, other) in enumerate([(of_primary, of_secondary), (of_secondary, of_primary)]):
+        np.testing.assert_array_equal(of_both[half], alone[half])
+        np.testing.assert_array_equal(other[half], given[half])
+        assert (alone[half] != given[half]).any()
 
 
 def test_the_model_received_is_evaluated_and_not_the_trained_one():

@@ -165,6 +165,19 @@ def test_adapting_comes_before_the_judgement_and_tuning_after_it():
     assert tuned.loss_sum < adapted.loss_sum < plain.loss_sum
 
 
+@pytest.mark.parametrize("training", ["halves", "joint"])
+def test_a_model_of_two_encoders_is_tuned_as_it_is_trained(training):
+    model = build_model("small", SHAPE, 10, dual=True, seed=1)
+    settings = quick_settings(classifier_training=training)
+    request = EvaluateRequest(TASK, get_parts(model), 0, 2).encode()
+    context = Context(1, 7, NODE, RecordDict(), settings.to_run_config())
+    content = app(Message(request, 7, "evaluate"), context).content
+    found = EvaluateReply.decode(content, TASK, limit=len(TEST), tuned=True)
+    rng = generator(settings.seed, "fine-tune", server_round=3, client="client-2")
+    train_primary(model, TRAIN, settings, rng, 2, halves=training == "halves")
+    assert found.tuned.loss_sum == pytest.approx(evaluate(model, TEST, 10).loss_sum, rel=1e-5)
+
+
 def test_vectors_are_the_leading_singular_vectors_of_all_data():
     found = decode_vectors(ask(TASK.encode(), "query.vectors"), TASK, size=3)
     pixels = unit_pixels(DATA.train.images).reshape(len(DATA.train), -1).astype(float)
