@@ -3,7 +3,8 @@
 Fashion-MNIST, label skew 30 %, alpha' = 1, 20 of 100 clients a round, both phases, through the real
 Flower. The floor is a hand-written PyTorch loop over float tensors in memory, without evaluation,
 messages or server. A first simulation, not counted, says which clients train what; then floor and
-simulation take turns, so that each simulation has a floor before and after it:
+simulation take turns, so that each simulation has a floor before and after it. Both train as
+``classifier-training`` says, by default each encoder with its own half of the classifier:
 
     python benchmarks/round_against_floor.py --data-dir ../shared/data --rounds 5
 """
@@ -99,9 +100,12 @@ def batch_bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
 # -- the simulation ----------------------------------------------------------------------------
 
 
-def run_config(data_dir: Path, rounds: int) -> dict[str, SettingValue]:
+def run_config(data_dir: Path, rounds: int, sharing: str) -> dict[str, SettingValue]:
     """Return the settings of the round that the limit is about; the warm-up is cut short."""
-    return {
+    chosen: dict[str, SettingValue] = (
+        {"sources": "graph", "classifier-training": "joint"} if sharing == "graph" else {}
+    )
+    return chosen | {
         "algorithm": "feddag",
         "num-clients": CLIENTS,
         "num-rounds": rounds,
@@ -181,7 +185,7 @@ class Bench:
     deviation: float
     primary: nn.Module
     secondary: nn.Module
-    classifier: nn.Module
+    heads: nn.ModuleList  # of primary and secondary: the classifier's halves
     start: dict[str, Tensor]
 
     @classmethod
@@ -202,39 +206,60 @@ class Bench:
             )
         torch.manual_seed(settings.seed)
         primary, secondary = LeNetEncoder(IMAGE_SHAPE), LeNetEncoder(IMAGE_SHAPE)
-        classifier = nn.Linear(2 * LeNetEncoder.feature_size, CLASSES)
-        whole = nn.ModuleList([primary, secondary, classifier])
+        size = LeNetEncoder.feature_size
+        heads = nn.ModuleList([nn.Linear(size, CLASSES), nn.Linear(size, CLASSES, bias=False)])
+        whole = nn.ModuleList([primary, secondary, heads])
         start = {key: value.clone() for key, value in whole.state_dict().items()}
-        return cls(settings, clients, mean, deviation, primary, secondary, classifier, start)
+        return cls(settings, clients, mean, deviation, primary, secondary, heads, start)
+
+    @property
+    def halves(self) -> bool:
+        """Whether each half of the classifier is trained with its own encoder."""
+        return self.settings.classifier_training == "halves"
 
     def reset(self) -> None:
         """Put the networks back to their start."""
-        whole = nn.ModuleList([self.primary, self.secondary, self.classifier])
+        whole = nn.ModuleList([self.primary, self.secondary, self.heads])
         whole.load_state_dict(self.start)
 
     def train_primary(self, data: ClientTensors) -> int:
-        """Train the primary encoder and the classifier; returns the number of steps."""
+        """Train the primary encoder and its half of the classifier, or all of it; count steps."""
+        if self.halves:
+            return self.train_half(0, self.primary, data)
         frozen = features(self.secondary, data.images)
 
         def loss(index: Tensor) -> Tensor:
-            both = torch.cat([self.primary(data.images[index]), frozen[index]], dim=1)
-            return functional.cross_entropy(self.classifier(both), data.labels[index])
+            logits = self.heads[0](self.primary(data.images[index])) + self.heads[1](frozen[index])
+            return functional.cross_entropy(logits, data.labels[index])
 
-        trained = [*self.primary.parameters(), *self.classifier.parameters()]
+        trained = [*self.primary.parameters(), *self.heads.parameters()]
         return self.descend(trained, loss, len(data.labels))
 
     def train_secondary(self, data: ClientTensors) -> int:
-        """Train the secondary encoder, the rest frozen; returns the number of steps."""
+        """Train the secondary encoder and its half of the classifier, or it alone; count steps."""
+        if self.halves:
+            return self.train_half(1, self.secondary, data)
         frozen = features(self.primary, data.images)
 
         def loss(index: Tensor) -> Tensor:
-            both = torch.cat([frozen[index], self.secondary(data.images[index])], dim=1)
-            return functional.cross_entropy(self.classifier(both), data.labels[index])
+            images = data.images[index]
+            logits = self.heads[0](frozen[index]) + self.heads[1](self.secondary(images))
+            return functional.cross_entropy(logits, data.labels[index])
 
-        self.classifier.requires_grad_(False)
+        self.heads.requires_grad_(False)
         steps = self.descend(list(self.secondary.parameters()), loss, len(data.labels))
-        self.classifier.requires_grad_(True)
+        self.heads.requires_grad_(True)
         return steps
+
+    def train_half(self, which: int, encoder: nn.Module, data: ClientTensors) -> int:
+        """Train an encoder and its half of the classifier as if there were no other."""
+        head = self.heads[which]
+
+        def loss(index: Tensor) -> Tensor:
+            logits = head(encoder(data.images[index]))
+            return functional.cross_entropy(logits, data.labels[index])
+
+        return self.descend([*encoder.parameters(), *head.parameters()], loss, len(data.labels))
 
     def descend(
         self, trained: list[nn.Parameter], loss: Callable[[Tensor], Tensor], count: int
@@ -263,8 +288,8 @@ class Bench:
         for start in range(0, len(data.test_labels), NO_GRADIENT_CHUNK):
             chunk = slice(start, start + NO_GRADIENT_CHUNK)
             images = (data.test_images[chunk].float() - self.mean) / self.deviation
-            both = torch.cat([self.primary(images), self.secondary(images)], dim=1)
-            right += (self.classifier(both).argmax(dim=1) == data.test_labels[chunk]).sum()
+            logits = self.heads[0](self.primary(images)) + self.heads[1](self.secondary(images))
+            right += (logits.argmax(dim=1) == data.test_labels[chunk]).sum()
         return int(right)
 
 
@@ -481,11 +506,14 @@ def main() -> None:
     )
     parser.add_argument("--processes", type=positive, default=2)
     parser.add_argument("--repeats", type=positive, default=3, help="simulations that count")
+    parser.add_argument(
+        "--sharing", choices=("all", "graph"), default="all", help="graph: with joint training"
+    )
     arguments = parser.parse_args()
     # As an exception, so that the launcher ends Flower's processes on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     load = os.getloadavg()[0]
-    config = run_config(arguments.data_dir, arguments.rounds)
+    config = run_config(arguments.data_dir, arguments.rounds, arguments.sharing)
     found = compare(config, arguments.processes, arguments.repeats)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(report_turns(found))
