@@ -455,10 +455,20 @@ def test_drift_is_not_looked_for_at_threshold_zero(tmp_path):
     assert all("drifted" not in line for line in lines(strategy))
 
 
-def test_nobody_learns_from_a_cluster_that_all_have_left(tmp_path, caplog):
+GRAPH = {"sources": "graph", "classifier_training": "joint", "top_k": 1}
+
+
+@pytest.mark.parametrize(
+    ("sharing", "sources"),
+    [
+        (GRAPH, ((), (2,), (1,))),
+        ({}, ((), (1, 2), (1, 2))),
+        ({"secondary": "own"}, ((), (1,), (2,))),
+    ],
+)
+def test_nobody_learns_from_a_cluster_that_all_have_left(tmp_path, caplog, sharing, sources):
     """All of cluster 0 say that they have drifted; placed elsewhere, they leave it empty."""
-    graph = {"sources": "graph", "classifier_training": "joint", "top_k": 1}
-    shared = LATE | {"newcomer_share": 0.0, "secondary": "shared", "num_rounds": 1} | graph
+    shared = LATE | {"newcomer_share": 0.0, "secondary": "shared", "num_rounds": 1} | sharing
     first, _ = run_quickly(tmp_path, name="first", **shared)
     leavers = [name for name, z in first.state.assignments.items() if z == 0]
 
@@ -474,7 +484,7 @@ def test_nobody_learns_from_a_cluster_that_all_have_left(tmp_path, caplog):
         strategy, _ = run_quickly(tmp_path, tamper=tamper, **shared | {"num_rounds": 5})
     assert "cluster 0 is empty now: sources are drawn anew" in caplog.text
     assert 0 not in strategy.state.assignments.values()
-    assert strategy.state.sources == ((), (2,), (1,))
+    assert strategy.state.sources == sources
     assert strategy.state.num_clusters == 3
 
 
