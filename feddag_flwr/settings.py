@@ -386,10 +386,21 @@ class Settings(BaseModel):
         "Secondary encoder: trained by source clusters (FedDAG), by the cluster itself "
         "(FedDAG-dagger), or absent (FedDAG*)",
     )
-    sources: Literal["all", "graph"] = _setting(
-        "all",
-        "Clusters that train a cluster's shared secondary encoder: all, its own too, or the top-k "
-        "of the complementarity graph",
+    sources: Literal["agreeing", "all", "graph"] = _setting(
+        "agreeing",
+        "Clusters that train a cluster's shared secondary encoder: those whose updates of it "
+        "agree (all at first), all, or the top-k of the complementarity graph",
+    )
+    agreement_rounds: int = _setting(
+        8,
+        "Rounds over which agreement is measured; clusters part that fall short in two such spans "
+        "on end, in the second hardly less",
+        unit="rounds",
+        ge=1,
+        le=10_000,
+    )
+    agreement_threshold: float = _setting(
+        0.3, "Agreement from which on clusters share a secondary encoder", ge=0, le=1
     )
     top_k: int = _setting(
         2, "Sources of a cluster in the complementarity graph", symbol="k", ge=1, le=1000

@@ -207,6 +207,8 @@ def _second_encoder(settings: Settings) -> str:
         return "a second encoder, which your cluster alone receives"
     if settings.sources == "all":
         return "a second encoder, which clients of all clusters train and receive"
+    if settings.sources == "agreeing":
+        return "a second encoder, which clients of all agreeing clusters train and receive"
     return "another cluster's encoder, where other clusters learn from the client's"
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
 from feddag_flwr.checkpoints import Checkpoint, Memory
+from feddag_flwr.clustering.agreement import AgreementWatch
 from feddag_flwr.clustering.complementarity import Complementarity, complementarity
-from feddag_flwr.clustering.labels import matched_labels
+from feddag_flwr.clustering.labels import canonical_labels, matched_labels
 from feddag_flwr.clustering.selection import choose
 from feddag_flwr.clustering.threshold import Candidate, sweep, threshold_grid
 from feddag_flwr.models.flat import get_parts
@@ -35,6 +36,9 @@ from feddag_flwr.strategies.roster import MIN_CLIENTS, FederationError
 
 logger = logging.getLogger("flwr")
 
+# Coordinates of an update of S that agreement is measured on: bounds the memory of a round.
+AGREEMENT_COORDINATES = 20_000
+
 
 class FedDAG(ClusteredStrategy):
     """Clustered federated learning by global data and gradient integration.
@@ -42,10 +46,10 @@ class FedDAG(ClusteredStrategy):
     Source: arXiv 2602.23504, Algorithm 1. The variants are settings: ``secondary`` (FedDAG,
     FedDAG-dagger, FedDAG*), ``fusion`` (FedDAG*-Data, FedDAG*-Grad), ``schedule`` (B.9),
     ``initialisation`` and ``diversity`` (A.11). By default all clusters train one secondary
-    encoder, each with its own half of the classifier; the paper's graph of sources is
-    ``sources``, see docs/sharing.md. Clients that come later, or whose data has
-    drifted, are profiled and placed by Algorithm 4 while the others train; when they have become
-    many (``regroup-share``), all are clustered anew.
+    encoder, each with its own half of the classifier, and part where their updates of it do not
+    agree; the paper's graph of sources is ``sources``, see docs/sharing.md. Clients that come
+    later, or whose data has drifted, are profiled and placed by Algorithm 4 while the others train;
+    when they have become many (``regroup-share``), all are clustered anew.
     """
 
     profiles_newcomers = True
@@ -57,6 +61,7 @@ class FedDAG(ClusteredStrategy):
         self._residence: Residence | None = None
         self._regroup_due = False
         self._shared: dict[int, Weights] = {}
+        self._agreement: AgreementWatch | None = None
 
     # -- phases 1 to 4 -----------------------------------------------------------------------------
 
@@ -75,19 +80,22 @@ class FedDAG(ClusteredStrategy):
         self._settle(grouping, found.updates, bases)
 
     def _warn_of_idle_settings(self) -> None:
-        """Name settings of the complementarity graph that were given where nobody learns by it."""
-        fields = Settings.model_fields
-        given = [
-            name.replace("_", "-")
-            for name in ("top_k", "alignment")
-            if getattr(self.settings, name) != fields[name].default
-        ]
-        if given and not self._by_graph:
-            logger.warning(
-                "%s: without effect on training, for clusters learn by the complementarity graph "
-                "under secondary = 'shared' and sources = 'graph' alone",
-                listed(given),
-            )
+        """Name settings of the sharing that were given where nobody shares by them."""
+        settings = self.settings
+        agreeing = settings.secondary == "shared" and settings.sources == "agreeing"
+        for names, in_use, sources in (
+            (("top_k", "alignment"), self._by_graph, "graph"),
+            (("agreement_rounds", "agreement_threshold"), agreeing, "agreeing"),
+        ):
+            fields = Settings.model_fields
+            given = [name for name in names if getattr(settings, name) != fields[name].default]
+            if given and not in_use:
+                logger.warning(
+                    "%s: without effect on training, but under secondary = 'shared' and "
+                    "sources = %r",
+                    listed([name.replace("_", "-") for name in given]),
+                    sources,
+                )
 
     def _check_enough(self, count: int) -> None:
         """Refuse to cluster fewer clients than are needed."""
@@ -188,23 +196,40 @@ class FedDAG(ClusteredStrategy):
         self._set_clusters(grouping, models)
 
     def _set_clusters(self, grouping: Grouping, models: list[Model]) -> None:
-        sources = self._sources(grouping.graph)
+        sources = self._sources(grouping.graph, models)
         self.state.set_clusters(grouping.names, grouping.labels.tolist(), models, sources)
+        together = len(sources) > 1 and all(len(row) == len(sources) for row in sources)
+        shared = self.settings.secondary == "shared"
+        watched = shared and together and self.settings.sources == "agreeing"
+        self._agreement = self._watch(len(models)) if watched else None
+
+    def _watch(self, clusters: int) -> AgreementWatch:
+        settings = self.settings
+        return AgreementWatch(clusters, settings.agreement_rounds, settings.agreement_threshold)
 
     @property
     def _by_graph(self) -> bool:
         """Whether clusters learn from those that the complementarity graph names."""
         return self.settings.secondary == "shared" and self.settings.sources == "graph"
 
-    def _sources(self, graph: Complementarity) -> Sequence[Sequence[int]]:
-        """Return who learns from whom; FedDAG-dagger's clusters learn from themselves."""
-        count = len(graph.sources)
+    def _sources(self, graph: Complementarity, models: list[Model]) -> Sequence[Sequence[int]]:
+        """Return who learns from whom; FedDAG-dagger's clusters learn from themselves.
+
+        Agreeing clusters are those that have one secondary encoder to go on with: all at first;
+        after a later clustering those that had not parted.
+        """
+        count = len(models)
         if self.settings.secondary == "none":
             return ()
         if self.settings.secondary == "own":
             return [[cluster] for cluster in range(count)]
         if self.settings.sources == "all":
             return [range(count)] * count
+        if self.settings.sources == "agreeing":
+            same: dict[bytes, list[int]] = {}
+            for cluster, model in enumerate(models):
+                same.setdefault(model["secondary"].floats.tobytes(), []).append(cluster)
+            return [same[model["secondary"].floats.tobytes()] for model in models]
         if len(graph.sources) == 1:
             logger.warning("one cluster only: it trains its secondary encoder itself")
             return [[0]]
@@ -272,6 +297,13 @@ class FedDAG(ClusteredStrategy):
             "cluster %s is empty now: sources are drawn anew",
             listed([str(cluster) for cluster in sorted(left)]),
         )
+        if self.settings.secondary == "shared" and not self._by_graph:
+            there = set(assignments.values())
+            self.state.sources = tuple(
+                tuple(each for each in row if each in there and cluster in there)
+                for cluster, row in enumerate(self.state.sources)
+            )
+            return
         names, rows = self._residence.present()
         residents = self._residence.residents
         clusters, labels = np.unique([assignments[name] for name in names], return_inverse=True)
@@ -281,7 +313,8 @@ class FedDAG(ClusteredStrategy):
             top_k=self.settings.top_k, aligned=self.settings.alignment,
         )  # fmt: skip
         sources: list[tuple[int, ...]] = [()] * self.state.num_clusters
-        for cluster, row in zip(clusters, self._sources(graph), strict=True):
+        models = [self.state.models[cluster] for cluster in clusters]
+        for cluster, row in zip(clusters, self._sources(graph, models), strict=True):
             sources[cluster] = tuple(int(clusters[source]) for source in row)
         self.state.sources = tuple(sources)
 
@@ -347,12 +380,18 @@ class FedDAG(ClusteredStrategy):
         """Keep the residents' profiles, and whether they are to be clustered anew."""
         assert self._residence is not None
         memory = self._residence.memory()
-        return Memory(memory.arrays, memory.notes | {"regroup-due": self._regroup_due})
+        arrays = memory.arrays
+        if self._agreement is not None:
+            arrays = arrays | {"agreement": self._agreement.arrays()}
+        return Memory(arrays, memory.notes | {"regroup-due": self._regroup_due})
 
     def recall(self, memory: Memory) -> None:
         """Take over the residents."""
         self._residence = Residence.recall(memory, self.settings.linkage, self._options())
         self._regroup_due = memory.notes["regroup-due"]
+        if (found := memory.arrays.get("agreement")) is not None:
+            self._agreement = self._watch(self.state.num_clusters)
+            self._agreement.recall(found)
 
     # -- phase 5 -----------------------------------------------------------------------------------
 
@@ -421,6 +460,33 @@ class FedDAG(ClusteredStrategy):
         for learner, sources in enumerate(self.state.sources):
             if its := {source: each for source, each in trained.items() if source in sources}:
                 self._learn(learner, its)
+        self._watch_agreement(replies)
+
+    def _watch_agreement(self, replies: Mapping[str, TrainReply]) -> None:
+        """Measure how far clusters agree on S, and part those that do not for good."""
+        taught = {name: reply for name, reply in replies.items() if "shared" in reply.parts}
+        if self._agreement is None or not taught:
+            return
+        updates = np.stack(
+            [
+                _thinned(reply.update_of("shared", self.requests[name]))
+                for name, reply in taught.items()
+            ]
+        )
+        labels = [self.state.assignments[name] for name in taught]
+        present = [min(row, default=cluster) for cluster, row in enumerate(self.state.sources)]
+        groups = self._agreement.add(updates, labels, present)
+        if (groups == canonical_labels(present)).all():
+            return
+        self.state.sources = tuple(
+            tuple(each for each in row if groups[each] == groups[cluster])
+            for cluster, row in enumerate(self.state.sources)
+        )
+        together = (np.flatnonzero(groups == group) for group in range(groups.max() + 1))
+        logger.info(
+            "clusters that share a secondary encoder from now on: %s",
+            "; ".join(listed([str(cluster) for cluster in its]) for its in together),
+        )
 
     def _learn(self, learner: int, trained: Mapping[int, Weights]) -> None:
         """Add what each source taught S' to a learner's S: the updates' mean, or sum (Eq. 21)."""
@@ -432,3 +498,8 @@ class FedDAG(ClusteredStrategy):
             for source, weights in trained.items():
                 secondary = shift(secondary, weights, self._shared[source])
         self.replace_part(learner, "secondary", secondary)
+
+
+def _thinned(update: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return evenly spaced coordinates of an update, `AGREEMENT_COORDINATES` at most."""
+    return update[:: -(-update.size // AGREEMENT_COORDINATES)]

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from flwr.app import Array
 from memory_grid import array_of, failed, run_quickly
+from test_records import TASK
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.clustering.threshold import threshold_grid
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.models.flat import get_parts
-from feddag_flwr.records import TrainReply
+from feddag_flwr.records import TrainReply, TrainRequest
 from feddag_flwr.report import adjusted_rand_index
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
@@ -114,6 +115,53 @@ def test_the_updates_of_several_sources_are_averaged(three_clusters):
     )
     models = three_clusters.state.models
     assert [model["secondary"].floats.tolist() for model in models] == [[15], [25], [35]]
+
+
+def taught(strategy, rng, noise=0.3):
+    """One round in which a and b (clusters 0, 1) pull S one way, c and d (2) another."""
+    start = strategy._shared
+    pulls = {"a": [1, 0, 0], "b": [1, 0, 0], "c": [0, 1, 0], "d": [0, 1, 0]}
+    strategy.requests, replies = {}, {}
+    for name, pull in pulls.items():
+        shared = start[strategy.state.assignments[name]]
+        model = {"secondary": shared}
+        strategy.requests[name] = TrainRequest(TASK, model, ("secondary",))
+        moved = shared.floats + np.repeat(pull, 200) + noise * rng.normal(size=600)
+        replies[name] = TrainReply(1, {"shared": Weights(moved.astype(np.float32))}, NOTHING)
+    return replies
+
+
+@pytest.mark.parametrize("sources", ["agreeing", "all"])
+def test_clusters_part_that_pull_the_secondary_encoder_different_ways(
+    three_clusters, caplog, sources
+):
+    names = ["a", "b", "c", "d"]
+    three_clusters.settings = Settings(**{"sources": sources, "agreement-rounds": 3})
+    three_clusters.state.assignments = dict(zip(names, [0, 0, 1, 1], strict=True))
+    grouping = SimpleNamespace(
+        names=names, labels=np.array([0, 0, 1, 1]), graph=SimpleNamespace(sources=((1,), (0,)))
+    )
+    model = {part: Weights(np.zeros(600, np.float32)) for part in ("primary", "secondary")}
+    model["classifier"] = weights(0)
+    three_clusters._set_clusters(grouping, [dict(model), dict(model)])
+    assert three_clusters.state.sources == ((0, 1), (0, 1))
+    rng, found = np.random.default_rng(0), []
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        for number in range(1, 8):
+            three_clusters.before_round(number, [])
+            three_clusters.aggregate(number, taught(three_clusters, rng))
+            found.append(three_clusters.state.sources)
+    parted = sources == "agreeing"
+    apart = ((0,), (1,)) if parted else ((0, 1), (0, 1))
+    assert found == [((0, 1), (0, 1))] * 5 + [apart] * 2
+    assert ("share a secondary encoder from now on: 0; 1" in caplog.text) == parted
+    one, other = (each["secondary"] for each in three_clusters.state.models)
+    assert one.equals(other) == (not parted)
+    # A later clustering does not join what has parted, nor measure it again.
+    again = [dict(each) for each in three_clusters.state.models]
+    three_clusters._set_clusters(grouping, again)
+    assert three_clusters.state.sources == apart
+    assert (three_clusters._agreement is None) == (parted or sources == "all")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +290,9 @@ def test_settings_of_the_graph_that_nobody_learns_by_are_told(tmp_path, caplog):
         run_quickly(tmp_path, name="graph", num_rounds=0, top_k=1, alignment=False, **GRAPH)
         assert "without effect" not in caplog.text
         run_quickly(tmp_path, name="idle", num_rounds=0, top_k=1, alignment=False)
+        run_quickly(tmp_path, name="all", num_rounds=0, sources="all", agreement_rounds=2)
     assert "top-k, alignment: without effect on training" in caplog.text
+    assert "agreement-rounds: without effect on training" in caplog.text
 
 
 @pytest.mark.parametrize("secondary", ["shared", "own"])
@@ -357,7 +407,8 @@ def test_two_clients_are_enough(tmp_path):
 
 def test_a_lone_cluster_trains_its_own_secondary_encoder(three_clusters, caplog):
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        assert three_clusters._sources(SimpleNamespace(sources=((),))) == [[0]]
+        graph, models = SimpleNamespace(sources=((),)), three_clusters.state.models[:1]
+        assert three_clusters._sources(graph, models) == [[0]]
     assert "one cluster only" in caplog.text
 
 
