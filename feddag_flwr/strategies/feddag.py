@@ -502,4 +502,5 @@ class FedDAG(ClusteredStrategy):
 
 def _thinned(update: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return evenly spaced coordinates of an update, `AGREEMENT_COORDINATES` at most."""
-    return update[:: -(-update.size // AGREEMENT_COORDINATES)]
+    # Not a view of it, which would keep all of the update.
+    return update[:: -(-update.size // AGREEMENT_COORDINATES)].copy()

@@ -17,7 +17,7 @@ from feddag_flwr.report import adjusted_rand_index
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies.feddag import FedDAG
+from feddag_flwr.strategies.feddag import AGREEMENT_COORDINATES, FedDAG, _thinned
 from feddag_flwr.strategies.profiling import EncoderSpool
 from feddag_flwr.strategies.roster import FederationError
 
@@ -162,6 +162,15 @@ def test_clusters_part_that_pull_the_secondary_encoder_different_ways(
     three_clusters._set_clusters(grouping, again)
     assert three_clusters.state.sources == apart
     assert (three_clusters._agreement is None) == (parted or sources == "all")
+
+
+@pytest.mark.parametrize(("factor", "step"), [(0.5, 1), (1, 1), (1.1, 2), (2, 2), (2.1, 3)])
+def test_agreement_keeps_some_coordinates_of_an_update_and_not_the_rest(factor, step):
+    update = np.arange(int(factor * AGREEMENT_COORDINATES), dtype=np.float32)
+    found = _thinned(update)
+    assert found.tolist() == update[::step].tolist()
+    assert found.size <= AGREEMENT_COORDINATES
+    assert found.base is None
 
 
 @pytest.mark.parametrize(
