@@ -94,9 +94,8 @@ class Agreement:
 
         m_pq lies at least three standard errors below `threshold` times the mean of m_pp and m_qq.
         """
-        means = self._means()
+        means, errors = self._means(), self._errors()
         with np.errstate(divide="ignore", invalid="ignore"):
-            errors = np.maximum(self.squares / self.pairs - means**2, 0.0) / self.pairs
             within, error = np.diag(means), np.diag(errors)
             wanted = threshold * (within[:, None] + within) / 2
             noise = errors + (threshold / 2) ** 2 * (error[:, None] + error)
@@ -108,6 +107,14 @@ class Agreement:
         with np.errstate(divide="ignore", invalid="ignore"):
             means: FloatArray = self.sums / self.pairs
         return means
+
+    def _errors(self) -> FloatArray:
+        """Squared standard errors of the means; NaN where one pair alone tells nothing of it."""
+        # Within a cluster each pair counts in both orders.
+        pairs = self.pairs / (1 + np.eye(len(self.pairs)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = np.maximum(self.squares / self.pairs - self._means() ** 2, 0.0)
+            return np.where(pairs > 1, spread / (pairs - 1), np.nan)
 
 
 def _by_clusters(values: FloatArray, weights: FloatArray) -> FloatArray:

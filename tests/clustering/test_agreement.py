@@ -80,6 +80,35 @@ def test_a_shortfall_must_be_certain():
     assert not agreeing.shortfall(0.3).any()
 
 
+def pair_at(cosine):
+    return np.array([[1.0, 0.0, 0.0, 0.0], [cosine, np.sqrt(1 - cosine**2), 0.0, 0.0]])
+
+
+def test_one_pair_within_a_cluster_tells_no_error():
+    # Both clusters' clients agree by 0.9 and neither with the other's: certain, but for one pair
+    # in each there is nothing to say by how much it varies.
+    updates = np.vstack([pair_at(0.9), np.roll(pair_at(0.9), 2, axis=1)])
+    found = Agreement(2)
+    found.add(updates, [0, 0, 1, 1])
+    assert not found.shortfall(0.3).any()
+    found.add(updates, [0, 0, 1, 1])
+    assert found.shortfall(0.3).tolist() == [[False, True], [True, False]]
+
+
+def test_standard_errors_by_hand():
+    # Within cluster 0 one pair of cosine 0.2 and one of 0.6, each in both orders: mean 0.4, sample
+    # variance (0.2^2 + 0.2^2) / (2 - 1) = 0.08, squared error of the mean 0.08 / 2 = 0.04.
+    found = Agreement(1)
+    for cosine in (0.2, 0.6):
+        found.add(pair_at(cosine), [0, 0])
+    np.testing.assert_allclose(found._errors(), [[0.04]])
+    # Across: cosines 1, 0.2 and 1, 0.6; mean 0.7, sum of squares about it 0.44, / 3 / 4.
+    across = Agreement(2)
+    for cosine in (0.2, 0.6):
+        across.add(np.vstack([pair_at(cosine), pair_at(cosine)[:1]]), [0, 0, 1])
+    np.testing.assert_allclose(across._errors()[0, 1], 0.44 / 3 / 4)
+
+
 def test_updates_of_mere_noise_part_nobody():
     rng = np.random.default_rng(2)
     labels = np.repeat([0, 1, 2], 10)
