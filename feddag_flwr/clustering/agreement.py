@@ -82,26 +82,31 @@ class Agreement:
         That is where two clusters had no clients in one round, or where the clients of one do not
         agree with each other.
         """
-        means = self._means()
-        with np.errstate(invalid="ignore"):
-            within = np.where(np.diag(means) > 0, np.diag(means), np.nan)
-        found: FloatArray = means / np.sqrt(np.outer(within, within))
+        found: FloatArray = self._means() / self._most()
         np.fill_diagonal(found, 1.0)
         return found
 
     def shortfall(self, threshold: float) -> NDArray[np.bool_]:
-        """Tell which pairs of clusters agree less than `threshold` beyond chance, shape (Z, Z).
+        r"""Tell which pairs of clusters agree less than `threshold` beyond chance, shape (Z, Z).
 
-        m_pq lies at least three standard errors below `threshold` times the mean of m_pp and m_qq.
+        m_pq lies at least three standard errors below `threshold` times
+        :math:`\sqrt{m_{pp} m_{qq}}`, whose error is that of m_pp and m_qq to first order. Nobody
+        falls short of a cluster whose clients do not agree with each other.
         """
-        means, errors = self._means(), self._errors()
+        errors, most = self._errors(), self._most()
         with np.errstate(divide="ignore", invalid="ignore"):
-            within, error = np.diag(means), np.diag(errors)
-            wanted = threshold * (within[:, None] + within) / 2
-            noise = errors + (threshold / 2) ** 2 * (error[:, None] + error)
-            found: NDArray[np.bool_] = means + CERTAINTY * np.sqrt(noise) < wanted
+            relative = np.diag(errors) / np.diag(most) ** 2
+            noise = errors + (threshold * most / 2) ** 2 * (relative[:, None] + relative)
+            found: NDArray[np.bool_] = self._means() + CERTAINTY * np.sqrt(noise) < threshold * most
         np.fill_diagonal(found, False)
         return found
+
+    def _most(self) -> FloatArray:
+        """Agreement that there can be, the root of m_pp m_qq; NaN where one of them has none."""
+        within = np.diag(self._means())
+        with np.errstate(invalid="ignore"):
+            root = np.sqrt(np.where(within > 0, within, np.nan))
+        return np.outer(root, root)
 
     def _means(self) -> FloatArray:
         with np.errstate(divide="ignore", invalid="ignore"):

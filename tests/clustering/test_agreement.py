@@ -80,6 +80,34 @@ def test_a_shortfall_must_be_certain():
     assert not agreeing.shortfall(0.3).any()
 
 
+def test_clusters_whose_clients_agree_less_by_far_do_not_fall_short_for_that():
+    # Clients of cluster 0 agree by 0.9 or so, of cluster 1 by 0.02: all pull the same way.
+    rng = np.random.default_rng(5)
+    common, labels = rng.normal(size=2000), [0] * 10 + [1] * 40
+    found = Agreement(2)
+    for _ in range(8):
+        noise = np.array([0.3] * 10 + [7.0] * 40)[:, None] * rng.normal(size=(50, 2000))
+        found.add(common + noise, labels)
+    within = np.diag(found.sums / found.pairs)
+    assert within[0] > 40 * within[1] > 0
+    assert found.matrix()[0, 1] == pytest.approx(1.0, abs=0.05)
+    assert not found.shortfall(0.8).any()
+
+
+def test_a_shortfall_is_of_the_agreement_by_three_standard_errors():
+    # m_00 = 0.8, m_11 = 0.2, both to 0.02: the root of their product is 0.4 to 0.4 / 2 *
+    # sqrt((0.02 / 0.8)^2 + (0.02 / 0.2)^2) = 0.0206. A half of it is 0.2 to 0.0103; m_01 known to
+    # 0.03 makes it 0.0317, three times that 0.0952.
+    for across, short in ((0.10, True), (0.11, False)):
+        found = Agreement(2)
+        found.pairs = np.array([[200, 100], [100, 200]])
+        means = np.array([[0.8, across], [across, 0.2]])
+        errors = np.array([[0.02, 0.03], [0.03, 0.02]])
+        found.sums = means * found.pairs
+        found.squares = (errors**2 * 99 + means**2) * found.pairs
+        assert found.shortfall(0.5).tolist() == [[False, short], [short, False]]
+
+
 def pair_at(cosine):
     return np.array([[1.0, 0.0, 0.0, 0.0], [cosine, np.sqrt(1 - cosine**2), 0.0, 0.0]])
 
