@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
+from feddag_flwr.aggregation import Weights, weighted_mean
 from feddag_flwr.checkpoints import Checkpoint, Memory
-from feddag_flwr.clustering.agreement import AgreementWatch
-from feddag_flwr.clustering.complementarity import Complementarity, complementarity
-from feddag_flwr.clustering.labels import canonical_labels, matched_labels
+from feddag_flwr.clustering.complementarity import complementarity
+from feddag_flwr.clustering.labels import matched_labels
 from feddag_flwr.clustering.selection import choose
 from feddag_flwr.clustering.threshold import Candidate, sweep, threshold_grid
 from feddag_flwr.models.flat import get_parts
@@ -33,11 +32,9 @@ from feddag_flwr.strategies.outliers import too_long
 from feddag_flwr.strategies.profiling import EncoderSpool, Profiler, Profiles, without_encoder
 from feddag_flwr.strategies.residence import Residence
 from feddag_flwr.strategies.roster import MIN_CLIENTS, FederationError
+from feddag_flwr.strategies.sharing import Sharing
 
 logger = logging.getLogger("flwr")
-
-# Coordinates of an update of S that agreement is measured on: bounds the memory of a round.
-AGREEMENT_COORDINATES = 20_000
 
 
 class FedDAG(ClusteredStrategy):
@@ -60,14 +57,13 @@ class FedDAG(ClusteredStrategy):
         super().__init__(settings, folder, checkpoint)
         self._residence: Residence | None = None
         self._regroup_due = False
-        self._shared: dict[int, Weights] = {}
-        self._agreement: AgreementWatch | None = None
+        self._sharing = Sharing(settings)
 
     # -- phases 1 to 4 -----------------------------------------------------------------------------
 
     def form_clusters(self) -> None:
         """Profile the clients, cluster them, and start the clusters' models."""
-        self._warn_of_idle_settings()
+        self._sharing.warn_of_idle_settings()
         with closing(EncoderSpool(self.folder.path)) as encoders:
             with self.watch.phase("profile"):
                 profiles = self._collect(self.state.clients, encoders)
@@ -78,24 +74,6 @@ class FedDAG(ClusteredStrategy):
             grouping = self._group(found.names, found.updates, bases, found.counts)
             self._start_models(grouping, encoders)
         self._settle(grouping, found.updates, bases)
-
-    def _warn_of_idle_settings(self) -> None:
-        """Name settings of the sharing that were given where nobody shares by them."""
-        settings = self.settings
-        agreeing = settings.secondary == "shared" and settings.sources == "agreeing"
-        for names, in_use, sources in (
-            (("top_k", "alignment"), self._by_graph, "graph"),
-            (("agreement_rounds", "agreement_threshold"), agreeing, "agreeing"),
-        ):
-            fields = Settings.model_fields
-            given = [name for name in names if getattr(settings, name) != fields[name].default]
-            if given and not in_use:
-                logger.warning(
-                    "%s: without effect on training, but under secondary = 'shared' and "
-                    "sources = %r",
-                    listed([name.replace("_", "-") for name in given]),
-                    sources,
-                )
 
     def _check_enough(self, count: int) -> None:
         """Refuse to cluster fewer clients than are needed."""
@@ -154,7 +132,7 @@ class FedDAG(ClusteredStrategy):
             graph = complementarity(
                 counts, proximity.angles, labels, top_k=settings.top_k, aligned=settings.alignment
             )
-        for cluster in graph.arbitrary if self._by_graph else ():
+        for cluster in graph.arbitrary if self._sharing.by_graph else ():
             logger.warning(
                 "cluster %d: all scores of Eq. 14 are 0, its sources are arbitrary", cluster
             )
@@ -196,44 +174,9 @@ class FedDAG(ClusteredStrategy):
         self._set_clusters(grouping, models)
 
     def _set_clusters(self, grouping: Grouping, models: list[Model]) -> None:
-        sources = self._sources(grouping.graph, models)
+        sources = self._sharing.sources(self.state, grouping)
         self.state.set_clusters(grouping.names, grouping.labels.tolist(), models, sources)
-        together = len(sources) > 1 and all(len(row) == len(sources) for row in sources)
-        shared = self.settings.secondary == "shared"
-        watched = shared and together and self.settings.sources == "agreeing"
-        self._agreement = self._watch(len(models)) if watched else None
-
-    def _watch(self, clusters: int) -> AgreementWatch:
-        settings = self.settings
-        return AgreementWatch(clusters, settings.agreement_rounds, settings.agreement_threshold)
-
-    @property
-    def _by_graph(self) -> bool:
-        """Whether clusters learn from those that the complementarity graph names."""
-        return self.settings.secondary == "shared" and self.settings.sources == "graph"
-
-    def _sources(self, graph: Complementarity, models: list[Model]) -> Sequence[Sequence[int]]:
-        """Return who learns from whom; FedDAG-dagger's clusters learn from themselves.
-
-        Agreeing clusters are those that have one secondary encoder to go on with: all at first;
-        after a later clustering those that had not parted.
-        """
-        count = len(models)
-        if self.settings.secondary == "none":
-            return ()
-        if self.settings.secondary == "own":
-            return [[cluster] for cluster in range(count)]
-        if self.settings.sources == "all":
-            return [range(count)] * count
-        if self.settings.sources == "agreeing":
-            same: dict[bytes, list[int]] = {}
-            for cluster, model in enumerate(models):
-                same.setdefault(model["secondary"].floats.tobytes(), []).append(cluster)
-            return [same[model["secondary"].floats.tobytes()] for model in models]
-        if len(graph.sources) == 1:
-            logger.warning("one cluster only: it trains its secondary encoder itself")
-            return [[0]]
-        return graph.sources
+        self._sharing.begin(self.state)
 
     def _settle(
         self,
@@ -297,12 +240,8 @@ class FedDAG(ClusteredStrategy):
             "cluster %s is empty now: sources are drawn anew",
             listed([str(cluster) for cluster in sorted(left)]),
         )
-        if self.settings.secondary == "shared" and not self._by_graph:
-            there = set(assignments.values())
-            self.state.sources = tuple(
-                tuple(each for each in row if each in there and cluster in there)
-                for cluster, row in enumerate(self.state.sources)
-            )
+        if not self._sharing.by_graph:
+            self._sharing.keep_to(self.state, set(assignments.values()))
             return
         names, rows = self._residence.present()
         residents = self._residence.residents
@@ -313,8 +252,7 @@ class FedDAG(ClusteredStrategy):
             top_k=self.settings.top_k, aligned=self.settings.alignment,
         )  # fmt: skip
         sources: list[tuple[int, ...]] = [()] * self.state.num_clusters
-        models = [self.state.models[cluster] for cluster in clusters]
-        for cluster, row in zip(clusters, self._sources(graph, models), strict=True):
+        for cluster, row in zip(clusters, self._sharing.sources_by(graph), strict=True):
             sources[cluster] = tuple(int(clusters[source]) for source in row)
         self.state.sources = tuple(sources)
 
@@ -380,18 +318,14 @@ class FedDAG(ClusteredStrategy):
         """Keep the residents' profiles, and whether they are to be clustered anew."""
         assert self._residence is not None
         memory = self._residence.memory()
-        arrays = memory.arrays
-        if self._agreement is not None:
-            arrays = arrays | {"agreement": self._agreement.arrays()}
-        return Memory(arrays, memory.notes | {"regroup-due": self._regroup_due})
+        notes = memory.notes | {"regroup-due": self._regroup_due}
+        return Memory(memory.arrays | self._sharing.arrays(), notes)
 
     def recall(self, memory: Memory) -> None:
         """Take over the residents."""
         self._residence = Residence.recall(memory, self.settings.linkage, self._options())
         self._regroup_due = memory.notes["regroup-due"]
-        if (found := memory.arrays.get("agreement")) is not None:
-            self._agreement = self._watch(self.state.num_clusters)
-            self._agreement.recall(found)
+        self._sharing.recall(self.state, memory.arrays)
 
     # -- phase 5 -----------------------------------------------------------------------------------
 
@@ -399,11 +333,7 @@ class FedDAG(ClusteredStrategy):
         """Regroup if due; compute S' of every source, the mean of its learners' S, once."""
         del server_round, names
         self._regroup_if_due()
-        self._shared = {
-            source: mean([self.state.models[learner]["secondary"] for learner in learners])
-            for source in range(self.state.num_clusters)
-            if (learners := self.state.learners(source))
-        }
+        self._sharing.before_round(self.state)
 
     def phases_for(self, server_round: int, name: str) -> tuple[str, ...]:
         """Both phases where the cluster is somebody's source; by turns under a K:1 schedule."""
@@ -422,7 +352,7 @@ class FedDAG(ClusteredStrategy):
         """
         parts = super().parts_for(name, phases)
         if "secondary" in phases:
-            shared = self._shared[self.state.assignments[name]]
+            shared = self._sharing.start_of(self.state.assignments[name])
             if not shared.equals(parts["secondary"]):
                 parts["shared"] = shared
         return parts
@@ -445,62 +375,6 @@ class FedDAG(ClusteredStrategy):
     def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Update P and K (Eq. 18), then add each source's update to its learners' S (Eq. 21)."""
         super().aggregate(server_round, replies)
-        trained = {}
-        for source in self._shared:
-            members = [
-                reply
-                for name, reply in replies.items()
-                if self.state.assignments[name] == source and "shared" in reply.parts
-            ]
-            if members:
-                trained[source] = weighted_mean(
-                    [reply.parts["shared"] for reply in members],
-                    [reply.samples for reply in members],
-                )
-        for learner, sources in enumerate(self.state.sources):
-            if its := {source: each for source, each in trained.items() if source in sources}:
-                self._learn(learner, its)
-        self._watch_agreement(replies)
-
-    def _watch_agreement(self, replies: Mapping[str, TrainReply]) -> None:
-        """Measure how far clusters agree on S, and part those that do not for good."""
-        taught = {name: reply for name, reply in replies.items() if "shared" in reply.parts}
-        if self._agreement is None or not taught:
-            return
-        updates = np.stack(
-            [
-                _thinned(reply.update_of("shared", self.requests[name]))
-                for name, reply in taught.items()
-            ]
-        )
-        labels = [self.state.assignments[name] for name in taught]
-        present = [min(row, default=cluster) for cluster, row in enumerate(self.state.sources)]
-        groups = self._agreement.add(updates, labels, present)
-        if (groups == canonical_labels(present)).all():
-            return
-        self.state.sources = tuple(
-            tuple(each for each in row if groups[each] == groups[cluster])
-            for cluster, row in enumerate(self.state.sources)
-        )
-        together = (np.flatnonzero(groups == group) for group in range(groups.max() + 1))
-        logger.info(
-            "clusters that share a secondary encoder from now on: %s",
-            "; ".join(listed([str(cluster) for cluster in its]) for its in together),
-        )
-
-    def _learn(self, learner: int, trained: Mapping[int, Weights]) -> None:
-        """Add what each source taught S' to a learner's S: the updates' mean, or sum (Eq. 21)."""
-        secondary = self.state.models[learner]["secondary"]
-        if self.settings.combine_sources == "mean":
-            start = mean([self._shared[source] for source in trained])
-            secondary = shift(secondary, mean(list(trained.values())), start)
-        else:
-            for source, weights in trained.items():
-                secondary = shift(secondary, weights, self._shared[source])
-        self.replace_part(learner, "secondary", secondary)
-
-
-def _thinned(update: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return evenly spaced coordinates of an update, `AGREEMENT_COORDINATES` at most."""
-    # Not a view of it, which would keep all of the update.
-    return update[:: -(-update.size // AGREEMENT_COORDINATES)].copy()
+        for learner, secondary in self._sharing.learned(self.state, replies).items():
+            self.replace_part(learner, "secondary", secondary)
+        self._sharing.part(self.state, replies, self.requests)

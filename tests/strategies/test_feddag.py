@@ -17,9 +17,10 @@ from feddag_flwr.report import adjusted_rand_index
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies.feddag import AGREEMENT_COORDINATES, FedDAG, _thinned
+from feddag_flwr.strategies.feddag import FedDAG
 from feddag_flwr.strategies.profiling import EncoderSpool
 from feddag_flwr.strategies.roster import FederationError
+from feddag_flwr.strategies.sharing import AGREEMENT_COORDINATES, Sharing, _thinned
 
 NOTHING = Evaluation(np.zeros(2, np.int64), np.zeros(2, np.int64), 0.0)
 
@@ -46,6 +47,11 @@ def three_clusters(tmp_path):
     ]
     strategy.state.set_clusters(names, [0, 1, 2, 2], models, [[2], [2], [0]])
     return strategy
+
+
+def set_settings(strategy, settings):
+    strategy.settings = settings
+    strategy._sharing = Sharing(settings)
 
 
 def test_a_source_receives_the_mean_of_its_learners_secondary_encoders(three_clusters):
@@ -100,7 +106,7 @@ def test_a_learner_of_two_sources_gets_both_updates(three_clusters):
 
 
 def test_the_updates_of_several_sources_are_averaged(three_clusters):
-    three_clusters.settings = Settings()
+    set_settings(three_clusters, Settings())
     three_clusters.state.sources = ((0, 1, 2), (0, 1, 2), (0, 1, 2))
     # All sources start from S' = (10 + 20 + 30) / 3 = 20. Cluster 0 does not reply, 1 sends
     # 20 + 3, 2 sends (1 * 21 + 3 * 29) / 4 = 20 + 7: each S moves by (3 + 7) / 2 = 5.
@@ -119,11 +125,10 @@ def test_the_updates_of_several_sources_are_averaged(three_clusters):
 
 def taught(strategy, rng, noise=0.3):
     """One round in which a and b (clusters 0, 1) pull S one way, c and d (2) another."""
-    start = strategy._shared
     pulls = {"a": [1, 0, 0], "b": [1, 0, 0], "c": [0, 1, 0], "d": [0, 1, 0]}
     strategy.requests, replies = {}, {}
     for name, pull in pulls.items():
-        shared = start[strategy.state.assignments[name]]
+        shared = strategy._sharing.start_of(strategy.state.assignments[name])
         model = {"secondary": shared}
         strategy.requests[name] = TrainRequest(TASK, model, ("secondary",))
         moved = shared.floats + np.repeat(pull, 200) + noise * rng.normal(size=600)
@@ -136,8 +141,8 @@ def test_clusters_part_that_pull_the_secondary_encoder_different_ways(
     three_clusters, caplog, sources
 ):
     names = ["a", "b", "c", "d"]
-    three_clusters.settings = Settings(**{"sources": sources, "agreement-rounds": 3})
-    three_clusters.state.assignments = dict(zip(names, [0, 0, 1, 1], strict=True))
+    set_settings(three_clusters, Settings(**{"sources": sources, "agreement-rounds": 3}))
+    three_clusters.state.sources = ()  # before the first clustering
     grouping = SimpleNamespace(
         names=names, labels=np.array([0, 0, 1, 1]), graph=SimpleNamespace(sources=((1,), (0,)))
     )
@@ -157,11 +162,33 @@ def test_clusters_part_that_pull_the_secondary_encoder_different_ways(
     assert ("share a secondary encoder from now on: 0; 1" in caplog.text) == parted
     one, other = (each["secondary"] for each in three_clusters.state.models)
     assert one.equals(other) == (not parted)
-    # A later clustering does not join what has parted, nor measure it again.
-    again = [dict(each) for each in three_clusters.state.models]
-    three_clusters._set_clusters(grouping, again)
-    assert three_clusters.state.sources == apart
-    assert (three_clusters._agreement is None) == (parted or sources == "all")
+    # Nothing is left to be measured where all have parted.
+    assert (three_clusters._sharing.watch is None) == (parted or sources == "all")
+
+
+@pytest.mark.parametrize(
+    ("before", "labels", "expected"),
+    [
+        # Clusters of the clients so far: a 0, b 1, c and d 2.
+        (((0,), (1, 2), (1, 2)), [0, 1, 2, 2], ((0,), (1, 2), (1, 2))),
+        (((0,), (1,), (2,)), [0, 1, 2, 2], ((0,), (1,), (2,))),
+        (((0,), (1, 2), (1, 2)), [0, 1, 1, 2], ((0,), (1, 2), (1, 2))),  # members of one group
+        (((0,), (1, 2), (1, 2)), [0, 0, 1, 2], ((0,), (1, 2), (1, 2))),  # 0 is of two groups now
+        (((0, 1, 2),) * 3, [0, 0, 1, 1], ((0, 1),) * 2),
+        (((0, 2), (), (0, 2)), [0, None, 1, 1], ((0, 1),) * 2),  # all have left cluster 1
+    ],
+)
+def test_a_later_clustering_does_not_join_what_has_parted(three_clusters, before, labels, expected):
+    """Though S may be the same yet: it has been trained by nobody since."""
+    set_settings(three_clusters, Settings())
+    three_clusters.state.sources = before
+    found = {n: z for n, z in zip("abcd", labels, strict=True) if z is not None}
+    grouping = SimpleNamespace(names=list(found), labels=np.array(list(found.values())))
+    models = [{"secondary": weights(1)} for _ in expected]
+    three_clusters._set_clusters(grouping, models)
+    assert three_clusters.state.sources == expected
+    # Who still shares is watched on.
+    assert (three_clusters._sharing.watch is not None) == any(len(row) > 1 for row in expected)
 
 
 @pytest.mark.parametrize(("factor", "step"), [(0.5, 1), (1, 1), (1.1, 2), (2, 2), (2.1, 3)])
@@ -179,7 +206,7 @@ def test_agreement_keeps_some_coordinates_of_an_update_and_not_the_rest(factor, 
 )
 def test_schedules(three_clusters, schedule, expected):
     settings = Settings(**{"schedule": schedule})
-    three_clusters.settings = settings
+    set_settings(three_clusters, settings)
     letters = {("primary",): "p", ("secondary",): "s", ("primary", "secondary"): "b"}
     found = [letters[three_clusters.phases_for(r, "c")] for r in range(1, 7)]
     assert "".join(found) == expected
@@ -416,8 +443,7 @@ def test_two_clients_are_enough(tmp_path):
 
 def test_a_lone_cluster_trains_its_own_secondary_encoder(three_clusters, caplog):
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        graph, models = SimpleNamespace(sources=((),)), three_clusters.state.models[:1]
-        assert three_clusters._sources(graph, models) == [[0]]
+        assert three_clusters._sharing.sources_by(SimpleNamespace(sources=((),))) == [[0]]
     assert "one cluster only" in caplog.text
 
 

@@ -1,0 +1,232 @@
+"""Who trains whose secondary encoder S, and how a cluster's S takes in what was trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
+from feddag_flwr.clustering.agreement import AgreementWatch
+from feddag_flwr.clustering.complementarity import Complementarity
+from feddag_flwr.clustering.labels import canonical_labels
+from feddag_flwr.records import TrainReply, TrainRequest
+from feddag_flwr.settings import Settings
+from feddag_flwr.state import ServerState
+from feddag_flwr.strategies.algorithm import listed
+from feddag_flwr.strategies.grouping import Grouping
+
+logger = logging.getLogger("flwr")
+
+# Coordinates of an update of S that agreement is measured on: bounds the memory of a round.
+AGREEMENT_COORDINATES = 20_000
+
+
+class Sharing:
+    """The sources of each cluster's secondary encoder, as the settings of sharing have them.
+
+    ``secondary`` says whether there is such an encoder and whether clusters learn from each other
+    at all, ``sources`` from whom: the complementarity graph (Sec. 4), all, or all whose updates of
+    S agree. Who learns from whom is kept in ``ServerState.sources``.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the run.
+
+    Attributes
+    ----------
+    watch : AgreementWatch or None
+        Where agreement is measured: ``sources="agreeing"``, as long as any clusters share.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._starts: dict[int, Weights] = {}
+        self.watch: AgreementWatch | None = None
+
+    @property
+    def by_graph(self) -> bool:
+        """Whether clusters learn from those that the complementarity graph names."""
+        return self._settings.secondary == "shared" and self._settings.sources == "graph"
+
+    @property
+    def by_agreement(self) -> bool:
+        """Whether clusters learn from those that they agree with."""
+        return self._settings.secondary == "shared" and self._settings.sources == "agreeing"
+
+    def warn_of_idle_settings(self) -> None:
+        """Name settings that were given where nobody shares by them."""
+        fields = Settings.model_fields
+        for names, in_use, sources in (
+            (("top_k", "alignment"), self.by_graph, "graph"),
+            (("agreement_rounds", "agreement_threshold"), self.by_agreement, "agreeing"),
+        ):
+            had = {name: getattr(self._settings, name) for name in names}
+            given = [name for name in names if had[name] != fields[name].default]
+            if given and not in_use:
+                logger.warning(
+                    "%s: without effect on training, but under secondary = 'shared' and "
+                    "sources = %r",
+                    listed([name.replace("_", "-") for name in given]),
+                    sources,
+                )
+
+    # -- who learns from whom ----------------------------------------------------------------------
+
+    def sources(self, state: ServerState, grouping: Grouping) -> Sequence[Sequence[int]]:
+        """Return the sources of each cluster of a clustering; `state` is that before it."""
+        if self.by_agreement:
+            return _with_common_origin(state, grouping)
+        return self.sources_by(grouping.graph)
+
+    def sources_by(self, graph: Complementarity) -> Sequence[Sequence[int]]:
+        """Return the sources of each cluster of a graph, where agreement does not decide."""
+        count = len(graph.sources)
+        if self._settings.secondary == "none":
+            return ()
+        if self._settings.secondary == "own":
+            return [[cluster] for cluster in range(count)]
+        if not self.by_graph:
+            return [range(count)] * count
+        if count == 1:
+            logger.warning("one cluster only: it trains its secondary encoder itself")
+            return [[0]]
+        return graph.sources
+
+    def begin(self, state: ServerState) -> None:
+        """Measure agreement from here on, where it decides and there is anybody to agree."""
+        watched = self.by_agreement and _some_share(state)
+        self.watch = self._new_watch(state.num_clusters) if watched else None
+
+    def keep_to(self, state: ServerState, there: Collection[int]) -> None:
+        """Let nobody learn from clusters, nor they from anybody, that are not among `there`."""
+        state.sources = tuple(
+            tuple(each for each in row if each in there and cluster in there)
+            for cluster, row in enumerate(state.sources)
+        )
+
+    # -- a round -----------------------------------------------------------------------------------
+
+    def before_round(self, state: ServerState) -> None:
+        """Compute S' of every source, the mean of its learners' S, once."""
+        self._starts = {
+            source: mean([state.models[learner]["secondary"] for learner in learners])
+            for source in range(state.num_clusters)
+            if (learners := state.learners(source))
+        }
+
+    def start_of(self, cluster: int) -> Weights:
+        """Return S' of a source, which its clients train."""
+        return self._starts[cluster]
+
+    def learned(self, state: ServerState, replies: Mapping[str, TrainReply]) -> dict[int, Weights]:
+        """Return the new S of each cluster for which somebody has trained.
+
+        That is S plus the mean of what its sources taught S', or the sum (Eq. 21).
+        """
+        trained = {}
+        for source in self._starts:
+            members = [
+                reply
+                for name, reply in replies.items()
+                if state.assignments[name] == source and "shared" in reply.parts
+            ]
+            if members:
+                trained[source] = weighted_mean(
+                    [reply.parts["shared"] for reply in members],
+                    [reply.samples for reply in members],
+                )
+        return {
+            learner: self._joined(state.models[learner]["secondary"], its)
+            for learner, sources in enumerate(state.sources)
+            if (its := {source: each for source, each in trained.items() if source in sources})
+        }
+
+    def _joined(self, secondary: Weights, trained: Mapping[int, Weights]) -> Weights:
+        if self._settings.combine_sources == "mean":
+            start = mean([self._starts[source] for source in trained])
+            return shift(secondary, mean(list(trained.values())), start)
+        for source, weights in trained.items():
+            secondary = shift(secondary, weights, self._starts[source])
+        return secondary
+
+    # -- agreement ---------------------------------------------------------------------------------
+
+    def part(
+        self,
+        state: ServerState,
+        replies: Mapping[str, TrainReply],
+        requests: Mapping[str, TrainRequest],
+    ) -> None:
+        """Measure how far clusters agree on S, and part those that do not for good."""
+        taught = {name: reply for name, reply in replies.items() if "shared" in reply.parts}
+        if self.watch is None or not taught:
+            return
+        updates = np.stack(
+            [_thinned(reply.update_of("shared", requests[name])) for name, reply in taught.items()]
+        )
+        present = _groups(state)
+        groups = self.watch.add(updates, [state.assignments[name] for name in taught], present)
+        if (groups == canonical_labels(present)).all():
+            return
+        state.sources = tuple(
+            tuple(each for each in row if groups[each] == groups[cluster])
+            for cluster, row in enumerate(state.sources)
+        )
+        if not _some_share(state):
+            self.watch = None
+        together = (np.flatnonzero(groups == group) for group in range(groups.max() + 1))
+        logger.info(
+            "clusters that share a secondary encoder from now on: %s",
+            "; ".join(listed([str(cluster) for cluster in its]) for its in together),
+        )
+
+    def _new_watch(self, clusters: int) -> AgreementWatch:
+        settings = self._settings
+        return AgreementWatch(clusters, settings.agreement_rounds, settings.agreement_threshold)
+
+    def arrays(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """Return what a checkpoint keeps, by group; nothing where agreement is not measured."""
+        return {} if self.watch is None else {"agreement": self.watch.arrays()}
+
+    def recall(self, state: ServerState, arrays: Mapping[str, dict[str, NDArray[Any]]]) -> None:
+        """Take over what `arrays` returned."""
+        if (found := arrays.get("agreement")) is not None:
+            self.watch = self._new_watch(state.num_clusters)
+            self.watch.recall(found)
+
+
+def _groups(state: ServerState) -> list[int]:
+    """Return the group of each cluster, by its first: those of one have one S."""
+    return [min(row, default=cluster) for cluster, row in enumerate(state.sources)]
+
+
+def _some_share(state: ServerState) -> bool:
+    """Tell whether a cluster learns from more than itself."""
+    return any(len(row) > 1 for row in state.sources)
+
+
+def _with_common_origin(state: ServerState, grouping: Grouping) -> Sequence[Sequence[int]]:
+    """Return with whom each cluster shares one secondary encoder: all at first.
+
+    After a later clustering, those whose members all come from one group of agreeing clusters.
+    One with members of several groups starts from a mean of their S, and by itself.
+    """
+    groups = _groups(state)
+    origins: list[set[int]] = [set() for _ in range(grouping.labels.max() + 1)]
+    for name, label in zip(grouping.names, grouping.labels, strict=True):
+        origins[label].add(groups[state.assignments[name]] if groups else 0)
+    return [
+        [other for other, its in enumerate(origins) if its == mine] if len(mine) == 1 else [cluster]
+        for cluster, mine in enumerate(origins)
+    ]
+
+
+def _thinned(update: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return evenly spaced coordinates of an update, `AGREEMENT_COORDINATES` at most."""
+    # Not a view of it, which would keep all of the update.
+    return update[:: -(-update.size // AGREEMENT_COORDINATES)].copy()
