@@ -50,6 +50,7 @@ class Run:
         self._started = time.monotonic()
         self._end: tuple[str, str] | None = None
         self._closed = threading.Event()
+        self._starting = threading.Lock()
         self._follower = threading.Thread(
             target=self._follow, args=(Echo(log_path, stream),), daemon=True
         )
@@ -79,9 +80,9 @@ class Run:
         Raises
         ------
         ConnectionError
-            The SuperLink does not answer, or does not know the run.
+            The SuperLink does not answer, or does not know the run, or the run has been given up.
         """
-        process = self._flower(["ls", "--run-id", str(self.run_id), "--format", "json"])
+        process = self._start(["ls", "--run-id", str(self.run_id), "--format", "json"])
         found = parse_status(process.communicate()[0])
         if found is None:
             raise ConnectionError(f"Flower does not know run {self.run_id}")
@@ -100,19 +101,28 @@ class Run:
         seconds = time.monotonic() - self._started
         return RunOutcome(status == COMPLETED, status, details, seconds, self.log())
 
-    def stop(self) -> None:
-        """Ask Flower to stop the run."""
-        self._flower(["stop", str(self.run_id)]).communicate()
-
     def close(self) -> None:
-        """Give up following the run: nobody may be there to ask."""
-        self._closed.set()
+        """Give up following the run: nobody may be there to ask.
+
+        No ``flwr`` is started from here on, so that none outlives those who end the others.
+        """
+        with self._starting:
+            self._closed.set()
+
+    def _start(self, arguments: list[str]) -> subprocess.Popen[str]:
+        with self._starting:
+            if self._closed.is_set():
+                raise ConnectionAbortedError(f"run {self.run_id} has been given up")
+            return self._flower(arguments)
 
     def _follow(self, log: Echo) -> None:
         known = 0
         with closing(log):
             while not self._closed.is_set():
-                process = self._flower(["log", str(self.run_id), "--stream"])
+                try:
+                    process = self._start(["log", str(self.run_id), "--stream"])
+                except ConnectionAbortedError:
+                    return
                 assert process.stdout is not None
                 for number, line in enumerate(process.stdout):
                     if number >= known:

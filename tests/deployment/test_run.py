@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 import time
 
 import pytest
@@ -102,3 +103,30 @@ def test_nobody_follows_a_closed_run(tmp_path):
     run.close()
     run.wait(20)
     assert not run._follower.is_alive()
+
+
+def test_no_flower_is_started_once_a_run_is_given_up(tmp_path):
+    """The log breaks off because the SuperLink is being ended: nobody asks it why."""
+    reading, given_up = threading.Event(), threading.Event()
+
+    class Stream:
+        def __iter__(self):
+            reading.set()
+            given_up.wait(20)
+            return iter(())
+
+    flower = Flower(["x\n"], [status("running")])
+
+    def slow(arguments):
+        answer = flower(arguments)
+        answer.stdout = Stream()
+        return answer
+
+    run = Run(7, slow, tmp_path / "run.log")
+    assert reading.wait(20)
+    run.close()
+    given_up.set()
+    assert run.wait(20).status == "timed-out"
+    assert flower.asked == [["log", "7", "--stream"]]
+    with pytest.raises(ConnectionError, match="run 7 has been given up"):
+        run.status()
