@@ -34,6 +34,7 @@ class RoundLog:
         self.totals = dict.fromkeys((ARRAYS, SENT, LEAST), 0)
         self._folder = folder
         self._assignments: dict[str, int] = {}
+        self._sources: tuple[tuple[int, ...], ...] = ()
 
     def note_evaluations(
         self, scope: str, evaluations: Mapping[str, Evaluation], assignments: Mapping[str, int]
@@ -68,9 +69,10 @@ class RoundLog:
         """Count on from where a stopped run was."""
         self.totals = dict(totals)
         self._assignments = dict(state.assignments)
+        self._sources = state.sources
 
     def write(self, server_round: int, state: ServerState, traffic: Mapping[str, Counts]) -> None:
-        """Write the round's line with its traffic and the clients that changed their cluster."""
+        """Write the round's line: traffic, who changed cluster, and who learns from whom now."""
         sums = {what: total(counts) for what, counts in traffic.items()}
         self.totals = {what: self.totals[what] + added for what, added in sums.items()}
         line = {"round": server_round, **self.line, "clusters": state.num_clusters, **traffic}
@@ -82,7 +84,9 @@ class RoundLog:
         }
         if moved:
             line["moved"] = moved
-        self._assignments = dict(state.assignments)
+        if state.sources != self._sources:
+            line["sources"] = [list(row) for row in state.sources]
+        self._assignments, self._sources = dict(state.assignments), state.sources
         self._folder.append_line("metrics.jsonl", line)
         self.line = {}
 

@@ -9,6 +9,7 @@ from memory_grid import array_of, failed, run_quickly
 from test_records import TASK
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.clustering import agreement
 from feddag_flwr.clustering.threshold import threshold_grid
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.models.flat import get_parts
@@ -164,6 +165,48 @@ def test_clusters_part_that_pull_the_secondary_encoder_different_ways(
     assert one.equals(other) == (not parted)
     # Nothing is left to be measured where all have parted.
     assert (three_clusters._sharing.watch is None) == (parted or sources == "all")
+
+
+def test_what_is_sent_trained_and_written_once_clusters_have_parted(tmp_path, monkeypatch):
+    """At threshold 1, in windows of two rounds, all part after round 4, rising or not."""
+    monkeypatch.setattr(agreement, "RISE", 2.0)
+    settings = {"agreement_threshold": 1.0, "agreement_rounds": 2, "num_clients": 9}
+    sent, parts_for = set(), FedDAG.parts_for
+
+    def seen(self, name, phases):
+        parts = parts_for(self, name, phases)
+        sent.update(parts)
+        return parts
+
+    monkeypatch.setattr(FedDAG, "parts_for", seen)
+    strategy, replied = parts_sent(tmp_path, "all", num_rounds=5, **settings)
+    alone, _ = parts_sent(tmp_path, "stays", num_rounds=4, **settings)
+    assert strategy.state.sources == alone.state.sources == ((0,), (1,), (2,))
+    assert sent == {"primary", "secondary", "classifier"}  # S' is S: it is not sent twice
+    assert set(map(tuple, replied.values())) == {("classifier", "primary", "shared")}
+    first, *others = [model["secondary"] for model in alone.state.models]
+    assert all(other.equals(first) for other in others)
+
+    def of_cluster_0(partition, action, reply):
+        member = strategy.state.assignments[f"client-{partition}"] == 0
+        spoilt = action == "train" and reply.content.config_records["info"]["round"] == 5
+        return failed(reply) if spoilt and not member else reply
+
+    some, _ = run_quickly(
+        tmp_path, name="some", tamper=of_cluster_0, participation=1.0, num_rounds=5, **settings
+    )
+    found = [model["secondary"] for model in some.state.models]
+    assert found[0].equals(strategy.state.models[0]["secondary"])
+    assert found[1].equals(first)
+    assert found[2].equals(first)
+
+    lines = (tmp_path / "all" / "metrics.jsonl").read_text().splitlines()
+    changes = {
+        n: each["sources"] for n, each in enumerate(map(json.loads, lines)) if "sources" in each
+    }
+    assert changes == {0: [[0, 1, 2]] * 3, 4: [[0], [1], [2]]}
+    summary = json.loads((tmp_path / "all" / "summary.json").read_text())
+    assert [each["sources"] for each in summary["clusters"]] == [[0], [1], [2]]
 
 
 @pytest.mark.parametrize(

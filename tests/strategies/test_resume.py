@@ -23,6 +23,10 @@ OWN = {
         "participation": 0.5, "unseen-share": 0.0
     },
     "cfl-gp": {"cfl-gp-period": 2, "cfl-gp-last-round": 6, "num-clusters": 3},
+    # Clusters part in round 4, the run is stopped in the middle of the window that ends there.
+    "feddag": {
+        "agreement-rounds": 2, "agreement-threshold": 1.0, "num-clients": 12, "participation": 1.0
+    },
     "fedgwc": {"fedgwc-epsilon": 1e6, "participation": 0.5, "num-clients": 10},
     "fedsoft": {"num-clusters": 3},
     "fedrc": {"num-clusters": 3},
