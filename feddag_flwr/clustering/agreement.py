@@ -151,7 +151,7 @@ def sharing_groups(shortfall: NDArray[np.bool_], groups: npt.ArrayLike) -> IntAr
     apart = shortfall | (present[:, None] != present)
     tree = linkage(squareform(apart.astype(np.float64), checks=False), method="complete")
     found = fcluster(tree, 0.5, criterion="distance")
-    return canonical_labels(present * (found.max() + 1) + found)
+    return canonical_labels(found)
 
 
 class AgreementWatch:

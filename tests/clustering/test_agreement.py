@@ -186,6 +186,9 @@ def test_clusters_part_after_two_windows_in_which_they_do_not_agree():
     assert watched([0.2] * 3 + [0.0] * 4) == [1] * 5 + [2] * 2
     assert watched([0.8] * 3 + [0.0] * 7) == [1] * 8 + [2] * 2
     assert watched([0.9] * 9) == [1] * 9
+    # Short in the first window and, by no more than may be a chance rise, not in the second.
+    assert watched([0.25] * 3 + [0.33] * 3, noise=0.1) == [1] * 6
+    assert watched([0.20] * 3 + [0.25] * 3, noise=0.1) == [1] * 5 + [2]
 
 
 def test_agreement_that_rises_is_waited_for():
