@@ -393,8 +393,8 @@ class Settings(BaseModel):
     )
     agreement_rounds: int = _setting(
         8,
-        "Rounds over which agreement is measured; clusters part that fall short in two such spans "
-        "on end, in the second hardly less",
+        "Rounds of the secondary phase over which agreement is measured; clusters part that fall "
+        "short in two such spans on end, in the second hardly less",
         unit="rounds",
         ge=1,
         le=10_000,
@@ -674,6 +674,11 @@ class Settings(BaseModel):
             if given.get(name, defaults[name]) == defaults[name]
         }
         return {**given, **papers}
+
+    @property
+    def secondary_period(self) -> int:
+        """Rounds from one secondary phase to the next."""
+        return 1 if self.schedule == "both" else 1 + int(self.schedule.partition(":")[0])
 
     @classmethod
     def from_run_config(cls, run_config: Mapping[str, SettingValue]) -> Settings:

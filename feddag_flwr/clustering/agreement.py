@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
+from scipy.special import ndtr, stdtrit
 
 from feddag_flwr.clustering.labels import canonical_labels
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
 
-# Standard errors by which two clusters must fall short of the threshold to be parted.
+# Standard errors by which two clusters must fall short of the threshold to be parted; more where
+# few clients tell the error (Student's t at the same probability).
 CERTAINTY = 3.0
 # Rise of agreement from one window to the next that is worth waiting for.
 RISE = 0.1
+# Directions are rounded to multiples of this. Products of two are then multiples of 2^-48, and so
+# are their partial sums, of which none passes 2: float64 holds each exactly, and a cosine does not
+# depend on the order in which a BLAS with some number of threads adds up.
+_GRAIN = 2.0**-24
+
+_Values = TypeVar("_Values", np.float64, np.int64)
 
 
 class Agreement:
     r"""Cosines between clients' updates of one encoder, by pair of clusters, over some rounds.
 
     With m_pq the mean cosine between the update of a client of cluster p and that of another
-    client, of cluster q, the agreement of two clusters is
+    client, of cluster q, in one round, the agreement of two clusters is
 
     .. math:: r_{pq} = \frac{m_{pq}}{\sqrt{m_{pp} m_{qq}}}
 
@@ -37,25 +46,34 @@ class Agreement:
 
     Attributes
     ----------
-    sums, squares : ndarray, shape (Z, Z), float64
-        Sums of cosines, and of their squares, over ordered pairs of different clients.
-    pairs : ndarray, shape (Z, Z), int64
-        How many pairs.
+    clients : list of str
+        The n clients heard of so far. One that has moved to another cluster counts as another.
+    labels : ndarray, shape (n,), int64
+        Cluster of each.
+    sums : ndarray, shape (n, Z), float64
+        Sum of a client's cosines with the other clients of each cluster.
+    pairs : ndarray, shape (n, Z), int64
+        How many those are.
     rounds : int
         Rounds taken in.
     """
 
     def __init__(self, clusters: int) -> None:
-        self.sums = np.zeros((clusters, clusters))
-        self.squares = np.zeros((clusters, clusters))
-        self.pairs = np.zeros((clusters, clusters), dtype=np.int64)
+        self.clients: list[str] = []
+        self.labels = np.zeros(0, dtype=np.int64)
+        self.sums = np.zeros((0, clusters))
+        self.pairs = np.zeros((0, clusters), dtype=np.int64)
         self.rounds = 0
 
-    def add(self, updates: NDArray[np.floating[Any]], labels: npt.ArrayLike) -> None:
+    def add(
+        self, clients: Sequence[str], updates: NDArray[np.floating[Any]], labels: npt.ArrayLike
+    ) -> None:
         """Take in one round.
 
         Parameters
         ----------
+        clients : sequence of str
+            n different names.
         updates : ndarray, shape (n, d)
             Update of each client, all from one start. One of length 0 has no direction and does
             not count.
@@ -66,15 +84,26 @@ class Agreement:
         vectors = updates.astype(np.float64)
         lengths = np.sqrt(np.square(vectors).sum(axis=1))
         told = (lengths > 0) & np.isfinite(lengths)
-        vectors = vectors[told] / lengths[told, None]
-        member = np.asarray(labels)[told] == np.arange(len(self.sums))[:, None]
-        cosines = np.einsum("id,jd->ij", vectors, vectors)  # BLAS depends on its threads
+        directions = np.round(vectors[told] / lengths[told, None] / _GRAIN) * _GRAIN
+        its = np.asarray(labels, dtype=np.int64)[told]
+        member = (its == np.arange(self.sums.shape[1])[:, None]).astype(np.float64)
+        cosines = directions @ directions.T
         np.fill_diagonal(cosines, 0.0)  # a client's cosine with itself tells nothing
-        weights = member.astype(np.float64)
-        self.sums += _by_clusters(cosines, weights)
-        self.squares += _by_clusters(cosines**2, weights)
-        clients = member.sum(axis=1)
-        self.pairs += np.outer(clients, clients) - np.diag(clients)
+        rows = self._rows([clients[place] for place in np.flatnonzero(told).tolist()], its)
+        self.sums[rows] += np.einsum("ij,qj->iq", cosines, member)
+        self.pairs[rows] += (member.sum(axis=1) - member.T).astype(np.int64)
+
+    def _rows(self, clients: Sequence[str], labels: NDArray[np.int64]) -> list[int]:
+        """Return the row of each client in its cluster, made where there is none yet."""
+        rows = {each: row for row, each in enumerate(zip(self.clients, self.labels, strict=True))}
+        wanted = list(zip(clients, labels, strict=True))
+        new = [each for each in wanted if each not in rows]
+        rows |= {each: row for row, each in enumerate(new, start=len(rows))}
+        self.clients += [name for name, _ in new]
+        self.labels = np.append(self.labels, np.array([z for _, z in new], dtype=np.int64))
+        grown = [(0, len(new)), (0, 0)]
+        self.sums, self.pairs = np.pad(self.sums, grown), np.pad(self.pairs, grown)
+        return [rows[each] for each in wanted]
 
     def matrix(self) -> FloatArray:
         """Return r, shape (Z, Z): 1 on the diagonal, NaN where there is nothing to tell it from.
@@ -82,49 +111,89 @@ class Agreement:
         That is where two clusters had no clients in one round, or where the clients of one do not
         agree with each other.
         """
-        found: FloatArray = self._means() / self._most()
+        means = self._means()
+        within = np.diag(means)
+        found: FloatArray = means / _root(within[:, None], within)
         np.fill_diagonal(found, 1.0)
+        return found
+
+    def untold(self) -> IntArray:
+        """Return the clusters whose agreement within has no error to tell: nobody falls short then.
+
+        Without one of its clients no pair of them that trained in one round is left.
+        """
+        pairs, own = self._by_clusters(self.pairs), self.labels
+        left = pairs[own, own] - 2 * self.pairs[np.arange(len(own)), own]
+        alone = np.unique(own[left == 0])
+        found: IntArray = np.union1d(np.flatnonzero(np.diag(pairs) == 0), alone)
         return found
 
     def shortfall(self, threshold: float) -> NDArray[np.bool_]:
         r"""Tell which pairs of clusters agree less than `threshold` beyond chance, shape (Z, Z).
 
-        m_pq lies at least three standard errors below `threshold` times
-        :math:`\sqrt{m_{pp} m_{qq}}`, whose error is that of m_pp and m_qq to first order. Nobody
-        falls short of a cluster whose clients do not agree with each other.
+        :math:`m_{pq} - \mathrm{threshold} \sqrt{m_{pp} m_{qq}}` lies at least three standard
+        errors below 0. The error is the jackknife's, one client left out at a time with all its
+        rounds, for the cosines of one client are not independent; Student's t, with Welch's degrees
+        of freedom, takes the place of the normal distribution. Nobody falls short of a cluster
+        whose clients do not agree with each other, or that is among the `untold`.
         """
-        errors, most = self._errors(), self._most()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            relative = np.diag(errors) / np.diag(most) ** 2
-            noise = errors + (threshold * most / 2) ** 2 * (relative[:, None] + relative)
-            found: NDArray[np.bool_] = self._means() + CERTAINTY * np.sqrt(noise) < threshold * most
+        means = self._means()
+        within = np.diag(means)
+        gap = means - threshold * _root(within[:, None], within)
+        error, freedom = self._error(threshold)
+        with np.errstate(invalid="ignore"):
+            found: NDArray[np.bool_] = gap + stdtrit(freedom, ndtr(CERTAINTY)) * error < 0
         np.fill_diagonal(found, False)
         return found
 
-    def _most(self) -> FloatArray:
-        """Agreement that there can be, the root of m_pp m_qq; NaN where one of them has none."""
-        within = np.diag(self._means())
-        with np.errstate(invalid="ignore"):
-            root = np.sqrt(np.where(within > 0, within, np.nan))
-        return np.outer(root, root)
+    def _error(self, threshold: float) -> tuple[FloatArray, FloatArray]:
+        """Return the gap's standard error and its degrees of freedom, both of shape (Z, Z)."""
+        clients = np.bincount(self.labels, minlength=self.sums.shape[1])[:, None]
+        gaps = self._gaps_without_one(threshold)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = gaps - (self._by_clusters(gaps) / clients)[self.labels]
+            share = self._by_clusters(spread**2) * (clients - 1) / clients
+            both = share + share.T
+            parts = share**2 / (clients - 1)
+            freedom = both**2 / (parts + parts.T)
+        return np.sqrt(both), np.where(both > 0, freedom, 1.0)
+
+    def _gaps_without_one(self, threshold: float) -> FloatArray:
+        """Return the gap of each client's cluster to each cluster, without that client, (n, Z)."""
+        sums, pairs = self._by_clusters(self.sums), self._by_clusters(self.pairs)
+        own, each = self.labels, np.arange(len(self.labels))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            across = (sums[own] - self.sums) / (pairs[own] - self.pairs)
+            # A client is on both sides of the pairs within its cluster.
+            within = (sums[own, own] - 2 * self.sums[each, own]) / (
+                pairs[own, own] - 2 * self.pairs[each, own]
+            )
+            found: FloatArray = across - threshold * _root(
+                within[:, None], np.diag(sums) / np.diag(pairs)
+            )
+        return found
 
     def _means(self) -> FloatArray:
+        """Return m, shape (Z, Z), NaN where there are no pairs."""
+        sums = self._by_clusters(self.sums)
         with np.errstate(divide="ignore", invalid="ignore"):
-            means: FloatArray = self.sums / self.pairs
+            means: FloatArray = (sums + sums.T) / 2 / self._by_clusters(self.pairs)
         return means
 
-    def _errors(self) -> FloatArray:
-        """Squared standard errors of the means; NaN where one pair alone tells nothing of it."""
-        # Within a cluster each pair counts in both orders.
-        pairs = self.pairs / (1 + np.eye(len(self.pairs)))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            spread = np.maximum(self.squares / self.pairs - self._means() ** 2, 0.0)
-            return np.where(pairs > 1, spread / (pairs - 1), np.nan)
+    def _by_clusters(self, values: NDArray[_Values]) -> NDArray[_Values]:
+        """Sum rows over the clients of each cluster, shape (Z, Z)."""
+        clusters = values.shape[1]
+        found = np.zeros((clusters, clusters), dtype=values.dtype)
+        np.add.at(found, self.labels, values)
+        return found
 
 
-def _by_clusters(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Sum over the clients of each pair of clusters; in two steps, for one would take Z^2 n^2."""
-    found: FloatArray = np.einsum("pj,qj->pq", np.einsum("pi,ij->pj", weights, values), weights)
+def _root(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Agreement that there can be, the root of m_pp m_qq; NaN where one of them has none."""
+    with np.errstate(invalid="ignore"):
+        found: FloatArray = np.sqrt(
+            np.where(one > 0, one, np.nan) * np.where(other > 0, other, np.nan)
+        )
     return found
 
 
@@ -179,12 +248,13 @@ class AgreementWatch:
     """
 
     def __init__(self, clusters: int, window: int, threshold: float) -> None:
-        self._window, self._threshold = window, threshold
+        self._clusters, self._window, self._threshold = clusters, window, threshold
         self.now = Agreement(clusters)
         self.before: Agreement | None = None
 
     def add(
         self,
+        clients: Sequence[str],
         updates: NDArray[np.floating[Any]],
         labels: npt.ArrayLike,
         groups: npt.ArrayLike,
@@ -193,7 +263,7 @@ class AgreementWatch:
 
         Parameters
         ----------
-        updates, labels
+        clients, updates, labels
             As for `Agreement.add`.
         groups : array_like of int, shape (Z,)
             Clusters of one group share an encoder at present.
@@ -204,39 +274,53 @@ class AgreementWatch:
             `groups`, some perhaps split, numbered by their first cluster.
         """
         now, before = self.now, self.before
-        now.add(updates, labels)
+        now.add(clients, updates, labels)
         if now.rounds < self._window:
             return canonical_labels(groups)
-        self.now, self.before = Agreement(len(now.sums)), now
+        self.now, self.before = Agreement(self._clusters), now
         if before is None:
             return canonical_labels(groups)
         short = now.shortfall(self._threshold) & before.shortfall(self._threshold)
         return sharing_groups(short & (now.matrix() <= before.matrix() + RISE), groups)
 
+    @property
+    def at_end_of_window(self) -> bool:
+        """Whether the round just taken in was the last of a window."""
+        return self.before is not None and self.now.rounds == 0
+
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return all of it for a checkpoint."""
-        kept = {"now": self.now} | ({} if self.before is None else {"before": self.before})
+        """Return the numbers of it for a checkpoint."""
         return {
             f"{name}-{key}": values
-            for name, each in kept.items()
+            for name, each in self._kept().items()
             for key, values in (
+                ("labels", each.labels),
                 ("sums", each.sums.copy()),
-                ("squares", each.squares.copy()),
                 ("pairs", each.pairs.copy()),
                 ("rounds", np.array([each.rounds])),
             )
         }
 
-    def recall(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Take over what `arrays` returned."""
+    def clients(self) -> dict[str, list[str]]:
+        """Return whose rows those are, by window."""
+        return {name: list(each.clients) for name, each in self._kept().items()}
+
+    def _kept(self) -> dict[str, Agreement]:
+        return {"now": self.now} | ({} if self.before is None else {"before": self.before})
+
+    def recall(
+        self, arrays: Mapping[str, NDArray[Any]], clients: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Take over what `arrays` and `clients` returned."""
 
         def made(name: str) -> Agreement:
-            found = Agreement(len(self.now.sums))
+            found = Agreement(self._clusters)
+            found.clients = list(clients[name])
+            found.labels = arrays[f"{name}-labels"].copy()
             found.sums = arrays[f"{name}-sums"].copy()
-            found.squares = arrays[f"{name}-squares"].copy()
             found.pairs = arrays[f"{name}-pairs"].copy()
             found.rounds = int(arrays[f"{name}-rounds"][0])
             return found
 
         self.now = made("now")
-        self.before = made("before") if "before-sums" in arrays else None
+        self.before = made("before") if "before" in clients else None

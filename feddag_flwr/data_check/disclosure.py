@@ -208,7 +208,7 @@ def _second_encoder(settings: Settings) -> str:
     if settings.sources == "all":
         return "a second encoder, which clients of all clusters train and receive"
     if settings.sources == "agreeing":
-        return "a second encoder, which clients of all agreeing clusters train and receive"
+        return "a second encoder, which clients of all clusters train and receive until some part"
     return "another cluster's encoder, where other clusters learn from the client's"
 
 

@@ -318,14 +318,15 @@ class FedDAG(ClusteredStrategy):
         """Keep the residents' profiles, and whether they are to be clustered anew."""
         assert self._residence is not None
         memory = self._residence.memory()
-        notes = memory.notes | {"regroup-due": self._regroup_due}
-        return Memory(memory.arrays | self._sharing.arrays(), notes)
+        sharing = self._sharing.memory()
+        notes = memory.notes | sharing.notes | {"regroup-due": self._regroup_due}
+        return Memory(memory.arrays | sharing.arrays, notes)
 
     def recall(self, memory: Memory) -> None:
         """Take over the residents."""
         self._residence = Residence.recall(memory, self.settings.linkage, self._options())
         self._regroup_due = memory.notes["regroup-due"]
-        self._sharing.recall(self.state, memory.arrays)
+        self._sharing.recall(self.state, memory)
 
     # -- phase 5 -----------------------------------------------------------------------------------
 
@@ -339,8 +340,7 @@ class FedDAG(ClusteredStrategy):
         """Both phases where the cluster is somebody's source; by turns under a K:1 schedule."""
         primary = secondary = True
         if self.settings.schedule != "both":
-            primaries = int(self.settings.schedule.partition(":")[0])
-            secondary = server_round % (primaries + 1) == 0
+            secondary = server_round % self.settings.secondary_period == 0
             primary = not secondary
         secondary = secondary and bool(self.state.learners(self.state.assignments[name]))
         return ("primary",) * primary + ("secondary",) * secondary

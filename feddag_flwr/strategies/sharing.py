@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
+from feddag_flwr.checkpoints import Memory
 from feddag_flwr.clustering.agreement import AgreementWatch
 from feddag_flwr.clustering.complementarity import Complementarity
 from feddag_flwr.clustering.labels import canonical_labels
 from feddag_flwr.records import TrainReply, TrainRequest
+from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import ServerState
 from feddag_flwr.strategies.algorithm import listed
@@ -46,6 +47,7 @@ class Sharing:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._starts: dict[int, Weights] = {}
+        self._told_of: set[int] = set()
         self.watch: AgreementWatch | None = None
 
     @property
@@ -69,7 +71,7 @@ class Sharing:
             given = [name for name in names if had[name] != fields[name].default]
             if given and not in_use:
                 logger.warning(
-                    "%s: without effect on training, but under secondary = 'shared' and "
+                    "%s: no effect on training here, only where secondary = 'shared' and "
                     "sources = %r",
                     listed([name.replace("_", "-") for name in given]),
                     sources,
@@ -101,6 +103,15 @@ class Sharing:
         """Measure agreement from here on, where it decides and there is anybody to agree."""
         watched = self.by_agreement and _some_share(state)
         self.watch = self._new_watch(state.num_clusters) if watched else None
+        period, needed = self._settings.secondary_period, 2 * self._settings.agreement_rounds
+        left = self._settings.num_rounds // period - state.server_round // period
+        if watched and left < needed:
+            logger.info(
+                "clusters go on sharing secondary encoders to the end: to part takes %d rounds "
+                "that train them (2 x agreement-rounds), and %d are left",
+                needed,
+                left,
+            )
 
     def keep_to(self, state: ServerState, there: Collection[int]) -> None:
         """Let nobody learn from clusters, nor they from anybody, that are not among `there`."""
@@ -163,14 +174,18 @@ class Sharing:
         requests: Mapping[str, TrainRequest],
     ) -> None:
         """Measure how far clusters agree on S, and part those that do not for good."""
-        taught = {name: reply for name, reply in replies.items() if "shared" in reply.parts}
+        taught = [name for name, reply in replies.items() if "shared" in reply.parts]
         if self.watch is None or not taught:
             return
+        size = state.models[0]["secondary"].floats.size
+        chosen = self._coordinates(size, state.server_round)
         updates = np.stack(
-            [_thinned(reply.update_of("shared", requests[name])) for name, reply in taught.items()]
+            [replies[name].update_of("shared", requests[name])[chosen] for name in taught]
         )
         present = _groups(state)
-        groups = self.watch.add(updates, [state.assignments[name] for name in taught], present)
+        labels = [state.assignments[name] for name in taught]
+        groups = self.watch.add(taught, updates, labels, present)
+        self._tell_of_untold_clusters(state)
         if (groups == canonical_labels(present)).all():
             return
         state.sources = tuple(
@@ -180,24 +195,61 @@ class Sharing:
         if not _some_share(state):
             self.watch = None
         together = (np.flatnonzero(groups == group) for group in range(groups.max() + 1))
+        inhabited = set(state.assignments.values())
         logger.info(
             "clusters that share a secondary encoder from now on: %s",
-            "; ".join(listed([str(cluster) for cluster in its]) for its in together),
+            "; ".join(
+                listed([str(cluster) for cluster in its])
+                for its in together
+                if not inhabited.isdisjoint(its.tolist())
+            ),
         )
+
+    def _coordinates(self, size: int, server_round: int) -> NDArray[np.int64]:
+        """Return some coordinates of an update, `AGREEMENT_COORDINATES` at most.
+
+        They are drawn anew each round: evenly spaced ones could fall in step with the shape of a
+        layer, and the same ones would err the same way in all rounds.
+        """
+        if size <= AGREEMENT_COORDINATES:
+            return np.arange(size)
+        rng = generator(self._settings.seed, "agreement-coordinates", server_round=server_round)
+        return np.sort(rng.choice(size, AGREEMENT_COORDINATES, replace=False, shuffle=False))
+
+    def _tell_of_untold_clusters(self, state: ServerState) -> None:
+        """Log the clusters that cannot part, since too few of their clients train in one round."""
+        watch = self.watch
+        if watch is None or watch.before is None or not watch.at_end_of_window:
+            return
+        inhabited = set(state.assignments.values())
+        untold = {
+            int(cluster)
+            for cluster in watch.before.untold()
+            if cluster in inhabited and len(state.sources[cluster]) > 1
+        }
+        if untold - self._told_of:
+            logger.warning(
+                "cluster %s: too few of its clients train in one round to tell whether it agrees "
+                "with those that it shares a secondary encoder with: it goes on sharing",
+                listed([str(cluster) for cluster in sorted(untold)]),
+            )
+        self._told_of |= untold
 
     def _new_watch(self, clusters: int) -> AgreementWatch:
         settings = self._settings
         return AgreementWatch(clusters, settings.agreement_rounds, settings.agreement_threshold)
 
-    def arrays(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """Return what a checkpoint keeps, by group; nothing where agreement is not measured."""
-        return {} if self.watch is None else {"agreement": self.watch.arrays()}
+    def memory(self) -> Memory:
+        """Return what a checkpoint keeps; nothing where agreement is not measured."""
+        if self.watch is None:
+            return Memory()
+        return Memory({"agreement": self.watch.arrays()}, {"agreement": self.watch.clients()})
 
-    def recall(self, state: ServerState, arrays: Mapping[str, dict[str, NDArray[Any]]]) -> None:
-        """Take over what `arrays` returned."""
-        if (found := arrays.get("agreement")) is not None:
+    def recall(self, state: ServerState, memory: Memory) -> None:
+        """Take over what `memory` returned."""
+        if (arrays := memory.arrays.get("agreement")) is not None:
             self.watch = self._new_watch(state.num_clusters)
-            self.watch.recall(found)
+            self.watch.recall(arrays, memory.notes["agreement"])
 
 
 def _groups(state: ServerState) -> list[int]:
@@ -224,9 +276,3 @@ def _with_common_origin(state: ServerState, grouping: Grouping) -> Sequence[Sequ
         [other for other, its in enumerate(origins) if its == mine] if len(mine) == 1 else [cluster]
         for cluster, mine in enumerate(origins)
     ]
-
-
-def _thinned(update: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return evenly spaced coordinates of an update, `AGREEMENT_COORDINATES` at most."""
-    # Not a view of it, which would keep all of the update.
-    return update[:: -(-update.size // AGREEMENT_COORDINATES)].copy()

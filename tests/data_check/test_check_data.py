@@ -278,7 +278,7 @@ def test_disclosures_are_what_the_client_sends(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({}, "a second encoder, which clients of all agreeing clusters train and receive"),
+        ({}, "a second encoder, which clients of all clusters train and receive until some part"),
         ({"sources": "all"}, "a second encoder, which clients of all clusters train and receive"),
         ({"secondary": "own"}, "a second encoder, which your cluster alone receives"),
         ({"preset": "paper"}, "another cluster's encoder, where other clusters learn from the"),

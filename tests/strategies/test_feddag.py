@@ -21,7 +21,7 @@ from feddag_flwr.state import Client, ServerState
 from feddag_flwr.strategies.feddag import FedDAG
 from feddag_flwr.strategies.profiling import EncoderSpool
 from feddag_flwr.strategies.roster import FederationError
-from feddag_flwr.strategies.sharing import AGREEMENT_COORDINATES, Sharing, _thinned
+from feddag_flwr.strategies.sharing import AGREEMENT_COORDINATES, Sharing
 
 NOTHING = Evaluation(np.zeros(2, np.int64), np.zeros(2, np.int64), 0.0)
 
@@ -125,8 +125,8 @@ def test_the_updates_of_several_sources_are_averaged(three_clusters):
 
 
 def taught(strategy, rng, noise=0.3):
-    """One round in which a and b (clusters 0, 1) pull S one way, c and d (2) another."""
-    pulls = {"a": [1, 0, 0], "b": [1, 0, 0], "c": [0, 1, 0], "d": [0, 1, 0]}
+    """One round in which a, b and c pull S one way, d, e and f another."""
+    pulls = {name: [1, 0, 0] for name in "abc"} | {name: [0, 1, 0] for name in "def"}
     strategy.requests, replies = {}, {}
     for name, pull in pulls.items():
         shared = strategy._sharing.start_of(strategy.state.assignments[name])
@@ -141,11 +141,12 @@ def taught(strategy, rng, noise=0.3):
 def test_clusters_part_that_pull_the_secondary_encoder_different_ways(
     three_clusters, caplog, sources
 ):
-    names = ["a", "b", "c", "d"]
     set_settings(three_clusters, Settings(**{"sources": sources, "agreement-rounds": 3}))
     three_clusters.state.sources = ()  # before the first clustering
     grouping = SimpleNamespace(
-        names=names, labels=np.array([0, 0, 1, 1]), graph=SimpleNamespace(sources=((1,), (0,)))
+        names=list("abcdef"),
+        labels=np.repeat([0, 1], 3),
+        graph=SimpleNamespace(sources=((1,), (0,))),
     )
     model = {part: Weights(np.zeros(600, np.float32)) for part in ("primary", "secondary")}
     model["classifier"] = weights(0)
@@ -170,7 +171,7 @@ def test_clusters_part_that_pull_the_secondary_encoder_different_ways(
 def test_what_is_sent_trained_and_written_once_clusters_have_parted(tmp_path, monkeypatch):
     """At threshold 1, in windows of two rounds, all part after round 4, rising or not."""
     monkeypatch.setattr(agreement, "RISE", 2.0)
-    settings = {"agreement_threshold": 1.0, "agreement_rounds": 2, "num_clients": 9}
+    settings = {"agreement_threshold": 1.0, "agreement_rounds": 2, "num_clients": 15}
     sent, parts_for = set(), FedDAG.parts_for
 
     def seen(self, name, phases):
@@ -188,7 +189,7 @@ def test_what_is_sent_trained_and_written_once_clusters_have_parted(tmp_path, mo
     assert all(other.equals(first) for other in others)
 
     def of_cluster_0(partition, action, reply):
-        member = strategy.state.assignments[f"client-{partition}"] == 0
+        member = strategy.state.assignments[f"client-{partition:02}"] == 0
         spoilt = action == "train" and reply.content.config_records["info"]["round"] == 5
         return failed(reply) if spoilt and not member else reply
 
@@ -234,13 +235,51 @@ def test_a_later_clustering_does_not_join_what_has_parted(three_clusters, before
     assert (three_clusters._sharing.watch is not None) == any(len(row) > 1 for row in expected)
 
 
-@pytest.mark.parametrize(("factor", "step"), [(0.5, 1), (1, 1), (1.1, 2), (2, 2), (2.1, 3)])
-def test_agreement_keeps_some_coordinates_of_an_update_and_not_the_rest(factor, step):
-    update = np.arange(int(factor * AGREEMENT_COORDINATES), dtype=np.float32)
-    found = _thinned(update)
-    assert found.tolist() == update[::step].tolist()
-    assert found.size <= AGREEMENT_COORDINATES
-    assert found.base is None
+@pytest.mark.parametrize("factor", [0.5, 1, 1.1, 3])
+def test_agreement_is_told_by_some_coordinates_others_each_round(factor):
+    sharing, size = Sharing(Settings()), int(factor * AGREEMENT_COORDINATES)
+    first, again, later = (sharing._coordinates(size, n) for n in (1, 1, 2))
+    assert first.size == min(size, AGREEMENT_COORDINATES)
+    assert (np.diff(first) > 0).all()
+    assert first[-1] < size
+    assert (first == again).all()
+    assert (first == later).all() == (factor <= 1)
+
+
+@pytest.mark.parametrize(("alone", "told"), [(0, False), (1, True)])
+def test_a_cluster_that_cannot_part_is_told_once(three_clusters, caplog, alone, told):
+    """Cluster 1 has but two clients, so nobody knows how far what they agree on is chance."""
+    set_settings(three_clusters, Settings(**{"agreement-rounds": 2}))
+    three_clusters.state.sources = ()
+    labels = np.array([0, 0, 0, 0, alone, alone])
+    grouping = SimpleNamespace(names=list("abcdef"), labels=labels)
+    model = {part: Weights(np.zeros(600, np.float32)) for part in ("primary", "secondary")}
+    model["classifier"] = weights(0)
+    three_clusters._set_clusters(grouping, [dict(model) for _ in range(1 + alone)])
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        for number in range(1, 6):
+            three_clusters.before_round(number, [])
+            three_clusters.aggregate(number, taught(three_clusters, np.random.default_rng(0)))
+    assert caplog.text.count("cluster 1: too few of its clients train in one round") == told
+
+
+@pytest.mark.parametrize(
+    ("rounds", "schedule", "begun", "told"),
+    [
+        (15, "both", 0, True), (16, "both", 0, False), (16, "both", 1, True),
+        (47, "2:1", 0, True), (48, "2:1", 0, False), (48, "2:1", 2, False), (48, "2:1", 3, True),
+    ],
+)  # fmt: skip
+def test_a_run_too_short_for_clusters_to_part_says_so(
+    three_clusters, caplog, rounds, schedule, begun, told
+):
+    sharing = Sharing(Settings(**{"num-rounds": rounds, "schedule": schedule}))
+    state = three_clusters.state
+    state.sources, state.server_round = ((0, 1, 2),) * 3, begun
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        sharing.begin(state)
+    assert ("go on sharing secondary encoders to the end" in caplog.text) == told
+    assert sharing.watch is not None
 
 
 @pytest.mark.parametrize(
@@ -367,11 +406,11 @@ def test_settings_of_the_graph_that_nobody_learns_by_are_told(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="flwr"):
         run_quickly(tmp_path, name="default", num_rounds=0)
         run_quickly(tmp_path, name="graph", num_rounds=0, top_k=1, alignment=False, **GRAPH)
-        assert "without effect" not in caplog.text
+        assert "no effect" not in caplog.text
         run_quickly(tmp_path, name="idle", num_rounds=0, top_k=1, alignment=False)
         run_quickly(tmp_path, name="all", num_rounds=0, sources="all", agreement_rounds=2)
-    assert "top-k, alignment: without effect on training" in caplog.text
-    assert "agreement-rounds: without effect on training" in caplog.text
+    assert "top-k, alignment: no effect on training here" in caplog.text
+    assert "agreement-rounds: no effect on training here" in caplog.text
 
 
 @pytest.mark.parametrize("secondary", ["shared", "own"])
