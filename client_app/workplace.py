@@ -22,7 +22,7 @@ from feddag_flwr.records.values import MAX_LOSS
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.drift import class_shift
-from feddag_flwr.training.device import Samples, check_memory, prepare_device
+from feddag_flwr.training.device import Samples, check_memory, prepare_device, seed_generators
 from feddag_flwr.training.evaluation import evaluate, sample_losses
 from feddag_flwr.training.memo import EvaluationMemo
 
@@ -73,11 +73,12 @@ class Workplace:
                 f"{settings.transport} (setting transport)"
             )
         check_image_shape(data, task.image_shape)
-        # A user's own network may draw from PyTorch's global generator (dropout).
-        torch.manual_seed(
-            derived_seed(settings.seed, "torch", server_round=task.server_round, client=data.name)
+        device = prepare_device(settings)
+        seed_generators(
+            device,
+            derived_seed(settings.seed, "torch", server_round=task.server_round, client=data.name),
         )
-        return cls(settings, in_classes(data, task.class_names), prepare_device(settings), task)
+        return cls(settings, in_classes(data, task.class_names), device, task)
 
     def model(self, parts: Mapping[str, Weights]) -> ClusterModel:
         """Make the cluster model and fill it with the parts received."""

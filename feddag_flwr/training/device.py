@@ -45,6 +45,18 @@ def prepare_device(settings: Settings) -> torch.device:
     return device
 
 
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed PyTorch's global generators, the CPU's and the device's.
+
+    A user's own network may draw from them, for dropout say. `torch.manual_seed` seeds all kinds of
+    accelerators, too, and where there are none writes down the whole stack for each.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
 @lru_cache(maxsize=1)
 def _limit_threads(threads: int) -> None:
     """Limit PyTorch and BLAS; kept, since looking for the libraries takes milliseconds."""

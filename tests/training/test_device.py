@@ -6,7 +6,13 @@ from feddag_flwr.data.images import LabelledImages
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
 from feddag_flwr.training import device
-from feddag_flwr.training.device import DeviceError, Samples, check_memory, prepare_device
+from feddag_flwr.training.device import (
+    DeviceError,
+    Samples,
+    check_memory,
+    prepare_device,
+    seed_generators,
+)
 
 CPU = torch.device("cpu")
 
@@ -24,6 +30,28 @@ def test_the_number_of_threads_is_the_settings():
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        CPU,
+        pytest.param(
+            torch.device("cuda:0"),
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
+        ),
+    ],
+)
+def test_draws_of_a_network_come_from_the_seed(where):
+    drawn = []
+    for seed in (1, 2, 1):
+        seed_generators(where, seed)
+        drawn.append([torch.rand(5), torch.rand(5, device=where)])
+    for one, other, again in zip(*drawn, strict=True):
+        assert torch.equal(one, again)
+        assert not torch.equal(one, other)
+    torch.manual_seed(1)  # what everybody knows gives the same
+    assert torch.equal(torch.rand(5), drawn[0][0])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
