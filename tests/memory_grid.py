@@ -24,6 +24,7 @@ QUICK = {
     "participation": 0.7,
     "warmup-rounds": 1,
     "warmup-epochs": 2,
+    "batch-size": 128,
     "local-epochs": 1,
     "evaluate-every": 2,
     "join-timeout": 0.2,

@@ -27,7 +27,7 @@ OWN = {
     "feddag": {
         "agreement-rounds": 2, "agreement-threshold": 1.0, "num-clients": 12, "participation": 1.0
     },
-    "fedgwc": {"fedgwc-epsilon": 1e6, "participation": 0.5, "num-clients": 10},
+    "fedgwc": {"fedgwc-epsilon": 1e6, "batch-size": 64, "participation": 0.5, "num-clients": 10},
     "fedsoft": {"num-clusters": 3},
     "fedrc": {"num-clusters": 3},
     "ifca": {"num-clusters": 3},
