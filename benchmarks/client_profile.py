@@ -10,7 +10,6 @@ client has:
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import resource
@@ -25,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import scipy.linalg
 import torch
+from arguments import at_least
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -352,14 +352,6 @@ def report_angles(angles: dict[int, float]) -> Table:
     return table
 
 
-def at_least(smallest: int, text: str) -> int:
-    """Read an integer of the command line."""
-    number = int(text)
-    if number < smallest:
-        raise argparse.ArgumentTypeError(f"{number} is less than {smallest}")
-    return number
-
-
 def share(text: str) -> float:
     """Read a number in (0, 1] of the command line."""
     number = float(text)
@@ -371,8 +363,8 @@ def share(text: str) -> float:
 def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    positive = functools.partial(at_least, 1)
-    parser.add_argument("--samples-per-class", type=functools.partial(at_least, 10), default=6000)
+    positive = at_least(1)
+    parser.add_argument("--samples-per-class", type=at_least(10), default=6000)
     parser.add_argument("--classes", type=positive, default=10)
     parser.add_argument("--threads", type=positive, default=1, help="a client's, as the setting")
     parser.add_argument(

@@ -13,7 +13,6 @@ the round before to its own last answer; its parts are those of the message answ
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
 import json
 import os
@@ -28,6 +27,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from arguments import at_least
 from latency_apps.message_clock import FOLDER_VARIABLE, Moment
 from rich.console import Console
 from rich.table import Table
@@ -291,19 +291,11 @@ def conclude(found: Mapping[str, list[Parts]]) -> str:
     )
 
 
-def at_least(smallest: int, text: str) -> int:
-    """Read an integer of the command line."""
-    number = int(text)
-    if number < smallest:
-        raise argparse.ArgumentTypeError(f"{number} is less than {smallest}")
-    return number
-
-
 def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    positive = functools.partial(at_least, 1)
-    parser.add_argument("--rounds", type=functools.partial(at_least, 2), default=8)
+    positive = at_least(1)
+    parser.add_argument("--rounds", type=at_least(2), default=8)
     parser.add_argument("--repeats", type=positive, default=2, help="turns of each app")
     parser.add_argument(
         "--task-poll", type=float, metavar="SECONDS",

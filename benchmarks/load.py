@@ -15,7 +15,6 @@ the verdict over rounds 5 to the last; its exit status is 1 when something grows
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import platform
 import signal
@@ -27,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from arguments import at_least
 from process_watch.report import plot, tabulate, write_rounds
 from process_watch.sampler import (
     Sample,
@@ -182,27 +182,17 @@ def default_data_dir() -> Path | None:
     return data_dir if (data_dir / "FashionMNIST" / "raw").is_dir() else None
 
 
-def at_least(smallest: int, text: str) -> int:
-    """Read an integer of the command line."""
-    number = int(text)
-    if number < smallest:
-        raise argparse.ArgumentTypeError(f"{number} is less than {smallest}")
-    return number
-
-
 def main() -> None:
     """Parse the command line, run, judge."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    positive = functools.partial(at_least, 1)
+    positive = at_least(1)
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--in-process", action="store_true", help="without Ray and SuperLink")
-    kinds.add_argument(
-        "--deployment", type=functools.partial(at_least, 2), metavar="N", help="real SuperNodes"
-    )
+    kinds.add_argument("--deployment", type=at_least(2), metavar="N", help="real SuperNodes")
     parser.add_argument("--data-dir", type=Path, default=default_data_dir())
-    parser.add_argument("--clients", type=functools.partial(at_least, 2))
+    parser.add_argument("--clients", type=at_least(2))
     parser.add_argument("--sampled", type=positive, help="in a round; default: a fifth")
-    parser.add_argument("--rounds", type=functools.partial(at_least, 4), default=30)
+    parser.add_argument("--rounds", type=at_least(4), default=30)
     parser.add_argument("--output", type=Path, default=APP_DIR / "benchmarks" / "results" / "load")
     options = parser.parse_args()
     # As an exception, so that whatever runs is ended on the way out.

@@ -12,7 +12,6 @@ simulation take turns, so that each simulation has a floor before and after it. 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import math
 import multiprocessing
@@ -32,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from arguments import at_least
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -488,22 +488,12 @@ def report_turns(found: Comparison) -> Table:
     return table
 
 
-def at_least(smallest: int, text: str) -> int:
-    """Read an integer of the command line."""
-    number = int(text)
-    if number < smallest:
-        raise argparse.ArgumentTypeError(f"{number} is less than {smallest}")
-    return number
-
-
 def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    positive = functools.partial(at_least, 1)
+    positive = at_least(1)
     parser.add_argument("--data-dir", type=Path, default=APP_DIR.parent / "shared" / "data")
-    parser.add_argument(
-        "--rounds", type=functools.partial(at_least, 2), default=5, help="the first does not count"
-    )
+    parser.add_argument("--rounds", type=at_least(2), default=5, help="the first does not count")
     parser.add_argument("--processes", type=positive, default=2)
     parser.add_argument("--repeats", type=positive, default=3, help="simulations that count")
     parser.add_argument(
