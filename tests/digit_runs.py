@@ -30,7 +30,12 @@ class Run(NamedTuple):
 
 def run_of(folder, **changes):
     settings = quick_settings(
-        run_dir=str(folder), run_name=changes.get("algorithm", "feddag"), num_rounds=3, **changes
+        run_dir=str(folder),
+        run_name=changes.get("algorithm", "feddag"),
+        num_rounds=3,
+        batch_size=16,
+        learning_rate=0.05,
+        **changes,
     )
     path = run_in_process(settings)
     data = load_client_data(settings, {"partition-id": 0, "num-partitions": settings.num_clients})
