@@ -155,8 +155,8 @@ def train_secondary(
 ) -> None:
     """Train S' with P and K frozen as received (Eq. 19, 20); parameters as `train_primary`.
 
-    With `halves`, S' is trained together with its half of K on their own loss: where P fits the
-    data already, the loss of the whole model leaves S' without a gradient.
+    With `halves`, S' is trained together with its half of K on their own loss, not through a K that
+    was trained on another S.
 
     Raises
     ------
