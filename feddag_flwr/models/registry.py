@@ -20,6 +20,9 @@ ENCODERS: dict[str, EncoderFactory] = {
     "cnn3": Cnn3Encoder,
 }
 
+# Names and shapes that have passed the check in this process: each request makes its model anew.
+_checked: set[tuple[str, ImageShape]] = set()
+
 
 class ModelError(ValueError):
     """The setting ``model`` names nothing that can be used."""
@@ -68,7 +71,9 @@ def build_encoder(model: str, image_shape: ImageShape) -> nn.Module:
         encoder = factory(image_shape)
     except Exception as error:
         raise ModelError(f"setting model = {model!r}: {error}") from error
-    _check(model, encoder, image_shape)
+    if (model, image_shape) not in _checked:
+        _check(model, encoder, image_shape)
+        _checked.add((model, image_shape))
     return encoder
 
 

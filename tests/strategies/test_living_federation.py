@@ -67,7 +67,8 @@ def test_newcomers_are_profiled_within_a_round_and_placed_where_they_belong(tmp_
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_every_algorithm_takes_newcomers_or_tells_them_why_not(tmp_path, algorithm, caplog):
-    changes = LATE | {"warmup_epochs": 1, "client_groups": 2, "algorithm": algorithm}
+    changes = LATE | {"num_rounds": 3, "evaluate_every": 3, "algorithm": algorithm}
+    changes |= {"warmup_epochs": 1, "client_groups": 2}
     with caplog.at_level(logging.INFO, logger="flwr"):
         strategy, _ = run_quickly(tmp_path, **changes, num_clusters=2)
     late = lines(strategy)[2].get("placed", {})
@@ -196,7 +197,7 @@ def test_rounds_are_not_spent_on_strangers(tmp_path):
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_rounds_are_drawn_among_those_who_are_there(tmp_path, algorithm):
     settings = quick_settings(
-        run_dir=str(tmp_path), run_name="run", algorithm=algorithm, num_clusters=2, num_rounds=4
+        run_dir=str(tmp_path), run_name="run", algorithm=algorithm, num_clusters=2, num_rounds=3
     )
     grid = MemoryGrid(settings)
     absent = {FIRST_NODE + 1, FIRST_NODE + 4}
