@@ -11,9 +11,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from sklearn.metrics import adjusted_rand_score
 
-from feddag_flwr.metrics import Evaluation, mean_over_clients
+from feddag_flwr.metrics import Evaluation, adjusted_rand_index, mean_over_clients
 from feddag_flwr.state import ServerState
 from feddag_flwr.traffic import ARRAYS, SENT, overhead
 
@@ -59,18 +58,6 @@ class Progress:
             seconds,
             timedelta(seconds=round(seconds * (self.rounds - server_round))),
         )
-
-
-def adjusted_rand_index(
-    assignments: Mapping[str, int], true_groups: Mapping[str, int]
-) -> float | None:
-    """Agreement of clusters and true groups over the clients that have both; None without any."""
-    names = sorted(set(assignments) & set(true_groups))
-    if not names:
-        return None
-    return float(
-        adjusted_rand_score([true_groups[n] for n in names], [assignments[n] for n in names])
-    )
 
 
 def closing_summary(

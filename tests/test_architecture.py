@@ -37,7 +37,7 @@ ALLOWED = {
         "data", "metrics", "models", "profile", "records", "seeds", "settings", "training",
     },
     "simulation": {"records", "run_folder", "settings", "strategies"},
-    "experiments": {"data", "run_folder", "seeds", "settings", "simulation"},
+    "experiments": {"data", "metrics", "run_folder", "seeds", "settings", "simulation"},
     "inference": {"aggregation", "checkpoints", "data", "models", "settings", "state"},
     "flower": set(),
     "deployment": {"checkpoints", "flower", "settings", "simulation", "state"},

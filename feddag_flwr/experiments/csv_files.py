@@ -8,6 +8,7 @@ from pathlib import Path
 
 from feddag_flwr.experiments.comparison import Comparison
 from feddag_flwr.experiments.results import (
+    BestRound,
     Cell,
     Results,
     Run,
@@ -22,6 +23,7 @@ FIGURES = (
     "unseen-clients", "unseen-balanced-accuracy", "unseen-accuracy",
     "unseen-tuned-balanced-accuracy", "unseen-tuned-accuracy",
     "adjusted-rand-index", "clusters", "bytes-per-client", "training-bytes-per-client",
+    "best-rand-index", "best-clusters", "best-round",
 )  # fmt: skip
 SECONDS = ("seconds", "cpu-seconds")
 CLIENT_FIGURES = (
@@ -82,7 +84,12 @@ def _figures(run: Run) -> list[Value]:
         len(run.seen), *_means(run.seen), *_means(run.tuned),
         len(run.unseen) if run.unseen else None, *_means(run.unseen), *_means(run.unseen_tuned),
         run.rand_index, run.num_clusters, run.total_bytes, run.training_bytes,
+        *_best(run.best),
     ]  # fmt: skip
+
+
+def _best(best: BestRound | None) -> list[Value]:
+    return [best.rand_index, best.num_clusters, best.round] if best else [None, None, None]
 
 
 def _means(scores: Scores | None) -> list[Value]:

@@ -29,6 +29,7 @@ from feddag_flwr.experiments.layout import (
     read_record,
     read_text,
 )
+from feddag_flwr.metrics import adjusted_rand_index
 
 Scores = Mapping[str, Score]
 CellKey = tuple[str, str, int]
@@ -64,6 +65,26 @@ class Curve:
     training_bytes: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class BestRound:
+    """The clustering nearest the true groups that a run went through; the first of equals.
+
+    Only who knows the groups can choose it: what an algorithm sees, apart from where it stops.
+
+    Attributes
+    ----------
+    round : int
+    rand_index : float
+        Adjusted Rand index of that round's clusters and the true groups.
+    num_clusters : int
+        Those that have members.
+    """
+
+    round: int
+    rand_index: float
+    num_clusters: int
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """The figures of one finished run, all of them after its last round.
@@ -80,6 +101,8 @@ class Run:
         Adjusted Rand index of clusters and true groups, where these are known.
     num_clusters : int
         Those that have members.
+    best : BestRound or None
+        Where the true groups are known.
     clients : int
         Clients over which bytes are shared out.
     total_bytes : float
@@ -104,6 +127,7 @@ class Run:
     unseen_tuned: Scores | None
     rand_index: float | None
     num_clusters: int
+    best: BestRound | None
     clients: int
     total_bytes: float
     training_bytes: float
@@ -280,9 +304,7 @@ def read_run(path: Path, seed: int) -> Run:
     _check_bytes(total, clients, summary.bytes_per_client)
     training = list(accumulate(_bytes_of(line, without=EVALUATION_KINDS) for line in lines))
     evaluated = [(line, sent) for line, sent in zip(lines, training, strict=True) if line.all]
-    clusters: dict[str, int] = {}
-    for line in lines:
-        clusters |= line.moved
+    history = list(_clusterings(lines))
     return Run(
         seen=_required(last.all, last.round),
         tuned=_scores(last.tuned, "tuned"),
@@ -290,6 +312,7 @@ def read_run(path: Path, seed: int) -> Run:
         unseen_tuned=_scores(last.unseen_tuned, "unseen-tuned"),
         rand_index=summary.adjusted_rand_index,
         num_clusters=_inhabited(summary),
+        best=_best_round(history, summary.true_groups),
         clients=clients,
         total_bytes=total / clients,
         training_bytes=training[-1] / clients,
@@ -299,11 +322,31 @@ def read_run(path: Path, seed: int) -> Run:
             tuple(sent / clients for _, sent in evaluated),
         ),
         settings=json.loads(read_text(path / "settings.json")),
-        clusters=clusters,
+        clusters=history[-1][1] if history else {},
         true_groups=summary.true_groups,
         folder=path,
         by_unseen=settings.unseen_share > 0,
     )
+
+
+def _clusterings(lines: Iterable[RoundLine]) -> Iterator[tuple[int, dict[str, int]]]:
+    """Yield each client's cluster after every round in which one changed."""
+    clusters: dict[str, int] = {}
+    for line in lines:
+        if line.moved:
+            clusters = clusters | line.moved
+            yield line.round, clusters
+
+
+def _best_round(
+    history: Iterable[tuple[int, Mapping[str, int]]], true_groups: Mapping[str, int]
+) -> BestRound | None:
+    found = [
+        BestRound(number, index, len(set(clusters.values())))
+        for number, clusters in history
+        if (index := adjusted_rand_index(clusters, true_groups)) is not None
+    ]
+    return max(found, key=lambda each: each.rand_index, default=None)
 
 
 def _inhabited(summary: Summary) -> int:

@@ -23,7 +23,7 @@ from feddag_flwr.checkpoints import (
     lasting_settings,
 )
 from feddag_flwr.exchange import Exchange, kind_of
-from feddag_flwr.metrics import Evaluation, mean_over_clients
+from feddag_flwr.metrics import Evaluation, adjusted_rand_index, mean_over_clients
 from feddag_flwr.records import (
     EvaluateReply,
     EvaluateRequest,
@@ -33,7 +33,6 @@ from feddag_flwr.records import (
 )
 from feddag_flwr.report import (
     Progress,
-    adjusted_rand_index,
     closing_summary,
     print_closing_table,
 )

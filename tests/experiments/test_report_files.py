@@ -86,6 +86,24 @@ def test_the_accuracy_table_by_hand(report):
     assert found[r"FedDAG\*"][:3] == ["82.50", "1 of 2", "-"]
 
 
+def test_an_algorithm_that_cut_too_far_has_its_best_round_beside(tmp_path):
+    write_suite(tmp_path, ["CFL", "FedDAG"], {"s": None}, [1])
+    shares, groups = dict.fromkeys("ab", 0.8), dict.fromkeys("ab", 0)
+    write_cell(tmp_path, "FedDAG", "s", 1, shares, summary={"adjusted-rand-index": 1.0})
+    write_cell(tmp_path, "CFL", "s", 1, shares, groups=groups, extra={"moved": {"b": 1}},
+               summary={"adjusted-rand-index": 0.0})  # fmt: skip
+    header, *rows = rows_after(write_report(tmp_path).read_text(), "### s")
+    at = header.index("ARI")
+    assert header[at : at + 4] == ["ARI", "clusters", "best ARI", "clusters then"]
+    assert {row[0]: row[at : at + 4] for row in rows} == {
+        "CFL": ["0.000", "2.0", "1.000", "1.0"],
+        "**FedDAG**": ["1.000", "2.0", "n/a", "n/a"],
+    }
+    rows = read_csv(tmp_path / "report" / "results.csv")
+    (cell,) = [row for row in rows if row["algorithm"] == "CFL"]
+    assert (cell["best-rand-index"], cell["best-clusters"], cell["best-round"]) == ("1.0", "1", "0")
+
+
 def test_unseen_clients_are_the_main_figure_and_seen_ones_beside(report):
     header, *rows = rows_after(report, r"### a \| b")
     assert header[:5] == ["algorithm", "unseen", "seeds", "after fine-tuning", "seen"]

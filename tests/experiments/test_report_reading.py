@@ -7,6 +7,7 @@ from memory_grid import run_quickly
 from feddag_flwr.experiments.layout import DamagedError
 from feddag_flwr.experiments.results import (
     BROKEN_OFF,
+    BestRound,
     mean_accuracy,
     mean_balanced_accuracy,
     read_results,
@@ -39,6 +40,7 @@ def test_a_run_by_hand(folder):
     # Two clients: profile 1,000 and two rounds of 300 for training, 100 for evaluation.
     assert (run.total_bytes, run.training_bytes) == (900.0, 800.0)
     assert (run.rand_index, run.num_clusters, run.clients) == (0.5, 2, 2)
+    assert run.best == BestRound(round=2, rand_index=1.0, num_clusters=2)
     assert run.clusters == {"a": 0, "b": 1}
     assert run.true_groups == {"a": 0, "b": 1}
     assert run.curve.rounds == (1, 2)
@@ -286,6 +288,26 @@ def test_algorithms_of_a_scenario_may_differ_in_all_but_their_data(folder):
     suite |= {"seeds": [2], "algorithms": {"FedDAG": {}, "FedAvg": {"concepts": 2}}}
     (folder / "suite.json").write_text(json.dumps(suite))
     assert cell_of(folder, "FedAvg", 2).status == "finished"
+
+
+def test_the_best_round_is_the_first_with_the_clusters_nearest_the_groups(folder):
+    shares = dict.fromkeys("abcd", 0.8)
+    groups = {"a": 0, "b": 0, "c": 1, "d": 1}
+    lines = lines_of(shares, rounds=4)
+    lines[2]["moved"] = {"c": 1, "d": 1}
+    lines[3]["moved"] = {"d": 2}
+    lines[4]["moved"] = {"d": 1}
+    path = write_cell(folder, "FedDAG", "s", 1, shares, rounds=4, lines=lines, groups=groups)
+    assert read_run(path, 1).best == BestRound(round=2, rand_index=1.0, num_clusters=2)
+    del lines[2]["moved"], lines[4]["moved"]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    # Only d is apart: one pair is together in both, 3 * 2 / 6 = 1 is expected, so the index is 0.
+    assert read_run(path, 1).best == BestRound(round=0, rand_index=0.0, num_clusters=1)
+
+
+def test_no_best_round_without_true_groups(folder):
+    write_cell(folder, "FedDAG", "s", 1, SHARES)
+    assert cell_of(folder).run.best is None
 
 
 def test_clusters_without_members_are_not_counted(folder):
