@@ -1,13 +1,12 @@
-"""What an evaluation counts, the figures that follow from the counts, and a clustering's."""
+"""What an evaluation counts, and the figures that follow from the counts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_rand_score
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +69,3 @@ def mean_over_clients(evaluations: Iterable[Evaluation]) -> dict[str, float | in
         "accuracy": float(np.mean([each.accuracy for each in usable])),
         "loss": float(np.mean([each.loss for each in usable])),
     }
-
-
-def adjusted_rand_index(
-    assignments: Mapping[str, int], true_groups: Mapping[str, int]
-) -> float | None:
-    """Agreement of clusters and true groups over the clients that have both; None without any."""
-    names = sorted(set(assignments) & set(true_groups))
-    if not names:
-        return None
-    return float(
-        adjusted_rand_score([true_groups[n] for n in names], [assignments[n] for n in names])
-    )

@@ -12,7 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from feddag_flwr.metrics import Evaluation, adjusted_rand_index, mean_over_clients
+from feddag_flwr.clustering.rand_index import adjusted_rand_index
+from feddag_flwr.metrics import Evaluation, mean_over_clients
 from feddag_flwr.state import ServerState
 from feddag_flwr.traffic import ARRAYS, SENT, overhead
 

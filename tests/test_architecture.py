@@ -27,7 +27,7 @@ ALLOWED = {
     "state": {"aggregation"},
     "checkpoints": {"aggregation", "settings", "state"},
     "run_folder": {"settings"},
-    "report": {"metrics", "state", "traffic"},
+    "report": {"clustering", "metrics", "state", "traffic"},
     "strategies": {
         "aggregation", "algorithms", "checkpoints", "clustering", "exchange", "metrics", "models",
         "profile", "records", "report", "run_folder", "seeds", "settings", "similarity", "state",
@@ -37,7 +37,7 @@ ALLOWED = {
         "data", "metrics", "models", "profile", "records", "seeds", "settings", "training",
     },
     "simulation": {"records", "run_folder", "settings", "strategies"},
-    "experiments": {"data", "metrics", "run_folder", "seeds", "settings", "simulation"},
+    "experiments": {"clustering", "data", "run_folder", "seeds", "settings", "simulation"},
     "inference": {"aggregation", "checkpoints", "data", "models", "settings", "state"},
     "flower": set(),
     "deployment": {"checkpoints", "flower", "settings", "simulation", "state"},

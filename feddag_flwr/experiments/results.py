@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.experiments.agreement import (
     DATA_SETTINGS,
     deviation,
@@ -29,7 +30,6 @@ from feddag_flwr.experiments.layout import (
     read_record,
     read_text,
 )
-from feddag_flwr.metrics import adjusted_rand_index
 
 Scores = Mapping[str, Score]
 CellKey = tuple[str, str, int]

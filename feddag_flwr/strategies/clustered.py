@@ -22,8 +22,9 @@ from feddag_flwr.checkpoints import (
     CheckpointWriteError,
     lasting_settings,
 )
+from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.exchange import Exchange, kind_of
-from feddag_flwr.metrics import Evaluation, adjusted_rand_index, mean_over_clients
+from feddag_flwr.metrics import Evaluation, mean_over_clients
 from feddag_flwr.records import (
     EvaluateReply,
     EvaluateRequest,

@@ -10,8 +10,9 @@ from test_records import TASK
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.clustering import agreement
+from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.clustering.threshold import threshold_grid
-from feddag_flwr.metrics import Evaluation, adjusted_rand_index
+from feddag_flwr.metrics import Evaluation
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import TrainReply, TrainRequest
 from feddag_flwr.run_folder import RunFolder

@@ -6,7 +6,7 @@ import pytest
 from memory_grid import array_of, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.metrics import adjusted_rand_index
+from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.records import TrainReply
 from feddag_flwr.state import Client, ServerState
 from feddag_flwr.strategies.fedsoft import FedSoft, draw_chances, draw_sizes, importance_of

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from memory_grid import array_of, quick_settings, replace_array, run_quickly
 from scipy.linalg import subspace_angles
 
-from feddag_flwr.metrics import adjusted_rand_index
+from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.strategies.pacfl import PACFL, smallest_angles, smallest_angles_to
 from feddag_flwr.strategies.roster import FederationError
