@@ -128,6 +128,22 @@ class Agreement:
         found: IntArray = np.union1d(np.flatnonzero(np.diag(pairs) == 0), alone)
         return found
 
+    def at_odds(self) -> dict[int, list[str]]:
+        """Return the clusters whose clients do not agree with each other, and who is to blame.
+
+        Nobody falls short of a cluster whose mean cosine within is not above 0. To blame are the
+        clients whose own mean cosine with the others is below 0: in a small cluster one that pulls
+        the other way is enough.
+        """
+        within = np.diag(self._means())
+        mine = self.sums[np.arange(len(self.labels)), self.labels]
+        return {
+            cluster: [
+                self.clients[row] for row in np.flatnonzero((self.labels == cluster) & (mine < 0))
+            ]
+            for cluster in np.flatnonzero(within <= 0).tolist()
+        }
+
     def shortfall(self, threshold: float) -> NDArray[np.bool_]:
         r"""Tell which pairs of clusters agree less than `threshold` beyond chance, shape (Z, Z).
 
@@ -135,7 +151,7 @@ class Agreement:
         errors below 0. The error is the jackknife's, one client left out at a time with all its
         rounds, for the cosines of one client are not independent; Student's t, with Welch's degrees
         of freedom, takes the place of the normal distribution. Nobody falls short of a cluster
-        whose clients do not agree with each other, or that is among the `untold`.
+        that is `at_odds` with itself or among the `untold`.
         """
         means = self._means()
         within = np.diag(means)
@@ -245,12 +261,16 @@ class AgreementWatch:
         Of the window under way.
     before : Agreement or None
         Of the window before.
+    undecided : ndarray of bool, shape (Z, Z)
+        At the end of a window: pairs that have not been seen to agree in it nor in the one before,
+        do not agree better now, and do not fall short for certain either. They stay together.
     """
 
     def __init__(self, clusters: int, window: int, threshold: float) -> None:
         self._clusters, self._window, self._threshold = clusters, window, threshold
         self.now = Agreement(clusters)
         self.before: Agreement | None = None
+        self.undecided = np.zeros((clusters, clusters), dtype=np.bool_)
 
     def add(
         self,
@@ -280,8 +300,12 @@ class AgreementWatch:
         self.now, self.before = Agreement(self._clusters), now
         if before is None:
             return canonical_labels(groups)
+        agreement, earlier = now.matrix(), before.matrix()
         short = now.shortfall(self._threshold) & before.shortfall(self._threshold)
-        return sharing_groups(short & (now.matrix() <= before.matrix() + RISE), groups)
+        short &= agreement <= earlier + RISE
+        agree = (agreement >= self._threshold) | (earlier >= self._threshold)
+        self.undecided = ~short & ~agree & ~(agreement > earlier + RISE)
+        return sharing_groups(short, groups)
 
     @property
     def at_end_of_window(self) -> bool:

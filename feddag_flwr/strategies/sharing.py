@@ -47,7 +47,7 @@ class Sharing:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._starts: dict[int, Weights] = {}
-        self._told_of: set[int] = set()
+        self._told_of: dict[str, set[int]] = {}
         self.watch: AgreementWatch | None = None
 
     @property
@@ -103,9 +103,10 @@ class Sharing:
         """Measure agreement from here on, where it decides and there is anybody to agree."""
         watched = self.by_agreement and _some_share(state)
         self.watch = self._new_watch(state.num_clusters) if watched else None
+        self._told_of = {}
         period, needed = self._settings.secondary_period, 2 * self._settings.agreement_rounds
         left = self._settings.num_rounds // period - state.server_round // period
-        if watched and left < needed:
+        if watched and left <= needed:
             logger.info(
                 "clusters go on sharing secondary encoders to the end: to part takes %d rounds "
                 "that train them (2 x agreement-rounds), and %d are left",
@@ -119,6 +120,8 @@ class Sharing:
             tuple(each for each in row if each in there and cluster in there)
             for cluster, row in enumerate(state.sources)
         )
+        if not _some_share(state):
+            self.watch = None
 
     # -- a round -----------------------------------------------------------------------------------
 
@@ -185,13 +188,14 @@ class Sharing:
         present = _groups(state)
         labels = [state.assignments[name] for name in taught]
         groups = self.watch.add(taught, updates, labels, present)
-        self._tell_of_untold_clusters(state)
-        if (groups == canonical_labels(present)).all():
-            return
+        parted = (groups != canonical_labels(present)).any()
         state.sources = tuple(
             tuple(each for each in row if groups[each] == groups[cluster])
             for cluster, row in enumerate(state.sources)
         )
+        self._tell_who_stays_undecided(state)
+        if not parted:
+            return
         if not _some_share(state):
             self.watch = None
         together = (np.flatnonzero(groups == group) for group in range(groups.max() + 1))
@@ -216,24 +220,53 @@ class Sharing:
         rng = generator(self._settings.seed, "agreement-coordinates", server_round=server_round)
         return np.sort(rng.choice(size, AGREEMENT_COORDINATES, replace=False, shuffle=False))
 
-    def _tell_of_untold_clusters(self, state: ServerState) -> None:
-        """Log the clusters that cannot part, since too few of their clients train in one round."""
+    def _tell_who_stays_undecided(self, state: ServerState) -> None:
+        """Log, once each, the clusters that go on sharing because nothing is certain of them."""
         watch = self.watch
         if watch is None or watch.before is None or not watch.at_end_of_window:
             return
         inhabited = set(state.assignments.values())
-        untold = {
-            int(cluster)
-            for cluster in watch.before.untold()
-            if cluster in inhabited and len(state.sources[cluster]) > 1
+        undecided = {
+            cluster: its
+            for cluster in sorted(inhabited)
+            if (
+                its := {
+                    other
+                    for other in inhabited.intersection(state.sources[cluster]) - {cluster}
+                    if watch.undecided[cluster, other]
+                }
+            )
         }
-        if untold - self._told_of:
+        untold = undecided.keys() & set(watch.before.untold().tolist())
+        odds = watch.before.at_odds()
+        at_odds = (undecided.keys() & odds.keys()) - untold
+        unsure = {c for c, its in undecided.items() if its - untold - at_odds} - untold - at_odds
+        if new := self._not_told("untold", untold):
             logger.warning(
                 "cluster %s: too few of its clients train in one round to tell whether it agrees "
                 "with those that it shares a secondary encoder with: it goes on sharing",
-                listed([str(cluster) for cluster in sorted(untold)]),
+                listed(new),
             )
-        self._told_of |= untold
+        for cluster in self._not_told("at odds", at_odds):
+            logger.warning(
+                "cluster %s: its clients do not agree with each other on the secondary encoder "
+                "(against the others: %s), so nobody parts from it: it goes on sharing",
+                cluster,
+                listed(odds[int(cluster)]),
+            )
+        if new := self._not_told("unsure", unsure):
+            logger.info(
+                "cluster %s: agrees less than agreement-threshold with some of those that it "
+                "shares a secondary encoder with, but not for certain: it goes on sharing",
+                listed(new),
+            )
+
+    def _not_told(self, reason: str, clusters: Collection[int]) -> list[str]:
+        """Return those of `clusters` not yet logged for `reason`, and remember them."""
+        told = self._told_of.setdefault(reason, set())
+        new = sorted(set(clusters) - told)
+        told.update(new)
+        return [str(cluster) for cluster in new]
 
     def _new_watch(self, clusters: int) -> AgreementWatch:
         settings = self._settings
@@ -243,13 +276,19 @@ class Sharing:
         """Return what a checkpoint keeps; nothing where agreement is not measured."""
         if self.watch is None:
             return Memory()
-        return Memory({"agreement": self.watch.arrays()}, {"agreement": self.watch.clients()})
+        told = {reason: sorted(clusters) for reason, clusters in self._told_of.items()}
+        return Memory(
+            {"agreement": self.watch.arrays()},
+            {"agreement": self.watch.clients(), "agreement-told-of": told},
+        )
 
     def recall(self, state: ServerState, memory: Memory) -> None:
         """Take over what `memory` returned."""
         if (arrays := memory.arrays.get("agreement")) is not None:
             self.watch = self._new_watch(state.num_clusters)
             self.watch.recall(arrays, memory.notes["agreement"])
+            told = memory.notes.get("agreement-told-of", {})
+            self._told_of = {reason: set(clusters) for reason, clusters in told.items()}
 
 
 def _groups(state: ServerState) -> list[int]:

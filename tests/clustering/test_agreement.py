@@ -47,6 +47,15 @@ def test_clusters_of_which_too_little_is_known():
     assert found.untold().tolist() == [1]
 
 
+def test_a_cluster_whose_clients_do_not_agree_and_who_is_to_blame():
+    found = Agreement(2)
+    assert found.at_odds() == {}
+    found.add(["a", "b", "c", "y", "z"], np.outer([1, 1, -1, 1, 1], [1.0, 2.0]), [0, 0, 0, 1, 1])
+    assert found.at_odds() == {0: ["c"]}  # a and b agree with each other and not with c: mean -1/3
+    found.add(["a", "b", "d"], np.ones((3, 2)), [0, 0, 0])
+    assert found.at_odds() == {}  # four pairs of six agree
+
+
 def mean_cosine(rounds, one, other, without=None):
     """Mean over the pairs of different clients of two clusters, by a plain loop."""
     cosines = []

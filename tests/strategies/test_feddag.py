@@ -124,9 +124,11 @@ def test_the_updates_of_several_sources_are_averaged(three_clusters):
     assert [model["secondary"].floats.tolist() for model in models] == [[15], [25], [35]]
 
 
-def taught(strategy, rng, noise=0.3):
+PULLS = {name: [1, 0, 0] for name in "abc"} | {name: [0, 1, 0] for name in "def"}
+
+
+def taught(strategy, rng, noise=0.3, pulls=PULLS):
     """One round in which a, b and c pull S one way, d, e and f another."""
-    pulls = {name: [1, 0, 0] for name in "abc"} | {name: [0, 1, 0] for name in "def"}
     strategy.requests, replies = {}, {}
     for name, pull in pulls.items():
         shared = strategy._sharing.start_of(strategy.state.assignments[name])
@@ -246,28 +248,53 @@ def test_agreement_is_told_by_some_coordinates_others_each_round(factor):
     assert (first == later).all() == (factor <= 1)
 
 
-@pytest.mark.parametrize(("alone", "told"), [(0, False), (1, True)])
-def test_a_cluster_that_cannot_part_is_told_once(three_clusters, caplog, alone, told):
-    """Cluster 1 has but two clients, so nobody knows how far what they agree on is chance."""
+TOO_FEW = "cluster 1: too few of its clients train in one round"
+AT_ODDS = (
+    "cluster 1: its clients do not agree with each other on the secondary encoder (against the"
+)
+UNSURE = "agrees less than agreement-threshold with some"
+
+
+@pytest.mark.parametrize(
+    ("labels", "others", "noise", "told"),
+    [
+        ([0, 0, 0, 0, 0, 0], {}, 0.3, []),
+        ([0, 0, 0, 1, 1, 1], {}, 0.3, []),  # they part
+        # Nobody knows how far what two clients agree on is chance.
+        ([0, 0, 0, 0, 1, 1], {"d": [1, 0, 0]}, 0.3, [TOO_FEW]),
+        # One client of three is enough to hide what the others agree on.
+        ([0, 0, 0, 1, 1, 1], {"f": [0, -1, 0]}, 0.3, [AT_ODDS]),
+        ([0, 0, 0, 1, 1, 1], {}, 5.0, [UNSURE]),
+    ],
+)
+def test_a_cluster_that_cannot_part_is_told_once(
+    three_clusters, caplog, labels, others, noise, told
+):
     set_settings(three_clusters, Settings(**{"agreement-rounds": 2}))
     three_clusters.state.sources = ()
-    labels = np.array([0, 0, 0, 0, alone, alone])
-    grouping = SimpleNamespace(names=list("abcdef"), labels=labels)
+    grouping = SimpleNamespace(names=list("abcdef"), labels=np.array(labels))
     model = {part: Weights(np.zeros(600, np.float32)) for part in ("primary", "secondary")}
     model["classifier"] = weights(0)
-    three_clusters._set_clusters(grouping, [dict(model) for _ in range(1 + alone)])
-    with caplog.at_level(logging.WARNING, logger="flwr"):
-        for number in range(1, 6):
+    three_clusters._set_clusters(grouping, [dict(model) for _ in set(labels)])
+    rng = np.random.default_rng(0)
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        for number in range(1, 10):
             three_clusters.before_round(number, [])
-            three_clusters.aggregate(number, taught(three_clusters, np.random.default_rng(0)))
-    assert caplog.text.count("cluster 1: too few of its clients train in one round") == told
+            three_clusters.aggregate(number, taught(three_clusters, rng, noise, PULLS | others))
+            memory = three_clusters._sharing.memory()
+            three_clusters._sharing.recall(three_clusters.state, memory)
+    logged = [message for message in (TOO_FEW, AT_ODDS, UNSURE) if message in caplog.text]
+    assert len(logged) == len(told)
+    for message in told:
+        assert caplog.text.count(message) == 1
 
 
 @pytest.mark.parametrize(
     ("rounds", "schedule", "begun", "told"),
     [
-        (15, "both", 0, True), (16, "both", 0, False), (16, "both", 1, True),
-        (47, "2:1", 0, True), (48, "2:1", 0, False), (48, "2:1", 2, False), (48, "2:1", 3, True),
+        # To part after the last round that trains S would change nothing.
+        (16, "both", 0, True), (17, "both", 0, False), (17, "both", 1, True),
+        (50, "2:1", 0, True), (51, "2:1", 0, False), (51, "2:1", 2, False), (51, "2:1", 3, True),
     ],
 )  # fmt: skip
 def test_a_run_too_short_for_clusters_to_part_says_so(
