@@ -46,7 +46,9 @@ class ServerState:
     models : list of dict of str to Weights
         The parts of each cluster's model.
     sources : tuple of tuple of int
-        Complementarity graph: the clusters that each cluster learns from (Sec. 4).
+        The clusters that train each cluster's secondary encoder, whichever rule says so: itself
+        (FedDAG-dagger), those it agrees with, all, or its sources in the complementarity graph
+        (Sec. 4). Empty without such an encoder.
     """
 
     class_names: tuple[str, ...]

@@ -23,12 +23,18 @@ DATA_SETTINGS = frozenset({
     "concepts", "rotations", "corruptions", "severity",
 })  # fmt: skip
 
+# What a run did before there was a setting for it, where that is not today's default.
+BEFORE_THE_SETTING = {
+    "sources": "graph", "combine-sources": "sum", "classifier-training": "joint",
+    "secondary-start": "random",
+}  # fmt: skip
+
 Key = TypeVar("Key", bound=Hashable)
 
 
 def in_full(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete a run's settings: one that was not there when it ran had its default."""
-    return Settings().to_run_config() | dict(settings)
+    """Complete a run's settings by what it did where one was not there yet when it ran."""
+    return Settings().to_run_config() | BEFORE_THE_SETTING | dict(settings)
 
 
 def deviation(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:

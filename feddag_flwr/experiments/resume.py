@@ -125,7 +125,7 @@ def _changed(
 def _changes(cell: Cell, before: Mapping[str, Any]) -> list[str]:
     """Compare a finished cell's settings with its present ones: ``key: before, now`` for each.
 
-    A setting that was not there when it ran is taken to have had its default.
+    A setting that was not there when it ran is taken as `in_full` has it.
     """
     had, now = in_full(before), cell.settings.to_run_config()
     return [

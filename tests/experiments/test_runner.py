@@ -246,6 +246,11 @@ def test_a_setting_that_is_newer_than_a_cell_is_taken_at_its_default(tmp_path):
     assert run(tmp_path, {"A": "ok"}).earlier == 1
     with pytest.raises(ExperimentError, match=r"momentum: 0.5, now 0.9"):
         run(tmp_path, {"A": "ok"}, overrides={"momentum": 0.9})
+    # Sharing had another default before it became a setting.
+    del settings["sources"]
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ExperimentError, match=r"sources: 'graph', now 'agreeing'"):
+        run(tmp_path, {"A": "ok"})
 
 
 def test_a_folder_of_another_suite_is_left_alone(tmp_path):
