@@ -13,8 +13,9 @@ from typing import Any
 from feddag_flwr.checkpoints.errors import DamagedError
 
 MANIFEST = "manifest.json"
-# 2: FedDAG keeps how the views of clients were weighed, without which newcomers have no place.
-FORMAT = 2
+# 3: FedDAG keeps how the views of clients were weighed, without which newcomers have no place;
+# those of 2 had V among the views.
+FORMAT = 3
 # A checkpoint's files, and nothing outside its folder.
 _ITS_FILES = re.compile(r"(?:state|notes)\.json|(?:models|memory)/[^/\\]+\.safetensors")
 

@@ -6,6 +6,8 @@ second drowns the first. Here the first stands alone, and is made as sharp as th
 
 1. An angle between two clients' vectors of a class (Eq. 4) is partly noise, the more the fewer
    samples they have. The noise of a class is found from each client's nearest peer, and taken out.
+   What still grows as noise does is found over all classes and taken out too: small clients are
+   far from everybody in every class, and would pass for another kind.
 2. Classes are averaged with the precision that their counts give them.
 3. Whether the average says anything is measured, not assumed: its *reliability* is the intraclass
    correlation of the angles over the classes that two clients share. If clients differ in how
@@ -37,6 +39,9 @@ from feddag_flwr.similarity.matrices import (
 MIN_HOLDERS = 10
 """Clients that hold a class, at least, for a nearest peer to tell the noise of its angles."""
 
+EQUAL_SIZES = 1e-9
+"""Share of the mean square of the noises' sizes up to which what they vary by is rounding."""
+
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
@@ -47,8 +52,12 @@ class Appearance:
     noise : ndarray, shape (C,)
         :math:`\sigma_c`, degrees: the noise of an angle between clients with :math:`n_i` and
         :math:`n_j` samples of the class is :math:`\sigma_c \sqrt{1/n_i + 1/n_j}`.
+    noise_left : float
+        What corrected angles still grow by with :math:`\sqrt{1/n_i + 1/n_j}`, degrees, at least
+        0: the slope of a straight line through those of each class, one for all classes.
     class_means : ndarray, shape (C,)
-        Mean corrected angle of each class, degrees; `mean` where no two clients share it.
+        Mean corrected angle of each class less that slope's part, degrees; of all classes where no
+        two clients share it.
     mean : float
         Mean corrected angle over all pairs and the classes that they share, degrees.
     reliability : float
@@ -59,6 +68,7 @@ class Appearance:
     """
 
     noise: FloatArray
+    noise_left: float
     class_means: FloatArray
     mean: float
     reliability: float
@@ -92,9 +102,9 @@ class Appearance:
         count_array = checked_counts(counts)
         angle_array = checked_angles(angles, *count_array.shape)
         noise = class_noise(angle_array, count_array)
-        class_means, mean = _means(angle_array, count_array, noise)
-        sums = _Sums.of(angle_array, count_array, count_array, noise, class_means)
-        found = cls(noise, class_means, mean, *sums.reliability())
+        noise_left, class_means, mean = _line(angle_array, count_array, noise)
+        sums = _Sums.of(angle_array, count_array, count_array, noise, noise_left, class_means)
+        found = cls(noise, noise_left, class_means, mean, *sums.reliability())
         pairs = sums.shrunk(mean, found.reliability)
         np.fill_diagonal(pairs, 0.0)
         return found, pairs
@@ -115,7 +125,7 @@ class Appearance:
             Samples of each class, as `of` takes them.
         """
         arriving, here = checked_counts(newcomer_counts), checked_counts(counts)
-        sums = _Sums.of(angles, arriving, here, self.noise, self.class_means)
+        sums = _Sums.of(angles, arriving, here, self.noise, self.noise_left, self.class_means)
         return sums.shrunk(self.mean, self.reliability)
 
 
@@ -196,19 +206,36 @@ def _corrected(
     return corrected
 
 
-def _means(angles: AngleArray, counts: IntArray, noise: FloatArray) -> tuple[FloatArray, float]:
-    """Mean corrected angle of each class over its pairs (C,), and over all classes."""
-    sums, pairs = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+def _line(
+    angles: AngleArray, counts: IntArray, noise: FloatArray
+) -> tuple[float, FloatArray, float]:
+    """Fit corrected angles by the size of their noise: `noise_left`, `class_means` and `mean`.
+
+    Least squares with a level for each class and one slope, which noise cannot make negative.
+    """
+    pairs, sums, sizes, squares, products = np.zeros((5, counts.shape[1]))
     for label in range(counts.shape[1]):
         holders = np.flatnonzero(counts[:, label])
-        sizes = counts[holders, label]
+        held = counts[holders, label]
         for rows in row_blocks(len(holders), len(holders)):
-            block = angles[label][np.ix_(holders[rows], holders)]
-            # A client's angle to itself is 0 and adds nothing.
-            sums[label] += _corrected(block, _inverse_sizes(sizes[rows], sizes), noise[label]).sum()
+            inverse = _inverse_sizes(held[rows], held)
+            value = _corrected(angles[label][np.ix_(holders[rows], holders)], inverse, noise[label])
+            size = np.sqrt(inverse)
+            # A client and itself are no pair; the angle between them is 0 already.
+            size[np.arange(len(size)), np.arange(rows.start, rows.stop)] = 0.0
+            sums[label] += value.sum()
+            sizes[label] += size.sum()
+            squares[label] += np.square(size).sum()
+            products[label] += (size * value).sum()
         pairs[label] = len(holders) * (len(holders) - 1)
-    mean = float(sums.sum() / max(pairs.sum(), 1.0))
-    return np.divide(sums, pairs, out=np.full_like(sums, mean), where=pairs > 0.0), mean
+    known, in_all = np.maximum(pairs, 1.0), max(float(pairs.sum()), 1.0)
+    spread = float((squares - sizes**2 / known).sum())
+    slope = 0.0
+    if spread > EQUAL_SIZES * squares.sum():
+        slope = max(0.0, float((products - sizes * sums / known).sum()) / spread)
+    mean, level = sums.sum() / in_all, (sums - slope * sizes).sum() / in_all
+    class_means = np.where(pairs > 0.0, (sums - slope * sizes) / known, level)
+    return slope, class_means, float(mean)
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +243,7 @@ class _Sums:
     """Sums over the classes that two clients share, each (M, N).
 
     `weight` is the precision of a class, 1 / (1 / n_i + 1 / n_j); `value` its corrected angle less
-    the mean of that class.
+    what noise has left in it and the mean of that class.
     """
 
     shared: FloatArray
@@ -233,6 +260,7 @@ class _Sums:
         left: IntArray,
         right: IntArray,
         noise: FloatArray,
+        noise_left: float,
         class_means: FloatArray,
     ) -> _Sums:
         """Add up the classes of clients with counts `left` (M, C) and `right` (N, C)."""
@@ -243,7 +271,7 @@ class _Sums:
                 cells = np.ix_(here[rows], there)
                 inverse = _inverse_sizes(left[here[rows], label], right[there, label])
                 value = _corrected(angles[label][cells], inverse, noise[label])
-                value -= class_means[label]
+                value -= noise_left * np.sqrt(inverse) + class_means[label]
                 weight = 1.0 / inverse
                 sums.shared[cells] += 1.0
                 sums.value[cells] += value
@@ -257,8 +285,8 @@ class _Sums:
         """Intraclass correlation, one-way with unequal numbers, of pairs that share two classes.
 
         (F - 1) / (F + k0 - 1) with F = MSB / MSW, cut at 0; 0 where there are fewer than two such
-        pairs. And the same of F over its 95 % quantile with N - 1 and (N - 1)(k0 - 1) degrees of
-        freedom: N clients have many pairs, but no more than that to say.
+        pairs. And the same of F over its 95 % quantile with n - 1 and (n - 1)(k0 - 1) degrees of
+        freedom: n clients are in many such pairs, but have no more than that to say.
         """
         used = np.triu(self.shared >= 2.0, 1)
         classes, value, square = self.shared[used], self.value[used], self.square[used]
@@ -271,13 +299,13 @@ class _Sums:
         number = (total - (classes**2).sum() / total) / (pairs - 1)
         if between <= within:
             return 0.0, 0.0
-        clients = len(self.shared) - 1.0
+        clients = np.count_nonzero(used.any(axis=0) | used.any(axis=1)) - 1.0
         quantile = f_distribution.ppf(0.95, clients, clients * (number - 1.0))
         found, limit = (
-            max(0.0, float((between - at * within) / (between + (number - 1.0) * at * within)))
+            float((between - at * within) / (between + (number - 1.0) * at * within))
             for at in (1.0, quantile)
         )
-        return found, limit
+        return min(found, 1.0), min(max(0.0, limit), 1.0)
 
     def shrunk(self, mean: float, reliability: float) -> FloatArray:
         """Return each pair's angle: `mean`, and as much of its own deviation as can be relied on.

@@ -4,8 +4,9 @@ Eq. 8 of arXiv 2602.23504 gives the weight to the view with more contrast, wheth
 comes of groups or of chance. Here a view's weight is measured on what groups do and chance does
 not: see `feddag_flwr.similarity.persistence` and `feddag_flwr.similarity.appearance`. And the
 views are not averaged: two clients are as far apart as the view says that sees the largest
-difference, so that a view in which they agree does not talk the others down. What the evidence
-leaves open is left to V of Eq. 6.
+difference, so that a view in which they agree does not talk the others down. V of Eq. 6 has no
+say of its own: where no view shows groups nobody is parted. V varies with the clients' sizes then,
+and stretched to [0, 1] that looks like groups.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from feddag_flwr.similarity.appearance import Appearance, row_distances
 from feddag_flwr.similarity.beyond_counts import BeyondCounts
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
-from feddag_flwr.similarity.normalisation import ROUNDING, normalise
+from feddag_flwr.similarity.normalisation import ROUNDING
 from feddag_flwr.similarity.persistence import (
     average_linkage,
     persistence_beyond_chance,
@@ -109,8 +110,7 @@ class Evidence:
     Attributes
     ----------
     views : dict of str to View
-        ``presence``, ``appearance`` and ``gradient``; where none of them shows groups beyond
-        doubt also ``data``, V of Eq. 6, with what the largest weight leaves of 1.
+        ``presence``, ``appearance`` and ``gradient``.
     appearance : Appearance
     beyond_counts : BeyondCounts
     """
@@ -123,7 +123,6 @@ class Evidence:
     def of(
         cls,
         gradient: FloatArray,
-        data: FloatArray,
         angles: npt.NDArray[np.floating],
         counts: npt.NDArray[np.integer],
         seen: npt.NDArray[np.integer],
@@ -132,8 +131,8 @@ class Evidence:
 
         Parameters
         ----------
-        gradient, data : ndarray, shape (N, N)
-            G and V (Eq. 3, 6), degrees.
+        gradient : ndarray, shape (N, N)
+            G of Eq. 3, degrees.
         angles : ndarray, shape (C, N, N)
             V' of Eq. 4, degrees.
         counts : ndarray of int, shape (N, C)
@@ -145,7 +144,7 @@ class Evidence:
         -------
         Evidence
         fused : ndarray, shape (N, N)
-            The proximity matrix A, in [0, 1].
+            The proximity matrix A, in [0, 1]; all 0 where no view has evidence of groups.
         pairs : ndarray, shape (N, N)
             Mean angles of `Appearance`, against whose rows newcomers' are compared.
         """
@@ -162,17 +161,11 @@ class Evidence:
             "gradient": (_gradient_evidence(remainders), PERSISTENCE),
         }
         views = {name: view_of(matrices[name], *found[name]) for name in matrices}
-        rest = 1.0 - max(view.weight for view in views.values())
-        if rest > 0.0:
-            scale = normalise(data).scale
-            views["data"] = View(0.0, rest, scale.minimum, scale.maximum)
-        matrices["data"] = data
         return cls(views, appearance, beyond_counts), _strongest(views, matrices), pairs
 
     def rows(
         self,
         gradient: FloatArray,
-        data: FloatArray,
         newcomer_counts: npt.NDArray[np.integer],
         counts: npt.NDArray[np.integer],
         newcomer_pairs: FloatArray,
@@ -182,8 +175,8 @@ class Evidence:
 
         Parameters
         ----------
-        gradient, data : ndarray, shape (M, R)
-            Rows of G and V, degrees.
+        gradient : ndarray, shape (M, R)
+            Rows of G, degrees.
         newcomer_counts, counts : ndarray of int, shapes (M, C) and (R, C)
             Samples of each class.
         newcomer_pairs, pairs : ndarray, shapes (M, N) and (R, N)
@@ -198,7 +191,6 @@ class Evidence:
             "presence": presence_dissimilarity_to(newcomer_counts, counts),
             "appearance": row_distances(newcomer_pairs, pairs),
             "gradient": self.beyond_counts.rows(gradient, newcomer_counts, counts),
-            "data": data,
         }
         return _strongest(self.views, matrices)
 
@@ -209,6 +201,7 @@ class Evidence:
             "views": {name: list(astuple(view)) for name, view in self.views.items()},
             "appearance": {
                 "noise": appearance.noise.tolist(),
+                "noise-left": appearance.noise_left,
                 "class-means": appearance.class_means.tolist(),
                 "mean": appearance.mean,
                 "reliability": appearance.reliability,
@@ -229,6 +222,7 @@ class Evidence:
             {name: View(*values) for name, values in notes["views"].items()},
             Appearance(
                 np.array(appearance["noise"]),
+                appearance["noise-left"],
                 np.array(appearance["class-means"]),
                 appearance["mean"],
                 appearance["reliability"],
@@ -243,9 +237,10 @@ def _strongest(views: Mapping[str, View], matrices: Mapping[str, FloatArray]) ->
 
     Weighed against the largest weight: a clustering is chosen by how long it lasts between
     thresholds 0 and 1, and where all ended at 0.5, one cluster would last half of that for nothing.
+    All are 0 where no view has a weight.
     """
     found: FloatArray = np.maximum.reduce(
         [view.apply(matrices[name]) for name, view in views.items()]
     )
-    found /= max(view.weight for view in views.values())
-    return found
+    largest = max(view.weight for view in views.values())
+    return found / largest if largest > 0.0 else found

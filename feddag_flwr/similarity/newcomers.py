@@ -194,9 +194,7 @@ def measure_newcomers(
     )
     if residents.evidence is not None:
         pairs = residents.pairs_of(bases, counts, angle)
-        fused = residents.evidence.rows(
-            gradient, data, counts, residents.counts, pairs, residents.pairs
-        )
+        fused = residents.evidence.rows(gradient, counts, residents.counts, pairs, residents.pairs)
         weights = np.full(len(gradient), residents.evidence.views["gradient"].weight)
         return NewcomerRows(gradient, data, weights, fused)
     scaled_gradient, scaled_data = residents.gradient.apply(gradient), residents.data.apply(data)

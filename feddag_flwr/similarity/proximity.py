@@ -123,7 +123,7 @@ def measure_proximity(
     data = data_dissimilarity(angles, counts, weight_delta, weight_scope)
     if fusion == "evidence":
         seen = seen_counts(bases, counts)
-        evidence, fused, pairs = Evidence.of(gradient, data, angles, counts, seen)
+        evidence, fused, pairs = Evidence.of(gradient, angles, counts, seen)
         weights = np.full(len(gradient), evidence.views["gradient"].weight)
         return Proximity(gradient, data, weights, fused, angles, evidence, pairs)
     weights, fused = fuse_views(gradient, data, fusion, fusion_steps)

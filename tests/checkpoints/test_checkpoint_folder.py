@@ -331,7 +331,7 @@ DAMAGES = {
     "binary manifest": (lambda at: (at / "manifest.json").write_bytes(b"\xff"), "is not a check"),
     "another format": (
         lambda at: remanifest(at / "manifest.json", lambda body: body.update(format=99)),
-        "is of format 99, not 2: another version of feddag-flwr wrote it",
+        "is of format 99, not 3: another version of feddag-flwr wrote it",
     ),
     "another round": (
         lambda at: remanifest(at / "manifest.json", lambda body: body.update(round=7)),
@@ -383,8 +383,8 @@ def test_checkpoints_of_an_older_version_are_refused_with_the_reason(tmp_path):
     folder = folder_with(tmp_path, 1, 2)
     for server_round in (1, 2):
         manifest = file_of(folder, server_round, "manifest.json")
-        remanifest(manifest, lambda body: body.update(format=1))
-    named = r"the newest: manifest\.json is of format 1, not 2: another version .* cannot use it"
+        remanifest(manifest, lambda body: body.update(format=2))
+    named = r"the newest: manifest\.json is of format 2, not 3: another version .* cannot use it"
     with pytest.raises(CheckpointError, match=named):
         folder.newest()
 

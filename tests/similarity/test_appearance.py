@@ -34,20 +34,23 @@ def draw_kinds(seed, **more):
 
 
 def brute_values(angles, counts, noise):
-    """Corrected angle less its class's mean, and precision, by pair and class: plain loops."""
+    """Corrected angles less a line through those of each class, and their mean: plain loops."""
     corrected = {}
     for c in range(counts.shape[1]):
         for i, j in itertools.combinations(range(len(counts)), 2):
             if counts[i, c] and counts[j, c]:
                 own = noise[c] ** 2 * (1 / counts[i, c] + 1 / counts[j, c])
                 corrected[i, j, c] = max(0.0, float(angles[c, i, j]) ** 2 - own) ** 0.5
-    means = {
-        c: np.mean([value for (_, _, label), value in corrected.items() if label == c])
-        for c in {label for _, _, label in corrected}
-    }
-    overall = np.mean(list(corrected.values()))
-    values = {key: value - means[key[2]] for key, value in corrected.items()}
-    return values, overall
+    keys = list(corrected)
+    levels = [[float(label == c) for c in range(counts.shape[1])] for _, _, label in keys]
+    sizes = [[(1 / counts[i, c] + 1 / counts[j, c]) ** 0.5] for i, j, c in keys]
+    wanted = np.array(list(corrected.values()))
+    design = np.hstack([levels, sizes])
+    fitted = np.linalg.lstsq(design, wanted, rcond=None)[0]
+    if fitted[-1] <= 0 or np.ptp(sizes) == 0:  # noise does not shrink: levels alone
+        design = np.array(levels)
+        fitted = np.linalg.lstsq(design, wanted, rcond=None)[0]
+    return dict(zip(keys, wanted - design @ fitted, strict=True)), wanted.mean()
 
 
 def test_noise_alone_is_found_and_taken_out():
@@ -68,6 +71,58 @@ def test_noise_alone_is_found_and_taken_out():
     appearance, pairs = Appearance.of(angles, only)
     assert appearance.mean == pytest.approx(0.0, abs=0.1)
     assert pairs.max() < 0.1
+
+
+def pair_sizes(counts):
+    """Size of the noise of each class and pair, (C, N, N)."""
+    inverse = 1 / counts.T[:, :, None] + 1 / counts.T[:, None, :]
+    return np.sqrt(inverse) * ~np.eye(len(counts), dtype=bool)
+
+
+def test_what_grows_as_noise_does_is_taken_out_of_all_classes_alike():
+    """Eight holders are too few for their peers to tell the noise."""
+    rng = np.random.default_rng(0)
+    counts, levels = rng.integers(1, 60, (8, CLASSES)), np.array([30.0, 12, 25, 40, 18])
+    sizes = pair_sizes(counts)
+    angles = (levels[:, None, None] + 7.0 * sizes) * ~np.eye(8, dtype=bool)
+    appearance, pairs = Appearance.of(angles, counts)
+    assert not appearance.noise.any()
+    assert appearance.noise_left == pytest.approx(7.0)
+    np.testing.assert_allclose(appearance.class_means, levels)
+    off = ~np.eye(8, dtype=bool)
+    assert appearance.mean == pytest.approx(angles[:, off].mean())
+    assert appearance.certain == 0.0
+    np.testing.assert_allclose(pairs[off], appearance.mean, atol=1e-6)
+
+
+def test_angles_that_shrink_with_the_noise_keep_what_they_are():
+    counts = np.random.default_rng(0).integers(1, 60, (8, 2))
+    angles = (40.0 - 7.0 * pair_sizes(counts)) * ~np.eye(8, dtype=bool)
+    appearance, _ = Appearance.of(angles, counts)
+    assert appearance.noise_left == 0.0
+    off = ~np.eye(8, dtype=bool)
+    np.testing.assert_allclose(appearance.class_means, angles[:, off].mean(axis=1))
+
+
+def test_equal_clients_have_no_noise_left_but_for_rounding():
+    angles, _ = draw(0)
+    assert Appearance.of(angles, np.full((CLIENTS, CLASSES), 7))[0].noise_left == 0.0
+
+
+def test_a_newcomer_of_another_size_has_a_founder_s_row():
+    rng = np.random.default_rng(1)
+    counts = rng.integers(1, 60, (9, CLASSES))
+    kinds = np.arange(9) % 2
+    looks = 30.0 * (kinds[:, None] != kinds) + 10
+    off = ~np.eye(9, dtype=bool)
+    appearance, pairs = Appearance.of((looks + 15 * pair_sizes(counts)) * off, counts)
+    assert appearance.noise_left > 5
+    few = np.full((1, CLASSES), 2)
+    size = np.sqrt(1 / few.T[:, :, None] + 1 / counts.T[:, None, :])
+    row = appearance.rows(looks[[0]] + 15 * size, few, counts)[0]
+    kin = kinds == kinds[0]
+    assert row[kin].max() < 20 < row[~kin].min()
+    assert np.abs(row - pairs[0])[1:].max() < 5
 
 
 def test_noise_is_the_median_client_s():
@@ -141,6 +196,24 @@ def test_what_is_certain_follows_the_f_distribution():
     assert appearance.certain == pytest.approx((limit - 1) / (limit + 3), abs=1e-3)
 
 
+@pytest.mark.parametrize("informed", [3, 5, 8])
+def test_clients_that_share_no_two_classes_do_not_make_the_others_more_certain(informed):
+    """Angles are noise; most clients have one class, so that they have nothing to say."""
+    given = []
+    for seed in range(20):
+        rng = np.random.default_rng([informed, seed])
+        counts = np.eye(10, dtype=int)[rng.integers(0, 10, 100)] * 20
+        counts[:informed] = 0
+        counts[:informed, :2] = 20
+        angles, _ = draw(seed, clients=100, classes=10)
+        appearance, _ = Appearance.of(angles, counts)
+        alone, _ = Appearance.of(angles[:2, :informed, :informed], counts[:informed, :2])
+        given.append(appearance.certain > 0.2)
+        if not appearance.noise[:2].any():
+            assert appearance.certain == pytest.approx(alone.certain, abs=0.15)
+    assert np.mean(given) <= 0.1
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_pairs_are_drawn_towards_the_mean_as_far_as_they_cannot_be_relied_on(seed):
     angles, counts = draw_kinds(seed, absent=0.5)
@@ -183,6 +256,7 @@ def test_a_class_that_one_client_alone_had_says_nothing_of_a_newcomer_by_itself(
     counts[0, 4] = 30
     appearance, _ = Appearance.of(angles, counts)
     assert appearance.reliability > 0
+    assert appearance.noise_left == 0.0
     assert appearance.class_means[4] == appearance.mean
     to_one = np.zeros((CLASSES, 1, CLIENTS), dtype=np.float32)
     to_one[4] = appearance.mean
@@ -191,7 +265,7 @@ def test_a_class_that_one_client_alone_had_says_nothing_of_a_newcomer_by_itself(
 
 
 def test_an_angle_drawn_below_nothing_is_nothing():
-    appearance = Appearance(np.zeros(1), np.array([70.0]), 50.0, 0.8, 0.7)
+    appearance = Appearance(np.zeros(1), 0.0, np.array([70.0]), 50.0, 0.8, 0.7)
     found = appearance.rows(np.array([[[0.0, 10.0]]]), [[5]], [[5], [5]])
     np.testing.assert_allclose(found, [[0.0, 50.0 - 0.8 * 60.0]])
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LinearRegression
 
 from feddag_flwr.similarity import evidence as module
@@ -15,7 +16,6 @@ from feddag_flwr.similarity.appearance import Appearance, row_distances
 from feddag_flwr.similarity.beyond_counts import BeyondCounts
 from feddag_flwr.similarity.evidence import Evidence, View, ramp, view_of
 from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
-from feddag_flwr.similarity.normalisation import normalise
 from feddag_flwr.similarity.persistence import persistence
 from feddag_flwr.similarity.presence import presence_dissimilarity, presence_dissimilarity_to
 from feddag_flwr.similarity.proximity import measure_proximity
@@ -119,7 +119,7 @@ def test_clients_are_as_far_apart_as_the_view_says_that_sees_them_farthest(weigh
     """Founders' rows as those of newcomers: what differs is whom the appearance leaves out."""
     updates, bases, counts, _ = federation(6, by_look=True, by_update=True, chance=True)
     proximity = measure(updates, bases, counts)
-    gradient, data, pairs = proximity.gradient, proximity.data, proximity.pairs
+    gradient, pairs = proximity.gradient, proximity.pairs
     evidence = proximity.evidence
     matrices_of = {
         "presence": presence_dissimilarity(counts),
@@ -130,9 +130,7 @@ def test_clients_are_as_far_apart_as_the_view_says_that_sees_them_farthest(weigh
         name: View(0.5, weight, 0.1 * each.max(), 0.9 * each.max())
         for weight, (name, each) in zip(weights, matrices_of.items(), strict=True)
     }
-    found = replace(evidence, views=views).rows(
-        gradient[:4], data[:4], counts[:4], counts, pairs[:4], pairs
-    )
+    found = replace(evidence, views=views).rows(gradient[:4], counts[:4], counts, pairs[:4], pairs)
     for i in range(4):
         for j in set(range(CLIENTS)) - {i}:
             expected = max(
@@ -156,23 +154,14 @@ def make_as_sure(monkeypatch, profiles, view, weight):
 
 
 @pytest.mark.parametrize("share", [1e-6, 0.01, 0.5, 0.75, 1 - 1e-6])
-def test_the_data_have_what_the_largest_weight_leaves(monkeypatch, share):
-    """All of A is used: a view that is little sure neither hides V nor shrinks it."""
+def test_a_view_that_is_little_sure_but_alone_uses_all_of_the_scale(monkeypatch, share):
     *profiles, _ = federation(0, by_classes=True)
     sure = measure(*profiles)
     make_as_sure(monkeypatch, profiles, "presence", share)
     proximity = measure(*profiles)
-    views = proximity.evidence.views
-    assert views["presence"].weight == pytest.approx(share)
-    assert views["data"].weight == pytest.approx(1 - share)
-    presence, data = sure.fused, normalise(proximity.data).matrix
-    expected = np.maximum(share * presence, (1 - share) * data) / max(share, 1 - share)
-    np.testing.assert_allclose(proximity.fused, expected, atol=1e-9)
+    assert proximity.evidence.views["presence"].weight == pytest.approx(share)
+    np.testing.assert_allclose(proximity.fused, sure.fused, atol=1e-9)
     assert proximity.fused.max() == pytest.approx(1.0)
-    if share < 1e-3:
-        np.testing.assert_allclose(proximity.fused, data, atol=1e-5)
-    if share > 1 - 1e-3:
-        np.testing.assert_allclose(proximity.fused, presence, atol=1e-5)
 
 
 @pytest.mark.parametrize("how", ["by_classes", "by_update"])
@@ -190,19 +179,13 @@ def test_a_founder_profiled_again_has_the_row_that_it_has(monkeypatch, how, shar
     np.testing.assert_allclose(rows, proximity.fused[:5], atol=1e-6)
 
 
-def test_newcomers_are_measured_by_the_data_where_the_founders_were():
+def test_newcomers_among_clients_without_groups_are_as_near_to_all():
     updates, bases, counts, _ = federation(0, chance=True)
     first, late = slice(18), slice(18, None)
     founders = updates[first], bases[first], counts[first]
-    proximity = measure(*founders)
-    assert set(proximity.evidence.views) == {"presence", "appearance", "gradient", "data"}
-    residents = Residents.of(*founders, proximity)
+    residents = Residents.of(*founders, measure(*founders))
     newcomers, names = (updates[late], bases[late], counts[late]), list("abcdef")
-    found = measure_newcomers(residents, *newcomers, names=names, **OPTIONS).fused
-    without = replace(residents, evidence=None)
-    expected = measure_newcomers(without, *newcomers, names=names, **OPTIONS | {"fusion": "data"})
-    np.testing.assert_allclose(found, expected.fused)
-    assert found.max() > 0.5
+    assert not measure_newcomers(residents, *newcomers, names=names, **OPTIONS).fused.any()
 
 
 @pytest.mark.parametrize(("by_update", "weight"), [(True, 1.0), (False, 0.0)])
@@ -231,13 +214,51 @@ def test_groups_that_the_counts_explain_are_none_of_the_gradient(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_where_nothing_shows_groups_the_data_decide(seed):
+def test_where_nothing_shows_groups_nobody_is_parted(seed):
     *profiles, _ = federation(seed, chance=True)
     proximity = measure(*profiles)
-    views = proximity.evidence.views
-    assert {views[name].weight for name in ("presence", "appearance", "gradient")} == {0.0}
-    assert views["data"].weight == 1.0
-    np.testing.assert_array_equal(proximity.fused, normalise(proximity.data).matrix)
+    assert {view.weight for view in proximity.evidence.views.values()} == {0.0}
+    assert proximity.data.max() > 1.5 * proximity.data[proximity.data > 0].min()
+    assert not proximity.fused.any()
+
+
+def digits(seed, sizes, kinds=None):
+    """Handwritten digits, all ten on each client, about so many of each; a kind shifts labels."""
+    rng = np.random.default_rng(seed)
+    images, labels = load_digits(return_X_y=True)
+    bases = np.zeros((len(sizes), 10, 3, 64), dtype=np.float32)
+    counts = np.zeros((len(sizes), 10), dtype=int)
+    for digit in range(10):
+        left = rng.permutation(np.flatnonzero(labels == digit))
+        for client, size in enumerate(sizes):
+            mine, left = np.split(left, [size])
+            label = digit if kinds is None else (digit + kinds[client]) % 10
+            vectors = np.linalg.svd(images[mine] / 16, full_matrices=False)[2][:3]
+            bases[client, label, : len(vectors)], counts[client, label] = vectors, len(mine)
+    return rng.standard_normal((len(sizes), 200)).astype(np.float32), bases, counts
+
+
+@pytest.mark.parametrize(
+    "sizes", [(3, 14) * 10, (2, 2, 2, 25) * 3, (10, 20) * 3, (1, 4, 16, 60), (5, 20) * 4]
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_clients_of_one_kind_that_differ_in_size_are_not_parted_by_it(sizes, seed):
+    """Vectors of few samples are far from all others, in each class: that is no look."""
+    proximity = measure(*digits(seed, sizes))
+    angles = proximity.data[~np.eye(len(sizes), dtype=bool)]
+    assert angles.max() > 1.3 * angles.min()
+    assert proximity.evidence.views["appearance"].weight == 0.0
+    assert not proximity.fused.any()
+
+
+@pytest.mark.parametrize("sizes", [(5, 20) * 2, (5, 20) * 5, (8, 8, 30, 4) * 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_kinds_of_clients_are_told_apart_whatever_their_sizes(sizes, seed):
+    """Also where all large clients are of one kind and all small ones of the other."""
+    kinds = np.arange(len(sizes)) % 2
+    proximity = measure(*digits(seed, sizes, kinds))
+    assert proximity.evidence.views["appearance"].weight == 1.0
+    assert parts_the_kinds(proximity, kinds)
 
 
 @pytest.mark.parametrize("how", ["by_classes", "by_look", "by_update"])
@@ -313,7 +334,6 @@ def test_clients_equally_far_from_each_other_are_no_groups(clients):
     proximity = measure(np.eye(clients, 60, dtype=np.float32), bases, counts)
     assert proximity.evidence.views["gradient"].weight == 0.0
     alike = measure(*(np.repeat(each[:1], clients, axis=0) for each in (updates, bases, counts)))
-    assert alike.evidence.views["data"].weight == 1.0
     assert not alike.fused.any()
 
 
@@ -385,10 +405,7 @@ def test_weights_rise_between_the_bounds_that_were_chosen():
         evidence = measure(updates + 5 * share * of_updates, blurred, counts).evidence
         views = evidence.views
         assert views["appearance"].evidence == evidence.appearance.certain
-        largest = max(views[name].weight for name in bounds)
-        assert ("data" in views) == (largest < 1)
-        if largest < 1:
-            assert views["data"].weight == 1 - largest
+        assert set(views) == set(bounds)
         for name, (low, high) in bounds.items():
             expected = min(1.0, max(0.0, (views[name].evidence - low) / (high - low)))
             assert views[name].weight == pytest.approx(expected), name

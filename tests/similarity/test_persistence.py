@@ -39,7 +39,7 @@ def weigh(counts, gradient=None):
     if gradient is None:
         gradient = 80.0 * (1 - np.eye(clients))
     angles = np.zeros((classes, clients, clients), dtype=np.float32)
-    evidence, _, _ = Evidence.of(gradient, np.zeros_like(gradient), angles, counts, counts)
+    evidence, _, _ = Evidence.of(gradient, angles, counts, counts)
     return {name: view.weight for name, view in evidence.views.items()}
 
 
