@@ -24,6 +24,8 @@ RISE = 0.1
 # are their partial sums, of which none passes 2: float64 holds each exactly, and a cosine does not
 # depend on the order in which a BLAS with some number of threads adds up.
 _GRAIN = 2.0**-24
+# Distance of clusters that cannot stay together; others are 1 - r apart, 2 at most.
+_APART = 3.0
 
 _Values = TypeVar("_Values", np.float64, np.int64)
 
@@ -213,15 +215,20 @@ def _root(one: FloatArray, other: FloatArray) -> FloatArray:
     return found
 
 
-def sharing_groups(shortfall: NDArray[np.bool_], groups: npt.ArrayLike) -> IntArray:
+def sharing_groups(
+    shortfall: NDArray[np.bool_], agreement: FloatArray, groups: npt.ArrayLike
+) -> IntArray:
     """Split groups of clusters so that no pair that falls short stays together; none are joined.
 
-    Complete linkage over who falls short of whom.
+    Complete linkage, those that agree most first: a cluster that falls short of nobody stays with
+    those that it agrees with, not with whom has the lowest number.
 
     Parameters
     ----------
     shortfall : ndarray of bool, shape (Z, Z)
         Pairs that agree too little, symmetric.
+    agreement : ndarray, shape (Z, Z)
+        r of `Agreement`, symmetric; NaN where nothing is known, which counts as none.
     groups : array_like of int, shape (Z,)
         Present group of each cluster.
 
@@ -233,9 +240,12 @@ def sharing_groups(shortfall: NDArray[np.bool_], groups: npt.ArrayLike) -> IntAr
     present = np.asarray(groups)
     if present.size == 1:
         return canonical_labels(present)
+    known = np.clip(np.nan_to_num(agreement, nan=0.0), -1.0, 1.0)
     apart = shortfall | (present[:, None] != present)
-    tree = linkage(squareform(apart.astype(np.float64), checks=False), method="complete")
-    found = fcluster(tree, 0.5, criterion="distance")
+    distances = np.where(apart, _APART, 1.0 - known)
+    np.fill_diagonal(distances, 0.0)
+    tree = linkage(squareform(distances, checks=False), method="complete")
+    found = fcluster(tree, (_APART + 2.0) / 2, criterion="distance")
     return canonical_labels(found)
 
 
@@ -305,7 +315,7 @@ class AgreementWatch:
         short &= agreement <= earlier + RISE
         agree = (agreement >= self._threshold) | (earlier >= self._threshold)
         self.undecided = ~short & ~agree & ~(agreement > earlier + RISE)
-        return sharing_groups(short, groups)
+        return sharing_groups(short, agreement, groups)
 
     @property
     def at_end_of_window(self) -> bool:

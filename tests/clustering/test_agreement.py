@@ -262,7 +262,37 @@ def test_groups(apart, groups, expected):
     matrix = np.zeros((len(groups), len(groups)), bool)
     for one, other in apart:
         matrix[one, other] = matrix[other, one] = True
-    assert sharing_groups(matrix, groups).tolist() == expected
+    agreement = np.full(matrix.shape, 0.5)  # of all that do not fall short
+    assert sharing_groups(matrix, agreement, groups).tolist() == expected
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [1, 0, 2, 3], [3, 0, 1, 2], [3, 2, 1, 0]])
+@pytest.mark.parametrize("unknown", [-0.2, np.nan])
+def test_a_cluster_stays_with_those_it_agrees_with_whatever_its_number(order, unknown):
+    """The first is at odds with the last two; the second falls short of nobody for certain."""
+    agreement = np.array(
+        [
+            [1.0, unknown, -0.1, -0.1],
+            [unknown, 1.0, 0.9, 0.8],
+            [-0.1, 0.9, 1.0, 0.9],
+            [-0.1, 0.8, 0.9, 1.0],
+        ]
+    )
+    apart = np.zeros((4, 4), bool)
+    apart[0, 2:] = apart[2:, 0] = True
+    moved = np.ix_(order, order)
+    found = sharing_groups(apart[moved], agreement[moved], [0] * 4)
+    role = {each: int(found[place]) for place, each in enumerate(order)}
+    assert role[1] == role[2] == role[3] != role[0]
+
+
+def test_those_that_fall_short_part_however_well_others_agree():
+    agreement = np.array([[1.0, 2.5, 0.4], [2.5, 1.0, 1.5], [0.4, 1.5, 1.0]])
+    apart = np.zeros((3, 3), bool)
+    apart[0, 2] = apart[2, 0] = True
+    assert sharing_groups(apart, agreement, [0, 0, 0]).tolist() == [0, 0, 1]
+    against = np.full((3, 3), -1.0)  # certain of nothing: together
+    assert sharing_groups(apart & False, against, [0, 0, 0]).tolist() == [0, 0, 0]
 
 
 def watched(course, window=3, noise=1.0):
