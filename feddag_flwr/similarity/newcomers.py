@@ -107,11 +107,31 @@ class Residents:
         if self.evidence is None:
             return np.zeros((len(counts), 0))
         founders = slice(len(self.fused))
-        mine, my_bases = self.counts[founders], self.bases[founders]
-        angles = class_angles_to(bases, counts, my_bases, mine, angle)
-        return self.evidence.appearance.rows(
-            angles, seen_counts(bases, counts), seen_counts(my_bases, mine)
-        )
+        angles = class_angles_to(bases, counts, self.bases[founders], self.counts[founders], angle)
+        return self._pairs_by(self.evidence, bases, counts, angles)
+
+    def rows_by_evidence(
+        self,
+        evidence: Evidence,
+        gradient: NDArray[np.float64],
+        bases: NDArray[np.float32],
+        counts: NDArray[np.integer[Any]],
+        angles: NDArray[np.floating[Any]],
+    ) -> NDArray[np.float64]:
+        """Rows of A (M, R) of M newcomers, from their rows of G and V' (C, M, R)."""
+        pairs = self._pairs_by(evidence, bases, counts, angles[:, :, : len(self.fused)])
+        return evidence.rows(gradient, counts, self.counts, pairs, self.pairs)
+
+    def _pairs_by(
+        self,
+        evidence: Evidence,
+        bases: NDArray[np.float32],
+        counts: NDArray[np.integer[Any]],
+        angles: NDArray[np.floating[Any]],
+    ) -> NDArray[np.float64]:
+        founders = slice(len(self.fused))
+        here = seen_counts(self.bases[founders], self.counts[founders])
+        return evidence.appearance.rows(angles, seen_counts(bases, counts), here)
 
 
 def _same_size(
@@ -193,8 +213,7 @@ def measure_newcomers(
         angles, counts, residents.counts, weight_delta, weight_scope, len(residents.fused)
     )
     if residents.evidence is not None:
-        pairs = residents.pairs_of(bases, counts, angle)
-        fused = residents.evidence.rows(gradient, counts, residents.counts, pairs, residents.pairs)
+        fused = residents.rows_by_evidence(residents.evidence, gradient, bases, counts, angles)
         weights = np.full(len(gradient), residents.evidence.views["gradient"].weight)
         return NewcomerRows(gradient, data, weights, fused)
     scaled_gradient, scaled_data = residents.gradient.apply(gradient), residents.data.apply(data)
