@@ -58,9 +58,10 @@ class Grouping:
         """Say how the views of phase 2 were weighed."""
         if (evidence := self.proximity.evidence) is None:
             return f"mean fusion weight {float(self.proximity.weights.mean()):.2f}"
-        return "weights of the views: " + ", ".join(
-            f"{name} {view.weight:.2f}" for name, view in evidence.views.items()
-        )
+        weights = ", ".join(f"{name} {view.weight:.2f}" for name, view in evidence.views.items())
+        if not any(view.weight for view in evidence.views.values()):
+            return f"no view shows groups beyond chance, so nobody is parted ({weights})"
+        return f"weights of the views: {weights}"
 
     def write(self, folder: RunFolder, state: ServerState) -> None:
         """Write ``proximity.npz`` and ``clustering.json``."""

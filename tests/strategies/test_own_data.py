@@ -60,3 +60,27 @@ def test_images_of_another_size_cost_that_client_alone(tmp_path, hospital, caplo
         strategy, _ = run_quickly(tmp_path, data_dir=str(hospital), **OWN)
     assert "ward-2" not in strategy.state.clients
     assert "client ward-2 is left out: images are (1, 9, 8)" in caplog.text
+
+
+@pytest.mark.parametrize("sizes", [(6, 14), (5, 20), (3, 14)])
+def test_hospitals_that_differ_in_nothing_but_their_size_are_one_cluster(tmp_path, sizes, caplog):
+    folder, rng = tmp_path / "data", np.random.default_rng(1)
+    folder.mkdir()
+    left = [rng.permutation(np.flatnonzero(DIGITS.target == digit)) for digit in range(10)]
+    for ward, size in enumerate(sizes * 6):
+        mine = np.concatenate([of_digit[:size] for of_digit in left])
+        left = [of_digit[size:] for of_digit in left]
+        pixels = (DIGITS.images[mine] * (255 / 16)).astype(np.uint8)
+        np.savez(folder / f"ward-{ward:02}.npz", images=pixels, labels=DIGITS.target[mine])
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        strategy, _ = run_quickly(
+            tmp_path,
+            data_dir=str(folder),
+            num_rounds=1,
+            warmup_epochs=3,
+            **OWN | {"num_clients": 12},
+        )
+    assert len(strategy.state.clients) == 12
+    assert strategy.state.num_clusters == 1
+    assert "1 clusters at threshold" in caplog.text
+    assert "no view shows groups beyond chance, so nobody is parted (presence 0.00, " in caplog.text
