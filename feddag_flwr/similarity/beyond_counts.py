@@ -1,7 +1,8 @@
 """The gradient view without what class counts say: what updates differ in beyond labels.
 
-The first updates of a model are mostly about which labels there are, and how many: on
-Fashion-MNIST, clients' counts explain most of the variance of the angles of Eq. 3 (docs/fusion.md).
+The first updates of a model are in good part about which labels there are, and how many: on
+Fashion-MNIST, clients' counts explain 21 to 65 % of the variance of the angles of Eq. 3
+(docs/fusion.md).
 The counts are known without any training, so what the gradient adds is the rest.
 """
 
