@@ -138,11 +138,15 @@ class Sharing:
     # -- a round -----------------------------------------------------------------------------------
 
     def before_round(self, state: ServerState) -> None:
-        """Compute S' of every source, the mean of its learners' S, once."""
+        """Compute S' of every source, the mean of its learners' S; once for those of the same."""
+        rows = {source: tuple(state.learners(source)) for source in range(state.num_clusters)}
+        means = {
+            learners: mean([state.models[learner]["secondary"] for learner in learners])
+            for learners in set(rows.values())
+            if learners
+        }
         self._starts = {
-            source: mean([state.models[learner]["secondary"] for learner in learners])
-            for source in range(state.num_clusters)
-            if (learners := state.learners(source))
+            source: means[learners] for source, learners in rows.items() if learners in means
         }
 
     def start_of(self, cluster: int) -> Weights:
@@ -166,19 +170,35 @@ class Sharing:
                     [reply.parts["shared"] for reply in members],
                     [reply.samples for reply in members],
                 )
-        return {
-            learner: self._joined(state.models[learner]["secondary"], its)
-            for learner, sources in enumerate(state.sources)
-            if (its := {source: each for source, each in trained.items() if source in sources})
-        }
+        return self._taught(state, trained)
 
-    def _joined(self, secondary: Weights, trained: Mapping[int, Weights]) -> Weights:
+    def _taught(self, state: ServerState, trained: Mapping[int, Weights]) -> dict[int, Weights]:
+        """Return the new S of each learner.
+
+        Clusters of one group have the same sources and one S: its new value is computed once and
+        is one object, or time would grow with the square of their number.
+        """
+        learners: dict[tuple[int, ...], list[int]] = {}
+        for learner, row in enumerate(state.sources):
+            if its := tuple(source for source in trained if source in row):
+                learners.setdefault(its, []).append(learner)
+        found: dict[int, Weights] = {}
+        for its, (first, *others) in learners.items():
+            steps = self._steps({source: trained[source] for source in its})
+            before = state.models[first]["secondary"]
+            found[first] = _shifted(before, steps)
+            for other in others:
+                secondary = state.models[other]["secondary"]
+                same = secondary.equals(before)
+                found[other] = found[first] if same else _shifted(secondary, steps)
+        return found
+
+    def _steps(self, trained: Mapping[int, Weights]) -> list[tuple[Weights, Weights]]:
+        """Return the pairs (trained, start) by which S is shifted: of the mean, or of each."""
+        starts = [self._starts[source] for source in trained]
         if self._settings.combine_sources == "mean":
-            start = mean([self._starts[source] for source in trained])
-            return shift(secondary, mean(list(trained.values())), start)
-        for source, weights in trained.items():
-            secondary = shift(secondary, weights, self._starts[source])
-        return secondary
+            return [(mean(list(trained.values())), mean(starts))]
+        return list(zip(trained.values(), starts, strict=True))
 
     # -- agreement ---------------------------------------------------------------------------------
 
@@ -306,6 +326,13 @@ class Sharing:
 def _groups(state: ServerState) -> list[int]:
     """Return the group of each cluster, by its first: those of one have one S."""
     return [min(row, default=cluster) for cluster, row in enumerate(state.sources)]
+
+
+def _shifted(secondary: Weights, steps: Sequence[tuple[Weights, Weights]]) -> Weights:
+    """Add the update of each step, (trained, start), in their order."""
+    for trained, start in steps:
+        secondary = shift(secondary, trained, start)
+    return secondary
 
 
 def _some_share(state: ServerState) -> bool:
