@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from torch import Tensor, nn
+from torch.nn import init
 
 Part = Literal["primary", "secondary", "classifier"]
 
@@ -42,6 +43,18 @@ class Classifier(nn.Module):
         if self.on_secondary is not None:
             logits = logits + self.on_secondary(secondary)
         return logits
+
+    def silence_secondary(self) -> None:
+        """Set the half on S to zero: until it is trained, S has no say in the logits.
+
+        Raises
+        ------
+        ValueError
+            There is no such half.
+        """
+        if self.on_secondary is None:
+            raise ValueError("the classifier has no half on a secondary encoder")
+        init.zeros_(self.on_secondary.weight)
 
 
 class ClusterModel(nn.Module):

@@ -59,6 +59,12 @@ class FedDAG(ClusteredStrategy):
         self._regroup_due = False
         self._sharing = Sharing(settings)
 
+    @property
+    def _by_halves(self) -> bool:
+        """Whether each encoder is trained with its own half of the classifier."""
+        dual = self.settings.secondary != "none"
+        return dual and self.settings.classifier_training == "halves"
+
     # -- phases 1 to 4 -----------------------------------------------------------------------------
 
     def form_clusters(self) -> None:
@@ -151,12 +157,17 @@ class FedDAG(ClusteredStrategy):
         return matched_labels(previous, chosen.labels, chosen.num_clusters)
 
     def _start_models(self, grouping: Grouping, encoders: EncoderSpool) -> None:
-        """Start P by Eq. 22, S by the mean of all clients' encoders, K at random (A.11: all so).
+        """Start P by Eq. 22, S by the mean of all clients' encoders, K at random.
 
-        S and K start alike for all clusters.
+        S and K start alike for all clusters. P starts at random too by ``initialisation``, S by
+        ``secondary-start``: A.11 has both so.
         """
         dual = self.settings.secondary != "none"
-        random: Model = dict(get_parts(self.initial_model(dual=dual)))
+        model = self.initial_model(dual=dual)
+        if self._by_halves and self.settings.secondary_period > 1:
+            # Rounds go by before S's half is trained: at random it would be noise in all of them.
+            model.classifier.silence_secondary()
+        random: Model = dict(get_parts(model))
         samples = [
             [self.state.clients[name].train_samples for name in members]
             for members in grouping.clusters()
@@ -360,8 +371,7 @@ class FedDAG(ClusteredStrategy):
     def recipe_for(self, server_round: int, name: str) -> Recipe:
         """Train the classifier whole, or each half with its own encoder."""
         del server_round, name
-        dual = self.settings.secondary != "none"
-        return Recipe(halves=dual and self.settings.classifier_training == "halves")
+        return Recipe(halves=self._by_halves)
 
     def parts_from(self, request: TrainRequest) -> dict[str, Weights]:
         """Add what the secondary phase trains, where it was asked for."""

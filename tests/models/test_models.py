@@ -184,3 +184,13 @@ def test_the_places_of_running_variances_are_those_of_the_flat_buffers():
     buffers = get_weights(module).buffers
     assert buffers[variance_places(module)].tolist() == [7, 7, 7, 8, 8]
     assert variance_places(nn.Linear(2, 2)).size == 0
+
+
+def test_a_silent_half_leaves_the_logits_to_the_primary_encoder():
+    model = build_model("small", (1, 8, 8), 10, dual=True, seed=1)
+    images = torch.rand(4, 1, 8, 8)
+    model.classifier.silence_secondary()
+    assert torch.equal(model(images), model.classifier.on_primary(model.primary(images)))
+    assert model.classifier.on_secondary.weight.requires_grad
+    with pytest.raises(ValueError, match="no half on a secondary encoder"):
+        build_model("small", (1, 8, 8), 10, dual=False, seed=1).classifier.silence_secondary()

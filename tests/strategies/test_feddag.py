@@ -477,6 +477,34 @@ def test_a_secondary_round_by_halves_moves_s_and_its_half_alone(tmp_path, second
         assert moved[size:].any()
 
 
+@pytest.mark.parametrize("secondary", ["shared", "own"])
+def test_by_halves_a_secondary_encoder_has_no_say_until_it_is_trained(tmp_path, secondary):
+    """Under a K:1 schedule, whose first K rounds leave it as it was."""
+    changes = {"participation": 1.0, "evaluate_every": 1}
+    strategy, _ = run_quickly(
+        tmp_path, name="dual", num_rounds=4, schedule="3:1", secondary=secondary, **changes
+    )
+    star, _ = run_quickly(tmp_path, name="star", num_rounds=3, secondary="none", **changes)
+
+    def judged(name):
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        return [(line["all"], line["participants"]) for line in map(json.loads, lines[1:4])]
+
+    assert judged("dual") == judged("star")
+    half = star.state.models[0]["classifier"].floats.size
+    assert all(model["classifier"].floats[half:].any() for model in strategy.state.models)
+
+
+def test_where_both_phases_run_at_once_the_classifier_starts_whole_at_random(tmp_path):
+    for training in ("halves", "joint"):
+        for schedule in ("both", "3:1"):
+            changes = {"classifier_training": training, "schedule": schedule, "num_rounds": 0}
+            strategy, _ = run_quickly(tmp_path, name=f"{training}-{schedule[0]}", **changes)
+            start = get_parts(strategy.initial_model(dual=True))["classifier"]
+            silent = training == "halves" and schedule == "3:1"
+            assert start.equals(strategy.state.models[0]["classifier"]) != silent
+
+
 def test_what_a_secondary_phase_lacks_costs_the_round_nothing(tmp_path, caplog):
     """By halves all clusters train S: one cluster whose clients send NaN does not move it."""
 
