@@ -99,8 +99,8 @@ class Settings(BaseModel):
     preset: Literal["own", "paper"] = _setting(
         "own",
         "What fusion, weight-scope, sources, combine-sources, classifier-training and "
-        "secondary-start are where they stand at their defaults: ours, or the paper's (entropy, "
-        "all, graph, sum, joint, random)",
+        "secondary-start are where they stand at our defaults, even if given so: ours, or the "
+        "paper's (entropy, all, graph, sum, joint, random)",
     )
     seed: int = _setting(1, "Seed of every random draw", ge=0, lt=2**31)
     num_clients: int = _setting(20, "Clients that take part", symbol="N", ge=2, le=100_000)
@@ -407,7 +407,9 @@ class Settings(BaseModel):
     )
     alignment: bool = _setting(True, "Scores of sources by Eq. 14; false: Eq. 12")
     combine_sources: Literal["mean", "sum"] = _setting(
-        "mean", "How the updates of several sources join: their mean, or their sum (Eq. 21)"
+        "mean",
+        "How the updates of several source clusters join: their mean, in which one of one client "
+        "counts as much as one of fifty, or their sum (Eq. 21)",
     )
     classifier_training: Literal["halves", "joint"] = _setting(
         "halves",

@@ -43,6 +43,7 @@ from feddag_flwr.settings import Settings, class_list
 from feddag_flwr.state import Client, ServerState
 from feddag_flwr.strategies.admission import Admission
 from feddag_flwr.strategies.algorithm import Algorithm, listed
+from feddag_flwr.strategies.idle_settings import tell_of_settings
 from feddag_flwr.strategies.notes import evaluations_from_json, evaluations_to_json
 from feddag_flwr.strategies.outliers import mean_lengths, without_outliers
 from feddag_flwr.strategies.roster import (
@@ -166,6 +167,7 @@ class ClusteredStrategy(Algorithm, Strategy):
 
     def _open(self) -> None:
         """Call the roll and form the clusters: all that comes before the first round."""
+        tell_of_settings(self.settings)
         with self.watch.phase("roll-call"):
             descriptions = call_roll(self.exchange, self.settings, self.roster)
         self.folder.open()

@@ -69,7 +69,6 @@ class FedDAG(ClusteredStrategy):
 
     def form_clusters(self) -> None:
         """Profile the clients, cluster them, and start the clusters' models."""
-        self._sharing.tell_of_settings()
         with closing(EncoderSpool(self.folder.path)) as encoders:
             with self.watch.phase("profile"):
                 profiles = self._collect(self.state.clients, encoders)

@@ -15,7 +15,7 @@ from feddag_flwr.clustering.complementarity import Complementarity
 from feddag_flwr.clustering.labels import canonical_labels
 from feddag_flwr.records import TrainReply, TrainRequest
 from feddag_flwr.seeds import generator
-from feddag_flwr.settings import PAPER, Settings
+from feddag_flwr.settings import Settings
 from feddag_flwr.state import ServerState
 from feddag_flwr.strategies.algorithm import listed
 from feddag_flwr.strategies.grouping import Grouping
@@ -59,35 +59,6 @@ class Sharing:
     def by_agreement(self) -> bool:
         """Whether clusters learn from those that they agree with."""
         return self._settings.secondary == "shared" and self._settings.sources == "agreeing"
-
-    def tell_of_settings(self) -> None:
-        """Log what the preset sets, and name settings that were given where they do nothing."""
-        settings, fields = self._settings, Settings.model_fields
-        preset = PAPER if settings.preset == "paper" else {}
-        values = settings.to_run_config()
-        if preset:
-            pairs = [f"{name} = {values[name]!r}" for name in preset]
-            logger.info("preset = %r: %s", settings.preset, ", ".join(pairs))
-        shared, graph, agreeing = (
-            "secondary = 'shared'",
-            "sources = 'graph'",
-            "sources = 'agreeing'",
-        )
-        for names, in_use, where in (
-            (("top_k", "alignment"), self.by_graph, f"{shared} and {graph}"),
-            (("agreement_rounds", "agreement_threshold"), self.by_agreement,
-             f"{shared} and {agreeing}"),
-            (("sources", "combine_sources"), settings.secondary == "shared", shared),
-            (("classifier_training", "secondary_start"), settings.secondary != "none",
-             f"{shared} or 'own'"),
-        ):  # fmt: skip
-            had = {name.replace("_", "-"): fields[name].default for name in names} | preset
-            given = [name.replace("_", "-") for name in names]
-            given = [name for name in given if values[name] != had[name]]
-            if given and not in_use:
-                logger.warning(
-                    "%s: no effect on training here, only where %s", listed(given), where
-                )
 
     # -- who learns from whom ----------------------------------------------------------------------
 

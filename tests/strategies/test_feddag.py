@@ -429,37 +429,6 @@ def test_by_halves_the_primary_encoders_are_those_of_the_single_encoder_variant(
         assert not joint["primary"].equals(other["primary"])
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({}, []),
-        ({"sources": "graph", "classifier-training": "joint", "top-k": 1}, []),
-        ({"top-k": 1, "alignment": False}, ["top-k, alignment"]),
-        ({"sources": "all", "agreement-rounds": 2}, ["agreement-rounds"]),
-        ({"secondary": "own", "sources": "all", "combine-sources": "sum"},
-         ["sources, combine-sources"]),
-        ({"secondary": "own", "classifier-training": "joint", "secondary-start": "random"}, []),
-        ({"secondary": "none", "classifier-training": "joint", "secondary-start": "random"},
-         ["classifier-training, secondary-start"]),
-        ({"secondary": "none", "preset": "paper"}, []),  # the preset's values, not the user's
-        ({"secondary": "none", "preset": "paper", "sources": "all"}, ["sources"]),
-    ],
-)  # fmt: skip
-def test_settings_without_effect_are_told(caplog, changes, told):
-    with caplog.at_level(logging.WARNING, logger="flwr"):
-        Sharing(Settings(**changes)).tell_of_settings()
-    lines = [record.getMessage().partition(":") for record in caplog.records]
-    assert [names for names, _, _ in lines] == told
-    assert all(rest.startswith(" no effect on training here, only where") for *_, rest in lines)
-
-
-def test_what_a_preset_sets_is_logged(tmp_path, caplog):
-    with caplog.at_level(logging.INFO, logger="flwr"):
-        run_quickly(tmp_path, name="paper", num_rounds=0, preset="paper", sources="all")
-    assert "preset = 'paper': fusion = 'entropy', " in caplog.text
-    assert "sources = 'all'" in caplog.text
-
-
 @pytest.mark.parametrize("secondary", ["shared", "own"])
 def test_a_secondary_round_by_halves_moves_s_and_its_half_alone(tmp_path, secondary):
     models = []

@@ -1,0 +1,155 @@
+import logging
+import re
+from pathlib import Path
+
+import pytest
+from memory_grid import run_quickly
+
+import feddag_flwr.strategies
+from feddag_flwr.algorithms import ALGORITHMS
+from feddag_flwr.settings import Settings
+from feddag_flwr.strategies.idle_settings import FEDDAG_ALONE, tell_of_settings
+
+GRAPH = {"sources": "graph", "classifier-training": "joint"}
+
+
+def told_of(caplog, changes):
+    """Return the settings named as without effect, and where they would have one."""
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        tell_of_settings(Settings(**changes))
+    found = {}
+    for record in caplog.records:
+        names, middle, where = record.getMessage().partition(
+            ": no effect on training here, only where "
+        )
+        assert middle, record.getMessage()
+        found[names] = where
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, []),
+        ({**GRAPH, "top-k": 1}, []),
+        ({"top-k": 1, "alignment": False}, ["top-k, alignment"]),
+        ({"sources": "all", "agreement-rounds": 2}, ["agreement-rounds"]),
+        ({"secondary": "own", "sources": "all", "combine-sources": "sum"},
+         ["sources, combine-sources"]),
+        ({"secondary": "own", "classifier-training": "joint", "secondary-start": "random"}, []),
+        ({"secondary": "none", "classifier-training": "joint", "secondary-start": "random"},
+         ["classifier-training, secondary-start"]),
+        ({"secondary": "none", "preset": "paper"}, []),  # the preset's values, not the user's
+        ({"secondary": "none", "preset": "paper", "sources": "all"}, ["sources"]),
+    ],
+)  # fmt: skip
+def test_settings_of_sharing_without_effect_are_told(caplog, changes, told):
+    assert list(told_of(caplog, changes)) == told
+
+
+WEIGHTS = {"weight-delta": 0.5, "weight-scope": "all"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"fusion": "entropy", "fusion-steps": 5, "angle": "principal", **WEIGHTS}, []),
+        # V of Eq. 6 takes what the evidence of the other views leaves.
+        ({"angle": "principal", **WEIGHTS}, []),
+        ({"fusion": "data", "angle": "principal", **WEIGHTS}, []),
+        ({"fusion-steps": 5}, ["fusion-steps"]),
+        ({"fusion": "gradient", **WEIGHTS}, ["weight-delta, weight-scope"]),
+        ({"fusion": "gradient", "angle": "principal"}, ["angle"]),
+        # Sources are scored by angles, unless their alignment does not count.
+        ({"fusion": "gradient", "angle": "principal", **GRAPH}, []),
+        ({"fusion": "gradient", "angle": "principal", "alignment": False, **GRAPH}, ["angle"]),
+        ({"fusion": "gradient", "preset": "paper"}, []),
+    ],
+)
+def test_settings_of_similarity_without_effect_are_told(caplog, changes, told):
+    assert list(told_of(caplog, changes)) == told
+
+
+@pytest.mark.parametrize("changes", [{"angle": "principal"}, {"weight-delta": 0.0}])
+def test_what_is_told_has_no_effect_and_what_is_not_told_has(tmp_path, changes):
+    changes = {name.replace("-", "_"): value for name, value in changes.items()}
+    for fusion in ("gradient", "data"):
+        models = []
+        for number, more in enumerate(({}, changes)):
+            strategy, _ = run_quickly(
+                tmp_path, name=f"{fusion}-{number}", num_rounds=0, fusion=fusion, **more
+            )
+            models.append(strategy._residence.residents.fused)
+        assert (models[0] == models[1]).all() == (fusion == "gradient")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"algorithm": "fedavg"}, {}),
+        ({"algorithm": "fedavg", "preset": "paper"}, {"preset": "algorithm = 'feddag'"}),
+        ({"algorithm": "ifca", "num-clusters": 3, "local-epochs": 2}, {}),
+        ({"algorithm": "pacfl", "linkage": "single", "pacfl-threshold": 3.0}, {}),
+        ({"algorithm": "pacfl", "fusion": "data", "top-k": 1},
+         {"fusion, top-k": "algorithm = 'feddag'"}),
+        ({"algorithm": "cfl", "cfl-eps1": 0.5, "cfl-gp-period": 5, "fedprox-mu": 1.0},
+         {"fedprox-mu": "algorithm = 'fedprox'", "cfl-gp-period": "algorithm = 'cfl-gp'"}),
+        ({"per-fedavg-alpha": 0.1}, {"per-fedavg-alpha": "algorithm = 'per-fedavg'"}),
+    ],
+)  # fmt: skip
+def test_settings_of_another_algorithm_are_told(caplog, changes, told):
+    assert told_of(caplog, changes) == told
+
+
+def read_in(modules):
+    """Return the settings that strategies' modules read."""
+    folder = Path(feddag_flwr.strategies.__file__).parent
+    text = "".join((folder / f"{module}.py").read_text() for module in modules)
+    return set(re.findall(r"settings\.(\w+)", text)) & Settings.model_fields.keys()
+
+
+def test_whose_settings_are_whose_is_what_the_strategies_read():
+    modules = {path.stem for path in Path(feddag_flwr.strategies.__file__).parent.glob("*.py")}
+    feddag = {"feddag", "sharing"}
+    others = read_in(modules - feddag - {"idle_settings"})
+    # The preset changes others of these; clients read what a second encoder is penalised by.
+    assert set(FEDDAG_ALONE) - {"preset", "diversity"} == read_in(feddag) - others
+    for algorithm, entry in ALGORITHMS.items():
+        theirs = {
+            name
+            for name, field in Settings.model_fields.items()
+            if field.description.lower().startswith(f"{algorithm}:")
+        }
+        assert theirs.isdisjoint(read_in(modules - {entry.module, "idle_settings"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"schedule": "19:1"}, None),
+        ({"schedule": "20:1"}, 21),
+        ({"schedule": "500:1", "secondary": "own"}, 501),
+        ({"schedule": "500:1", "num-rounds": 0}, None),
+        ({"schedule": "500:1", "algorithm": "fedavg"}, None),
+    ],
+)
+def test_a_schedule_that_never_trains_the_secondary_encoder_is_told(caplog, changes, first):
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        tell_of_settings(Settings(**{"num-rounds": 20, **changes}))
+    assert ("trains the secondary encoder" in caplog.text) == (first is not None)
+    assert f"the first would be round {first}" in caplog.text or first is None
+
+
+def test_each_algorithm_tells_of_settings_once_at_its_start(tmp_path, caplog):
+    changes = {"num_rounds": 0, "preset": "paper", "sources": "all"}
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        run_quickly(tmp_path, name="paper", **changes)
+    assert caplog.text.count("preset = 'paper': fusion = 'entropy', ") == 1
+    assert "sources = 'all'" in caplog.text
+    assert "where our default was given, it counts as not given" in caplog.text
+    assert "no effect" not in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        run_quickly(tmp_path, name="rival", algorithm="fedavg", **changes)
+    assert "preset = 'paper'" not in caplog.text
+    assert caplog.text.count("preset, sources: no effect on training here") == 1
