@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
 from feddag_flwr.checkpoints import Memory
-from feddag_flwr.clustering.agreement import AgreementWatch
+from feddag_flwr.clustering.agreement import Agreement, AgreementWatch
 from feddag_flwr.clustering.complementarity import Complementarity
 from feddag_flwr.clustering.labels import canonical_labels
 from feddag_flwr.records import TrainReply, TrainRequest
@@ -206,9 +206,7 @@ class Sharing:
         logger.info(
             "clusters that share a secondary encoder from now on: %s",
             "; ".join(
-                listed([str(cluster) for cluster in its])
-                for its in together
-                if not inhabited.isdisjoint(its.tolist())
+                listed(_texts(its)) for its in together if not inhabited.isdisjoint(its.tolist())
             ),
         )
 
@@ -228,48 +226,71 @@ class Sharing:
         watch = self.watch
         if watch is None or watch.before is None or not watch.at_end_of_window:
             return
-        inhabited = set(state.assignments.values())
-        undecided = {
-            cluster: its
-            for cluster in sorted(inhabited)
-            if (
-                its := {
-                    other
-                    for other in inhabited.intersection(state.sources[cluster]) - {cluster}
-                    if watch.undecided[cluster, other]
-                }
-            )
-        }
-        untold = undecided.keys() & set(watch.before.untold().tolist())
-        odds = watch.before.at_odds()
-        at_odds = (undecided.keys() & odds.keys()) - untold
-        unsure = {c for c, its in undecided.items() if its - untold - at_odds} - untold - at_odds
-        if new := self._not_told("untold", untold):
+        found = self._undecided(state, watch, watch.before)
+        if new := self._not_told("untold", found["untold"]):
             logger.warning(
                 "cluster %s: too few of its clients train in one round to tell whether it agrees "
                 "with those that it shares a secondary encoder with: it goes on sharing",
-                listed(new),
+                listed(_texts(new)),
             )
-        for cluster in self._not_told("at odds", at_odds):
+        for cluster in self._not_told("at odds", found["at odds"]):
             logger.warning(
-                "cluster %s: its clients do not agree with each other on the secondary encoder "
+                "cluster %d: its clients do not agree with each other on the secondary encoder "
                 "(against the others: %s), so nobody parts from it: it goes on sharing",
                 cluster,
-                listed(odds[int(cluster)]),
+                listed(watch.before.at_odds()[cluster]),
             )
-        if new := self._not_told("unsure", unsure):
+        for cluster in self._not_told("apart", found["apart"]):
+            logger.warning(
+                "cluster %d: never trained in one round with cluster %s for agreement-rounds = %d, "
+                "so nothing tells whether they agree: it goes on sharing",
+                cluster,
+                listed(_texts(sorted(found["apart"][cluster]))),
+                self._settings.agreement_rounds,
+            )
+        if new := self._not_told("unsure", found["unsure"]):
             logger.info(
                 "cluster %s: agrees less than agreement-threshold with some of those that it "
                 "shares a secondary encoder with, but not for certain: it goes on sharing",
-                listed(new),
+                listed(_texts(new)),
             )
 
-    def _not_told(self, reason: str, clusters: Collection[int]) -> list[str]:
+    def _undecided(
+        self, state: ServerState, watch: AgreementWatch, window: Agreement
+    ) -> dict[str, dict[int, set[int]]]:
+        """Return by reason which clusters of a group are undecided, and about whom.
+
+        Where it lies with one of the two, it is that one's reason alone.
+        """
+        # Who falls short in this window may part in the next: nothing hides that.
+        undecided = watch.undecided & ~window.shortfall(self._settings.agreement_threshold)
+        inhabited = set(state.assignments.values())
+        untold, at_odds, met = set(window.untold().tolist()), set(window.at_odds()), _met(window)
+        found: dict[str, dict[int, set[int]]] = {
+            reason: {} for reason in ("untold", "at odds", "apart", "unsure")
+        }
+        for cluster in sorted(inhabited):
+            peers = inhabited.intersection(state.sources[cluster]) - {cluster}
+            its = {other for other in peers if undecided[cluster, other]}
+            if cluster in untold:
+                of_cluster = {"untold": its}
+            elif cluster in at_odds:
+                of_cluster = {"at odds": its}
+            else:
+                clear = its - untold - at_odds
+                apart = {other for other in clear if not met[cluster, other]}
+                of_cluster = {"apart": apart, "unsure": clear - apart}
+            for reason, others in of_cluster.items():
+                if others:
+                    found[reason][cluster] = others
+        return found
+
+    def _not_told(self, reason: str, clusters: Collection[int]) -> list[int]:
         """Return those of `clusters` not yet logged for `reason`, and remember them."""
         told = self._told_of.setdefault(reason, set())
         new = sorted(set(clusters) - told)
         told.update(new)
-        return [str(cluster) for cluster in new]
+        return new
 
     def _new_watch(self, clusters: int) -> AgreementWatch:
         settings = self._settings
@@ -292,6 +313,17 @@ class Sharing:
             self.watch.recall(arrays, memory.notes["agreement"])
             told = memory.notes.get("agreement-told-of", {})
             self._told_of = {reason: set(clusters) for reason, clusters in told.items()}
+
+
+def _texts(clusters: Iterable[int]) -> list[str]:
+    return [str(cluster) for cluster in clusters]
+
+
+def _met(agreement: Agreement) -> NDArray[np.bool_]:
+    """Tell which clusters, shape (Z, Z), had clients that trained in one round."""
+    pairs = np.zeros((agreement.pairs.shape[1],) * 2, dtype=np.int64)
+    np.add.at(pairs, agreement.labels, agreement.pairs)
+    return pairs > 0
 
 
 def _groups(state: ServerState) -> list[int]:

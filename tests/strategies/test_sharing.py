@@ -1,9 +1,13 @@
+import logging
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from test_records import TASK
 
 from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
 from feddag_flwr.metrics import Evaluation
-from feddag_flwr.records import TrainReply
+from feddag_flwr.records import TrainReply, TrainRequest
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
 from feddag_flwr.strategies import sharing as module
@@ -18,6 +22,10 @@ def drawn(rng):
         rng.normal(size=3).astype(np.float32),
         rng.integers(0, 9, 2),
     )
+
+
+def floats(*values):
+    return Weights(np.array(values, np.float32))
 
 
 def federation(assignments, sources, secondaries):
@@ -125,3 +133,119 @@ def test_means_and_sums_are_computed_once_a_group(monkeypatch, combine):
     assert taken == ({"mean": 6, "shift": 2} if combine == "mean" else {"mean": 2, "shift": 6})
     assert [learned[z] is learned[0] for z in range(6)] == [True] * 4 + [False] * 2
     assert learned[5] is learned[4]
+
+
+ONE_WAY, OTHER_WAY = [1, 0, 0], [0, 1, 0]
+
+
+def watched(assignments, rounds=2):
+    """Clusters that all share one S, and the sharing that watches whether they agree on it."""
+    count = max(assignments) + 1
+    state = federation(
+        assignments, [range(count)] * count, [Weights(np.zeros(600, np.float32))] * count
+    )
+    shared = Sharing(Settings(**{"agreement-rounds": rounds}))
+    shared.begin(state)
+    return state, shared
+
+
+def train(state, shared, pulls, rng, noise=0.3):
+    """One round, in which each of some clients pulls S its way."""
+    shared.before_round(state)
+    trained, requests = {}, {}
+    for name, pull in pulls.items():
+        start = shared.start_of(state.assignments[name])
+        requests[name] = TrainRequest(TASK, {"secondary": start}, ("secondary",))
+        moved = start.floats + np.repeat(pull, 200) + noise * rng.normal(size=600)
+        trained[name] = Weights(moved.astype(np.float32))
+    shared.part(state, replied(trained), requests)
+
+
+NEVER_MET = "never trained in one round with cluster"
+UNSURE = "agrees less than agreement-threshold with some"
+
+
+@pytest.mark.parametrize(
+    ("both", "told"),
+    [
+        ("", {"cluster 0: never trained in one round with cluster 1, 2 ",
+              "cluster 1: never trained in one round with cluster 0, 2 ",
+              "cluster 2: never trained in one round with cluster 0, 1 "}),
+        ("ghi", {"cluster 0: never trained in one round with cluster 1 ",
+                 "cluster 1: never trained in one round with cluster 0 "}),
+        ("abcdefghi", set()),
+    ],
+)  # fmt: skip
+def test_clusters_that_never_met_are_told_so(caplog, both, told):
+    """Though they pull the same way: nothing says that they agree less than they should."""
+    state, shared = watched([0, 0, 0, 1, 1, 1, 2, 2, 2], rounds=3)
+    rng = np.random.default_rng(0)
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        for turn in ["abc", "def", "ghi"] * 4:
+            train(state, shared, dict.fromkeys(sorted({*turn, *both}), ONE_WAY), rng)
+    messages = [record.getMessage() for record in caplog.records]
+    assert {each.partition("for agreement-rounds = 3")[0] for each in messages} == told
+    assert len(messages) == len(told)
+    assert state.sources == ((0, 1, 2),) * 3
+
+
+def test_clusters_that_may_part_in_the_next_window_are_not_called_uncertain(caplog):
+    state, shared = watched([0, 0, 0, 1, 1, 1])
+    pulls = dict.fromkeys("abc", ONE_WAY) | dict.fromkeys("def", OTHER_WAY)
+    rng = np.random.default_rng(3)
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        for noise in (5.0, 5.0, 0.3, 0.3):
+            train(state, shared, pulls, rng, noise)
+        assert shared.watch.undecided[0, 1]
+        assert shared.watch.before.shortfall(0.3)[0, 1]
+        assert caplog.text == ""
+        for _ in range(2):
+            train(state, shared, pulls, rng)
+    assert state.sources == ((0,), (1,))
+    assert "from now on: 0; 1" in caplog.text
+    assert UNSURE not in caplog.text
+
+
+def test_a_later_clustering_tells_of_its_own_clusters(caplog):
+    """That a cluster of that number was told of before says nothing."""
+    state, shared = watched([0, 0, 0, 1, 1, 1])
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        with caplog.at_level(logging.INFO, logger="flwr"):
+            for turn in ["abc", "def"] * 4:
+                train(state, shared, dict.fromkeys(turn, ONE_WAY), rng)
+        assert caplog.text.count(NEVER_MET) == 2
+        caplog.clear()
+        shared.begin(state)
+
+
+def test_sources_that_did_not_reply_do_not_count_in_the_start():
+    # 0 and 1 train 10, 2 trains 30; of them only a replies for the first two: + 3.
+    state = federation([0, 1, 2], [[0, 1], [0, 1], [2]], [floats(10), floats(10), floats(30)])
+    shared = Sharing(Settings())
+    shared.before_round(state)
+    learned = shared.learned(state, replied({"a": floats(13), "c": floats(34)}))
+    assert {z: each.floats.tolist() for z, each in learned.items()} == {0: [13], 1: [13], 2: [34]}
+
+
+def test_clusters_of_the_same_several_origins_do_not_share():
+    """Each starts from a mean of its own of the S of both, by how many came from where."""
+    groups = [[0, 1], [0, 1], [2]]
+    state = federation([0, 1, 2, 2], groups, [floats(10), floats(10), floats(30)])
+    grouping = SimpleNamespace(names=list("abcd"), labels=np.array([0, 1, 0, 1]))
+    assert Sharing(Settings()).sources(state, grouping) == [[0], [1]]
+
+
+def test_a_cluster_that_all_have_left_is_of_no_group(caplog):
+    state, shared = watched([0, 0, 0, 1, 1, 1, 2, 2, 2])
+    moved = dict(state.assignments) | dict.fromkeys("def", 2)
+    state.assignments = moved
+    shared.keep_to(state, set(moved.values()))
+    assert state.sources == ((0, 2), (), (0, 2))
+    pulls = dict.fromkeys("abc", ONE_WAY) | dict.fromkeys("defghi", OTHER_WAY)
+    rng = np.random.default_rng(0)
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        for _ in range(4):
+            train(state, shared, pulls, rng)
+    assert state.sources == ((0,), (), (2,))
+    assert "from now on: 0; 2" in caplog.text
