@@ -74,10 +74,11 @@ def _own_settings(algorithm: str) -> Sequence[str]:
 
 def _idle_in_feddag(settings: Settings) -> Iterator[tuple[Sequence[str], str]]:
     """Yield FedDAG's settings that other settings of its own leave without effect."""
-    shared, by_views = "secondary = 'shared'", "fusion = 'evidence', 'entropy' or 'data'"
+    shared = "secondary = 'shared'"
     sharing, dual = settings.secondary == "shared", settings.secondary != "none"
     graph = sharing and settings.sources == "graph"
-    views = settings.fusion != "gradient"  # V of Eq. 6 can take part in A
+    # Evidence looks at class angles, but not at V of Eq. 6, which weighs them by frequencies.
+    weighed, angled = settings.fusion in {"entropy", "data"}, settings.fusion != "gradient"
     for names, in_use, where in (
         (("top_k", "alignment"), graph, f"{shared} and sources = 'graph'"),
         (("agreement_rounds", "agreement_threshold"), sharing and settings.sources == "agreeing",
@@ -85,9 +86,9 @@ def _idle_in_feddag(settings: Settings) -> Iterator[tuple[Sequence[str], str]]:
         (("sources", "combine_sources"), sharing, shared),
         (("classifier_training", "secondary_start"), dual, f"{shared} or 'own'"),
         (("fusion_steps",), settings.fusion == "entropy", "fusion = 'entropy'"),
-        (("weight_delta", "weight_scope"), views, by_views),
-        (("angle",), views or (graph and settings.alignment),
-         f"{by_views}, or sources = 'graph' and alignment = true"),
+        (("weight_delta", "weight_scope"), weighed, "fusion = 'entropy' or 'data'"),
+        (("angle",), angled or (graph and settings.alignment),
+         f"fusion is not 'gradient', or {shared}, sources = 'graph' and alignment = true"),
     ):  # fmt: skip
         if not in_use:
             yield names, where
