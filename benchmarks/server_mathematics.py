@@ -96,9 +96,9 @@ def measure(clients: int) -> Measurement:
         return result
 
     angles = timed("angles", lambda: class_angles(bases, counts))
-    data = timed("V and G", lambda: data_dissimilarity(angles, counts))
+    timed("V and G", lambda: data_dissimilarity(angles, counts))
     gradient = timed("V and G", lambda: gradient_dissimilarity(updates))
-    _, proximity, _ = timed("fusion", lambda: Evidence.of(gradient, data, angles, counts, counts))
+    _, proximity, _ = timed("fusion", lambda: Evidence.of(gradient, angles, counts, counts))
     chosen = timed("clustering", lambda: choose(sweep(proximity)))
     timed("complementarity", lambda: complementarity(counts, angles, chosen.labels))
     processor = time.process_time() - before

@@ -104,7 +104,9 @@ class Appearance:
         noise = class_noise(angle_array, count_array)
         noise_left, class_means, mean = _line(angle_array, count_array, noise)
         sums = _Sums.of(angle_array, count_array, count_array, noise, noise_left, class_means)
-        found = cls(noise, noise_left, class_means, mean, *sums.reliability())
+        levels = int(np.count_nonzero((count_array > 0).sum(axis=0) > 1))
+        measured = sums.reliability(fitted=levels - 1 + (noise_left > 0.0))
+        found = cls(noise, noise_left, class_means, mean, *measured)
         pairs = sums.shrunk(mean, found.reliability)
         np.fill_diagonal(pairs, 0.0)
         return found, pairs
@@ -281,26 +283,31 @@ class _Sums:
                 sums.weighted_value[cells] += weight * value
         return sums
 
-    def reliability(self) -> tuple[float, float]:
+    def reliability(self, fitted: int) -> tuple[float, float]:
         """Intraclass correlation, one-way with unequal numbers, of pairs that share two classes.
 
         (F - 1) / (F + k0 - 1) with F = MSB / MSW, cut at 0; 0 where there are fewer than two such
-        pairs. And the same of F over its 95 % quantile with n - 1 and (n - 1)(k0 - 1) degrees of
-        freedom: n clients are in many such pairs, but have no more than that to say.
+        pairs, or no more angles than it takes to fit a mean a pair and `fitted` numbers besides: of
+        a class that one pair alone shares, nothing is left within. And the same of F over its 95 %
+        quantile with n - 1 and (n - 1)(k0 - 1) degrees of freedom: n clients are in many such
+        pairs, but have no more than that to say. Of fewer pairs than clients, n is the number of
+        pairs.
         """
         used = np.triu(self.shared >= 2.0, 1)
         classes, value, square = self.shared[used], self.value[used], self.square[used]
         pairs, total = len(classes), classes.sum()
-        if pairs < 2:
+        free = total - pairs - fitted
+        if pairs < 2 or free <= 0:
             return 0.0, 0.0
         own = value**2 / classes
-        within = float((square - own).sum()) / (total - pairs)
+        within = float((square - own).sum()) / free
         between = float(own.sum() - value.sum() ** 2 / total) / (pairs - 1)
         number = (total - (classes**2).sum() / total) / (pairs - 1)
         if between <= within:
             return 0.0, 0.0
-        clients = np.count_nonzero(used.any(axis=0) | used.any(axis=1)) - 1.0
-        quantile = f_distribution.ppf(0.95, clients, clients * (number - 1.0))
+        clients = int(np.count_nonzero(used.any(axis=0) | used.any(axis=1)))
+        freedom = min(clients, pairs) - 1.0
+        quantile = f_distribution.ppf(0.95, freedom, min(freedom * (number - 1.0), free))
         found, limit = (
             float((between - at * within) / (between + (number - 1.0) * at * within))
             for at in (1.0, quantile)

@@ -161,7 +161,10 @@ def test_reliability_is_that_of_an_analysis_of_variance(seed):
     groups = [group for group in groups.values() if len(group) >= 2]
     sizes = np.array([len(group) for group in groups])
     number = (sizes.sum() - (sizes**2).sum() / sizes.sum()) / (len(sizes) - 1)
-    statistic = f_oneway(*groups).statistic
+    classes = sum((counts[:, c] > 0).sum() > 1 for c in range(CLASSES))
+    fitted = classes - 1 + (appearance.noise_left > 0)
+    free = sizes.sum() - len(sizes)  # what f_oneway takes for free, though means were taken off
+    statistic = f_oneway(*groups).statistic * (free - fitted) / free
     expected = (statistic - 1) / (statistic - 1 + number)
     assert appearance.reliability == pytest.approx(max(0.0, expected), abs=1e-6)
     assert 0 <= appearance.certain <= appearance.reliability
@@ -192,7 +195,8 @@ def test_what_is_certain_follows_the_f_distribution():
     appearance, _ = Appearance.of(noiseless[1], noiseless[0])
     values, _ = brute_values(noiseless[1], noiseless[0], np.zeros(4))
     groups = [[values[i, j, c] for c in range(4)] for i, j in itertools.combinations(range(9), 2)]
-    limit = f_oneway(*groups).statistic / 2.355  # F(0.95; 8, 24)
+    # Of 144 angles less 36 means of pairs, the means of four classes take three.
+    limit = f_oneway(*groups).statistic * 105 / 108 / 2.355  # F(0.95; 8, 24)
     assert appearance.certain == pytest.approx((limit - 1) / (limit + 3), abs=1e-3)
 
 
