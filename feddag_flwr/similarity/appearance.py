@@ -40,7 +40,8 @@ MIN_HOLDERS = 10
 """Clients that hold a class, at least, for a nearest peer to tell the noise of its angles."""
 
 EQUAL_SIZES = 1e-9
-"""Share of the mean square of the noises' sizes up to which what they vary by is rounding."""
+"""Variance of the noises' sizes within classes up to which it is rounding, as a share of their
+mean square."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +105,8 @@ class Appearance:
         noise = class_noise(angle_array, count_array)
         noise_left, class_means, mean = _line(angle_array, count_array, noise)
         sums = _Sums.of(angle_array, count_array, count_array, noise, noise_left, class_means)
-        levels = int(np.count_nonzero((count_array > 0).sum(axis=0) > 1))
-        measured = sums.reliability(fitted=levels - 1 + (noise_left > 0.0))
-        found = cls(noise, noise_left, class_means, mean, *measured)
+        fitted = _levels(count_array > 0, sums.shared) + (noise_left > 0.0)
+        found = cls(noise, noise_left, class_means, mean, *sums.reliability(fitted))
         pairs = sums.shrunk(mean, found.reliability)
         np.fill_diagonal(pairs, 0.0)
         return found, pairs
@@ -213,7 +213,9 @@ def _line(
 ) -> tuple[float, FloatArray, float]:
     """Fit corrected angles by the size of their noise: `noise_left`, `class_means` and `mean`.
 
-    Least squares with a level for each class and one slope, which noise cannot make negative.
+    Least squares with a level for each class and one slope, which noise cannot make negative. A
+    single client of another kind that is the smallest as well is taken for a noisy one; two of
+    them, who are near each other, are not.
     """
     pairs, sums, sizes, squares, products = np.zeros((5, counts.shape[1]))
     for label in range(counts.shape[1]):
@@ -238,6 +240,19 @@ def _line(
     mean, level = sums.sum() / in_all, (sums - slope * sizes).sum() / in_all
     class_means = np.where(pairs > 0.0, (sums - slope * sizes) / known, level)
     return slope, class_means, float(mean)
+
+
+def _levels(held: npt.NDArray[np.bool_], shared: FloatArray) -> float:
+    """Count the numbers that `class_means` take from the angles of pairs that share two classes.
+
+    A level is that of all pairs of its class: those pairs pay for their share of it. As far as the
+    levels are theirs they hold the mean over all, which is taken off anyway.
+    """
+    of, holders = held.astype(np.float64), held.sum(axis=0)
+    used = np.triu(shared >= 2.0, 1).astype(np.float64)
+    known, every = ((used.T @ of) * of).sum(axis=0), holders * (holders - 1) / 2.0
+    shares = np.divide(known, every, out=np.zeros_like(known), where=every > 0.0)
+    return float(shares.sum() - (known @ shares) / max(float(known.sum()), 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,7 +298,7 @@ class _Sums:
                 sums.weighted_value[cells] += weight * value
         return sums
 
-    def reliability(self, fitted: int) -> tuple[float, float]:
+    def reliability(self, fitted: float) -> tuple[float, float]:
         """Intraclass correlation, one-way with unequal numbers, of pairs that share two classes.
 
         (F - 1) / (F + k0 - 1) with F = MSB / MSW, cut at 0; 0 where there are fewer than two such
@@ -291,7 +306,7 @@ class _Sums:
         a class that one pair alone shares, nothing is left within. And the same of F over its 95 %
         quantile with n - 1 and (n - 1)(k0 - 1) degrees of freedom: n clients are in many such
         pairs, but have no more than that to say. Of fewer pairs than clients, n is the number of
-        pairs.
+        pairs; and no more count within than are left there.
         """
         used = np.triu(self.shared >= 2.0, 1)
         classes, value, square = self.shared[used], self.value[used], self.square[used]

@@ -1,4 +1,8 @@
-"""Settings that were given and do nothing in a run; they are named at its start."""
+"""Settings that were given and do nothing in a run; they are named at its start.
+
+Looked at are settings of one algorithm alone, FedDAG's own that others of its own leave idle, and
+``num-clusters``; not those that some algorithms share otherwise.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,9 @@ FEDDAG_ALONE = (
     "alignment", "combine_sources", "classifier_training", "secondary_start", "schedule",
     "initialisation", "diversity",
 )  # fmt: skip
+
+# Who is told how many clusters there are; the others find out, or have none.
+TOLD_THE_NUMBER = ("cfl-gp", "fedrc", "fedsoft", "ifca", "pacfl")
 
 
 def tell_of_settings(settings: Settings) -> None:
@@ -57,6 +64,8 @@ def _idle(settings: Settings) -> Iterator[tuple[Sequence[str], str]]:
     for owner in ALGORITHMS:
         if owner != settings.algorithm:
             yield _own_settings(owner), f"algorithm = {owner!r}"
+    if settings.algorithm not in TOLD_THE_NUMBER:
+        yield ("num_clusters",), f"algorithm is one of {', '.join(TOLD_THE_NUMBER)}"
     if settings.algorithm == "feddag":
         yield from _idle_in_feddag(settings)
 

@@ -242,8 +242,9 @@ class Sharing:
             )
         for cluster in self._not_told("apart", found["apart"]):
             logger.warning(
-                "cluster %d: never trained in one round with cluster %s for agreement-rounds = %d, "
-                "so nothing tells whether they agree: it goes on sharing",
+                "cluster %d: never trained in one round with cluster %s in the last "
+                "agreement-rounds = %d, so nothing there tells whether they agree: it goes on "
+                "sharing",
                 cluster,
                 listed(_texts(sorted(found["apart"][cluster]))),
                 self._settings.agreement_rounds,

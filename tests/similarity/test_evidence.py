@@ -253,12 +253,22 @@ def test_clients_of_one_kind_that_differ_in_size_are_not_parted_by_it(sizes, see
 
 @pytest.mark.parametrize("sizes", [(5, 20) * 2, (5, 20) * 5, (8, 8, 30, 4) * 2])
 @pytest.mark.parametrize("seed", range(3))
-def test_kinds_of_clients_are_told_apart_whatever_their_sizes(sizes, seed):
+def test_kinds_of_clients_are_told_apart_though_their_sizes_differ_as_well(sizes, seed):
     """Also where all large clients are of one kind and all small ones of the other."""
     kinds = np.arange(len(sizes)) % 2
     proximity = measure(*digits(seed, sizes, kinds))
     assert proximity.evidence.views["appearance"].weight == 1.0
     assert parts_the_kinds(proximity, kinds)
+
+
+@pytest.mark.parametrize(("odd", "parted"), [((5,), False), ((20,), True), ((5, 5), True)])
+def test_one_small_client_of_another_kind_passes_for_a_noisy_one(odd, parted):
+    """The price of taking sizes for no looks; a large one, or two, are told apart."""
+    sizes, kinds = (20,) * 6 + odd, np.array([0] * 6 + [1] * len(odd))
+    proximity = measure(*digits(0, sizes, kinds))
+    assert proximity.fused.any() == parted
+    if parted:
+        assert parts_the_kinds(proximity, kinds)
 
 
 @pytest.mark.parametrize("how", ["by_classes", "by_look", "by_update"])

@@ -9,7 +9,11 @@ from memory_grid import run_quickly
 import feddag_flwr.strategies
 from feddag_flwr.algorithms import ALGORITHMS
 from feddag_flwr.settings import Settings
-from feddag_flwr.strategies.idle_settings import FEDDAG_ALONE, tell_of_settings
+from feddag_flwr.strategies.idle_settings import (
+    FEDDAG_ALONE,
+    TOLD_THE_NUMBER,
+    tell_of_settings,
+)
 
 GRAPH = {"sources": "graph", "classifier-training": "joint"}
 
@@ -97,6 +101,8 @@ def test_what_is_told_does_not_change_the_proximity_and_what_is_not_told_does(
         ({"algorithm": "fedavg"}, {}),
         ({"algorithm": "fedavg", "preset": "paper"}, {"preset": "algorithm = 'feddag'"}),
         ({"algorithm": "ifca", "num-clusters": 3, "local-epochs": 2}, {}),
+        ({"num-clusters": 3},
+         {"num-clusters": "algorithm is one of cfl-gp, fedrc, fedsoft, ifca, pacfl"}),
         ({"algorithm": "pacfl", "linkage": "single", "pacfl-threshold": 3.0}, {}),
         ({"algorithm": "pacfl", "fusion": "data", "top-k": 1},
          {"fusion, top-k": "algorithm = 'feddag'"}),
@@ -122,6 +128,8 @@ def test_whose_settings_are_whose_is_what_the_strategies_read():
     others = read_in(modules - feddag - {"idle_settings"})
     # The preset changes others of these; clients read what a second encoder is penalised by.
     assert set(FEDDAG_ALONE) - {"preset", "diversity"} == read_in(feddag) - others
+    numbered = {name for name, e in ALGORITHMS.items() if "num_clusters" in read_in({e.module})}
+    assert numbered == set(TOLD_THE_NUMBER)
     for algorithm, entry in ALGORITHMS.items():
         theirs = {
             name
