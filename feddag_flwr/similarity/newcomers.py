@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from feddag_flwr.similarity.appearance import Appearance
 from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.fusion import learn_newcomer_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity_to
@@ -108,30 +109,20 @@ class Residents:
             return np.zeros((len(counts), 0))
         founders = slice(len(self.fused))
         angles = class_angles_to(bases, counts, self.bases[founders], self.counts[founders], angle)
-        return self._pairs_by(self.evidence, bases, counts, angles)
+        return _mean_angles(self.evidence.appearance, self, bases, counts, angles)
 
-    def rows_by_evidence(
-        self,
-        evidence: Evidence,
-        gradient: NDArray[np.float64],
-        bases: NDArray[np.float32],
-        counts: NDArray[np.integer[Any]],
-        angles: NDArray[np.floating[Any]],
-    ) -> NDArray[np.float64]:
-        """Rows of A (M, R) of M newcomers, from their rows of G and V' (C, M, R)."""
-        pairs = self._pairs_by(evidence, bases, counts, angles[:, :, : len(self.fused)])
-        return evidence.rows(gradient, counts, self.counts, pairs, self.pairs)
 
-    def _pairs_by(
-        self,
-        evidence: Evidence,
-        bases: NDArray[np.float32],
-        counts: NDArray[np.integer[Any]],
-        angles: NDArray[np.floating[Any]],
-    ) -> NDArray[np.float64]:
-        founders = slice(len(self.fused))
-        here = seen_counts(self.bases[founders], self.counts[founders])
-        return evidence.appearance.rows(angles, seen_counts(bases, counts), here)
+def _mean_angles(
+    appearance: Appearance,
+    residents: Residents,
+    bases: NDArray[np.float32],
+    counts: NDArray[np.integer[Any]],
+    angles: NDArray[np.floating[Any]],
+) -> NDArray[np.float64]:
+    """Mean angles (M, N) of M newcomers to the founders, from V' between them (C, M, N)."""
+    founders = slice(len(residents.fused))
+    here = seen_counts(residents.bases[founders], residents.counts[founders])
+    return appearance.rows(angles, seen_counts(bases, counts), here)
 
 
 def _same_size(
@@ -213,7 +204,10 @@ def measure_newcomers(
         angles, counts, residents.counts, weight_delta, weight_scope, len(residents.fused)
     )
     if residents.evidence is not None:
-        fused = residents.rows_by_evidence(residents.evidence, gradient, bases, counts, angles)
+        to_founders = angles[:, :, : len(residents.fused)]
+        appearance = residents.evidence.appearance
+        pairs = _mean_angles(appearance, residents, bases, counts, to_founders)
+        fused = residents.evidence.rows(gradient, counts, residents.counts, pairs, residents.pairs)
         weights = np.full(len(gradient), residents.evidence.views["gradient"].weight)
         return NewcomerRows(gradient, data, weights, fused)
     scaled_gradient, scaled_data = residents.gradient.apply(gradient), residents.data.apply(data)
