@@ -33,7 +33,7 @@ from feddag_flwr.data.images import LabelledImages, pixel_moments, unit_pixels
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import get_weights
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.records import Task, encode_profile
+from feddag_flwr.records import RequestHeader, encode_profile
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.training.device import Samples, prepare_device
@@ -48,7 +48,7 @@ CHUNK = 500
 
 
 @dataclass(frozen=True)
-class Measurement:
+class CandidateLosses:
     """One step's outcome.
 
     Attributes
@@ -92,13 +92,13 @@ class Bench:
         return self.data.select(np.sort(order[:count]))
 
     @property
-    def task(self) -> Task:
+    def task(self) -> RequestHeader:
         """The common part of a profile request."""
         names = tuple(f"class {label}" for label in range(self.classes))
         scale = tuple(
             (mean, max(square - mean**2, 1e-12) ** 0.5) for mean, square in pixel_moments(self.data)
         )
-        return Task(CLIENT, 0, names, IMAGE_SHAPE, scale)
+        return RequestHeader(CLIENT, 0, names, IMAGE_SHAPE, scale)
 
     def model(self, settings: Settings) -> ClusterModel:
         """Make the single-encoder model that is warmed up."""
@@ -146,13 +146,13 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def nothing(bench: Bench) -> Measurement:
+def nothing(bench: Bench) -> CandidateLosses:
     """Hold the images and do nothing: the memory that every step starts from."""
     del bench
-    return Measurement(0.0, peak_mib())
+    return CandidateLosses(0.0, peak_mib())
 
 
-def subspaces(bench: Bench, settings: Settings, name: str) -> Measurement:
+def subspaces(bench: Bench, settings: Settings, name: str) -> CandidateLosses:
     """Take the SVD of every class and leave the vectors in a file."""
     start = time.perf_counter()
     vectors, classes = class_subspaces(
@@ -160,30 +160,30 @@ def subspaces(bench: Bench, settings: Settings, name: str) -> Measurement:
     )
     seconds = time.perf_counter() - start
     np.savez(bench.output / f"{name}.npz", vectors=vectors, classes=classes)
-    return Measurement(seconds, peak_mib())
+    return CandidateLosses(seconds, peak_mib())
 
 
-def capped(bench: Bench) -> Measurement:
+def capped(bench: Bench) -> CandidateLosses:
     """Take the SVD as it is by default."""
     return subspaces(bench, bench.settings, "capped")
 
 
-def uncapped(bench: Bench) -> Measurement:
+def uncapped(bench: Bench) -> CandidateLosses:
     """Take the SVD of all samples."""
     return subspaces(bench, bench.uncapped, "uncapped")
 
 
-def reference(bench: Bench) -> Measurement:
+def reference(bench: Bench) -> CandidateLosses:
     """Take one class's SVD the plain way, from all its samples."""
 
     def work() -> None:
         members = bench.data.images[bench.data.labels == 0]
         np.linalg.svd(unit_pixels(members).reshape(len(members), -1).T, full_matrices=False)
 
-    return Measurement(timed(work), peak_mib())
+    return CandidateLosses(timed(work), peak_mib())
 
 
-def warm_up(bench: Bench) -> Measurement:
+def warm_up(bench: Bench) -> CandidateLosses:
     """Train for one epoch on a share of the data, after a first one on two batches."""
     settings, device = bench.settings, torch.device("cpu")
     model = bench.model(settings).to(device)
@@ -195,10 +195,10 @@ def warm_up(bench: Bench) -> Measurement:
 
     few = bench.few
     epoch(few.select(np.arange(min(len(few), 2 * settings.batch_size))))
-    return Measurement(epoch(few), peak_mib(), batches=count_batches(len(few), settings))
+    return CandidateLosses(epoch(few), peak_mib(), batches=count_batches(len(few), settings))
 
 
-def whole(bench: Bench) -> Measurement:
+def whole(bench: Bench) -> CandidateLosses:
     """Make the whole profile, with one warm-up epoch on the share of the data, and encode it."""
     settings = Settings.from_run_config(
         bench.settings.to_run_config() | {"warmup-rounds": 1, "warmup-epochs": 1}
@@ -223,7 +223,7 @@ def whole(bench: Bench) -> Measurement:
         for key, array in record.items():
             part = {"vector-classes": "vectors"}.get(key, key.partition(".")[0])
             sizes[part] = sizes.get(part, 0) + len(array.data)
-    return Measurement(seconds, peak_mib(), count_batches(len(few), settings), sizes)
+    return CandidateLosses(seconds, peak_mib(), count_batches(len(few), settings), sizes)
 
 
 def count_batches(samples: int, settings: Settings) -> int:
@@ -238,12 +238,12 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-STEPS: dict[str, Callable[[Bench], Measurement]] = {
+STEPS: dict[str, Callable[[Bench], CandidateLosses]] = {
     step.__name__: step for step in (nothing, capped, uncapped, reference, warm_up, whole)
 }
 
 
-def run_step(step: str, arguments: argparse.Namespace) -> Measurement:
+def run_step(step: str, arguments: argparse.Namespace) -> CandidateLosses:
     """Run a step in this process."""
     settings = Settings.from_run_config({"device": "cpu", "threads": arguments.threads})
     prepare_device(settings)
@@ -251,13 +251,13 @@ def run_step(step: str, arguments: argparse.Namespace) -> Measurement:
     return STEPS[step](Bench(settings, data, arguments.classes, arguments.share, arguments.output))
 
 
-def run_step_in_fresh_process(step: str, arguments: argparse.Namespace) -> Measurement:
+def run_step_in_fresh_process(step: str, arguments: argparse.Namespace) -> CandidateLosses:
     """Run a step in a new interpreter, so that its peak memory is its own."""
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", step]
     for name in ("samples_per_class", "classes", "threads", "share", "output"):
         command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return Measurement(**json.loads(done.stdout))
+    return CandidateLosses(**json.loads(done.stdout))
 
 
 # -- the report ----------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def largest_angles(output: Path) -> dict[int, float]:
 
 
 def report_steps(
-    found: dict[str, Measurement], arguments: argparse.Namespace, settings: Settings
+    found: dict[str, CandidateLosses], arguments: argparse.Namespace, settings: Settings
 ) -> Table:
     """Tabulate seconds, memory and the ratio to the plain reference."""
     classes, images = arguments.classes, arguments.classes * arguments.samples_per_class

@@ -146,7 +146,7 @@ def read_run(folder: Path) -> Simulated:
     teaching = {source for row in clustering["sources"] for source in row}
     plan: Plan = []
     for line in read_lines(folder / "metrics.jsonl")[1:]:
-        if line["lost"]:
+        if line["failed"]:
             raise SystemExit(f"round {line['round']}: no reply of {line['lost']}; not comparable")
         plan.append(
             [
@@ -224,7 +224,7 @@ class Bench:
 
     def train_primary(self, data: ClientTensors) -> int:
         """Train the primary encoder and its half of the classifier, or all of it; count steps."""
-        if self.halves:
+        if self.separate_heads:
             return self.train_half(0, self.primary, data)
         frozen = features(self.secondary, data.images)
 
@@ -237,7 +237,7 @@ class Bench:
 
     def train_secondary(self, data: ClientTensors) -> int:
         """Train the secondary encoder and its half of the classifier, or it alone; count steps."""
-        if self.halves:
+        if self.separate_heads:
             return self.train_half(1, self.secondary, data)
         frozen = features(self.primary, data.images)
 

@@ -24,7 +24,7 @@ def state_to_json(state: ServerState) -> dict[str, Any]:
         "clients": [asdict(client) for client in state.clients.values()],
         "assignments": state.assignments,
         "clusters": [list(parts) for parts in state.models],
-        "sources": [list(row) for row in state.sources],
+        "teachers": [list(row) for row in state.teachers],
     }
 
 
@@ -39,7 +39,7 @@ def state_from_json(text: Mapping[str, Any], models: Sequence[dict[str, Weights]
         server_round=text["round"],
         assignments=dict(text["assignments"]),
         models=list(models),
-        sources=tuple(tuple(row) for row in text["sources"]),
+        teachers=tuple(tuple(row) for row in text["teachers"]),
     )
 
 

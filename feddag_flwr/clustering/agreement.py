@@ -342,7 +342,7 @@ class AgreementWatch:
     def _kept(self) -> dict[str, Agreement]:
         return {"now": self.now} | ({} if self.before is None else {"before": self.before})
 
-    def recall(
+    def load_state_dict(
         self, arrays: Mapping[str, NDArray[Any]], clients: Mapping[str, Sequence[str]]
     ) -> None:
         """Take over what `arrays` and `clients` returned."""

@@ -33,17 +33,17 @@ class Complementarity:
         Mean of Gamma (Eq. 13) over the pairs of clients across two clusters, in [0, 1].
     scores : ndarray of shape (Z, Z)
         H of Eq. 14 (Eq. 12 without alignment), learner by source; -inf on the diagonal.
-    sources : tuple of tuple of int
+    teachers : tuple of tuple of int
         For each learner the clusters it learns from, the best first.
     arbitrary : tuple of int
-        Learners all of whose scores are 0: their sources are merely the first clusters.
+        Learners all of whose scores are 0: their teachers are merely the first clusters.
     """
 
     demand: FloatArray
     supply: FloatArray
     alignment: FloatArray
     scores: FloatArray
-    sources: tuple[tuple[int, ...], ...]
+    teachers: tuple[tuple[int, ...], ...]
     arbitrary: tuple[int, ...]
 
 
@@ -82,7 +82,7 @@ def complementarity(
     Returns
     -------
     Complementarity
-        Demand, supply, alignment, scores and sources.
+        Demand, supply, alignment, scores and teachers.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def complementarity(
         supply=supply,
         alignment=alignment,
         scores=scores,
-        sources=tuple(tuple(int(source) for source in row) for row in order),
+        teachers=tuple(tuple(int(source) for source in row) for row in order),
         arbitrary=tuple(int(p) for p in np.flatnonzero(scores.max(axis=1) == 0.0)),
     )
 

@@ -20,7 +20,7 @@ from feddag_flwr.metrics import Evaluation
 from feddag_flwr.models.flat import get_parts, parameter_count
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import Profile, sparse_size
-from feddag_flwr.records import Task, TrainReply, TrainRequest, encode_profile
+from feddag_flwr.records import RequestHeader, TrainReply, TrainRequest, encode_profile
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.training.profile import class_subspaces
@@ -133,15 +133,17 @@ def _introduction(data: ClientData) -> list[Item]:
     ]
 
 
-def _task(data: ClientData, settings: Settings) -> Task:
+def _task(data: ClientData, settings: Settings) -> RequestHeader:
     description = describe(data)
     scale = ((0.0, 1.0),) * description.image_shape[0]
-    return Task(data.name, 1, data.class_names, description.image_shape, scale, settings.transport)
+    return RequestHeader(
+        data.name, 1, data.class_names, description.image_shape, scale, settings.transport
+    )
 
 
 def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) -> list[Item]:
-    task, classes = _task(data, settings), len(data.class_names)
-    model = build_model(settings.model, task.image_shape, classes, dual=False, seed=settings.seed)
+    header, classes = _task(data, settings), len(data.class_names)
+    model = build_model(settings.model, header.image_shape, classes, dual=False, seed=settings.seed)
     encoder = get_parts(model)["primary"]
     coordinates = parameter_count(model)
     kept = sparse_size(coordinates, settings.gradient_fraction)
@@ -151,7 +153,7 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
     profile = Profile(
         np.zeros(kept, np.float32), sent, labels.astype(np.int64), counts.astype(np.int64), encoder
     )
-    message = encode_profile(task, profile, encoder)
+    message = encode_profile(header, profile, encoder)
     when = "once, and again after drift"
     by_class = [f"{data.class_names[v.label]}: {len(v.vectors)}" for v in vectors]
     return [
@@ -179,16 +181,16 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
 
 
 def _training(data: ClientData, settings: Settings) -> list[Item]:
-    task, classes = _task(data, settings), len(data.class_names)
+    header, classes = _task(data, settings), len(data.class_names)
     dual = settings.secondary != "none"
-    model = build_model(settings.model, task.image_shape, classes, dual=dual, seed=settings.seed)
+    model = build_model(settings.model, header.image_shape, classes, dual=dual, seed=settings.seed)
     parts = get_parts(model)
     trained = {part: parts[part] for part in ("primary", "classifier")}
     if dual:
-        trained["shared"] = parts["secondary"]
+        trained["transfer"] = parts["secondary"]
     tested = np.bincount(data.test.labels, minlength=classes).astype(np.int64)
     judged = Evaluation(tested, tested, 0.0)
-    request = TrainRequest(task, trained, ("primary",))
+    request = TrainRequest(header, trained, ("primary",))
     message = TrainReply(len(data.train), trained, judged).encode(request)
     when = "each round it takes part in"
     words = f"{parameter_count(model.primary):,} weights of the encoder, "

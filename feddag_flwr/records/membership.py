@@ -20,7 +20,7 @@ from feddag_flwr.records.values import (
 )
 
 DESCRIBE_ACTION = "query.describe"
-NOTICE_ACTION = "query.notice"
+REJECTION_ACTION = "query.rejection"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class DescribeRequest:
 
 
 @dataclass(frozen=True)
-class Notice:
+class Rejection:
     """Tells a client's owner why the server leaves it out.
 
     Attributes
@@ -59,12 +59,12 @@ class Notice:
 
     def encode(self) -> RecordDict:
         """Write the message; the reply is an empty one."""
-        return RecordDict({"info": ConfigRecord({"notice": self.text})})
+        return RecordDict({"info": ConfigRecord({"rejection": self.text})})
 
     @classmethod
-    def decode(cls, content: RecordDict) -> Notice:
+    def decode(cls, content: RecordDict) -> Rejection:
         """Read and check the message."""
-        text: str = value_of(info_of(content), "notice", str)
+        text: str = value_of(info_of(content), "rejection", str)
         return cls("".join(char if char.isprintable() else " " for char in text))
 
 

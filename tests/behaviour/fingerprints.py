@@ -31,7 +31,16 @@ Config = dict[str, Value]
 RENAMED_SETTINGS: dict[str, str] = {}
 RENAMED_VALUES: dict[tuple[str, Value], Value] = {}
 # Names in metrics.jsonl and in checkpoints as they are -> as they were.
-RENAMED_METRICS: dict[str, str] = {}
+RENAMED_METRICS: dict[str, str] = {
+    "teachers": "sources",
+    "failed": "lost",
+    "held-out": "unseen",
+    "held-out-personalised": "unseen-tuned",
+    "personalised": "tuned",
+    "candidate_losses": "measure",
+    "transfer": "shared",
+    "transfer's buffers": "shared's buffers",
+}
 IGNORED_METRICS = frozenset({"bytes-sent", "overhead"})
 
 COMMON: Config = {

@@ -329,7 +329,7 @@ def test_a_watch_comes_back_from_what_it_kept():
         straight, resumed = AgreementWatch(2, 3, 0.3), AgreementWatch(2, 3, 0.3)
         for number, each in enumerate(updates[:stop]):
             straight.add(names(6, number), each, labels, [0, 0])
-        resumed.recall(straight.arrays(), straight.clients())
+        resumed.load_state_dict(straight.arrays(), straight.clients())
         assert resumed.at_end_of_window == straight.at_end_of_window == (stop % 3 == 0)
         for number, each in enumerate(updates[stop:]):
             given = names(6, number), each, labels, [0, 0]

@@ -1,4 +1,4 @@
-"""Eq. 11 to 14: demand, supply, alignment and the graph of sources."""
+"""Eq. 11 to 14: demand, supply, alignment and the graph of teachers."""
 
 import math
 
@@ -89,7 +89,7 @@ def test_hand_worked_scores_without_alignment():
     result = complementarity(COUNTS, ANGLES, LABELS, aligned=False)
     inf = math.inf
     assert result.scores.tolist() == [[-inf, 12, 1], [6, -inf, 1], [1, 3, -inf]]
-    assert result.sources == ((1, 2), (0, 2), (1, 0))
+    assert result.teachers == ((1, 2), (0, 2), (1, 0))
     assert result.arbitrary == ()
 
 
@@ -105,12 +105,12 @@ def test_hand_worked_scores_with_alignment():
     np.testing.assert_allclose(result.alignment[0, 2], [0.5, 0.0, 1 / 3], atol=1e-7)
     expected = [[-math.inf, 5.75, 1 / 3], [2.25, -math.inf, 1 / 3], [1 / 3, 1.0, -math.inf]]
     np.testing.assert_allclose(result.scores, expected, rtol=1e-6)
-    assert result.sources == ((1, 2), (0, 2), (1, 0))
+    assert result.teachers == ((1, 2), (0, 2), (1, 0))
 
 
 def test_top_k():
-    assert complementarity(COUNTS, ANGLES, LABELS, top_k=1).sources == ((1,), (0,), (1,))
-    assert complementarity(COUNTS, ANGLES, LABELS, top_k=9).sources == ((1, 2), (0, 2), (1, 0))
+    assert complementarity(COUNTS, ANGLES, LABELS, top_k=1).teachers == ((1,), (0,), (1,))
+    assert complementarity(COUNTS, ANGLES, LABELS, top_k=9).teachers == ((1, 2), (0, 2), (1, 0))
 
 
 def test_angles_beyond_ninety_are_clipped():
@@ -133,9 +133,9 @@ def test_agrees_with_plain_python(monkeypatch, aligned, block_entries):
     np.testing.assert_allclose(result.demand, demand, rtol=1e-12)
     np.testing.assert_allclose(result.supply, supply, rtol=1e-12)
     np.testing.assert_allclose(result.scores, scores, rtol=1e-10)
-    for learner, sources in enumerate(result.sources):
+    for learner, teachers in enumerate(result.teachers):
         ranked = sorted(range(4), key=lambda q: -scores[learner][q])  # sorted is stable
-        assert list(sources) == ranked[:2]
+        assert list(teachers) == ranked[:2]
 
 
 @settings(max_examples=25, deadline=None)
@@ -157,17 +157,17 @@ def test_follows_the_clients(seed, clients, classes):
     assert result.alignment.max() <= 1.0 + 1e-12
     assert result.demand.min() >= 0.0
     assert result.supply.max() <= classes
-    for learner, sources in enumerate(result.sources):
-        assert len(sources) == min(2, labels.max())
-        assert len(set(sources)) == len(sources)
-        assert learner not in sources
+    for learner, teachers in enumerate(result.teachers):
+        assert len(teachers) == min(2, labels.max())
+        assert len(set(teachers)) == len(teachers)
+        assert learner not in teachers
 
 
 def test_arbitrary_choices_are_told_and_go_to_the_lowest_clusters():
     # Disjoint classes: nobody supplies what another demands.
     result = complementarity(np.diag([3, 4, 5]), 90.0 * np.ones((3, 3, 3)), [0, 1, 2])
     assert result.arbitrary == (0, 1, 2)
-    assert result.sources == ((1, 2), (0, 2), (0, 1))
+    assert result.teachers == ((1, 2), (0, 2), (0, 1))
 
 
 def test_single_cluster_has_no_source():
@@ -175,7 +175,7 @@ def test_single_cluster_has_no_source():
         result = complementarity(
             np.ones((clients, 1), dtype=int), np.zeros((1, clients, clients)), [0] * clients
         )
-        assert result.sources == ((),)
+        assert result.teachers == ((),)
         assert result.arbitrary == ()
         assert result.scores.tolist() == [[-math.inf]]
 

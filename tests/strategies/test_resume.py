@@ -8,8 +8,8 @@ import pytest
 from memory_grid import QUICK, MemoryGrid, failed
 
 from feddag_flwr.algorithms import ALGORITHMS
-from feddag_flwr.checkpoints import Memory
-from feddag_flwr.records import NOTICE_ACTION
+from feddag_flwr.checkpoints import AlgorithmState
+from feddag_flwr.records import REJECTION_ACTION
 from feddag_flwr.run_folder import RunFolder, RunFolderInUseError
 from feddag_flwr.settings import Settings, SettingsError
 from feddag_flwr.simulation.grid import partitions
@@ -50,7 +50,7 @@ class DyingGrid(MemoryGrid):
         self.messages = messages
 
     def answer(self, message):
-        if message.metadata.message_type == NOTICE_ACTION:
+        if message.metadata.message_type == REJECTION_ACTION:
             return None
         if int(message.metadata.group_id) > self.last_round:
             self.messages -= 1
@@ -118,7 +118,7 @@ def recall_spoiled(algorithm):
         notes = {
             key: value[::-1] if key == "groups" else value for key, value in memory.notes.items()
         }
-        recall(self, Memory(SPOILED[algorithm](memory), notes))
+        recall(self, AlgorithmState(SPOILED[algorithm](memory), notes))
 
     return spoiled
 

@@ -70,11 +70,11 @@ def test_by_halves_each_phase_trains_an_encoder_and_its_half_of_k():
         }
 
     rng = np.random.default_rng(0)
-    train_primary(model, make_samples(), settings(), rng, epochs=1, halves=True)
-    assert moved() == {"primary", "classifier.on_primary"}
+    train_primary(model, make_samples(), settings(), rng, epochs=1, separate_heads=True)
+    assert moved() == {"primary", "classifier.primary_head"}
     before = {name: value.clone() for name, value in model.named_parameters()}
-    train_secondary(model, make_samples(), settings(), rng, epochs=1, halves=True)
-    assert moved() == {"secondary", "classifier.on_secondary"}
+    train_secondary(model, make_samples(), settings(), rng, epochs=1, separate_heads=True)
+    assert moved() == {"secondary", "classifier.secondary_head"}
 
 
 @pytest.mark.parametrize("phase", ["primary", "secondary"])
@@ -83,7 +83,7 @@ def test_by_halves_local_training_is_sgd_on_the_half_s_own_loss(phase):
     model, expected = make_model(), make_model()
     samples, rng = make_samples(), np.random.default_rng(0)
     train = train_primary if phase == "primary" else train_secondary
-    train(model, samples, settings(**values), rng, epochs=3, halves=True)
+    train(model, samples, settings(**values), rng, epochs=3, separate_heads=True)
     encoder = getattr(expected, phase)
     head = getattr(expected.classifier, f"on_{phase}")
     alone = torch.nn.Sequential(encoder, head)  # as if there were no other encoder
@@ -99,7 +99,9 @@ def test_by_halves_the_primary_phase_looks_at_s_for_the_penalty_alone():
         torch.manual_seed(seed)
         torch.nn.init.normal_(model.secondary[5].weight)
         values = settings(diversity=diversity)
-        train_primary(model, make_samples(), values, np.random.default_rng(0), 1, halves=True)
+        train_primary(
+            model, make_samples(), values, np.random.default_rng(0), 1, separate_heads=True
+        )
         results.append(get_parts(model)["primary"].floats)
     assert (results[0] == results[1]).all()
     assert (results[2] != results[3]).any()

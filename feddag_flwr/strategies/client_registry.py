@@ -15,11 +15,11 @@ from feddag_flwr.exchange import Exchange
 from feddag_flwr.records import (
     DESCRIBE_ACTION,
     MAX_NAMES,
-    NOTICE_ACTION,
+    REJECTION_ACTION,
     DescribeRequest,
     Description,
-    Notice,
     RecordError,
+    Rejection,
 )
 from feddag_flwr.settings import Settings, class_list
 from feddag_flwr.state import Client
@@ -40,7 +40,7 @@ class FederationError(RuntimeError):
 
 
 @dataclass
-class Roster:
+class ClientRegistry:
     """Names of nodes, and nodes of names.
 
     Attributes
@@ -135,7 +135,9 @@ def await_nodes(exchange: Exchange, settings: Settings, expected: int, *, enough
             )
 
 
-def call_roll(exchange: Exchange, settings: Settings, roster: Roster) -> list[Description]:
+def register_clients(
+    exchange: Exchange, settings: Settings, registry: ClientRegistry
+) -> list[Description]:
     """Ask every node who it is, and keep the clients that agree on classes and images.
 
     A client that is not kept is told why. One that joins later is not kept either.
@@ -143,7 +145,7 @@ def call_roll(exchange: Exchange, settings: Settings, roster: Roster) -> list[De
     Returns
     -------
     list of Description
-        In the order of client names; `roster` holds the same clients.
+        In the order of client names; `registry` holds the same clients.
 
     Raises
     ------
@@ -171,7 +173,7 @@ def call_roll(exchange: Exchange, settings: Settings, roster: Roster) -> list[De
             continue
         try:
             check_fit(each, allowed, shape)
-            roster.claim(each.client, node_id, nodes)
+            registry.claim(each.client, node_id, nodes)
         except RecordError as error:
             refused.append(refusal(each.client, node_id, error))
             continue
@@ -194,7 +196,7 @@ def describe_message(node_id: int, server_round: int) -> Message:
 def refusal(name: str, node_id: int, reason: Exception) -> Message:
     """Log why a client is left out, and make the message that tells its owner."""
     logger.warning("describe: client %s is left out: %s", name, reason)
-    return Message(Notice(str(reason)).encode(), node_id, NOTICE_ACTION, group_id="notice")
+    return Message(Rejection(str(reason)).encode(), node_id, REJECTION_ACTION, group_id="rejection")
 
 
 def check_fit(

@@ -6,30 +6,30 @@ from memory_grid import MemoryGrid, quick_settings
 
 from feddag_flwr.exchange import Exchange
 from feddag_flwr.records import Description
-from feddag_flwr.strategies.roster import (
+from feddag_flwr.strategies.client_registry import (
+    ClientRegistry,
     FederationError,
-    Roster,
-    call_roll,
     merge_class_names,
     pixel_scale,
+    register_clients,
     wait_for_nodes,
 )
 
 
 def roll(settings, grid):
-    roster = Roster()
-    exchange = Exchange(grid, settings.wave_size, roster.name_of)
-    return call_roll(exchange, settings, roster), roster
+    registry = ClientRegistry()
+    exchange = Exchange(grid, settings.wave_size, registry.name_of)
+    return register_clients(exchange, settings, registry), registry
 
 
 def test_clients_come_in_the_order_of_names_whatever_the_nodes():
     settings = quick_settings()
     configs = [{"partition-id": i, "num-partitions": 6} for i in (4, 2, 0, 5, 1, 3)]
-    descriptions, roster = roll(settings, MemoryGrid(settings, node_configs=configs))
+    descriptions, registry = roll(settings, MemoryGrid(settings, node_configs=configs))
     names = [each.client for each in descriptions]
     assert names == sorted(names)
-    assert [roster.nodes[name] for name in names] == [103, 105, 102, 106, 101, 104]
-    assert roster.name_of(999) == "on node 999"
+    assert [registry.nodes[name] for name in names] == [103, 105, 102, 106, 101, 104]
+    assert registry.name_of(999) == "on node 999"
 
 
 def test_too_few_nodes_end_the_wait_with_how_many_came():
@@ -67,14 +67,14 @@ def test_another_image_size_and_a_second_bearer_of_a_name_are_left_out(caplog):
         return reply
 
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        descriptions, roster = roll(settings, MemoryGrid(settings, tamper=tamper))
+        descriptions, registry = roll(settings, MemoryGrid(settings, tamper=tamper))
     assert [each.client for each in descriptions] == [
         "client-0",
         "client-2",
         "client-3",
         "client-5",
     ]
-    assert roster.nodes["client-0"] == 101
+    assert registry.nodes["client-0"] == 101
     assert (
         "client client-1 is left out: images are (1, 9, 8) (channels, height, width), those of the "
         "federation (1, 8, 8)" in caplog.text

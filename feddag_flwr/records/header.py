@@ -22,7 +22,7 @@ from feddag_flwr.records.values import (
 
 
 @dataclass(frozen=True)
-class Task:
+class RequestHeader:
     """What every request after the description says: who, when, and for which model.
 
     Attributes
@@ -74,7 +74,7 @@ class Task:
         return RecordDict({"info": ConfigRecord(self.info())})
 
     @classmethod
-    def decode(cls, content: RecordDict) -> Task:
+    def decode(cls, content: RecordDict) -> RequestHeader:
         """Read and check the common part of a request."""
         info = info_of(content)
         shape = image_shape_of(info)
@@ -102,18 +102,18 @@ def _reference(info: Mapping[str, Any], classes: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def drifted_of(info: Mapping[str, Any], task: Task) -> bool:
-    """Read whether a client's data has drifted, where the task asked for it."""
-    drifted: bool = bool(task.reference) and value_of(info, "drifted", bool)
+def drifted_of(info: Mapping[str, Any], header: RequestHeader) -> bool:
+    """Read whether a client's data has drifted, where the header asked for it."""
+    drifted: bool = bool(header.reference) and value_of(info, "drifted", bool)
     return drifted
 
 
-def check_author(info: Mapping[str, Any], task: Task) -> None:
+def check_author(info: Mapping[str, Any], header: RequestHeader) -> None:
     """Refuse a reply that is not of the client, the round and the format that were asked for."""
     client, server_round = value_of(info, "client", str), value_of(info, "round", int)
-    if client != task.client:
-        raise RecordError(f"signed {shown(client)}, but this node is {task.client!r}")
-    if server_round != task.server_round:
-        raise RecordError(f"is of round {server_round}, not {task.server_round}")
-    if (transport := transport_of(info)) != task.transport:
-        raise RecordError(f"travels as {transport}, not {task.transport}")
+    if client != header.client:
+        raise RecordError(f"signed {shown(client)}, but this node is {header.client!r}")
+    if server_round != header.server_round:
+        raise RecordError(f"is of round {server_round}, not {header.server_round}")
+    if (transport := transport_of(info)) != header.transport:
+        raise RecordError(f"travels as {transport}, not {header.transport}")
