@@ -1,0 +1,72 @@
+"""From a name in the settings to the part of the program that bears it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Generic, TypeVar, cast
+
+T = TypeVar("T")
+
+
+class RegistryError(ValueError):
+    """A setting names nothing that can be used; says what is allowed."""
+
+
+class Registry(Generic[T]):
+    """The parts of one kind, imported when they are first asked for.
+
+    Beside the names listed, ``package.module:attribute`` names a part of the user's own: nothing
+    here has to be touched for it.
+
+    Parameters
+    ----------
+    setting : str
+        Name of the setting whose values these are, for messages.
+    entries : mapping of str to str
+        From a name to ``package.module:attribute``.
+
+    Examples
+    --------
+    >>> registry = Registry("codec", {"json": "json:loads"})
+    >>> registry.load("json")("[1]")
+    [1]
+    """
+
+    def __init__(self, setting: str, entries: Mapping[str, str]) -> None:
+        self.setting = setting
+        self._entries = dict(entries)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names listed, in their order."""
+        return tuple(self._entries)
+
+    def check(self, name: str) -> str:
+        """Return `name` if it is listed, or may be a part of the user's own.
+
+        Raises
+        ------
+        RegistryError
+            It is neither.
+        """
+        if name in self._entries or name.count(":") == 1:
+            return name
+        raise RegistryError(
+            f"setting {self.setting} = {name!r}: must be {', '.join(self._entries)} or "
+            "package.module:attribute"
+        )
+
+    def load(self, name: str) -> T:
+        """Import the part of a name.
+
+        Raises
+        ------
+        RegistryError
+            The name is unknown, or cannot be imported.
+        """
+        module_name, _, attribute = self._entries.get(self.check(name), name).partition(":")
+        try:
+            return cast(T, getattr(import_module(module_name), attribute))
+        except Exception as error:  # whatever importing foreign code raises
+            raise RegistryError(f"setting {self.setting} = {name!r}: {error}") from error
