@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -15,8 +16,8 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from google.protobuf.message import DecodeError
 from httpx import HTTPStatusError
 
-from feddag_flwr.records import REJECTION_ACTION
-from feddag_flwr.records.sizes import least_weights_up
+from feddag_flwr.client.registry import as_sent
+from feddag_flwr.records import REJECTION_ACTION, Request
 from feddag_flwr.traffic import Traffic
 
 logger = logging.getLogger("flwr")
@@ -31,14 +32,38 @@ UNREADABLE = (
 )  # fmt: skip
 
 
+class Question(NamedTuple):
+    """A request to a node.
+
+    Attributes
+    ----------
+    request : Request
+        What is asked.
+    node_id : int
+        Whom.
+    group : str
+        Under which Flower lists the message: the round.
+    """
+
+    request: Request[Any]
+    node_id: int
+    group: str
+
+    def message(self) -> Message:
+        """Write it."""
+        content = self.request.encode()
+        kind = as_sent(self.request.action, content)
+        return Message(content, self.node_id, kind, group_id=self.group)
+
+
 @dataclass(frozen=True)
 class _Sent:
     node_id: int
+    message_type: str
     kind: str
-    counted_as: str
     seconds: float
     deadline: float
-    least_weights: int
+    least_up: int
 
 
 class Exchange:
@@ -69,47 +94,44 @@ class Exchange:
 
     def send(
         self,
-        messages: Iterable[Message],
+        questions: Iterable[Question],
         timeout: float,
-        follow_ups: deque[Message] | None = None,
+        follow_ups: deque[Question] | None = None,
         *,
-        counted_as: str = "",
         patience: Mapping[str, float] | None = None,
     ) -> Iterator[Message]:
-        """Send messages and yield the good replies as they come.
+        """Ask questions and yield the good replies as they come.
 
-        A reply is good when it answers a message of this call, comes from the node that was
+        A reply is good when it answers a question of this call, comes from the node that was
         asked, is of the kind asked for, and carries no error. Everything else costs that node its
         reply, and a log line.
 
         Parameters
         ----------
-        messages : iterable of Message
+        questions : iterable of Question
             Drawn one by one, so that a generator never holds more than a wave in memory.
         timeout : float
-            Seconds that each message may take from when it is sent.
-        follow_ups : deque of Message, optional
-            Further messages, to which the caller may add while it takes replies; sent before
-            those of `messages` that are still to be drawn. No reply to a notice is awaited.
-        counted_as : str, optional
-            Under which the bytes are counted; by default the messages' own kind.
+            Seconds that each may take from when it is sent.
+        follow_ups : deque of Question, optional
+            Further ones, to which the caller may add while it takes replies; sent before those of
+            `questions` that are still to be drawn. No reply to a rejection is awaited.
         patience : mapping of str to float, optional
-            Seconds for messages of some kinds, in place of `timeout`.
+            Seconds for some, by what they are counted as, in place of `timeout`.
         """
         waiting: dict[str, _Sent] = {}
         longest = patience or {}
-        source = iter(messages)
+        source = iter(questions)
         pause = POLL_FIRST
         while True:
             while len(waiting) < self.wave_size:
-                message = follow_ups.popleft() if follow_ups else next(source, None)
-                if message is None:
+                question = follow_ups.popleft() if follow_ups else next(source, None)
+                if question is None:
                     break
-                if message.metadata.message_type == REJECTION_ACTION:
-                    self.tell([message], timeout)
+                if question.request.action == REJECTION_ACTION:
+                    self.tell([question], timeout)
                 else:
-                    seconds = longest.get(kind_of(message), timeout)
-                    self._push(message, seconds, waiting, counted_as)
+                    seconds = longest.get(question.request.counted_as, timeout)
+                    self._push(question, seconds, waiting)
             if not waiting:
                 return
             replies = self._pull(waiting)
@@ -133,32 +155,31 @@ class Exchange:
             logger.warning("the SuperLink names no nodes now: %s", one_line(str(error)))
         return self._nodes
 
-    def tell(self, messages: Iterable[Message], timeout: float) -> None:
-        """Send messages to which no reply is awaited: who is left out must not hold up others."""
-        for message in messages:
+    def tell(self, questions: Iterable[Question], timeout: float) -> None:
+        """Send what needs no reply: who is left out must not hold up others."""
+        for question in questions:
+            message = question.message()
             message.metadata.ttl = timeout
-            self._hand_over(message)
+            self._hand_over(message, question.request.counted_as)
 
-    def _push(
-        self, message: Message, timeout: float, waiting: dict[str, _Sent], counted_as: str
-    ) -> None:
+    def _push(self, question: Question, timeout: float, waiting: dict[str, _Sent]) -> None:
+        request, message = question.request, question.message()
         # The TTL ends with the wait: a node that comes back later must not work on stale messages.
         message.metadata.ttl = timeout
-        message_id = self._hand_over(message)
+        message_id = self._hand_over(message, request.counted_as)
         if message_id is None:
             return
-        node_id, kind = message.metadata.dst_node_id, kind_of(message)
         waiting[message_id] = _Sent(
-            node_id,
-            kind,
-            counted_as or kind,
+            question.node_id,
+            message.metadata.message_type,
+            request.counted_as,
             timeout,
             time.monotonic() + timeout,
-            least_weights_up(message.content, kind),
+            request.least_up(),
         )
-        self.traffic.count_request(message.content, counted_as or kind)
+        self.traffic.count_request(message.content, request.counted_as, request.least_down())
 
-    def _hand_over(self, message: Message) -> str | None:
+    def _hand_over(self, message: Message, kind: str) -> str | None:
         """Give Flower a message; return its id, or None where Flower does not take it.
 
         Flower's SuperLink breaks off an upload that takes more than three minutes, for example.
@@ -172,7 +193,7 @@ class Exchange:
         if len(ids) == 1:
             return ids[0]
         node_id = message.metadata.dst_node_id
-        self._log(node_id, kind_of(message), f"the message could not be sent{reason}")
+        self._log(node_id, kind, f"the message could not be sent{reason}")
         return None
 
     def _pull(self, waiting: dict[str, _Sent]) -> list[Message]:
@@ -226,10 +247,10 @@ class Exchange:
             author = self.name_of(reply.metadata.src_node_id)
             self._log(sent.node_id, kind, f"the reply came from another node, {author}")
             return False
-        if kind_of(reply) != kind:
+        if reply.metadata.message_type != sent.message_type:
             self._log(sent.node_id, kind, f"the reply is of another kind, {kind_of(reply)}")
             return False
-        self.traffic.count_reply(reply.content, sent.counted_as, sent.least_weights)
+        self.traffic.count_reply(reply.content, kind, sent.least_up)
         return True
 
     def _drop_late(self, waiting: dict[str, _Sent]) -> None:

@@ -42,6 +42,11 @@ class Registry(Generic[T]):
         """Names listed, in their order."""
         return tuple(self._entries)
 
+    @property
+    def allowed(self) -> str:
+        """What a name may be, in words."""
+        return f"{', '.join(self._entries)} or package.module:attribute"
+
     def check(self, name: str) -> str:
         """Return `name` if it is listed, or may be a part of the user's own.
 
@@ -52,9 +57,30 @@ class Registry(Generic[T]):
         """
         if name in self._entries or name.count(":") == 1:
             return name
+        raise RegistryError(f"setting {self.setting} = {name!r}: must be {self.allowed}")
+
+    def check_asked(self, name: str, own: str) -> str:
+        """Return a name that came in a message, if it is listed or what the run's settings say.
+
+        So nobody who sends messages can have other modules imported.
+
+        Parameters
+        ----------
+        name : str
+            As it came.
+        own : str
+            The value of the setting in this run.
+
+        Raises
+        ------
+        RegistryError
+            It is neither.
+        """
+        if name in self._entries or name == own:
+            return name
         raise RegistryError(
-            f"setting {self.setting} = {name!r}: must be {', '.join(self._entries)} or "
-            "package.module:attribute"
+            f"{self.setting} = {name!r} is asked for: must be {', '.join(self._entries)}, or what "
+            f"the run's setting {self.setting} says, {own!r}"
         )
 
     def load(self, name: str) -> T:

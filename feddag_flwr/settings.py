@@ -12,10 +12,20 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, cast, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
-from feddag_flwr.algorithms import ALGORITHMS
+from feddag_flwr.algorithm_names import ALGORITHMS
+from feddag_flwr.registries import OBJECTIVES, OPTIMISERS, TRAINERS
+from feddag_flwr.registry import RegistryError
 
 SettingValue = bool | int | float | str
 
@@ -43,6 +53,9 @@ CORRUPTIONS = (
 )
 # Classes of the sources that always have the same; where settings alone can tell a fault.
 _SOURCE_CLASSES = {"digits": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100, "svhn": 10}
+
+
+_REGISTRIES = {registry.setting: registry for registry in (OBJECTIVES, OPTIMISERS, TRAINERS)}
 
 
 class SettingsError(ValueError):
@@ -268,9 +281,23 @@ class Settings(BaseModel):
     )
     local_epochs: int = _setting(10, "Epochs of local training a round and phase", ge=1, le=1000)
     batch_size: int = _setting(64, "Mini-batch size", symbol="B", ge=1, le=100_000, unit="samples")
+    objective: str = _setting(
+        "cross-entropy",
+        "What local training minimises: cross-entropy, or package.module:attribute",
+        min_length=1,
+    )
+    optimiser: str = _setting(
+        "sgd", "What takes the steps: sgd, or package.module:attribute", min_length=1
+    )
     learning_rate: float = _setting(0.01, "SGD learning rate", symbol="eta", gt=0, le=10)
     momentum: float = _setting(0.5, "SGD momentum", ge=0, lt=1)
     weight_decay: float = _setting(1e-4, "SGD weight decay", ge=0, le=1)
+    trainer: str = _setting(
+        "sequential",
+        "What trains clients' models: sequential (one after the other), or "
+        "package.module:attribute",
+        min_length=1,
+    )
     device: str = _setting(
         "auto",
         "auto (the GPU when there is one), cpu, cuda or cuda:N",
@@ -528,9 +555,18 @@ class Settings(BaseModel):
     @field_validator("algorithm")
     @classmethod
     def _known_algorithm(cls, value: str) -> str:
-        if value not in ALGORITHMS:
-            raise ValueError(f"must be one of {', '.join(ALGORITHMS)}")
+        if value not in ALGORITHMS and value.count(":") != 1:
+            raise ValueError(f"must be one of {', '.join(ALGORITHMS)}, or package.module:Class")
         return value
+
+    @field_validator("objective", "optimiser", "trainer")
+    @classmethod
+    def _known_part(cls, value: str, info: ValidationInfo) -> str:
+        registry = _REGISTRIES[str(info.field_name)]
+        try:
+            return registry.check(value)
+        except RegistryError as error:
+            raise ValueError(f"must be {registry.allowed}") from error
 
     @field_validator("run_name")
     @classmethod

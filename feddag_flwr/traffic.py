@@ -10,7 +10,6 @@ from flwr.app import RecordDict
 from feddag_flwr.records.sizes import (
     arrays_nbytes,
     content_nbytes,
-    least_down,
     statistics_nbytes,
 )
 
@@ -29,12 +28,12 @@ class Traffic:
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], Counter[str]] = {}
 
-    def count_request(self, request: RecordDict, kind: str) -> None:
-        """Count a message to a client."""
-        self._add("down", kind, request, least_down(request))
+    def count_request(self, request: RecordDict, kind: str, least: int) -> None:
+        """Count a message to a client that has to carry so many bytes."""
+        self._add("down", kind, request, least)
 
     def count_reply(self, reply: RecordDict, kind: str, least_weights: int) -> None:
-        """Count a reply that has to carry so many bytes of weights (`least_weights_up`)."""
+        """Count a reply that has to carry so many bytes of weights."""
         self._add("up", kind, reply, least_weights + statistics_nbytes(reply))
 
     def take(self) -> dict[str, Counts]:

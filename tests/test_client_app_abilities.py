@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from client_app.session import WORST_LOSS
 from flwr.app import Context, Message, RecordDict
 from memory_grid import quick_settings
 from torch.nn import functional
 
 from client_app.app import app
-from client_app.session import WORST_LOSS
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.data.images import unit_pixels
 from feddag_flwr.data.scenarios import load_client_data

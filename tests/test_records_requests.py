@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from feddag_flwr.records.profile import ORTHONORMAL
 from flwr.app import Array, MetricRecord
 from test_records import HEADER, INF, NAN, SCALE, make_evaluation, same, weights, wire
 
@@ -19,7 +20,6 @@ from feddag_flwr.records import (
     decode_vectors,
     encode_vectors,
 )
-from feddag_flwr.records.profile import ORTHONORMAL
 from feddag_flwr.similarity.proximity import pack_bases
 from feddag_flwr.similarity.subspace import class_angles
 

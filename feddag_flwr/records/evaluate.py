@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 from flwr.app import Array, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from feddag_flwr.local_training import PLAIN, LocalTrainingConfig
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.records.arrays import counts_of, number_of
+from feddag_flwr.records.config import config_info, config_of
 from feddag_flwr.records.header import RequestHeader, check_author, drifted_of
+from feddag_flwr.records.limits import Limits
 from feddag_flwr.records.parts import Model, flat, message_of, nested, parts_of
+from feddag_flwr.records.sizes import weights_nbytes
 from feddag_flwr.records.values import MAX_LOSS, RecordError, info_of, shown, value_of
-
-CANDIDATE_LOSSES_ACTION = "query.candidate_losses"
 
 
 @dataclass(frozen=True)
@@ -32,31 +35,56 @@ class EvaluateRequest:
         (Per-FedAvg); usually 0.
     personalisation_epochs : int
         Epochs of local fine-tuning after that, judged apart; 0: none.
+    config : LocalTrainingConfig
+        How to train in both, but for the number of epochs.
     """
+
+    action: ClassVar[str] = "evaluate"
+    counted_as: ClassVar[str] = "evaluate"
 
     header: RequestHeader
     parts: Model
     adapt_epochs: int = 0
     personalisation_epochs: int = 0
+    config: LocalTrainingConfig = PLAIN
 
     def encode(self) -> RecordDict:
         """Write the request."""
-        info = self.header.info() | {
-            "adapt-epochs": self.adapt_epochs,
-            "personalisation-epochs": self.personalisation_epochs,
-        }
+        info = self.header.info() | config_info(self.config)
+        info["adapt-epochs"] = self.adapt_epochs
+        info["personalisation-epochs"] = self.personalisation_epochs
         return message_of(info, self.parts)
 
     @classmethod
-    def decode(cls, content: RecordDict) -> EvaluateRequest:
+    def decode(cls, content: RecordDict) -> Self:
         """Read and check the request."""
         info = info_of(content)
         adapt, tune = (
             value_of(info, key, int) for key in ("adapt-epochs", "personalisation-epochs")
         )
         if min(adapt, tune) < 0:
-            raise RecordError(f"adapt-epochs, tune-epochs = {adapt}, {tune} must not be negative")
-        return cls(RequestHeader.decode(content), parts_of(content, info), adapt, tune)
+            raise RecordError(
+                f"adapt-epochs, personalisation-epochs = {adapt}, {tune} must not be negative"
+            )
+        header, parts = RequestHeader.decode(content), parts_of(content, info)
+        return cls(header, parts, adapt, tune, config_of(info))
+
+    def read_reply(self, content: RecordDict, limits: Limits) -> EvaluateReply:
+        """Read and check the reply."""
+        return EvaluateReply.decode(
+            content,
+            self.header,
+            limit=limits.max_samples,
+            personalised=self.personalisation_epochs > 0,
+        )
+
+    def least_down(self) -> int:
+        """Bytes of the model."""
+        return weights_nbytes(self.parts.values(), self.header.transport)
+
+    def least_up(self) -> int:
+        """No weights come back."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -101,22 +129,51 @@ class EvaluateReply:
 
 @dataclass(frozen=True)
 class CandidateLossesRequest:
-    """Models to compare by their losses on the client's training data; nothing is trained."""
+    """Models to compare by their losses on the client's training data; nothing is trained.
+
+    Attributes
+    ----------
+    header : RequestHeader
+        Whom it is for.
+    candidates : tuple of dict of str to Weights
+        The models.
+    objective : str
+        Whose losses.
+    """
+
+    action: ClassVar[str] = "query.candidate_losses"
+    counted_as: ClassVar[str] = "candidate_losses"
 
     header: RequestHeader
     candidates: tuple[Model, ...]
+    objective: str = LocalTrainingConfig.objective
 
     def encode(self) -> RecordDict:
         """Write the request."""
-        return message_of(self.header.info(), flat(self.candidates))
+        info = self.header.info() | {"objective": self.objective}
+        return message_of(info, flat(self.candidates))
 
     @classmethod
     def decode(cls, content: RecordDict) -> CandidateLossesRequest:
         """Read and check the request."""
-        _, candidates = nested(parts_of(content, info_of(content)))
+        info = info_of(content)
+        _, candidates = nested(parts_of(content, info))
         if not candidates:
             raise RecordError("holds no model to measure")
-        return cls(RequestHeader.decode(content), candidates)
+        return cls(RequestHeader.decode(content), candidates, value_of(info, "objective", str))
+
+    def read_reply(self, content: RecordDict, limits: Limits) -> CandidateLosses:
+        """Read and check the reply."""
+        count = len(self.candidates)
+        return CandidateLosses.decode(content, self.header, count=count, limit=limits.max_samples)
+
+    def least_down(self) -> int:
+        """Bytes of all models."""
+        return weights_nbytes(flat(self.candidates).values(), self.header.transport)
+
+    def least_up(self) -> int:
+        """No weights come back."""
+        return 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +183,7 @@ class CandidateLosses:
     Attributes
     ----------
     losses : ndarray, shape (K,), float64
-        Mean cross-entropy a sample, in nats.
+        Mean loss a sample, by the objective asked for.
     lowest : ndarray, shape (K,), int64
         Samples on which a model has the lowest loss; of equal ones the first.
     """

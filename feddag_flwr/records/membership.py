@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from flwr.app import ConfigRecord, RecordDict
 
+from feddag_flwr.records.limits import Limits
 from feddag_flwr.records.values import (
     RecordError,
     image_shape_of,
@@ -19,7 +20,6 @@ from feddag_flwr.records.values import (
     value_of,
 )
 
-DESCRIBE_ACTION = "query.describe"
 REJECTION_ACTION = "query.rejection"
 
 
@@ -33,6 +33,10 @@ class DescribeRequest:
         The round under way; 0 before the first.
     """
 
+    action: ClassVar[str] = "query.describe"
+    counted_as: ClassVar[str] = "describe"
+    header: ClassVar[None] = None
+
     server_round: int
 
     def encode(self) -> RecordDict:
@@ -43,6 +47,18 @@ class DescribeRequest:
     def decode(cls, content: RecordDict) -> DescribeRequest:
         """Read and check the request."""
         return cls(value_of(info_of(content), "round", int))
+
+    def read_reply(self, content: RecordDict, limits: Limits) -> Description:
+        """Read and check what the client says of itself."""
+        return Description.decode(content, limits.max_samples)
+
+    def least_down(self) -> int:
+        """No arrays travel."""
+        return 0
+
+    def least_up(self) -> int:
+        """No weights come back."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,10 @@ class Rejection:
         The reason, for the client's log.
     """
 
+    action: ClassVar[str] = REJECTION_ACTION
+    counted_as: ClassVar[str] = "rejection"
+    header: ClassVar[None] = None
+
     text: str
 
     def encode(self) -> RecordDict:
@@ -66,6 +86,18 @@ class Rejection:
         """Read and check the message."""
         text: str = value_of(info_of(content), "rejection", str)
         return cls("".join(char if char.isprintable() else " " for char in text))
+
+    def read_reply(self, content: RecordDict, limits: Limits) -> None:
+        """Read nothing: no reply is awaited."""
+        del content, limits
+
+    def least_down(self) -> int:
+        """No arrays travel."""
+        return 0
+
+    def least_up(self) -> int:
+        """No weights come back."""
+        return 0
 
 
 def _pixel_moments(info: Mapping[str, Any], channels: int) -> tuple[tuple[float, float], ...]:

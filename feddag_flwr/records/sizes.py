@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Iterable
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+import numpy as np
+from flwr.app import Array, ArrayRecord, RecordDict
 from flwr.common.serde import recorddict_to_proto
 
-from feddag_flwr.records.train import config_key
+from feddag_flwr.aggregation import Weights
+from feddag_flwr.records.transport import wire_dtype
 
 # Bytes of the header that NumPy writes before the values of a plain array.
 NUMPY_HEADER = 128
@@ -54,82 +55,20 @@ def _field_nbytes(length: int) -> int:
     return 1 + prefix + length + 2 * (prefix - 1)
 
 
-def least_down(content: RecordDict) -> int:
-    """Bytes of the values that a request has to carry: every model part once, without headers.
-
-    S' counts where the secondary phase is asked for and it is not S itself.
-    """
-    arrays, sizes = _arrays(content), _part_sizes(content)
-    shared, own = arrays.get("transfer.floats"), arrays.get("secondary.floats")
-    due = "secondary" in _phases(content)
-    if shared is not None and (not due or (own is not None and shared.data == own.data)):
-        sizes.pop("transfer", None)
-    return sum(sizes.values()) + statistics_nbytes(content)
-
-
-def least_weights_up(request: RecordDict, kind: str) -> int:
-    """Bytes of the weights that the reply to a request of a kind (train, profile, ..) must carry.
-
-    So it is the request that says what has to come back, not what did.
-    """
-    sizes = _part_sizes(request)
-    wanted = set()
-    if kind == "profile":
-        wanted = {"primary"}
-    elif kind == "gradient":
-        wanted = set(sizes)
-    elif kind == "train":
-        separate_heads = bool(_info(request).get(config_key("separate_heads")))
-        wanted = _trained(_phases(request), sizes, separate_heads=separate_heads)
-    return sum(sizes[part] for part in wanted)
-
-
-def _trained(
-    phases: tuple[str, ...], sizes: Mapping[str, int], *, separate_heads: bool
-) -> set[str]:
-    if "mixture" in phases:
-        return set(sizes)
-    start = "0/" if "0/primary" in sizes else ""  # all candidates are of one size
-    wanted = set()
-    if {"primary", "fomaml"} & set(phases):
-        wanted = {f"{start}primary", f"{start}classifier"}
-    if "secondary" in phases:
-        wanted.add("transfer" if "transfer" in sizes else "secondary")
-        wanted |= {"classifier"} if separate_heads else set()
-    return wanted & sizes.keys()
-
-
-def _phases(content: RecordDict) -> tuple[str, ...]:
-    return tuple(_info(content).get("phases", ()))
-
-
-def _info(content: RecordDict) -> Mapping[str, Any]:
-    info = content.get("info")
-    return cast(Mapping[str, Any], info) if isinstance(info, ConfigRecord) else {}
-
-
-def _arrays(content: RecordDict) -> Mapping[str, Array]:
-    arrays = content.get("arrays")
-    return cast(Mapping[str, Array], arrays) if isinstance(arrays, ArrayRecord) else {}
-
-
-def _part_sizes(content: RecordDict) -> dict[str, int]:
-    """Bytes of the values of each part of an own request."""
-    arrays = _arrays(content)
-    return {
-        part: sum(_values_nbytes(arrays[part + key]) for key in _WEIGHTS if part + key in arrays)
-        for part in _info(content).get("parts", ())
-    }
+def weights_nbytes(parts: Iterable[Weights], transport: str) -> int:
+    """Bytes of the values of weights in a number format, without headers."""
+    itemsize = np.dtype(wire_dtype(transport)).itemsize
+    return sum(
+        itemsize * weights.floats.size + weights.buffers.nbytes + weights.integers.nbytes
+        for weights in parts
+    )
 
 
 def statistics_nbytes(content: RecordDict) -> int:
     """Bytes of the values of all arrays that are not weights: counts, losses, vectors, .."""
+    arrays = content.get("arrays")
     return sum(
-        _values_nbytes(array)
-        for key, array in _arrays(content).items()
+        max(0, len(array.data) - NUMPY_HEADER)
+        for key, array in (arrays.items() if isinstance(arrays, ArrayRecord) else ())
         if not key.endswith(_WEIGHTS)
     )
-
-
-def _values_nbytes(array: Array) -> int:
-    return max(0, len(array.data) - NUMPY_HEADER)

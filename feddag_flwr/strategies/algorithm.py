@@ -6,25 +6,27 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights, weighted_mean
 from feddag_flwr.checkpoints import AlgorithmState
-from feddag_flwr.exchange import Exchange
+from feddag_flwr.exchange import Exchange, Question
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import variance_places
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import (
-    CANDIDATE_LOSSES_ACTION,
     CandidateLosses,
     CandidateLossesRequest,
+    EvaluateRequest,
+    Limits,
     LocalTrainingConfig,
     Model,
     RecordError,
+    Request,
     RequestHeader,
     TrainReply,
     TrainRequest,
@@ -44,8 +46,8 @@ class Algorithm(ABC):
 
     An algorithm says how clusters come to be (`form_clusters`) and, where it differs from one
     data-weighted mean a cluster, overrides what happens before a round (`before_round`), what a
-    client runs, receives and returns (`phases_for`, `local_training_for`, `parts_for`, `candidates_for`,
-    `prior_for`, `parts_from`, `numbers_from`), how replies become models (`aggregate`), which model
+    client is asked (`phases_for`, `local_training_for`, `parts_for`, `train_request`), how replies
+    become models (`aggregate`), which model
     a client is judged by (`before_evaluation`, `parts_to_evaluate`), where a client belongs that
     took no part in training (`place_held_out`) or comes later (`place_newcomers`), and what it keeps
     from round to round (`memory`, `recall`).
@@ -67,7 +69,7 @@ class Algorithm(ABC):
         Which node is which client.
     wait : float
         Seconds to wait for a reply in a round.
-    requests : dict of str to TrainRequest
+    requests : dict of str to Request
         What the clients of the round under way were sent.
     asked : set of str
         Clients drawn for the round under way that have something to do.
@@ -99,7 +101,7 @@ class Algorithm(ABC):
         self.wait = settings.round_timeout
         self.registry = ClientRegistry(bound=settings.identity == "node")
         self.watch = Stopwatch()
-        self.requests: dict[str, TrainRequest] = {}
+        self.requests: dict[str, Request[TrainReply]] = {}
         self.asked: set[str] = set()
         self.true_groups: dict[str, int] = {}
         self.held_out: dict[str, Client] = {}
@@ -122,24 +124,32 @@ class Algorithm(ABC):
         return ("primary",)
 
     def local_training_for(self, server_round: int, name: str) -> LocalTrainingConfig:
-        """How a client trains: plain SGD."""
+        """How a client trains: as the settings say."""
         del server_round, name
-        return LocalTrainingConfig()
+        return LocalTrainingConfig.of(self.settings)
 
     def parts_for(self, name: str, phases: tuple[str, ...]) -> Model:
         """Weights that a client receives for training: those of its cluster."""
         del phases
         return dict(self.state.models[self.state.assignments[name]])
 
-    def candidates_for(self, name: str) -> Sequence[Model]:
-        """Models of which the client takes the one that fits its training data best: none."""
-        del name
-        return ()
+    def train_request(self, server_round: int, name: str) -> Request[TrainReply]:
+        """What a client that has something to do is asked."""
+        parts = self.parts_for(name, self.phases_for(server_round, name))
+        config = self.local_training_for(server_round, name)
+        return TrainRequest(self.header(name, server_round), parts, config)
 
-    def prior_for(self, name: str) -> NDArray[np.float64] | None:
-        """Log weights for the phase ``mixture``, shape (K, C): none."""
-        del name
-        return None
+    def evaluate_request(
+        self, server_round: int, name: str, personalisation_epochs: int
+    ) -> EvaluateRequest:
+        """What a client is asked that is to be judged."""
+        return EvaluateRequest(
+            self.header(name, server_round),
+            self.parts_to_evaluate(name),
+            self.adapt_epochs,
+            personalisation_epochs,
+            LocalTrainingConfig.of(self.settings),
+        )
 
     def before_evaluation(self, server_round: int, names: list[str]) -> None:
         """Prepare an evaluation of all clients; may use ``exchange`` and change ``state``."""
@@ -148,17 +158,6 @@ class Algorithm(ABC):
     def parts_to_evaluate(self, name: str) -> Model:
         """Weights that a client is judged by: those of its cluster."""
         return self.state.models[self.state.assignments[name]]
-
-    def parts_from(self, request: TrainRequest) -> Model:
-        """Parts that must come back, as weights of the shape they must have."""
-        if not {"primary", "fomaml"} & set(request.phases):
-            return {}
-        start = 0 if request.candidates else None
-        return {part: request.start_of(part, start) for part in ("primary", "classifier")}
-
-    def numbers_from(self, request: TrainRequest) -> dict[str, tuple[int, ...]]:
-        """Numbers that must come back beside the parts, with their shapes."""
-        return {"losses": (self.settings.local_epochs,)} if request.config.losses else {}
 
     def reference_for(self, name: str) -> tuple[int, ...]:
         """Class counts that a client tells drift by, those of its last profile: none."""
@@ -258,71 +257,40 @@ class Algorithm(ABC):
         dict of str to CandidateLosses
             Of the clients with a valid reply, in the order of names.
         """
-        headers = {name: self.header(name, server_round) for name in names}
-        messages = (
-            self.message(
-                name,
-                CandidateLossesRequest(header, tuple(models)).encode(),
-                CANDIDATE_LOSSES_ACTION,
-                server_round,
-            )
-            for name, header in headers.items()
-        )
+        objective = self.settings.objective
+        requests = {
+            name: CandidateLossesRequest(self.header(name, server_round), tuple(models), objective)
+            for name in names
+        }
+        questions = (self.message(name, each, server_round) for name, each in requests.items())
         found: dict[str, CandidateLosses] = {}
-        for reply in self.exchange.send(messages, self.wait):
+        for reply in self.exchange.send(questions, self.wait):
             name = self.registry.name_of(reply.metadata.src_node_id)
             try:
-                found[name] = CandidateLosses.decode(
-                    reply.content,
-                    headers[name],
-                    count=len(models),
-                    limit=self.settings.max_client_samples,
-                )
+                found[name] = requests[name].read_reply(reply.content, self.limits)
             except RecordError as error:
                 logger.warning("measure: client %s is left out: %s", name, error)
         return {name: found[name] for name in sorted(found)}
 
-    def read_train_reply(self, content: RecordDict, request: TrainRequest) -> TrainReply:
-        """Read and check the reply to a train request.
-
-        Raises
-        ------
-        RecordError
-            With the reason.
-        """
-        reply = TrainReply.decode(
-            content,
-            request,
-            expected=self.parts_from(request),
-            numbers=self.numbers_from(request),
-            limit=self.settings.max_client_samples,
-            evaluated=self.settings.evaluate_participants,
+    @cached_property
+    def limits(self) -> Limits:
+        """What is believed of any reply."""
+        settings = self.settings
+        return Limits(
+            settings.max_client_samples,
+            settings.evaluate_participants,
+            settings.subspace_size,
+            self._variances,
         )
-        for name, weights in reply.parts.items():
-            self.check_variances(name.rpartition("/")[2], weights)
-        return reply
-
-    def check_variances(self, part: str, weights: Weights) -> None:
-        """Refuse running variances below 0: the model would give NaN.
-
-        Raises
-        ------
-        RecordError
-            Names the part.
-        """
-        places = self._variances["secondary" if part == "transfer" else part]
-        if (weights.buffers[places] < 0).any():
-            raise RecordError(f"{part}: a running variance is negative")
 
     @cached_property
     def _variances(self) -> dict[str, NDArray[np.intp]]:
         parts = self.initial_model(dual=True).parts()
         return {str(part): variance_places(module) for part, module in parts.items()}
 
-    def update_of(self, name: str, reply: TrainReply) -> NDArray[np.float32]:
+    def update_of(self, reply: TrainReply) -> NDArray[np.float32]:
         """Return how far a client's training moved the parameters, all parts in one vector."""
-        request = self.requests[name]
-        return np.concatenate([reply.update_of(part, request) for part in reply.parts])
+        return np.concatenate([reply.update_of(part) for part in reply.parts])
 
     def client(self, name: str) -> Client:
         """Return a client of the roll call, whether training sees it or not."""
@@ -369,9 +337,9 @@ class Algorithm(ABC):
             seed=derived_seed(seed, f"start-{number}") if number else seed,
         )
 
-    def message(self, name: str, content: RecordDict, kind: str, server_round: int) -> Message:
-        """Make a message to a client's node."""
-        return Message(content, self.registry.nodes[name], kind, group_id=str(server_round))
+    def message(self, name: str, request: Request[Any], server_round: int) -> Question:
+        """Address a request to a client's node."""
+        return Question(request, self.registry.nodes[name], str(server_round))
 
     def connected(self, names: Collection[str]) -> list[str]:
         """Return the clients whose nodes are there, in the order given; log who left or is back."""

@@ -76,7 +76,7 @@ class CFL(FedAvg):
     def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Cut the clusters that are due, then average within the clusters as they are now."""
         self._drawn |= self.asked
-        self._updates |= {name: self.update_of(name, reply) for name, reply in replies.items()}
+        self._updates |= {name: self.update_of(reply) for name, reply in replies.items()}
         for cluster in range(self.state.num_clusters):
             self._split_if_due(server_round, cluster)
         super().aggregate(server_round, replies)

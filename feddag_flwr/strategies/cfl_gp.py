@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from flwr.app import MessageType, RecordDict
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
+from feddag_flwr.algorithms.cfl_gp.messages import GradientRequest
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import matched_labels
 from feddag_flwr.models.flat import get_parts
-from feddag_flwr.records import (
-    GRADIENT_ACTION,
-    GradientRequest,
-    RecordError,
-    TrainRequest,
-    decode_gradient,
-)
+from feddag_flwr.records import RecordError, Request, TrainRequest
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.strategies.clustered import ClusteredStrategy
 
@@ -108,38 +103,29 @@ class CFLGP(ClusteredStrategy):
         """Ask all clients what the criterion makes of their data; valid replies, by name."""
         model = self.state.models[criterion]
         names = self.connected(sorted(self.state.assignments))
-        headers = {name: self.header(name, server_round) for name in names}
-        by_update = self.settings.cfl_gp_profile == "update"
-        requests = {
-            name: TrainRequest(header, model, ("primary",))
-            if by_update
-            else GradientRequest(header, model)
-            for name, header in headers.items()
-        }
-        kind = MessageType.TRAIN if by_update else GRADIENT_ACTION
-        messages = (
-            self.message(name, requests[name].encode(), kind, server_round)
-            for name in self.largest_first(names)
+        by_update, objective = self.settings.cfl_gp_profile == "update", self.settings.objective
+        requests: dict[str, Request[Any]] = {}
+        for name in names:
+            header = self.header(name, server_round)
+            requests[name] = (
+                TrainRequest(
+                    header, model, self.local_training_for(server_round, name), counted_as="profile"
+                )
+                if by_update
+                else GradientRequest(header, model, objective)
+            )
+        questions = (
+            self.message(name, requests[name], server_round) for name in self.largest_first(names)
         )
         found = {}
-        for reply in self.exchange.send(
-            messages, self.settings.profile_timeout, counted_as="profile"
-        ):
+        for reply in self.exchange.send(questions, self.settings.profile_timeout):
             name = self.registry.name_of(reply.metadata.src_node_id)
             try:
-                found[name] = self._read(reply.content, requests[name])
+                read = requests[name].read_reply(reply.content, self.limits)
+                found[name] = self.update_of(read) if by_update else read
             except RecordError as error:
                 logger.warning("profile: client %s is left out: %s", name, error)
         return {name: found[name] for name in sorted(found)}
-
-    def _read(
-        self, content: RecordDict, request: TrainRequest | GradientRequest
-    ) -> NDArray[np.float32]:
-        """Read a gradient, or an update that stands for it."""
-        if isinstance(request, GradientRequest):
-            return decode_gradient(content, request)
-        reply = self.read_train_reply(content, request)
-        return np.concatenate([reply.update_of(part, request) for part in reply.parts])
 
 
 class GradientProfiles:

@@ -9,13 +9,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from flwr.app import Message
 
-from feddag_flwr.exchange import Exchange
+from feddag_flwr.exchange import Exchange, Question
 from feddag_flwr.records import (
-    DESCRIBE_ACTION,
     MAX_NAMES,
-    REJECTION_ACTION,
     DescribeRequest,
     Description,
     RecordError,
@@ -154,12 +151,12 @@ def register_clients(
     """
     nodes = wait_for_nodes(exchange, settings)
     found: dict[int, Description] = {}
-    notices: deque[Message] = deque()
+    notices: deque[Question] = deque()
     messages = (describe_message(node, 0) for node in nodes)
     for reply in exchange.send(messages, settings.round_timeout, notices):
         node_id = reply.metadata.src_node_id
         try:
-            if reply.metadata.message_type == DESCRIBE_ACTION:
+            if reply.metadata.message_type == DescribeRequest.action:
                 found[node_id] = Description.decode(reply.content, settings.max_client_samples)
         except RecordError as error:
             notices.append(refusal(f"on node {node_id}", node_id, error))
@@ -187,16 +184,15 @@ def register_clients(
     return descriptions
 
 
-def describe_message(node_id: int, server_round: int) -> Message:
+def describe_message(node_id: int, server_round: int) -> Question:
     """Make the question who a node is."""
-    content = DescribeRequest(server_round).encode()
-    return Message(content, node_id, DESCRIBE_ACTION, group_id=str(server_round))
+    return Question(DescribeRequest(server_round), node_id, str(server_round))
 
 
-def refusal(name: str, node_id: int, reason: Exception) -> Message:
+def refusal(name: str, node_id: int, reason: Exception) -> Question:
     """Log why a client is left out, and make the message that tells its owner."""
     logger.warning("describe: client %s is left out: %s", name, reason)
-    return Message(Rejection(str(reason)).encode(), node_id, REJECTION_ACTION, group_id="rejection")
+    return Question(Rejection(str(reason)), node_id, "rejection")
 
 
 def check_fit(

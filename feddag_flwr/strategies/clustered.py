@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
@@ -23,14 +23,13 @@ from feddag_flwr.checkpoints import (
     lasting_settings,
 )
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
-from feddag_flwr.exchange import Exchange, kind_of
+from feddag_flwr.exchange import Exchange, Question, kind_of
 from feddag_flwr.metrics import Evaluation, mean_over_clients
 from feddag_flwr.records import (
     EvaluateReply,
-    EvaluateRequest,
     RecordError,
+    Request,
     TrainReply,
-    TrainRequest,
 )
 from feddag_flwr.report import (
     Progress,
@@ -92,7 +91,7 @@ class ClusteredStrategy(Algorithm, Strategy):
         self.placements: dict[str, int] = {}
         self.held_out_evaluations: dict[str, Evaluation] = {}
         self._checkpoint = checkpoint
-        self._judged: dict[str, EvaluateRequest] = {}
+        self._judged: dict[str, Request[EvaluateReply]] = {}
         self._rounds_with_replies = 0
 
     # -- the run -----------------------------------------------------------------------------------
@@ -375,7 +374,7 @@ class ClusteredStrategy(Algorithm, Strategy):
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterator[Message]:
+    ) -> Iterator[Question]:  # type: ignore[override]
         """Draw the round's clients and yield one request each, the largest client first.
 
         So nobody waits for a large client that started last. `arrays` and `config` are part of
@@ -389,19 +388,11 @@ class ClusteredStrategy(Algorithm, Strategy):
         self.before_round(server_round, connected)
         self.asked = {name for name in sampled if self.phases_for(server_round, name)}
         for name in self.largest_first(connected):
-            if not (phases := self.phases_for(server_round, name)):
+            if not self.phases_for(server_round, name):
                 continue
-            candidates = tuple(dict(model) for model in self.candidates_for(name))
-            request = TrainRequest(
-                self.header(name, server_round),
-                {} if candidates else self.parts_for(name, phases),
-                phases,
-                self.local_training_for(server_round, name),
-                candidates,
-                self.prior_for(name),
-            )
+            request = self.train_request(server_round, name)
             self.requests[name] = request
-            yield self.message(name, request.encode(), MessageType.TRAIN, server_round)
+            yield self.message(name, request, server_round)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -414,16 +405,15 @@ class ClusteredStrategy(Algorithm, Strategy):
                 logger.warning("train: %s was not asked in round %d", name, server_round)
                 continue
             try:
-                checked[name] = self.read_train_reply(reply.content, request)
+                checked[name] = request.read_reply(reply.content, self.limits)
             except RecordError as error:
                 logger.warning("train: client %s is left out: %s", name, error)
         ordered = without_outliers(
             {name: checked[name] for name in sorted(checked)},
-            self.requests,
             self.settings.max_update_ratio,
         )
         self._note_lost(ordered)
-        self.log.line["update-lengths"] = mean_lengths(ordered, self.requests)
+        self.log.line["update-lengths"] = mean_lengths(ordered)
         for name, each in ordered.items():
             self._note_client(name, each.samples, each.received, drifted=each.drifted)
         with self.watch.phase("aggregate"):
@@ -434,7 +424,7 @@ class ClusteredStrategy(Algorithm, Strategy):
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterator[Message]:
+    ) -> Iterator[Question]:  # type: ignore[override]
         """Make one request for every client that has a cluster, in the order of names.
 
         `config` holds ``fine-tune-epochs``: after the last round that setting, else 0.
@@ -445,17 +435,12 @@ class ClusteredStrategy(Algorithm, Strategy):
 
     def _ask_to_evaluate(
         self, server_round: int, names: Iterable[str], tune: int
-    ) -> Iterator[Message]:
+    ) -> Iterator[Question]:
         self._judged = {}
         for name in names:
-            request = EvaluateRequest(
-                self.header(name, server_round),
-                self.parts_to_evaluate(name),
-                self.adapt_epochs,
-                tune,
-            )
+            request = self.evaluate_request(server_round, name, tune)
             self._judged[name] = request
-            yield self.message(name, request.encode(), MessageType.EVALUATE, server_round)
+            yield self.message(name, request, server_round)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -478,12 +463,7 @@ class ClusteredStrategy(Algorithm, Strategy):
                 logger.warning("evaluate: %s was not asked", name)
                 continue
             try:
-                found[name] = EvaluateReply.decode(
-                    reply.content,
-                    request.header,
-                    limit=self.settings.max_client_samples,
-                    personalised=request.personalisation_epochs > 0,
-                )
+                found[name] = request.read_reply(reply.content, self.limits)
             except RecordError as error:
                 logger.warning("evaluate: client %s is left out: %s", name, error)
         ordered = {name: found[name] for name in sorted(found)}

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights, weighted_mean
+from feddag_flwr.algorithms.feddag.messages import DualEvaluateRequest, DualTrainRequest
 from feddag_flwr.checkpoints import AlgorithmState, Checkpoint
 from feddag_flwr.clustering.complementarity import complementarity
 from feddag_flwr.clustering.labels import matched_labels
@@ -19,7 +20,7 @@ from feddag_flwr.clustering.selection import choose
 from feddag_flwr.clustering.threshold import Candidate, sweep, threshold_grid
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
-from feddag_flwr.records import LocalTrainingConfig, Model, TrainReply, TrainRequest
+from feddag_flwr.records import EvaluateRequest, Model, TrainReply
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.newcomers import ProfileArrays
@@ -371,23 +372,38 @@ class FedDAG(ClusteredStrategy):
                 parts["transfer"] = shared
         return parts
 
-    def local_training_for(self, server_round: int, name: str) -> LocalTrainingConfig:
+    def train_request(self, server_round: int, name: str) -> DualTrainRequest:
         """Train the classifier whole, or each half with its own encoder."""
-        del server_round, name
-        return LocalTrainingConfig(separate_heads=self._separate_heads)
+        phases = self.phases_for(server_round, name)
+        return DualTrainRequest(
+            self.header(name, server_round),
+            self.parts_for(name, phases),
+            phases,
+            self.local_training_for(server_round, name),
+            self._separate_heads,
+            self.settings.diversity,
+        )
 
-    def parts_from(self, request: TrainRequest) -> dict[str, Weights]:
-        """Add what the secondary phase trains, where it was asked for."""
-        parts = super().parts_from(request)
-        if "secondary" in request.phases:
-            parts["transfer"] = request.start_of("transfer", None)
-            if request.config.separate_heads:
-                parts["classifier"] = request.start_of("classifier", None)
-        return parts
+    def evaluate_request(
+        self, server_round: int, name: str, personalisation_epochs: int
+    ) -> EvaluateRequest:
+        """Judge a model as any other; only fine-tuning knows of the two encoders."""
+        plain = super().evaluate_request(server_round, name, personalisation_epochs)
+        if not personalisation_epochs:
+            return plain
+        return DualEvaluateRequest(
+            plain.header,
+            plain.parts,
+            plain.adapt_epochs,
+            personalisation_epochs,
+            plain.config,
+            self._separate_heads,
+            self.settings.diversity,
+        )
 
     def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Update P and K (Eq. 18), then add each source's update to its learners' S (Eq. 21)."""
         super().aggregate(server_round, replies)
         for learner, secondary in self._sharing.learned(self.state, replies).items():
             self.replace_part(learner, "secondary", secondary)
-        self._sharing.part(self.state, replies, self.requests)
+        self._sharing.part(self.state, replies)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,8 +118,7 @@ class FedGWC(FedAvg):
 
     def local_training_for(self, server_round: int, name: str) -> LocalTrainingConfig:
         """Ask for the loss of each local epoch."""
-        del server_round, name
-        return LocalTrainingConfig(losses=True)
+        return replace(super().local_training_for(server_round, name), report_losses=True)
 
     def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Average within the clusters, learn from the losses, and split what stands still."""
@@ -136,7 +135,7 @@ class FedGWC(FedAvg):
         if len(present) < MIN_PARTICIPANTS:
             return
         rewards = gaussian_rewards(
-            np.array([replies[name].numbers["losses"] for name in present]),
+            np.array([replies[name].losses for name in present]),
             np.array([replies[name].samples for name in present]),
         )
         rows = [self._row[name] for name in present]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from feddag_flwr.records import LocalTrainingConfig
 from feddag_flwr.strategies.fedavg import FedAvg
 
@@ -17,5 +19,5 @@ class FedProx(FedAvg):
 
     def local_training_for(self, server_round: int, name: str) -> LocalTrainingConfig:
         """Add the proximal term."""
-        del server_round, name
-        return LocalTrainingConfig(proximal=self.settings.fedprox_mu)
+        plain = super().local_training_for(server_round, name)
+        return replace(plain, proximal=self.settings.fedprox_mu)

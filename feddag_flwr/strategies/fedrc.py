@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
-from flwr.app import Message
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import weighted_mean
+from feddag_flwr.algorithms.fedrc.messages import (
+    MixtureReply,
+    MixtureTrainRequest,
+    ResponsibilitiesRequest,
+)
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.models.flat import get_parts
-from feddag_flwr.records import (
-    RESPONSIBILITIES_ACTION,
-    Model,
-    RecordError,
-    ResponsibilitiesRequest,
-    TrainReply,
-    TrainRequest,
-    decode_responsibilities,
-)
+from feddag_flwr.records import RecordError
 from feddag_flwr.strategies.clustered import ClusteredStrategy
 
 logger = logging.getLogger("flwr")
@@ -80,15 +76,14 @@ class FedRC(ClusteredStrategy):
         self.responsibilities = dict(memory.arrays["responsibilities"])
         self.label_shares = memory.arrays["labels"]["responsibilities"]
 
-    def phases_for(self, server_round: int, name: str) -> tuple[str, ...]:
+    def train_request(self, server_round: int, name: str) -> MixtureTrainRequest:
         """Train all models."""
-        del server_round, name
-        return ("mixture",)
-
-    def candidates_for(self, name: str) -> Sequence[Model]:
-        """Send all models."""
-        del name
-        return self.state.models
+        return MixtureTrainRequest(
+            self.header(name, server_round),
+            tuple(dict(model) for model in self.state.models),
+            self.prior_for(name),
+            self.local_training_for(server_round, name),
+        )
 
     def prior_for(self, name: str) -> NDArray[np.float64]:
         """Return log omega_ik - log C_{y;k}, shape (K, C)."""
@@ -100,19 +95,13 @@ class FedRC(ClusteredStrategy):
         )
         return prior
 
-    def parts_from(self, request: TrainRequest) -> Model:
-        """Ask for every model."""
-        return {f"{k}/{part}": w for k, m in enumerate(request.candidates) for part, w in m.items()}
-
-    def numbers_from(self, request: TrainRequest) -> dict[str, tuple[int, ...]]:
-        """Ask for the samples of each class that each model answers for."""
-        return {"responsibilities": (len(request.candidates), len(request.header.class_names))}
-
-    def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
+    def aggregate(  # type: ignore[override]
+        self, server_round: int, replies: Mapping[str, MixtureReply]
+    ) -> None:
         """Average every model over all participants, and keep their responsibilities."""
         del server_round
         for name, reply in replies.items():
-            self.responsibilities[name] = reply.numbers["responsibilities"]
+            self.responsibilities[name] = reply.responsibilities
             self.state.assignments[name] = int(self.responsibilities[name].sum(axis=1).argmax())
         if not replies:
             return
@@ -131,35 +120,23 @@ class FedRC(ClusteredStrategy):
 
     def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Model of largest omega of each client with a valid reply."""
+        models, objective = tuple(self.state.models), self.settings.objective
         requests = {
             name: ResponsibilitiesRequest(
-                self.header(name, server_round), tuple(self.state.models), self.prior_for(name)
+                self.header(name, server_round), models, self.prior_for(name), objective
             )
             for name in names
         }
-        messages = (
-            Message(
-                request.encode(),
-                self.registry.nodes[name],
-                RESPONSIBILITIES_ACTION,
-                group_id=str(server_round),
-            )
-            for name, request in requests.items()
-        )
+        questions = (self.message(name, each, server_round) for name, each in requests.items())
         placed: dict[str, int] = {}
-        for reply in self.exchange.send(messages, self.wait, counted_as="candidate_losses"):
+        for reply in self.exchange.send(questions, self.wait):
             name = self.registry.name_of(reply.metadata.src_node_id)
             try:
-                found = decode_responsibilities(
-                    reply.content,
-                    requests[name].header,
-                    count=self.state.num_clusters,
-                    limit=self.settings.max_client_samples,
-                )
+                answered = requests[name].read_reply(reply.content, self.limits)
             except RecordError as error:
                 logger.warning("measure: client %s is left out: %s", name, error)
                 continue
-            placed[name] = int(found.sum(axis=1).argmax())
+            placed[name] = int(answered.sum(axis=1).argmax())
         return {name: placed[name] for name in sorted(placed)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,10 +105,8 @@ class FedSoft(ClusteredStrategy):
 
     def local_training_for(self, server_round: int, name: str) -> LocalTrainingConfig:
         """ProximalTerm towards the mixture, from which training starts."""
-        del server_round
-        return LocalTrainingConfig(
-            proximal=self.settings.fedsoft_lambda * float(self.importance[name].sum())
-        )
+        proximal = self.settings.fedsoft_lambda * float(self.importance[name].sum())
+        return replace(super().local_training_for(server_round, name), proximal=proximal)
 
     def parts_for(self, name: str, phases: tuple[str, ...]) -> Model:
         """Send the client's mixture of the centres."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from feddag_flwr.algorithms.ifca.messages import ChoiceReply, ChoiceTrainRequest
 from feddag_flwr.models.flat import get_parts
-from feddag_flwr.records import Model, TrainReply
+from feddag_flwr.records import TrainReply
 from feddag_flwr.strategies.clustered import ClusteredStrategy
 
 
@@ -37,15 +38,18 @@ class IFCA(ClusteredStrategy):
         models = [get_parts(self.initial_model(dual=False, number=start)) for start in starts]
         self.state.set_clusters(names, [0] * len(names), models)
 
-    def candidates_for(self, name: str) -> Sequence[Model]:
+    def train_request(self, server_round: int, name: str) -> ChoiceTrainRequest:
         """Send all K models."""
-        del name
-        return self.state.models
+        return ChoiceTrainRequest(
+            self.header(name, server_round),
+            tuple(dict(model) for model in self.state.models),
+            self.local_training_for(server_round, name),
+        )
 
     def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Move every participant to the cluster that it chose, then average within clusters."""
         for name, reply in replies.items():
-            if reply.choice is not None:
+            if isinstance(reply, ChoiceReply):
                 self.state.assignments[name] = reply.choice
         super().aggregate(server_round, replies)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from flwr.app import Message
 
-from feddag_flwr.exchange import kind_of
+from feddag_flwr.exchange import Question, kind_of
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import Description, RecordError
 from feddag_flwr.strategies.algorithm import Algorithm
@@ -48,7 +48,7 @@ class Joins:
 
     Attributes
     ----------
-    follow_ups : deque of Message
+    follow_ups : deque of Question
         Messages that answers give rise to; to be sent in the same exchange.
     placed : dict of str to int
         Cluster of each client that came in this round.
@@ -56,7 +56,7 @@ class Joins:
 
     def __init__(self, algorithm: Algorithm) -> None:
         self.algorithm = algorithm
-        self.follow_ups: deque[Message] = deque()
+        self.follow_ups: deque[Question] = deque()
         self.placed: dict[str, int] = {}
         self._round = 0
         self._there: set[int] = set()
@@ -65,7 +65,7 @@ class Joins:
         self._came: set[str] = set()
         self._profiles: dict[str, Profile] = {}
 
-    def questions(self, server_round: int, *, pauses: bool = True) -> Iterator[Message]:
+    def questions(self, server_round: int, *, pauses: bool = True) -> Iterator[Question]:
         """Ask who they are all nodes that are not known, or must be placed (anew).
 
         Those that pause are passed over, unless `pauses` is false.

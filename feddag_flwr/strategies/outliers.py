@@ -7,14 +7,12 @@ import math
 from collections.abc import Iterator, Mapping
 
 from feddag_flwr.aggregation import Weights, distance
-from feddag_flwr.records import TrainReply, TrainRequest
+from feddag_flwr.records import TrainReply
 
 logger = logging.getLogger("flwr")
 
 
-def without_outliers(
-    replies: Mapping[str, TrainReply], requests: Mapping[str, TrainRequest], ratio: float
-) -> dict[str, TrainReply]:
+def without_outliers(replies: Mapping[str, TrainReply], ratio: float) -> dict[str, TrainReply]:
     """Leave out replies with an update of excessive length, and log them.
 
     One finite but huge update would spoil its cluster's model for good. The yardstick is the lower
@@ -25,12 +23,10 @@ def without_outliers(
     ----------
     replies : mapping of str to TrainReply
         By client name.
-    requests : mapping of str to TrainRequest
-        What the same clients were sent.
     ratio : float
         Longest length, in medians (setting ``max-update-ratio``).
     """
-    lengths = {name: _lengths(reply, requests[name]) for name, reply in replies.items()}
+    lengths = {name: _lengths(reply) for name, reply in replies.items()}
     excessive = too_long(lengths, ratio, "train")
     return {name: reply for name, reply in replies.items() if name not in excessive}
 
@@ -66,14 +62,12 @@ def too_long(lengths: Mapping[str, Mapping[str, float]], ratio: float, kind: str
     return found
 
 
-def mean_lengths(
-    replies: Mapping[str, TrainReply], requests: Mapping[str, TrainRequest]
-) -> dict[str, float]:
+def mean_lengths(replies: Mapping[str, TrainReply]) -> dict[str, float]:
     """Mean Euclidean length of the clients' updates, by part.
 
     It tells whether a part learns at all: ``shared`` is the update of S'.
     """
-    lengths = [_lengths(reply, requests[name]) for name, reply in replies.items()]
+    lengths = [_lengths(reply) for reply in replies.values()]
     parts = sorted({part for each in lengths for part in each})
     return {
         part: math.fsum(its) / len(its)
@@ -82,12 +76,12 @@ def mean_lengths(
     }
 
 
-def _lengths(reply: TrainReply, request: TrainRequest) -> dict[str, float]:
+def _lengths(reply: TrainReply) -> dict[str, float]:
     """Length of the update by part; of a mixture, over all models."""
     lengths: dict[str, float] = {}
     for name, weights in reply.parts.items():
         part = name.rpartition("/")[2]
-        for what, one in update_lengths(weights, request.start_of(name, reply.choice), part):
+        for what, one in update_lengths(weights, reply.starts[name], part):
             lengths[what] = math.hypot(lengths.get(what, 0.0), one)
     return lengths
 

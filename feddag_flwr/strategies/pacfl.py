@@ -6,14 +6,14 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-from flwr.app import Message
 from numpy.typing import NDArray
 
+from feddag_flwr.algorithms.pacfl.messages import VectorsRequest
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.threshold import Candidate, sweep
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import subspace_size
-from feddag_flwr.records import VECTORS_ACTION, RecordError, decode_vectors
+from feddag_flwr.records import RecordError
 from feddag_flwr.run_folder import PROXIMITY
 from feddag_flwr.similarity.proximity import pack_bases
 from feddag_flwr.similarity.subspace import class_angles, class_angles_to
@@ -86,19 +86,16 @@ class PACFL(ClusteredStrategy):
 
     def _collect(self, server_round: int, names: list[str]) -> dict[str, NDArray[np.float32]]:
         """Ask clients for their vectors; those with a valid reply, in the order of names."""
-        headers = {name: self.header(name, server_round) for name in names}
-        messages = (
-            Message(header.encode(), self.registry.nodes[name], VECTORS_ACTION, group_id="0")
-            for name, header in headers.items()
-        )
+        requests = {}
+        for name in names:
+            most = subspace_size(self.settings.subspace_size, self.client(name).train_samples)
+            requests[name] = VectorsRequest(self.header(name, server_round), most)
+        questions = (self.message(name, each, server_round) for name, each in requests.items())
         found = {}
-        for reply in self.exchange.send(
-            messages, self.settings.profile_timeout, counted_as="profile"
-        ):
+        for reply in self.exchange.send(questions, self.settings.profile_timeout):
             name = self.registry.name_of(reply.metadata.src_node_id)
-            size = subspace_size(self.settings.subspace_size, self.client(name).train_samples)
             try:
-                found[name] = decode_vectors(reply.content, headers[name], size=size)
+                found[name] = requests[name].read_reply(reply.content, self.limits)
             except RecordError as error:
                 logger.warning("profile: client %s is left out: %s", name, error)
         return {name: found[name] for name in sorted(found)}

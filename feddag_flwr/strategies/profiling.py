@@ -14,9 +14,11 @@ from flwr.app import Message
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.models.flat import get_parts, parameter_count
-from feddag_flwr.profile import Profile, sparse_size
-from feddag_flwr.records import PROFILE_ACTION, ProfileRequest, RecordError, decode_profile
+from feddag_flwr.algorithms.feddag.messages import ProfileRequest
+from feddag_flwr.exchange import Question
+from feddag_flwr.models.flat import get_parts
+from feddag_flwr.profile import Profile
+from feddag_flwr.records import LocalTrainingConfig, RecordError
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.strategies.algorithm import Algorithm
 from feddag_flwr.strategies.outliers import update_lengths
@@ -104,18 +106,23 @@ class Profiler:
 
     def __init__(self, algorithm: Algorithm) -> None:
         self.algorithm = algorithm
-        model = algorithm.initial_model(dual=False)
-        self._start = get_parts(model)
-        self._coordinates = sparse_size(
-            parameter_count(model), algorithm.settings.gradient_fraction
-        )
+        self._start = get_parts(algorithm.initial_model(dual=False))
         self._seed = derived_seed(algorithm.settings.seed, "profile-coordinates")
 
-    def message(self, name: str, server_round: int) -> Message:
-        """Make the request for a client's profile."""
-        header = self.algorithm.header(name, server_round)
-        content = ProfileRequest(header, self._start, self._seed).encode()
-        return self.algorithm.message(name, content, PROFILE_ACTION, server_round)
+    def message(self, name: str, server_round: int) -> Question:
+        """Ask for a client's profile."""
+        return self.algorithm.message(name, self._request(name, server_round), server_round)
+
+    def _request(self, name: str, server_round: int) -> ProfileRequest:
+        settings = self.algorithm.settings
+        return ProfileRequest(
+            self.algorithm.header(name, server_round),
+            self._start,
+            self._seed,
+            settings.gradient_fraction,
+            settings.warmup_rounds,
+            LocalTrainingConfig.of(settings).with_epochs(settings.warmup_epochs),
+        )
 
     def read(self, reply: Message, name: str, server_round: int) -> Profile:
         """Read and check the reply to `message`.
@@ -125,17 +132,8 @@ class Profiler:
         RecordError
             With the reason.
         """
-        settings = self.algorithm.settings
-        profile = decode_profile(
-            reply.content,
-            self.algorithm.header(name, server_round),
-            encoder=self._start["primary"],
-            coordinates=self._coordinates,
-            limit=settings.max_client_samples,
-            subspace=settings.subspace_size,
-        )
-        self.algorithm.check_variances("primary", profile.encoder)
-        return profile
+        request = self._request(name, server_round)
+        return request.read_reply(reply.content, self.algorithm.limits)
 
     def lengths(self, profile: Profile) -> dict[str, float]:
         """Return how far the warm-up moved the encoder."""

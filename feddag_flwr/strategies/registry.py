@@ -1,12 +1,13 @@
-"""From the setting ``algorithm`` to a strategy, by `feddag_flwr.algorithms`."""
+"""From the setting ``algorithm`` to a strategy, by `feddag_flwr.algorithm_names`."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import cast
 
-from feddag_flwr.algorithms import ALGORITHMS
+from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.checkpoints import Checkpoint, check_continuation, newest_checkpoint
+from feddag_flwr.registry import Registry
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.strategies.clustered import ClusteredStrategy
@@ -47,7 +48,9 @@ def open_run(settings: Settings) -> ClusteredStrategy:
 
 
 def strategy_class(algorithm: str) -> type[ClusteredStrategy]:
-    """Return the class of an algorithm in `ALGORITHMS`."""
+    """Return the class of an algorithm in `ALGORITHMS`, or of a user's own."""
+    if algorithm not in ALGORITHMS:
+        return cast(type[ClusteredStrategy], Registry("algorithm", {}).load(algorithm))
     entry = ALGORITHMS[algorithm]
     module = import_module(f"feddag_flwr.strategies.{entry.module}")
     return cast(type[ClusteredStrategy], getattr(module, entry.strategy))

@@ -13,7 +13,7 @@ from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.agreement import Agreement, AgreementWatch
 from feddag_flwr.clustering.complementarity import Complementarity
 from feddag_flwr.clustering.labels import canonical_labels
-from feddag_flwr.records import TrainReply, TrainRequest
+from feddag_flwr.records import TrainReply
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import ServerState
@@ -177,7 +177,6 @@ class Sharing:
         self,
         state: ServerState,
         replies: Mapping[str, TrainReply],
-        requests: Mapping[str, TrainRequest],
     ) -> None:
         """Measure how far clusters agree on S, and part those that do not for good."""
         taught = [name for name, reply in replies.items() if "transfer" in reply.parts]
@@ -185,9 +184,7 @@ class Sharing:
             return
         size = state.models[0]["secondary"].floats.size
         chosen = self._coordinates(size, state.server_round)
-        updates = np.stack(
-            [replies[name].update_of("transfer", requests[name])[chosen] for name in taught]
-        )
+        updates = np.stack([replies[name].update_of("transfer")[chosen] for name in taught])
         present = _groups(state)
         labels = [state.assignments[name] for name in taught]
         groups = self.watch.add(taught, updates, labels, present)

@@ -1,10 +1,9 @@
-"""Models judged on a client's test data, and compared on its training data."""
+"""Models judged on a client's test data."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from feddag_flwr.metrics import Evaluation
@@ -38,15 +37,3 @@ def evaluate(model: ClusterModel, samples: Samples, num_classes: int) -> Evaluat
         hits += np.bincount(right.cpu().numpy(), minlength=num_classes)
     totals = np.bincount(samples.labels.cpu().numpy(), minlength=num_classes)
     return Evaluation(hits, totals.astype(np.int64), loss_sum)
-
-
-@torch.no_grad()
-def sample_losses(model: ClusterModel, samples: Samples) -> Tensor:
-    """Cross-entropy of each sample, in nats; shape (n,), float64, the model in evaluation mode."""
-    model.eval()
-    losses = []
-    for start in range(0, len(samples), FORWARD_CHUNK):
-        chunk = slice(start, start + FORWARD_CHUNK)
-        logits = model(samples.inputs(chunk)).double()
-        losses.append(functional.cross_entropy(logits, samples.labels[chunk], reduction="none"))
-    return torch.cat(losses)

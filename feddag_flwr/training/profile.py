@@ -1,18 +1,17 @@
-"""Phase 1 on a client: warm-up, k-sparse update, class-wise subspaces and counts."""
+"""Phase 1 on a client: k-sparse update, class-wise subspaces and counts."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feddag_flwr.aggregation import Weights
 from feddag_flwr.data.images import LabelledImages, unit_pixels
-from feddag_flwr.models.dual_encoder import ClusterModel
-from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile, sparse_size, subspace_size
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
-from feddag_flwr.training.device import Samples
-from feddag_flwr.training.local import train_primary
 
 # Singular values below this share of the largest are noise of the Gram matrix, not directions.
 RANK_TOLERANCE = 1e-6
@@ -113,39 +112,35 @@ def class_subspaces(
 
 
 def make_profile(
-    model: ClusterModel,
+    before: Mapping[str, Weights],
+    after: Mapping[str, Weights],
     data: LabelledImages,
-    samples: Samples,
     settings: Settings,
     *,
     client: str,
     num_classes: int,
     coordinate_seed: int,
+    gradient_fraction: float,
 ) -> Profile:
     """Compute a client's profile (Algorithm 1, lines 5-10).
 
     Parameters
     ----------
-    model : ClusterModel
-        The common single-encoder start theta0; warmed up in place.
-    data, samples : LabelledImages, Samples
-        The same training data, in memory and on the device.
+    before, after : mapping of str to Weights
+        The common single-encoder start theta0, and what the warm-up made of it.
+    data : LabelledImages
+        The client's training data.
     settings : Settings
         Profile settings and the run's seed.
     client : str
         The client's name, part of every seed.
     num_classes : int
         Classes C of the federation.
-    coordinate_seed : int
+    coordinate_seed, gradient_fraction : int, float
         As sent by the server, see `sparse_coordinates`.
     """
-    before = get_parts(model)
-    for warmup_round in range(settings.warmup_rounds):
-        rng = generator(settings.seed, "warm-up", server_round=warmup_round, client=client)
-        train_primary(model, samples, settings, rng, settings.warmup_epochs)
-    after = get_parts(model)
     update = np.concatenate([after[part].floats - before[part].floats for part in before])
-    chosen = sparse_coordinates(len(update), settings.gradient_fraction, coordinate_seed)
+    chosen = sparse_coordinates(len(update), gradient_fraction, coordinate_seed)
     vectors, classes = class_subspaces(
         data, settings, generator(settings.seed, "subspace-samples", client=client)
     )

@@ -6,7 +6,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord
 from memory_grid import MemoryGrid, array_of, failed, quick_settings, replace_array, run_quickly
 
-from feddag_flwr.algorithms import ALGORITHMS
+from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.checkpoints import newest_checkpoint
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.strategies.client_registry import FederationError

@@ -2,12 +2,12 @@ import json
 
 import numpy as np
 import pytest
+from feddag_flwr.records.mixture import decode_responsibilities, encode_responsibilities
 from memory_grid import array_of, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.records import RecordError, RequestHeader, TrainReply
-from feddag_flwr.records.mixture import decode_responsibilities, encode_responsibilities
 from feddag_flwr.state import Client, ServerState
 from feddag_flwr.strategies.fedrc import FedRC, class_shares
 

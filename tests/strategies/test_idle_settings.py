@@ -7,7 +7,7 @@ import pytest
 from memory_grid import run_quickly
 
 import feddag_flwr.strategies
-from feddag_flwr.algorithms import ALGORITHMS
+from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.settings import Settings
 from feddag_flwr.strategies.idle_settings import (
     FEDDAG_ALONE,

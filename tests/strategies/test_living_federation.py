@@ -8,7 +8,7 @@ import pytest
 from memory_grid import MemoryGrid, failed, quick_settings, run_quickly
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.algorithms import ALGORITHMS
+from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.simulation.grid import FIRST_NODE, partitions
 from feddag_flwr.strategies.client_registry import FederationError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from memory_grid import QUICK, MemoryGrid, failed
 
-from feddag_flwr.algorithms import ALGORITHMS
+from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.records import REJECTION_ACTION
 from feddag_flwr.run_folder import RunFolder, RunFolderInUseError

@@ -1,12 +1,12 @@
 import numpy as np
 import torch
+from feddag_flwr.training.gradient import mean_gradient
 from torch.nn import functional
 
 from feddag_flwr.data.images import LabelledImages
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.training.device import Samples
-from feddag_flwr.training.gradient import mean_gradient
 
 SHAPE = (1, 8, 8)
 

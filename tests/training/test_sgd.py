@@ -1,8 +1,8 @@
 import pytest
 import torch
+from feddag_flwr.training.sgd import SGD
 
 from feddag_flwr.settings import Settings
-from feddag_flwr.training.sgd import SGD
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])

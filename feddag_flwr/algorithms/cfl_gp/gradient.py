@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from feddag_flwr.models.dual_encoder import ClusterModel
+from feddag_flwr.objectives import Objective
 from feddag_flwr.training.device import Samples
 from feddag_flwr.training.local import FORWARD_CHUNK
 
 
-def mean_gradient(model: ClusterModel, samples: Samples) -> dict[str, NDArray[np.float32]]:
-    """Gradient of the mean cross-entropy; no draw and no change of the weights.
+def mean_gradient(
+    model: ClusterModel, samples: Samples, objective: Objective
+) -> dict[str, NDArray[np.float32]]:
+    """Gradient of the objective's mean; no draw and no change of the weights.
 
     Parameters
     ----------
@@ -22,6 +24,8 @@ def mean_gradient(model: ClusterModel, samples: Samples) -> dict[str, NDArray[np
         would make it depend on how the samples are cut into chunks.
     samples : Samples
         Training data on the model's device.
+    objective : Objective
+        Whose gradient.
 
     Returns
     -------
@@ -33,7 +37,7 @@ def mean_gradient(model: ClusterModel, samples: Samples) -> dict[str, NDArray[np
     for start in range(0, len(samples), FORWARD_CHUNK):
         chunk = slice(start, start + FORWARD_CHUNK)
         logits = model(samples.inputs(chunk))
-        loss = functional.cross_entropy(logits, samples.labels[chunk], reduction="sum")
+        loss = objective.sample_losses(logits, samples.labels[chunk]).sum()
         (loss / len(samples)).backward()  # type: ignore[no-untyped-call]
     return {
         part: torch.cat(

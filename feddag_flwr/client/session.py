@@ -13,18 +13,24 @@ from torch import Tensor
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.data.classes import check_image_shape, in_classes
 from feddag_flwr.data.scenarios import ClientData, load_client_data
+from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import set_weights
 from feddag_flwr.models.registry import build_model
+from feddag_flwr.objectives import Objective
+from feddag_flwr.optimisers import MakeOptimiser
 from feddag_flwr.records import Model, RecordError, RequestHeader
 from feddag_flwr.records.values import MAX_LOSS
+from feddag_flwr.registries import OBJECTIVES, OPTIMISERS
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.drift import class_shift
+from feddag_flwr.trainers import TrainingMethod, TrainJob
 from feddag_flwr.training.device import Samples, check_memory, prepare_device, seed_generators
-from feddag_flwr.training.evaluation import evaluate, sample_losses
+from feddag_flwr.training.evaluation import evaluate
 from feddag_flwr.training.memo import EvaluationMemo
+from feddag_flwr.training.sample_losses import sample_losses
 
 evaluations = EvaluationMemo()
 # Half of what the server believes, since a mean may be rounded up.
@@ -125,8 +131,53 @@ class ClientSession:
         scale = self.header.pixel_scale
         return evaluations.recall(received, self.data.test, scale, lambda: self.evaluate(model))
 
+    def judge_received(
+        self, model: ClusterModel, parts: Mapping[str, Weights]
+    ) -> Evaluation | None:
+        """Evaluate a model as received, where participants do so."""
+        wanted = self.settings.evaluate_participants
+        return self.evaluate_received(model, parts) if wanted else None
+
+    def objective(self, name: str) -> Objective:
+        """Return the objective that a request names.
+
+        Raises
+        ------
+        RegistryError
+            It is neither listed nor the run's own.
+        """
+        own = self.settings.objective
+        objective: Objective = OBJECTIVES.load(OBJECTIVES.check_asked(name, own))
+        return objective
+
+    def job(
+        self,
+        model: ClusterModel,
+        samples: Samples,
+        config: LocalTrainingConfig,
+        method: TrainingMethod,
+        rng: np.random.Generator,
+        weights: Tensor | None = None,
+    ) -> TrainJob:
+        """Make the job of one local training, see `TrainJob`.
+
+        Raises
+        ------
+        RegistryError
+            The config names an objective or optimiser that is neither listed nor the run's own.
+        """
+        optimiser: MakeOptimiser = OPTIMISERS.load(
+            OPTIMISERS.check_asked(config.optimiser, self.settings.optimiser)
+        )
+        objective = self.objective(config.objective)
+        return TrainJob(model, samples, config, objective, optimiser, rng, method, weights)
+
     def losses(
-        self, model: ClusterModel, samples: Samples, candidates: Sequence[Model]
+        self,
+        model: ClusterModel,
+        samples: Samples,
+        candidates: Sequence[Model],
+        objective: Objective,
     ) -> Iterator[Tensor]:
         """Yield the loss of each training sample, shape (n,), under each candidate model.
 
@@ -134,7 +185,7 @@ class ClientSession:
         """
         for parts in candidates:
             self.fill(model, parts)
-            losses = sample_losses(model, samples).nan_to_num(nan=WORST_LOSS)
+            losses = sample_losses(model, samples, objective).nan_to_num(nan=WORST_LOSS)
             yield losses.clamp(max=WORST_LOSS)
 
     def drifted(self) -> bool:

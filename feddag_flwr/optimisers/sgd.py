@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from feddag_flwr.settings import Settings
+from feddag_flwr.local_training import LocalTrainingConfig
 
 
 class SGD:
@@ -22,13 +22,13 @@ class SGD:
     ----------
     parameters : iterable of nn.Parameter
         What is trained.
-    settings : Settings
-        ``learning-rate``, ``momentum`` and ``weight-decay``.
+    config : LocalTrainingConfig
+        Learning rate, momentum and weight decay.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], settings: Settings) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], config: LocalTrainingConfig) -> None:
         self._parameters = list(parameters)
-        self._settings = settings
+        self._config = config
         self._momenta: dict[nn.Parameter, Tensor | None] = {}
 
     def zero_grad(self) -> None:
@@ -48,9 +48,9 @@ class SGD:
             [parameter.grad for parameter in moved if parameter.grad is not None],
             momenta,
             fused=True,
-            lr=self._settings.learning_rate,
-            momentum=self._settings.momentum,
-            weight_decay=self._settings.weight_decay,
+            lr=self._config.learning_rate,
+            momentum=self._config.momentum,
+            weight_decay=self._config.weight_decay,
             dampening=0.0,
             nesterov=False,
             maximize=False,

@@ -1,0 +1,1 @@
+"""Algorithms, a folder each: messages and the client half."""

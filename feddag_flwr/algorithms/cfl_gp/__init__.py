@@ -1,0 +1,1 @@
+"""CFL-GP: its messages, and what its clients do."""

@@ -1,0 +1,1 @@
+"""FedDAG: its messages, and what its clients do."""

@@ -1,0 +1,96 @@
+"""FedDAG on the client: the profile (phase 1), both phases of training, and fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flwr.app import Context, RecordDict
+
+from feddag_flwr.algorithms.feddag.local_training import PrimaryPhase, SecondaryPhase
+from feddag_flwr.algorithms.feddag.messages import (
+    DualEvaluateRequest,
+    DualTrainRequest,
+    ProfileRequest,
+    encode_profile,
+)
+from feddag_flwr.client.action import Action, Training
+from feddag_flwr.client.actions import judge
+from feddag_flwr.client.session import ClientSession
+from feddag_flwr.models.flat import get_parts, get_weights, set_weights
+from feddag_flwr.records import Model, RecordError, TrainReply
+from feddag_flwr.seeds import generator
+from feddag_flwr.trainers.whole_model import WholeModel
+from feddag_flwr.training.profile import make_profile
+
+
+def profile(content: RecordDict, context: Context) -> Training:
+    """Phase 1: warm up, and reply with the sparse update, subspaces, counts and encoder."""
+    request = ProfileRequest.decode(content)
+    session = ClientSession.open(context, request.header)
+    model, settings = session.model(request.start), session.settings
+    before, samples = get_parts(model), session.train_samples(model)
+    for warmup_round in range(request.warmup_rounds):
+        rng = generator(
+            settings.seed, "warm-up", server_round=warmup_round, client=request.header.client
+        )
+        yield session.job(model, samples, request.config, WholeModel(), rng)
+    made = make_profile(
+        before,
+        get_parts(model),
+        session.data.train,
+        settings,
+        client=request.header.client,
+        num_classes=len(request.header.class_names),
+        coordinate_seed=request.coordinate_seed,
+        gradient_fraction=request.gradient_fraction,
+    )
+    return encode_profile(request.header, made, request.start["primary"])
+
+
+def train(content: RecordDict, context: Context) -> Training:
+    """Phase 5: evaluate the model received, then run the phases asked for.
+
+    All phases start from the weights as received (the ruling on Eq. 19): S' is trained in the place
+    of S, which is put back; the classifier's half on S stays trained.
+    """
+    request = DualTrainRequest.decode(content)
+    session = ClientSession.open(context, request.header)
+    model = session.model(request.parts)
+    samples = session.train_samples(model)
+    received = session.judge_received(model, request.parts)
+    trained: Model = {}
+    losses = None
+    if "secondary" in request.phases:
+        if model.secondary is None:
+            raise RecordError("the secondary phase needs the part 'secondary'")
+        own = get_weights(model.secondary)
+        set_weights(model.secondary, request.transfer_start())
+        method = SecondaryPhase(request.separate_heads)
+        yield session.job(model, samples, request.config, method, session.rng("secondary"))
+        trained["transfer"] = get_weights(model.secondary)
+        set_weights(model.secondary, own)
+    if "primary" in request.phases:
+        phase = PrimaryPhase(request.separate_heads, request.diversity)
+        result = yield session.job(model, samples, request.config, phase, session.rng("primary"))
+        losses = result.losses if request.config.report_losses else None
+        trained["primary"] = get_weights(model.primary)
+    starts = request.starts()
+    if "classifier" in starts:
+        trained["classifier"] = get_weights(model.classifier)
+    reply = TrainReply(len(samples), trained, starts, received, losses, session.drifted())
+    return reply.encode(request.header)
+
+
+def evaluate(content: RecordDict, context: Context) -> Training:
+    """Evaluate a dual-encoder model, and once more when its P and K are fine-tuned."""
+    request = DualEvaluateRequest.decode(content)
+    session = ClientSession.open(context, request.header)
+    method = PrimaryPhase(request.separate_heads, request.diversity)
+    return (yield from judge(request, session, method))
+
+
+ACTIONS: Mapping[str, Action] = {
+    "train.profile": profile,
+    "train.dual": train,
+    "evaluate.dual": evaluate,
+}

@@ -1,0 +1,99 @@
+"""Phase 5 on a client: the primary and the secondary phase of local training (Eq. 16-20)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from feddag_flwr.trainers.descent import descend
+from feddag_flwr.trainers.job import TrainJob
+from feddag_flwr.training.local import encode
+
+
+def diversity_penalty(primary: Tensor, secondary: Tensor) -> Tensor:
+    """Mean squared cosine between the two encoders' features (Eq. 42), a scalar in [0, 1]."""
+    return functional.cosine_similarity(primary, secondary, dim=1).square().mean()
+
+
+@dataclass(frozen=True)
+class PrimaryPhase:
+    """Train (P, K) with S frozen (Eq. 16, 17); a single-encoder model is trained whole.
+
+    Attributes
+    ----------
+    separate_heads : bool
+        P and its half of K are trained on their own loss, as if there were no S.
+    diversity : float
+        Weight of the penalty on features alike to those of S (Eq. 42).
+    """
+
+    separate_heads: bool = False
+    diversity: float = 0.0
+
+    def __call__(self, job: TrainJob, /) -> NDArray[np.float64]:
+        """Train the job's model; return the mean loss of each epoch."""
+        model, samples, weights = job.model, job.samples, job.weights
+        penalised = self.diversity > 0
+        looks = model.secondary is not None and (penalised or not self.separate_heads)
+        frozen = encode(model.secondary, samples) if model.secondary is not None and looks else None
+        head = model.classifier.primary_head
+
+        def loss(index: Tensor) -> Tensor:
+            features, labels = model.primary(samples.inputs(index)), samples.labels[index]
+            other = None if frozen is None else frozen[index]
+            logits = head(features) if self.separate_heads else model.classify(features, other)
+            value = job.objective.loss(logits, labels, None if weights is None else weights[index])
+            if other is not None and penalised:
+                value = value + self.diversity * diversity_penalty(features, other)
+            return value
+
+        trained = head if self.separate_heads else model.classifier
+        return descend(job, nn.ModuleList([model.primary, trained]), loss)
+
+
+@dataclass(frozen=True)
+class SecondaryPhase:
+    """Train S' with P and K frozen as received (Eq. 19, 20).
+
+    Attributes
+    ----------
+    separate_heads : bool
+        S' is trained together with its half of K on their own loss, not through a K that was
+        trained on another S.
+
+    Raises
+    ------
+    ValueError
+        The model has no secondary encoder.
+    """
+
+    separate_heads: bool = False
+
+    def __call__(self, job: TrainJob, /) -> NDArray[np.float64]:
+        """Train the job's model; return the mean loss of each epoch."""
+        model, samples = job.model, job.samples
+        secondary, head = model.secondary, model.classifier.secondary_head
+        if secondary is None or head is None:
+            raise ValueError("the secondary phase needs a secondary encoder")
+        if self.separate_heads:
+            return descend(
+                job,
+                nn.ModuleList([secondary, head]),
+                lambda index: job.objective.loss(
+                    head(secondary(samples.inputs(index))), samples.labels[index]
+                ),
+            )
+        frozen = encode(model.primary, samples)
+
+        def loss(index: Tensor) -> Tensor:
+            logits = model.classify(frozen[index], secondary(samples.inputs(index)))
+            return job.objective.loss(logits, samples.labels[index])
+
+        model.classifier.requires_grad_(False)
+        losses = descend(job, secondary, loss)
+        model.classifier.requires_grad_(True)
+        return losses

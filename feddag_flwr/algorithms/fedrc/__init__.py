@@ -1,0 +1,1 @@
+"""FedRC: its messages, and what its clients do."""

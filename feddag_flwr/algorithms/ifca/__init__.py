@@ -1,0 +1,1 @@
+"""IFCA: its messages, and what its clients do."""

@@ -1,0 +1,1 @@
+"""PACFL: its messages, and what its clients do."""

@@ -1,0 +1,1 @@
+"""Per-FedAvg: its messages, and what its clients do."""

@@ -1,0 +1,126 @@
+"""The actions that every algorithm may ask for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import torch
+from flwr.app import Context, RecordDict
+
+from feddag_flwr.client.action import Action, Training
+from feddag_flwr.client.session import ClientSession
+from feddag_flwr.data.images import pixel_moments
+from feddag_flwr.data.newcomers import joining_round
+from feddag_flwr.data.scenarios import load_client_data
+from feddag_flwr.models.flat import get_weights
+from feddag_flwr.records import (
+    CandidateLosses,
+    CandidateLossesRequest,
+    DescribeRequest,
+    Description,
+    EvaluateReply,
+    EvaluateRequest,
+    Rejection,
+    TrainReply,
+    TrainRequest,
+)
+from feddag_flwr.settings import Settings
+from feddag_flwr.trainers import TrainingMethod
+from feddag_flwr.trainers.whole_model import WholeModel
+
+logger = logging.getLogger("flwr")
+
+
+def describe(content: RecordDict, context: Context) -> RecordDict:
+    """Introduce this client: name, classes, image shape, sizes."""
+    settings = Settings.from_run_config(context.run_config)
+    server_round = DescribeRequest.decode(content).server_round
+    data = load_client_data(settings, context.node_config, server_round)
+    channels, height, width = data.train.images.shape[1:]
+    return Description(
+        data.name,
+        data.class_names,
+        (channels, height, width),
+        len(data.train),
+        len(data.test),
+        pixel_moments(data.train),
+        data.true_group,
+        joining_round(settings, context.node_config),
+    ).encode()
+
+
+def rejection(content: RecordDict, context: Context) -> RecordDict:
+    """Tell this client's owner why the server leaves it out."""
+    del context
+    logger.error("the server leaves this client out: %s", Rejection.decode(content).text)
+    return RecordDict()
+
+
+def candidate_losses(content: RecordDict, context: Context) -> RecordDict:
+    """Compare models by their losses on the training data."""
+    request = CandidateLossesRequest.decode(content)
+    session = ClientSession.open(context, request.header)
+    model = session.model(request.candidates[0])
+    samples, objective = session.train_samples(model), session.objective(request.objective)
+    losses = torch.stack(list(session.losses(model, samples, request.candidates, objective)))
+    lowest = torch.bincount(losses.argmin(dim=0), minlength=len(losses))
+    reply = CandidateLosses(losses.mean(dim=1).cpu().numpy(), lowest.cpu().numpy())
+    return reply.encode(request.header)
+
+
+def train(content: RecordDict, context: Context) -> Training:
+    """Evaluate the model received, then train it as a whole."""
+    request = TrainRequest.decode(content)
+    return (yield from train_whole(request, ClientSession.open(context, request.header)))
+
+
+def train_whole(
+    request: TrainRequest, session: ClientSession, method: TrainingMethod | None = None
+) -> Training:
+    """Evaluate the model received, then train it as a whole, perhaps by another method."""
+    model = session.model(request.parts)
+    samples = session.train_samples(model)
+    received = session.judge_received(model, request.parts)
+    result = yield session.job(
+        model, samples, request.config, method or WholeModel(), session.rng("primary")
+    )
+    starts = request.starts()
+    trained = {name: get_weights(part) for name, part in model.parts().items() if name in starts}
+    losses = result.losses if request.config.report_losses else None
+    reply = TrainReply(len(samples), trained, starts, received, losses, session.drifted())
+    return reply.encode(request.header)
+
+
+def evaluate(content: RecordDict, context: Context) -> Training:
+    """Evaluate the model received on this client's test data, and perhaps once more fine-tuned."""
+    request = EvaluateRequest.decode(content)
+    session = ClientSession.open(context, request.header)
+    return (yield from judge(request, session, WholeModel()))
+
+
+def judge(request: EvaluateRequest, session: ClientSession, method: TrainingMethod) -> Training:
+    """Evaluate the model received; `method` trains it first, or once it is evaluated, if asked."""
+    model = session.model(request.parts)
+    if request.adapt_epochs:
+        config, rng = request.config.with_epochs(request.adapt_epochs), session.rng("adapt")
+        yield session.job(model, session.train_samples(model), config, method, rng)
+        judged = session.evaluate(model)
+    else:
+        judged = session.evaluate_received(model, request.parts)
+    personalised = None
+    if request.personalisation_epochs:
+        config = request.config.with_epochs(request.personalisation_epochs)
+        rng = session.rng("fine-tune")
+        yield session.job(model, session.train_samples(model), config, method, rng)
+        personalised = session.evaluate(model)
+    return EvaluateReply(judged, personalised, session.drifted()).encode(request.header)
+
+
+ACTIONS: Mapping[str, Action] = {
+    "query.describe": describe,
+    "query.rejection": rejection,
+    "query.candidate_losses": candidate_losses,
+    "train": train,
+    "evaluate": evaluate,
+}

@@ -1,0 +1,117 @@
+"""Runs actions to their end, with the trainer that the run's settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from flwr.app import Context, Message, RecordDict
+
+from feddag_flwr.client.action import Training
+from feddag_flwr.client.registry import load_action
+from feddag_flwr.registries import TRAINERS
+from feddag_flwr.settings import Settings
+from feddag_flwr.trainers import LocalTrainer, TrainJob, TrainResult
+from feddag_flwr.training.random_state import RandomState
+
+
+def answer(message: Message, context: Context) -> Message:
+    """Answer one message."""
+    running = _Running(message, context)
+    trainer: LocalTrainer | None = None
+    while (job := running.job) is not None:
+        if trainer is None:
+            trainer = TRAINERS.load(Settings.from_run_config(context.run_config).trainer)
+        running.go_on(trainer.train([job])[0])
+    return running.reply()
+
+
+def answer_batch(
+    messages: Sequence[Message], contexts: Sequence[Context], trainer: LocalTrainer
+) -> list[Message | Exception]:
+    """Answer messages of many clients in lockstep: what waits to be trained is trained together.
+
+    Each reply is what `answer` gives, as far as the trainer's results are.
+
+    Parameters
+    ----------
+    messages : sequence of Message
+        One for each client.
+    contexts : sequence of Context
+        Those of the clients, in the same order.
+    trainer : LocalTrainer
+        Receives the next job of every action that waits for one. If it raises, all of these
+        actions fail.
+
+    Returns
+    -------
+    list of Message or Exception
+        The reply to each message, or what its action raised.
+    """
+    answers: list[Message | Exception | None] = [None] * len(messages)
+    waiting: dict[int, tuple[_Running, TrainJob]] = {}
+
+    def note(index: int, running: _Running) -> None:
+        if running.job is None:
+            answers[index] = running.reply()
+        else:
+            waiting[index] = running, replace(running.job, random_state=RandomState.now())
+
+    for index, (message, context) in enumerate(zip(messages, contexts, strict=True)):
+        try:
+            note(index, _Running(message, context))
+        except Exception as error:
+            answers[index] = error
+    while waiting:
+        group, waiting = waiting, {}
+        try:
+            results = trainer.train([job for _, job in group.values()])
+        except Exception as error:
+            for index in group:
+                answers[index] = error
+            break
+        for (index, (running, job)), result in zip(group.items(), results, strict=True):
+            try:
+                if (state := result.random_state or job.random_state) is not None:
+                    state.restore()
+                running.go_on(result)
+                note(index, running)
+            except Exception as error:
+                answers[index] = error
+    return [each for each in answers if each is not None]
+
+
+class _Running:
+    """An action under way.
+
+    Attributes
+    ----------
+    job : TrainJob or None
+        What it waits for; None once the reply is there.
+    """
+
+    def __init__(self, message: Message, context: Context) -> None:
+        self.job: TrainJob | None = None
+        self._message = message
+        self._content: RecordDict | None = None
+        kind, algorithm = message.metadata.message_type, str(context.run_config.get("algorithm"))
+        outcome = load_action(kind, message.content, algorithm)(message.content, context)
+        if isinstance(outcome, RecordDict):
+            self._content = outcome
+        else:
+            self._training: Training = outcome
+            self._advance(None)
+
+    def go_on(self, result: TrainResult) -> None:
+        """Hand over what came of `job`."""
+        self._advance(result)
+
+    def reply(self) -> Message:
+        """Return the reply, once there is no job."""
+        return Message(self._content, reply_to=self._message)
+
+    def _advance(self, result: TrainResult | None) -> None:
+        try:
+            self.job = next(self._training) if result is None else self._training.send(result)
+        except StopIteration as done:
+            self.job, self._content = None, done.value

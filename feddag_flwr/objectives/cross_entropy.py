@@ -1,0 +1,23 @@
+"""Cross-entropy of the softmax of the logits, in nats."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+
+class CrossEntropy:
+    """-log p(label), with p the softmax of the logits."""
+
+    def sample_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy of each sample, shape (n,)."""
+        return functional.cross_entropy(logits, labels, reduction="none")
+
+    def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return the mean over the batch, each sample times its weight."""
+        if weights is None:
+            return functional.cross_entropy(logits, labels)
+        return (self.sample_losses(logits, labels) * weights).mean()
+
+
+CROSS_ENTROPY = CrossEntropy()

@@ -1,0 +1,38 @@
+"""What every objective offers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Objective(Protocol):
+    """A loss of single samples, minimised on average.
+
+    An objective keeps nothing from one call to the next.
+    """
+
+    def sample_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of each sample, shape (n,), of the type of `logits`.
+
+        Parameters
+        ----------
+        logits : Tensor, shape (n, C)
+            What the model says.
+        labels : Tensor, shape (n,), int64
+            What is right.
+        """
+        ...
+
+    def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return the mean over the batch of weight times loss, a scalar.
+
+        Parameters
+        ----------
+        logits, labels : Tensor
+            As in `sample_losses`.
+        weights : Tensor, shape (n,), optional
+            What each sample counts; 1 where none are given.
+        """
+        ...

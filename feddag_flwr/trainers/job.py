@@ -1,0 +1,107 @@
+"""One local training as a value, and what every trainer offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from feddag_flwr.local_training import LocalTrainingConfig
+from feddag_flwr.models.dual_encoder import ClusterModel
+from feddag_flwr.objectives import Objective
+from feddag_flwr.optimisers import MakeOptimiser, Optimiser
+from feddag_flwr.training.device import Samples
+from feddag_flwr.training.random_state import RandomState
+
+
+class TrainingMethod(Protocol):
+    """What is trained in a model, and how: a value, so that a trainer can put equal ones together."""
+
+    def __call__(self, job: TrainJob, /) -> NDArray[np.float64]:
+        """Train the job's model in place; return the mean loss a sample of each epoch."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class TrainJob:
+    """Local training of one model on one client's data.
+
+    Attributes
+    ----------
+    model : ClusterModel
+        Trained in place.
+    samples : Samples
+        The client's training data, on the model's device.
+    config : LocalTrainingConfig
+        Epochs, batch size and hyper-parameters.
+    objective : Objective
+        What is minimised; the one that `config` names.
+    make_optimiser : MakeOptimiser
+        What takes the steps; the one that `config` names.
+    rng : numpy.random.Generator
+        Draws the order of the samples.
+    method : TrainingMethod
+        What is trained, and how.
+    weights : Tensor, shape (n,), optional
+        What each sample's loss counts in the mean over its batch; 1 where none are given.
+    random_state : RandomState, optional
+        Where PyTorch's global generators stand for this client, where jobs of several wait at once;
+        a trainer that lets a network draw from them (dropout) restores it first.
+    """
+
+    model: ClusterModel
+    samples: Samples
+    config: LocalTrainingConfig
+    objective: Objective
+    make_optimiser: MakeOptimiser
+    rng: np.random.Generator
+    method: TrainingMethod
+    weights: Tensor | None = None
+    random_state: RandomState | None = None
+
+    def optimiser(self, parameters: Sequence[nn.Parameter]) -> Optimiser:
+        """Make the optimiser of some parameters."""
+        return self.make_optimiser(parameters, self.config)
+
+    def run(self) -> TrainResult:
+        """Train by itself."""
+        if self.random_state is None:
+            return TrainResult(self.method(self))
+        self.random_state.restore()
+        return TrainResult(self.method(self), RandomState.now())
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """What came of a job, beside its model.
+
+    Attributes
+    ----------
+    losses : ndarray, shape (epochs,), float64
+        Mean loss a sample of each epoch, while it was being trained.
+    random_state : RandomState, optional
+        Where the generators stood afterwards, where the job said where they stood before.
+    """
+
+    losses: NDArray[np.float64]
+    random_state: RandomState | None = None
+
+
+class LocalTrainer(Protocol):
+    """Trains models of clients.
+
+    Attributes
+    ----------
+    batches : bool
+        Whether it wants jobs of many clients at once, where there are many in one process.
+    """
+
+    batches: bool
+
+    def train(self, jobs: Sequence[TrainJob]) -> list[TrainResult]:
+        """Train the model of each job in place; results in the order of the jobs."""
+        ...

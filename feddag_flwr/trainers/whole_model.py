@@ -1,0 +1,42 @@
+"""Training of a single-encoder model as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from feddag_flwr.models.dual_encoder import ClusterModel
+from feddag_flwr.trainers.descent import descend
+from feddag_flwr.trainers.job import TrainJob
+
+
+@dataclass(frozen=True)
+class WholeModel:
+    """Train encoder and classifier of a single-encoder model together.
+
+    Raises
+    ------
+    ValueError
+        The model has a secondary encoder.
+    """
+
+    def __call__(self, job: TrainJob, /) -> NDArray[np.float64]:
+        """Train the job's model; return the mean loss of each epoch."""
+        samples, weights = job.samples, job.weights
+
+        def loss(index: Tensor) -> Tensor:
+            counted = None if weights is None else weights[index]
+            logits = job.model(samples.inputs(index))
+            return job.objective.loss(logits, samples.labels[index], counted)
+
+        return descend(job, single_encoder(job.model), loss)
+
+
+def single_encoder(model: ClusterModel) -> nn.ModuleList:
+    """Return encoder and classifier of a model that has no other encoder."""
+    if model.secondary is not None:
+        raise ValueError("a model with a secondary encoder is not trained as a whole")
+    return nn.ModuleList([model.primary, model.classifier])

@@ -1,0 +1,36 @@
+"""The state of PyTorch's global generators, which a user's own network may draw from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class RandomState:
+    """Where the generators stand.
+
+    Attributes
+    ----------
+    cpu : Tensor
+        State of the CPU's.
+    cuda : list of Tensor
+        State of each GPU's; none where CUDA has not been used.
+    """
+
+    cpu: Tensor
+    cuda: list[Tensor]
+
+    @classmethod
+    def now(cls) -> RandomState:
+        """Return where they stand."""
+        used = torch.cuda.is_initialized()
+        return cls(torch.get_rng_state(), torch.cuda.get_rng_state_all() if used else [])
+
+    def restore(self) -> None:
+        """Put them back."""
+        torch.set_rng_state(self.cpu)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
