@@ -48,37 +48,19 @@ def answer_batch(
     list of Message or Exception
         The reply to each message, or what its action raised.
     """
-    answers: list[Message | Exception | None] = [None] * len(messages)
-    waiting: dict[int, tuple[_Running, TrainJob]] = {}
-
-    def note(index: int, running: _Running) -> None:
-        if running.job is None:
-            answers[index] = running.reply()
-        else:
-            waiting[index] = running, replace(running.job, random_state=RandomState.now())
-
+    lockstep = _Lockstep()
     for index, (message, context) in enumerate(zip(messages, contexts, strict=True)):
-        try:
-            note(index, _Running(message, context))
-        except Exception as error:
-            answers[index] = error
-    while waiting:
-        group, waiting = waiting, {}
+        lockstep.start(index, message, context)
+    while group := lockstep.waiting:
+        lockstep.waiting = {}
         try:
             results = trainer.train([job for _, job in group.values()])
         except Exception as error:
-            for index in group:
-                answers[index] = error
+            lockstep.answers |= dict.fromkeys(group, error)
             break
         for (index, (running, job)), result in zip(group.items(), results, strict=True):
-            try:
-                if (state := result.random_state or job.random_state) is not None:
-                    state.restore()
-                running.go_on(result)
-                note(index, running)
-            except Exception as error:
-                answers[index] = error
-    return [each for each in answers if each is not None]
+            lockstep.go_on(index, running, job, result)
+    return [lockstep.answers[index] for index in range(len(messages))]
 
 
 class _Running:
@@ -115,3 +97,44 @@ class _Running:
             self.job = next(self._training) if result is None else self._training.send(result)
         except StopIteration as done:
             self.job, self._content = None, done.value
+
+
+class _Lockstep:
+    """Actions of many clients, each with random draws of its own.
+
+    Attributes
+    ----------
+    answers : dict of int to Message or Exception
+        By place of the message.
+    waiting : dict of int to (_Running, TrainJob)
+        Actions that wait for something to be trained.
+    """
+
+    def __init__(self) -> None:
+        self.answers: dict[int, Message | Exception] = {}
+        self.waiting: dict[int, tuple[_Running, TrainJob]] = {}
+
+    def start(self, index: int, message: Message, context: Context) -> None:
+        """Begin to answer a message."""
+        try:
+            self._note(index, _Running(message, context))
+        except Exception as error:
+            self.answers[index] = error
+
+    def go_on(self, index: int, running: _Running, job: TrainJob, result: TrainResult) -> None:
+        """Hand over what came of a job, and put the random generators where its client left them."""
+        state = result.random_state or job.random_state
+        try:
+            if state is not None:
+                state.restore()
+            running.go_on(result)
+            self._note(index, running)
+        except Exception as error:
+            self.answers[index] = error
+
+    def _note(self, index: int, running: _Running) -> None:
+        if running.job is None:
+            self.answers[index] = running.reply()
+        else:
+            job = replace(running.job, random_state=RandomState.now())
+            self.waiting[index] = running, job

@@ -12,8 +12,11 @@ from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from feddag_flwr.client.driver import answer_batch
 from feddag_flwr.records import REJECTION_ACTION
+from feddag_flwr.registries import TRAINERS
 from feddag_flwr.settings import Settings
+from feddag_flwr.trainers import LocalTrainer
 
 logger = logging.getLogger("flwr")
 
@@ -26,6 +29,9 @@ FIRST_NODE = 101
 
 class InProcessGrid(Grid):
     """Runs the ClientApp of each node as its message is pushed; the reply is there to be pulled.
+
+    Where the setting ``trainer`` names one that wants batches, messages are collected instead, and
+    answered together once replies are pulled; by this project's client, whatever `app` is.
 
     Nobody is late here, however slow the machine: an exchange starts a message's clock once the
     push is over. Messages are written and read as on the wire, so that server and clients share
@@ -61,7 +67,9 @@ class InProcessGrid(Grid):
             )
             for index, config in enumerate(node_configs)
         }
+        self._trainer: LocalTrainer = TRAINERS.load(settings.trainer)
         self._replies: dict[str, Message] = {}
+        self._collected: dict[str, Message] = {}
         self._pushed = 0
 
     def get_node_ids(self) -> list[int]:
@@ -69,7 +77,7 @@ class InProcessGrid(Grid):
         return list(self.contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Let each message's node work, and keep the replies.
+        """Let each message's node work, and keep the replies; or collect the messages.
 
         Returns
         -------
@@ -83,14 +91,23 @@ class InProcessGrid(Grid):
             message.metadata.__dict__.update(
                 _message_id=message_id, _src_node_id=SERVER_NODE, _run_id=RUN_ID
             )
-            reply = self.answer(message)
-            if reply is not None and message.metadata.message_type != REJECTION_ACTION:
-                self._replies[message_id] = reply
+            if self._trainer.batches:
+                self._collected[message_id] = message
+            else:
+                self._keep(message, self.answer(message))
             ids.append(message_id)
         return ids
 
+    def _keep(self, message: Message, reply: Message | None) -> None:
+        if reply is not None and message.metadata.message_type != REJECTION_ACTION:
+            self._replies[message.metadata.message_id] = reply
+
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Return the replies to these messages, in the order of the ids; each is given once."""
+        if self._collected:
+            messages, self._collected = list(self._collected.values()), {}
+            for message, reply in zip(messages, self.answer_together(messages), strict=True):
+                self._keep(message, reply)
         return [self._replies.pop(each) for each in message_ids if each in self._replies]
 
     def answer(self, message: Message) -> Message | None:
@@ -99,13 +116,19 @@ class InProcessGrid(Grid):
         None stands for a reply that never comes.
         """
         try:
-            received = message_from_proto(message_to_proto(message))
-            reply = self.app(received, self.contexts[message.metadata.dst_node_id])
-            return message_from_proto(message_to_proto(reply))
+            return _copied(self.app(_copied(message), self.contexts[message.metadata.dst_node_id]))
         except Exception as error:
             logger.debug("the ClientApp raised", exc_info=True)
-            reason = f"{type(error).__name__}: {error}"
-            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+            return _error(error, message)
+
+    def answer_together(self, messages: Sequence[Message]) -> list[Message | None]:
+        """Return the nodes' replies, as `answer` does, with what is to be trained in batches."""
+        contexts = [self.contexts[message.metadata.dst_node_id] for message in messages]
+        answers = answer_batch([_copied(each) for each in messages], contexts, self._trainer)
+        return [
+            _error(reply, message) if isinstance(reply, Exception) else _copied(reply)
+            for message, reply in zip(messages, answers, strict=True)
+        ]
 
     # -- the rest of Flower's interface, which the exchange does not use ---------------------------
 
@@ -135,6 +158,16 @@ class InProcessGrid(Grid):
         """Push messages and pull their replies; nothing is ever late."""
         del timeout
         return self.pull_messages(self.push_messages(messages))
+
+
+def _copied(message: Message) -> Message:
+    """Write a message and read it, as on the wire."""
+    return message_from_proto(message_to_proto(message))
+
+
+def _error(error: Exception, message: Message) -> Message:
+    reason = f"{type(error).__name__}: {error}"
+    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
 
 def partitions(settings: Settings, count: int) -> list[NodeConfig]:

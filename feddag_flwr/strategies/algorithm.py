@@ -47,10 +47,10 @@ class Algorithm(ABC):
     An algorithm says how clusters come to be (`form_clusters`) and, where it differs from one
     data-weighted mean a cluster, overrides what happens before a round (`before_round`), what a
     client is asked (`phases_for`, `local_training_for`, `parts_for`, `train_request`), how replies
-    become models (`aggregate`), which model
-    a client is judged by (`before_evaluation`, `parts_to_evaluate`), where a client belongs that
-    took no part in training (`place_held_out`) or comes later (`place_newcomers`), and what it keeps
-    from round to round (`memory`, `recall`).
+    become models (`aggregate`), which model a client is judged by (`before_evaluation`,
+    `parts_to_evaluate`), where a client belongs that took no part in training (`place_held_out`) or
+    comes later (`place_newcomers`), and what it keeps from round to round (`state_dict`,
+    `load_state_dict`).
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class Algorithm(ABC):
         return dict(self.state.models[self.state.assignments[name]])
 
     def train_request(self, server_round: int, name: str) -> Request[TrainReply]:
-        """What a client that has something to do is asked."""
+        """Return what a client is asked that has something to do."""
         parts = self.parts_for(name, self.phases_for(server_round, name))
         config = self.local_training_for(server_round, name)
         return TrainRequest(self.header(name, server_round), parts, config)
@@ -142,7 +142,7 @@ class Algorithm(ABC):
     def evaluate_request(
         self, server_round: int, name: str, personalisation_epochs: int
     ) -> EvaluateRequest:
-        """What a client is asked that is to be judged."""
+        """Return what a client is asked that is to be judged."""
         return EvaluateRequest(
             self.header(name, server_round),
             self.parts_to_evaluate(name),

@@ -19,7 +19,7 @@ from feddag_flwr.training.random_state import RandomState
 
 
 class TrainingMethod(Protocol):
-    """What is trained in a model, and how: a value, so that a trainer can put equal ones together."""
+    """What is trained in a model, and how: a value, so that equal ones can be put together."""
 
     def __call__(self, job: TrainJob, /) -> NDArray[np.float64]:
         """Train the job's model in place; return the mean loss a sample of each epoch."""
