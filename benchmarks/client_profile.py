@@ -29,15 +29,21 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from feddag_flwr.algorithms.feddag.messages import encode_profile
 from feddag_flwr.data.images import LabelledImages, pixel_moments, unit_pixels
+from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.models.dual_encoder import ClusterModel
-from feddag_flwr.models.flat import get_weights
+from feddag_flwr.models.flat import get_parts, get_weights
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.records import RequestHeader, encode_profile
+from feddag_flwr.objectives.cross_entropy import CROSS_ENTROPY
+from feddag_flwr.optimisers.sgd import SGD
+from feddag_flwr.records import RequestHeader
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
+from feddag_flwr.trainers import TrainJob
+from feddag_flwr.trainers.whole_model import WholeModel
 from feddag_flwr.training.device import Samples, prepare_device
-from feddag_flwr.training.local import batches, train_primary
+from feddag_flwr.training.local import batches
 from feddag_flwr.training.profile import class_subspaces, make_profile
 
 IMAGE_SHAPE = (3, 32, 32)
@@ -191,7 +197,7 @@ def warm_up(bench: Bench) -> CandidateLosses:
     def epoch(data: LabelledImages) -> float:
         samples = Samples.on(device, data, bench.task.pixel_scale)
         rng = generator(settings.seed, "warm-up", client=CLIENT)
-        return timed(lambda: train_primary(model, samples, settings, rng, 1))
+        return timed(lambda: train_an_epoch(model, samples, settings, rng))
 
     few = bench.few
     epoch(few.select(np.arange(min(len(few), 2 * settings.batch_size))))
@@ -207,14 +213,17 @@ def whole(bench: Bench) -> CandidateLosses:
     start = time.perf_counter()
     model = bench.model(settings)
     received = get_weights(model.primary)
+    samples, before = Samples.on(torch.device("cpu"), few, task.pixel_scale), get_parts(model)
+    train_an_epoch(model, samples, settings, generator(settings.seed, "warm-up", client=CLIENT))
     made = make_profile(
-        model,
+        before,
+        get_parts(model),
         bench.data,
-        Samples.on(torch.device("cpu"), few, task.pixel_scale),
         settings,
         client=CLIENT,
         num_classes=bench.classes,
         coordinate_seed=derived_seed(settings.seed, "profile-coordinates"),
+        gradient_fraction=settings.gradient_fraction,
     )
     content = encode_profile(task, made, received)
     seconds = time.perf_counter() - start
@@ -224,6 +233,14 @@ def whole(bench: Bench) -> CandidateLosses:
             part = {"vector-classes": "vectors"}.get(key, key.partition(".")[0])
             sizes[part] = sizes.get(part, 0) + len(array.data)
     return CandidateLosses(seconds, peak_mib(), count_batches(len(few), settings), sizes)
+
+
+def train_an_epoch(
+    model: ClusterModel, samples: Samples, settings: Settings, rng: np.random.Generator
+) -> None:
+    """Train for one epoch, as the warm-up does."""
+    config = LocalTrainingConfig.of(settings).with_epochs(1)
+    TrainJob(model, samples, config, CROSS_ENTROPY, SGD, rng, WholeModel()).run()
 
 
 def count_batches(samples: int, settings: Settings) -> int:

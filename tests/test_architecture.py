@@ -13,30 +13,49 @@ ALLOWED = {
     "similarity": set(),
     "clustering": {"similarity"},
     "seeds": set(),
-    "algorithms": set(),
-    "settings": {"algorithms"},
+    "algorithm_names": set(),
+    "registry": set(),
+    "registries": {"registry"},
+    "settings": {"algorithm_names", "registries", "registry"},
+    "local_training": {"settings"},
+    "objectives": set(),
+    "optimisers": {"local_training"},
     "aggregation": set(),
     "metrics": set(),
     "data": {"settings", "seeds"},
     "models": {"aggregation", "seeds"},
-    "training": {"aggregation", "data", "metrics", "models", "profile", "seeds", "settings"},
+    "training": {
+        "aggregation", "data", "metrics", "models", "objectives", "profile", "seeds", "settings",
+    },
+    "trainers": {"local_training", "models", "objectives", "optimisers", "training"},
     "profile": {"aggregation"},
-    "records": {"aggregation", "metrics", "profile"},
+    "records": {"aggregation", "local_training", "metrics", "profile"},
+    "client": {
+        "aggregation", "data", "local_training", "metrics", "models", "objectives", "optimisers",
+        "records", "registries", "registry", "seeds", "settings", "similarity", "trainers",
+        "training",
+    },
+    "algorithms": {
+        "aggregation", "client", "data", "local_training", "models", "objectives", "profile",
+        "records", "seeds", "trainers", "training",
+    },
     "traffic": {"records"},
-    "exchange": {"records", "traffic"},
+    "exchange": {"client", "records", "traffic"},
     "state": {"aggregation"},
     "checkpoints": {"aggregation", "settings", "state"},
     "run_folder": {"settings"},
     "report": {"clustering", "metrics", "state", "traffic"},
     "strategies": {
-        "aggregation", "algorithms", "checkpoints", "clustering", "exchange", "metrics", "models",
-        "profile", "records", "report", "run_folder", "seeds", "settings", "similarity", "state",
-        "traffic",
+        "aggregation", "algorithm_names", "algorithms", "checkpoints", "clustering", "exchange",
+        "metrics", "models", "profile", "records", "registry", "report", "run_folder", "seeds",
+        "settings", "similarity", "state", "traffic",
     },
     "data_check": {
-        "data", "metrics", "models", "profile", "records", "seeds", "settings", "training",
+        "algorithms", "data", "metrics", "models", "profile", "records", "seeds", "settings", "training",
     },
-    "simulation": {"records", "run_folder", "settings", "strategies"},
+    "simulation": {
+        "client", "records", "registries", "run_folder", "settings", "strategies", "trainers",
+    },
     "experiments": {"clustering", "data", "run_folder", "seeds", "settings", "simulation"},
     "inference": {"aggregation", "checkpoints", "data", "models", "settings", "state"},
     "flower": set(),
@@ -95,7 +114,8 @@ def test_checkpoints_and_models_are_used_without_flower():
 
 
 def test_the_client_knows_nothing_of_strategies_and_the_server_nothing_of_training():
-    client = {module for path in (ROOT / "client_app").glob("*.py") for module in imported(path)}
+    halves = [ROOT / "client_app", PACKAGE / "client", PACKAGE / "algorithms"]
+    client = {module for half in halves for path in half.rglob("*.py") for module in imported(path)}
     server = {module for path in (ROOT / "server_app").glob("*.py") for module in imported(path)}
     assert not any(module.startswith("feddag_flwr.strategies") for module in client)
     assert not any(module.startswith(("feddag_flwr.training", "client_app")) for module in server)

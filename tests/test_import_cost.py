@@ -24,17 +24,22 @@ import feddag_flwr.similarity.drift
 added = set(sys.modules) - before
 
 import numpy as np
+from feddag_flwr.algorithms.feddag.local_training import PrimaryPhase, SecondaryPhase
 from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.local_training import PLAIN
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.settings import Settings
+from feddag_flwr.objectives.cross_entropy import CROSS_ENTROPY
+from feddag_flwr.optimisers.sgd import SGD
+from feddag_flwr.trainers import TrainJob
 from feddag_flwr.training.device import Samples
-from feddag_flwr.training.local import train_primary, train_secondary
 
 data = LabelledImages(np.zeros((8, 1, 8, 8), np.uint8), np.arange(8) % 2)
 samples = Samples.on(torch.device("cpu"), data, ((0.0, 1.0),))
 model = build_model("small", (1, 8, 8), 2, dual=True, seed=1)
-for train in (train_primary, train_secondary):
-    train(model, samples, Settings(), np.random.default_rng(0), 1)
+for method in (PrimaryPhase(), SecondaryPhase()):
+    TrainJob(
+        model, samples, PLAIN, CROSS_ENTROPY, SGD, np.random.default_rng(0), method
+    ).run()
 print(json.dumps([sorted(before), sorted(added), sorted(set(sys.modules) - before - added)]))
 """
 
@@ -63,7 +68,11 @@ def test_heavy_libraries_are_imported_only_where_they_are_used(modules, name):
 def test_what_only_some_scenarios_need_is_imported_there(modules):
     _, added, _ = modules
     assert "feddag_flwr.data.corruptions" not in added
-    assert not [name for name in added if name.startswith("feddag_flwr.strategies")]
+    assert not [
+        name
+        for name in added
+        if name.startswith(("feddag_flwr.strategies", "feddag_flwr.algorithms"))
+    ]
 
 
 def test_training_does_not_load_pytorchs_compiler(modules):

@@ -4,8 +4,8 @@ from latency_apps.message_clock import ClockedApp, Moment
 
 IMPORTS_BEGIN = Moment.now()
 
-from client_app import app as client  # noqa: E402 - the clock runs already
+from client_app.app import app as client  # noqa: E402 - the clock runs already
+from feddag_flwr.trainers.sequential import SequentialTrainer  # noqa: E402
 
-app = ClockedApp(client.app, IMPORTS_BEGIN)
-for name in ("train_primary", "train_secondary"):
-    setattr(client, name, app.timed(getattr(client, name)))
+app = ClockedApp(client, IMPORTS_BEGIN)
+SequentialTrainer.train = app.timed(SequentialTrainer.train)  # type: ignore[method-assign]

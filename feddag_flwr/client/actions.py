@@ -86,7 +86,7 @@ def train_whole(
         model, samples, request.config, method or WholeModel(), session.rng("primary")
     )
     starts = request.starts()
-    trained = {name: get_weights(part) for name, part in model.parts().items() if name in starts}
+    trained = {str(name): get_weights(part) for name, part in model.parts().items()}
     losses = result.losses if request.config.report_losses else None
     reply = TrainReply(len(samples), trained, starts, received, losses, session.drifted())
     return reply.encode(request.header)

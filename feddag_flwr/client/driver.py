@@ -75,7 +75,7 @@ class _Running:
     def __init__(self, message: Message, context: Context) -> None:
         self.job: TrainJob | None = None
         self._message = message
-        self._content: RecordDict | None = None
+        self._content = RecordDict()
         kind, algorithm = message.metadata.message_type, str(context.run_config.get("algorithm"))
         outcome = load_action(kind, message.content, algorithm)(message.content, context)
         if isinstance(outcome, RecordDict):
@@ -122,7 +122,7 @@ class _Lockstep:
             self.answers[index] = error
 
     def go_on(self, index: int, running: _Running, job: TrainJob, result: TrainResult) -> None:
-        """Hand over what came of a job, and put the random generators where its client left them."""
+        """Hand over what came of a job, with the random generators as its client left them."""
         state = result.random_state or job.random_state
         try:
             if state is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from flwr.app import RecordDict
 from numpy.typing import NDArray
 
+from feddag_flwr.algorithms.feddag.messages import encode_profile
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.images import unit_pixels
 from feddag_flwr.data_check.inspection import describe
@@ -20,7 +21,7 @@ from feddag_flwr.metrics import Evaluation
 from feddag_flwr.models.flat import get_parts, parameter_count
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import Profile, sparse_size
-from feddag_flwr.records import RequestHeader, TrainReply, TrainRequest, encode_profile
+from feddag_flwr.records import RequestHeader, TrainReply
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.training.profile import class_subspaces
@@ -190,15 +191,14 @@ def _training(data: ClientData, settings: Settings) -> list[Item]:
         trained["transfer"] = parts["secondary"]
     tested = np.bincount(data.test.labels, minlength=classes).astype(np.int64)
     judged = Evaluation(tested, tested, 0.0)
-    request = TrainRequest(header, trained, ("primary",))
-    message = TrainReply(len(data.train), trained, judged).encode(request)
+    message = TrainReply(len(data.train), trained, trained, judged).encode(header)
     when = "each round it takes part in"
     words = f"{parameter_count(model.primary):,} weights of the encoder, "
     words += f"{parameter_count(model.classifier):,} of the classifier"
     items = [Item(when, "trained model", words, _nbytes(message, "primary.", "classifier."))]
     if model.secondary is not None:
         words = f"{parameter_count(model.secondary):,} weights of {_second_encoder(settings)}"
-        items.append(Item(when, "trained second encoder", words, _nbytes(message, "shared.")))
+        items.append(Item(when, "trained second encoder", words, _nbytes(message, "transfer.")))
     words = "of right answers and test images, by class, and the mean loss"
     items.append(Item(when, "counts", words, _nbytes(message, "received.") + 8))
     return items

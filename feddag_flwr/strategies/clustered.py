@@ -372,9 +372,9 @@ class ClusteredStrategy(Algorithm, Strategy):
 
     # -- Flower's steps of a round -----------------------------------------------------------------
 
-    def configure_train(
+    def configure_train(  # type: ignore[override]
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterator[Question]:  # type: ignore[override]
+    ) -> Iterator[Question]:
         """Draw the round's clients and yield one request each, the largest client first.
 
         So nobody waits for a large client that started last. `arrays` and `config` are part of
@@ -422,9 +422,9 @@ class ClusteredStrategy(Algorithm, Strategy):
         received = {name: reply.received for name, reply in ordered.items() if reply.received}
         return None, self.log.note_evaluations("participants", received, self.state.assignments)
 
-    def configure_evaluate(
+    def configure_evaluate(  # type: ignore[override]
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterator[Question]:  # type: ignore[override]
+    ) -> Iterator[Question]:
         """Make one request for every client that has a cluster, in the order of names.
 
         `config` holds ``fine-tune-epochs``: after the last round that setting, else 0.

@@ -26,7 +26,7 @@ class RandomState:
     @classmethod
     def now(cls) -> RandomState:
         """Return where they stand."""
-        used = torch.cuda.is_initialized()
+        used: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         return cls(torch.get_rng_state(), torch.cuda.get_rng_state_all() if used else [])
 
     def restore(self) -> None:
