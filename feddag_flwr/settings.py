@@ -440,7 +440,7 @@ class Settings(BaseModel):
     )
     classifier_training: Literal["halves", "joint"] = _setting(
         "halves",
-        "separate_heads: each encoder and its half of the classifier on their own loss; joint: P and the "
+        "halves: each encoder and its half of the classifier on their own loss; joint: P and the "
         "whole classifier, then S alone, on the whole model's loss (Eq. 16 to 20)",
         symbol="K",
     )

@@ -17,6 +17,9 @@ from feddag_flwr.strategies.registry import build_strategy
 # From (partition id, action, reply) to the reply that arrives; None: it never does.
 Tamper = Callable[[int, str, Message], Message | None]
 
+# Message types that ask for a round of training.
+TRAINING = {"train", "train.dual", "train.choice", "train.mixture", "train.fomaml"}
+
 QUICK = {
     "num-clients": 6,
     "client-groups": 3,

@@ -7,7 +7,7 @@ from flwr.app import Error, Message
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from memory_grid import replace_array, run_quickly
+from memory_grid import TRAINING, replace_array, run_quickly
 
 from feddag_flwr.strategies.cfl import bipartition, cosine_similarities, update_norms
 
@@ -146,7 +146,7 @@ def test_both_halves_start_from_the_clusters_model_and_their_own_mean(tmp_path):
     arrived = {}
 
     def tamper(partition, action, reply):
-        if action == "train":
+        if action in TRAINING:
             values = reply.content.array_records["arrays"]["primary.floats"].numpy()
             arrived[f"client-{partition}"] = np.array(values, np.float64)
         return reply
@@ -167,7 +167,7 @@ def test_both_halves_start_from_the_clusters_model_and_their_own_mean(tmp_path):
 @pytest.mark.parametrize("kind", ["error", "nan"])
 def test_a_client_that_never_answers_does_not_hold_the_cut_up(tmp_path, caplog, kind):
     def tamper(partition, action, reply):
-        if action != "train" or partition != 3:
+        if action not in TRAINING or partition != 3:
             return reply
         if kind == "error":
             return Message(Error(1, "ValueError: broken"), reply_to=reply)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from memory_grid import array_of, failed, replace_array, run_quickly
+from memory_grid import TRAINING, array_of, failed, replace_array, run_quickly
 
 from feddag_flwr.clustering.labels import matched_labels
 from feddag_flwr.strategies.cfl_gp import GradientProfiles, leading_coordinates
@@ -123,7 +123,7 @@ def test_the_update_of_the_profile_is_that_of_training(tmp_path):
     arrived = {}
 
     def tamper(partition, action, reply):
-        if action == "train":
+        if action in TRAINING:
             arrived.setdefault(partition, []).append(array_of(reply, "primary.floats"))
         return reply
 
@@ -154,7 +154,7 @@ def test_a_client_without_a_profile_stays_where_it_is(tmp_path, caplog, kind):
 
 def test_a_faulty_update_costs_the_profile_too(tmp_path, caplog):
     def tamper(partition, action, reply):
-        if action == "train" and partition == 3:
+        if action in TRAINING and partition == 3:
             values = array_of(reply, "primary.floats")
             values[0] = np.nan
             return replace_array(reply, "primary.floats", values)

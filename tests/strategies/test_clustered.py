@@ -4,7 +4,15 @@ import logging
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord
-from memory_grid import MemoryGrid, array_of, failed, quick_settings, replace_array, run_quickly
+from memory_grid import (
+    TRAINING,
+    MemoryGrid,
+    array_of,
+    failed,
+    quick_settings,
+    replace_array,
+    run_quickly,
+)
 
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.checkpoints import newest_checkpoint
@@ -61,7 +69,7 @@ def test_fedavg_is_one_cluster_and_the_data_weighted_mean(tmp_path):
     arrived = {}
 
     def tamper(partition, action, reply):
-        if action == "train":
+        if action in TRAINING:
             arrived[partition] = (
                 reply.content.config_records["info"]["samples"],
                 array_of(reply, "primary.floats"),
@@ -92,7 +100,7 @@ def test_a_round_draws_the_share_asked_for(tmp_path):
 
 def test_the_largest_client_is_asked_first(tmp_path):
     strategy, grid = run_quickly(tmp_path, **FEDAVG | {"num_rounds": 1})
-    asked = [strategy.registry.name_of(node) for action, node in grid.sent if action == "train"]
+    asked = [strategy.registry.name_of(node) for action, node in grid.sent if action in TRAINING]
     samples = [strategy.state.clients[name].train_samples for name in asked]
     assert len(asked) == 6
     assert samples == sorted(samples, reverse=True)
@@ -219,7 +227,7 @@ def test_a_faulty_update_costs_that_client_alone(tmp_path, caplog, kind):
     fault = BROKEN[kind]
 
     def tamper(partition, action, reply):
-        return fault(reply) if action == "train" and partition == 3 else reply
+        return fault(reply) if action in TRAINING and partition == 3 else reply
 
     with caplog.at_level(logging.WARNING, logger="flwr"):
         faulty, _ = run_quickly(
@@ -228,7 +236,7 @@ def test_a_faulty_update_costs_that_client_alone(tmp_path, caplog, kind):
     assert "client client-3 is left out" in caplog.text
 
     def without(partition, action, reply):
-        return None if action == "train" and partition == 3 else reply
+        return None if action in TRAINING and partition == 3 else reply
 
     absent, _ = run_quickly(tmp_path, name="absent", tamper=without, **FEDAVG | {"num_rounds": 1})
     assert same_models(faulty.state, absent.state)
@@ -268,7 +276,7 @@ def test_a_faulty_evaluation_costs_that_clients_figures(tmp_path, caplog, kind):
 
 def test_a_reply_from_an_unknown_node_is_dropped(tmp_path, caplog):
     def tamper(partition, action, reply):
-        if action == "train" and partition == 3:
+        if action in TRAINING and partition == 3:
             reply.metadata.__dict__["_src_node_id"] = 666
         return reply
 
@@ -281,7 +289,7 @@ def test_a_cluster_without_a_valid_reply_stays_as_it_was(tmp_path, caplog):
     failing: set[int] = set()
 
     def tamper(partition, action, reply):
-        return BROKEN["nan"](reply) if action == "train" and partition in failing else reply
+        return BROKEN["nan"](reply) if action in TRAINING and partition in failing else reply
 
     # A first run tells who is in cluster 0; all of those fail in the second.
     first, _ = run_quickly(tmp_path, name="first", num_rounds=0)
@@ -307,7 +315,7 @@ def test_a_cluster_without_a_valid_reply_stays_as_it_was(tmp_path, caplog):
 
 def test_a_round_in_which_everybody_fails_changes_nothing(tmp_path):
     def tamper(partition, action, reply):
-        first = action == "train" and reply.content.config_records["info"]["round"] == 1
+        first = action in TRAINING and reply.content.config_records["info"]["round"] == 1
         return BROKEN["error"](reply) if first else reply
 
     two_rounds = FEDAVG | {"num_rounds": 2}
@@ -334,7 +342,7 @@ def test_a_node_that_left_is_not_asked(tmp_path, caplog):
     grid = MemoryGrid(settings)
 
     def leave(partition, action, reply):
-        if action == "train":
+        if action in TRAINING:
             grid.connected.discard(104)
         return reply
 
@@ -342,7 +350,7 @@ def test_a_node_that_left_is_not_asked(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="flwr"):
         run_quickly(tmp_path, name="left", grid=grid, **FEDAVG)
     assert "not connected: client-3" in caplog.text
-    asked = [node for action, node in grid.sent if action == "train"]
+    asked = [node for action, node in grid.sent if action in TRAINING]
     assert asked.count(104) <= 1
 
 
@@ -350,7 +358,7 @@ def test_one_diverged_client_cannot_overflow_a_model(tmp_path, caplog):
     """Even where the check of lengths is off, an aggregate that is not finite is not taken over."""
 
     def tamper(partition, action, reply):
-        return BROKEN["finite but huge"](reply) if action == "train" and partition == 3 else reply
+        return BROKEN["finite but huge"](reply) if action in TRAINING and partition == 3 else reply
 
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy, _ = run_quickly(tmp_path, tamper=tamper, max_update_ratio=1e12, **FEDAVG)
@@ -364,7 +372,7 @@ def test_the_mean_length_of_updates_is_written_by_part(tmp_path):
     class MeasuringGrid(MemoryGrid):
         def answer(self, message):
             reply = super().answer(message)
-            if message.metadata.message_type == "train":
+            if message.metadata.message_type in TRAINING:
                 sent = message.content.array_records["arrays"]
                 for key, array in reply.content.array_records["arrays"].items():
                     part = key.partition(".")[0]

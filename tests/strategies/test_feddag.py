@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from flwr.app import Array
-from memory_grid import array_of, failed, run_quickly
+from memory_grid import TRAINING, array_of, failed, run_quickly
 from test_records import HEADER
 
 from feddag_flwr.aggregation import Weights
@@ -192,7 +192,7 @@ def test_what_is_sent_trained_and_written_once_clusters_have_parted(tmp_path, mo
 
     def of_cluster_0(partition, action, reply):
         member = strategy.state.assignments[f"client-{partition:02}"] == 0
-        spoilt = action == "train" and reply.content.config_records["info"]["round"] == 5
+        spoilt = action in TRAINING and reply.content.config_records["info"]["round"] == 5
         return failed(reply) if spoilt and not member else reply
 
     some, _ = run_quickly(
@@ -381,7 +381,7 @@ def parts_sent(tmp_path, name, **changes):
     seen = {}
 
     def tamper(partition, action, reply):
-        if action == "train":
+        if action in TRAINING:
             info = reply.content.config_records["info"]
             seen.setdefault((info["round"], partition), sorted(info["parts"]))
         return reply
@@ -478,7 +478,7 @@ def test_what_a_secondary_phase_lacks_costs_the_round_nothing(tmp_path, caplog):
     """By halves all clusters train S: one cluster whose clients send NaN does not move it."""
 
     def tamper(partition, action, reply):
-        if action == "train" and f"client-{partition}" in spoilt:
+        if action in TRAINING and f"client-{partition}" in spoilt:
             array = array_of(reply, "transfer.floats").copy()
             array[0] = np.nan
             reply.content.array_records["arrays"]["transfer.floats"] = Array(array)

@@ -7,7 +7,7 @@ from flwr.app import Error, Message
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from memory_grid import replace_array, run_quickly
+from memory_grid import TRAINING, replace_array, run_quickly
 
 from feddag_flwr.strategies.fedgwc import (
     affinity,
@@ -180,7 +180,7 @@ def test_two_participants_tell_nothing(tmp_path):
 @pytest.mark.parametrize("kind", ["error", "nan", "shape"])
 def test_a_faulty_client_takes_no_part_in_the_interactions(tmp_path, caplog, kind):
     def tamper(partition, action, reply):
-        if action != "train" or partition != 3:
+        if action not in TRAINING or partition != 3:
             return reply
         if kind == "error":
             return Message(Error(1, "ValueError: broken"), reply_to=reply)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 from feddag_flwr.records.mixture import decode_responsibilities, encode_responsibilities
-from memory_grid import array_of, replace_array, run_quickly
+from memory_grid import TRAINING, array_of, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
@@ -104,10 +104,10 @@ def test_rotated_groups_are_found(tmp_path):
 
 def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
     def tamper(partition, action, message):
-        if partition == 0 and action == "train":
+        if partition == 0 and action in TRAINING:
             nan = np.full_like(array_of(message, "1/primary.floats"), np.nan)
             return replace_array(message, "1/primary.floats", nan)
-        if partition == 1 and action == "train":
+        if partition == 1 and action in TRAINING:
             return replace_array(
                 message, "number.responsibilities", -array_of(message, "number.responsibilities")
             )
@@ -126,7 +126,7 @@ def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
 
 def test_one_huge_update_of_one_model_is_left_out(tmp_path, caplog):
     def tamper(partition, action, message):
-        if partition == 2 and action == "train":
+        if partition == 2 and action in TRAINING:
             huge = array_of(message, "1/primary.floats") * 1e6
             return replace_array(message, "1/primary.floats", huge)
         return message

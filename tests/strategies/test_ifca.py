@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from memory_grid import array_of, replace_array, run_quickly
+from memory_grid import TRAINING, array_of, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
@@ -77,7 +77,7 @@ def test_rotated_groups_are_found(tmp_path, seed):
 
 def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
     def tamper(partition, action, message):
-        if partition == 0 and action == "train":
+        if partition == 0 and action in TRAINING:
             nan = np.full_like(array_of(message, "primary.floats"), np.nan)
             return replace_array(message, "primary.floats", nan)
         if partition == 0 and action == "query.candidate_losses":
@@ -93,7 +93,7 @@ def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
 
 def test_a_choice_beyond_the_candidates_is_left_out(tmp_path, caplog):
     def tamper(partition, action, message):
-        if partition == 1 and action == "train":
+        if partition == 1 and action in TRAINING:
             message.content.config_records["info"]["choice"] = 2
         return message
 

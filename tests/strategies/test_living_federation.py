@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 import pytest
-from memory_grid import MemoryGrid, failed, quick_settings, run_quickly
+from memory_grid import TRAINING, MemoryGrid, failed, quick_settings, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithm_names import ALGORITHMS
@@ -130,7 +130,7 @@ def test_a_run_begins_with_min_clients_and_takes_the_others_later(tmp_path, capl
     grid.connected -= absent
 
     def come(partition, action, reply):
-        if action == "train":
+        if action in TRAINING:
             grid.connected |= absent
         return reply
 
@@ -183,7 +183,7 @@ def test_rounds_are_not_spent_on_strangers(tmp_path):
     grid, last = renamed_grid(settings, stranger)
 
     def leave(partition, action, reply):
-        if action == "train":
+        if action in TRAINING:
             grid.connected = {last}
         return reply
 
@@ -203,7 +203,7 @@ def test_rounds_are_drawn_among_those_who_are_there(tmp_path, algorithm):
     absent = {FIRST_NODE + 1, FIRST_NODE + 4}
 
     def leave(partition, action, reply):
-        if action == "train":
+        if action in TRAINING:
             grid.connected -= absent
         return reply
 
@@ -244,7 +244,7 @@ def test_nodes_that_came_in_vain_and_left_take_no_room(tmp_path):
     grid.connected = members
 
     def replace_stranger(partition, action, reply):
-        if action == "train" and strangers:
+        if action in TRAINING and strangers:
             grid.connected = members | {strangers.pop()}
         return reply
 
@@ -278,7 +278,7 @@ def test_training_goes_out_before_questions_and_profiles_have_their_own_time(tmp
     kinds = [kind for kind, _ in second]
     assert kinds.index("train") < kinds.index("query.describe") < kinds.index("train.profile")
     assert {ttl for kind, ttl in second if kind == "train.profile"} == {999.0}
-    assert {ttl for kind, ttl in second if kind == "train"} == {7.0}
+    assert {ttl for kind, ttl in second if kind in TRAINING} == {7.0}
     assert {ttl for kind, ttl in second if kind == "query.describe"} == {0.2}
 
 
@@ -317,7 +317,7 @@ def test_a_second_node_of_a_name(tmp_path, caplog, identity, first_has_left):
     first = FIRST_NODE + 3
 
     def swap(partition, action, reply):
-        if action == "train":
+        if action in TRAINING:
             grid.connected.add(second)
             if first_has_left:
                 grid.connected.discard(first)
@@ -327,7 +327,7 @@ def test_a_second_node_of_a_name(tmp_path, caplog, identity, first_has_left):
     strategy = build_strategy(settings, RunFolder(settings))
     with caplog.at_level(logging.INFO, logger="flwr"):
         strategy.start(grid)
-    trained = [node for action, node in grid.sent if action == "train"]
+    trained = [node for action, node in grid.sent if action in TRAINING]
     if first_has_left and identity == "name":
         assert f"client client-3 is on another node now: {second}, not {first}" in caplog.text
         assert trained.count(second) == 3  # found in round 1, trained in 2, 3 and 4
@@ -358,7 +358,7 @@ def own_data_run(tmp_path, classes, shape, caplog):
     grid.connected.discard(late)
 
     def come(partition, action, reply):
-        if action == "train":
+        if action in TRAINING:
             grid.connected.add(late)
         return reply
 
@@ -438,7 +438,7 @@ def test_stationary_data_raises_no_alarm(tmp_path):
 
 def test_a_client_that_always_says_it_has_drifted_takes_no_more_room(tmp_path):
     def tamper(partition, action, reply):
-        if action == "train" and partition == 3:
+        if action in TRAINING and partition == 3:
             reply.content.config_records["info"]["drifted"] = True
         return reply
 
@@ -474,7 +474,7 @@ def test_nobody_learns_from_a_cluster_that_all_have_left(tmp_path, caplog, shari
     leavers = [name for name, z in first.state.assignments.items() if z == 0]
 
     def tamper(partition, action, reply):
-        if action == "train" and f"client-{partition}" in leavers and not done:
+        if action in TRAINING and f"client-{partition}" in leavers and not done:
             reply.content.config_records["info"]["drifted"] = True
         done.extend([1] * (action == "train.profile" and len(seen) >= CLIENTS))
         seen.append(1) if action == "train.profile" else None
@@ -526,7 +526,7 @@ def test_a_group_that_comes_late_gets_a_cluster_of_its_own(tmp_path):
     grid.connected -= late
 
     def come(partition, action, reply):
-        if action == "train":
+        if action in TRAINING:
             grid.connected |= late
         return reply
 

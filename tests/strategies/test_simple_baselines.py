@@ -8,7 +8,7 @@ import logging
 
 import numpy as np
 import pytest
-from memory_grid import MemoryGrid, array_of, quick_settings, replace_array, run_quickly
+from memory_grid import TRAINING, MemoryGrid, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import LocalTrainingConfig
@@ -43,7 +43,7 @@ def keeping(found):
     """Keep what clients send in training: (round, client) to samples and weights."""
 
     def tamper(partition, action, reply):
-        if action == "train":
+        if action in TRAINING:
             info = reply.content.config_records["info"]
             trained = [array_of(reply, f"{part}.floats") for part in ("primary", "classifier")]
             key = info["round"], f"client-{partition}"
@@ -225,7 +225,7 @@ def test_an_unseen_client_without_a_group_that_training_knows_has_no_model(tmp_p
 
 def test_no_local_update_reaches_another_client(tmp_path):
     def meddling(partition, action, reply):
-        if action == "train" and partition == 3:
+        if action in TRAINING and partition == 3:
             return replace_array(reply, "primary.floats", 2 * array_of(reply, "primary.floats"))
         return reply
 

@@ -1,11 +1,12 @@
 import numpy as np
 import torch
-from feddag_flwr.training.gradient import mean_gradient
 from torch.nn import functional
 
+from feddag_flwr.algorithms.cfl_gp.gradient import mean_gradient
 from feddag_flwr.data.images import LabelledImages
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
+from feddag_flwr.objectives.cross_entropy import CROSS_ENTROPY
 from feddag_flwr.training.device import Samples
 
 SHAPE = (1, 8, 8)
@@ -22,7 +23,7 @@ def test_the_gradient_is_that_of_the_mean_loss_over_all_chunks():
     model = build_model("small", SHAPE, 10, dual=False, seed=1)
     before = get_parts(model)
     data = samples(300)  # more than one chunk
-    found = mean_gradient(model, data)
+    found = mean_gradient(model, data, CROSS_ENTROPY)
     model.zero_grad()
     functional.cross_entropy(model(data.inputs(slice(None))), data.labels).backward()
     for part, module in model.parts().items():
@@ -34,7 +35,7 @@ def test_the_gradient_is_that_of_the_mean_loss_over_all_chunks():
 def test_a_parameter_without_influence_has_gradient_zero():
     model = build_model("small", SHAPE, 10, dual=False, seed=1)
     model.primary.register_parameter("idle", torch.nn.Parameter(torch.ones(3)))
-    found = mean_gradient(model, samples(5))["primary"]
+    found = mean_gradient(model, samples(5), CROSS_ENTROPY)["primary"]
     assert len(found) == sum(p.numel() for p in model.primary.parameters())
     assert (found != 0).any()
     assert (found == 0).sum() >= 3

@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from train_jobs import train_primary, train_secondary
 
+from feddag_flwr.algorithms.feddag.local_training import diversity_penalty
 from feddag_flwr.data.images import LabelledImages
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
 from feddag_flwr.training.device import Samples
-from feddag_flwr.training.local import batches, diversity_penalty, train_primary, train_secondary
+from feddag_flwr.training.local import batches
 
 SHAPE = (1, 8, 8)
 CPU = torch.device("cpu")
@@ -85,7 +87,7 @@ def test_by_halves_local_training_is_sgd_on_the_half_s_own_loss(phase):
     train = train_primary if phase == "primary" else train_secondary
     train(model, samples, settings(**values), rng, epochs=3, separate_heads=True)
     encoder = getattr(expected, phase)
-    head = getattr(expected.classifier, f"on_{phase}")
+    head = getattr(expected.classifier, f"{phase}_head")
     alone = torch.nn.Sequential(encoder, head)  # as if there were no other encoder
     reference_step(alone, list(alone.parameters()), samples, 0.1, 0.5, 0.01, 3)
     for part, found in get_parts(model).items():

@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 import torch
-from feddag_flwr.training.mixture import class_sums, responsibilities
 from hypothesis import given
 from hypothesis import strategies as st
+from train_jobs import train_primary
 
+from feddag_flwr.algorithms.fedrc.mixture import class_sums, responsibilities
 from feddag_flwr.data.images import LabelledImages
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
 from feddag_flwr.training.device import Samples
-from feddag_flwr.training.local import train_primary
 
 SHAPE = (1, 8, 8)
 SCALE = ((0.5, 0.25),)

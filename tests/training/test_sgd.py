@@ -2,15 +2,11 @@ import pytest
 import torch
 from feddag_flwr.training.sgd import SGD
 
-from feddag_flwr.settings import Settings
-
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 @pytest.mark.parametrize("decay", [0.0, 1e-2])
 def test_it_is_pytorchs_own_to_the_bit(momentum, decay):
-    settings = Settings.from_run_config(
-        {"learning-rate": 0.1, "momentum": momentum, "weight-decay": decay}
-    )
+    config = LocalTrainingConfig(learning_rate=0.1, momentum=momentum, weight_decay=decay)
     ended = []
     for own in (True, False):
         torch.manual_seed(3)
@@ -20,7 +16,7 @@ def test_it_is_pytorchs_own_to_the_bit(momentum, decay):
         unused = torch.nn.Parameter(torch.ones(3))
         parameters = [*model.parameters(), unused]
         optimizer = (
-            SGD(parameters, settings)
+            SGD(parameters, config)
             if own
             else torch.optim.SGD(
                 parameters, lr=0.1, momentum=momentum, weight_decay=decay, fused=True
@@ -38,7 +34,7 @@ def test_it_is_pytorchs_own_to_the_bit(momentum, decay):
 
 def test_a_step_without_gradients_changes_nothing():
     parameter = torch.nn.Parameter(torch.ones(3))
-    optimizer = SGD([parameter], Settings())
+    optimizer = SGD([parameter], LocalTrainingConfig())
     optimizer.step()
     parameter.grad = torch.ones(3)
     optimizer.zero_grad()
