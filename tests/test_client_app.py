@@ -7,20 +7,15 @@ from memory_grid import quick_settings
 
 from client_app.app import app
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.feddag.messages import DualTrainRequest
+from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.records import (
-    LocalTrainingConfig,
-    RecordError,
-    RequestHeader,
-    TrainReply,
-    TrainRequest,
-)
+from feddag_flwr.records import Limits, RecordError, RequestHeader
 
 CLASSES = tuple(str(digit) for digit in range(10))
 SHAPE = (1, 8, 8)
 HEADER = RequestHeader("client-2", 3, CLASSES, SHAPE, ((0.3, 0.4),))
-JOINT = LocalTrainingConfig()
 
 
 def parts():
@@ -30,29 +25,14 @@ def parts():
     return model | {"transfer": other["secondary"]}
 
 
-def ask(given, phases, header=HEADER, config=JOINT, **changes):
+def ask(given, phases, header=HEADER, *, separate_heads=False, **changes):
     settings = quick_settings(**changes)
     node = {"partition-id": 2, "num-partitions": 6}
     context = Context(1, 7, node, RecordDict(), settings.to_run_config())
-    request = TrainRequest(header, given, phases, config)
-    reply = app(Message(request.encode(), 7, "train"), context)
-    expected = {
-        name: request.start_of(name, None)
-        for phase, names in (("primary", ("primary", "classifier")), ("secondary", ("transfer",)))
-        for name in names
-        if phase in phases
-    }
-    if config.separate_heads:
-        expected["classifier"] = request.start_of("classifier", None)
-    samples = reply.content.config_records["info"]["samples"]
-    tests = int(reply.content.array_records["arrays"]["received.totals"].numpy().sum())
-    return TrainReply.decode(
-        reply.content,
-        request,
-        expected=expected,
-        numbers={},
-        limit=samples + tests,
-    )
+    config = LocalTrainingConfig.of(settings)
+    request = DualTrainRequest(header, given, phases, config, separate_heads)
+    reply = app(Message(request.encode(), 7, "train.dual"), context)
+    return request.read_reply(reply.content, Limits(settings.max_client_samples))
 
 
 def test_the_phases_are_independent():
@@ -71,10 +51,9 @@ def test_the_phases_are_independent():
 
 def test_the_phases_are_independent_by_halves():
     """Each phase moves its encoder and its half of K, whatever the other one does."""
-    separate_heads = LocalTrainingConfig(separate_heads=True)
-    both = ask(parts(), ("primary", "secondary"), config=separate_heads)
-    primary = ask(parts(), ("primary",), config=separate_heads)
-    secondary = ask(parts(), ("secondary",), config=separate_heads)
+    both = ask(parts(), ("primary", "secondary"), separate_heads=True)
+    primary = ask(parts(), ("primary",), separate_heads=True)
+    secondary = ask(parts(), ("secondary",), separate_heads=True)
     assert both.parts["primary"].equals(primary.parts["primary"])
     assert both.parts["transfer"].equals(secondary.parts["transfer"])
     single = build_model("small", SHAPE, 10, dual=False, seed=1).classifier

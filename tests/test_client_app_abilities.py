@@ -1,15 +1,22 @@
 """The ClientApp's answers to what algorithms beyond FedDAG ask."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from client_app.session import WORST_LOSS
 from flwr.app import Context, Message, RecordDict
 from memory_grid import quick_settings
 from torch.nn import functional
+from train_jobs import train_fomaml, train_primary
 
 from client_app.app import app
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.feddag.messages import DualEvaluateRequest
+from feddag_flwr.algorithms.ifca.messages import ChoiceTrainRequest
+from feddag_flwr.algorithms.pacfl.messages import VectorsRequest
+from feddag_flwr.algorithms.per_fedavg.messages import FomamlTrainRequest
+from feddag_flwr.client.session import WORST_LOSS
 from feddag_flwr.data.images import unit_pixels
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.models.flat import get_parts
@@ -19,16 +26,14 @@ from feddag_flwr.records import (
     CandidateLossesRequest,
     EvaluateReply,
     EvaluateRequest,
+    Limits,
     LocalTrainingConfig,
     RequestHeader,
-    TrainReply,
     TrainRequest,
-    decode_vectors,
 )
 from feddag_flwr.seeds import generator
 from feddag_flwr.training.device import Samples
 from feddag_flwr.training.evaluation import evaluate
-from feddag_flwr.training.local import ProximalTerm, train_fomaml, train_primary
 
 SHAPE = (1, 8, 8)
 HEADER = RequestHeader("client-2", 3, tuple(map(str, range(10))), SHAPE, ((0.3, 0.4),))
@@ -91,40 +96,40 @@ def test_a_diverged_model_has_the_worst_loss_and_not_none():
     assert found.lowest[1] > 0
 
 
-def train(request, expected=MODELS[0]):
-    content = ask(request.encode(), "train")
-    return TrainReply.decode(
-        content, request, expected=expected, numbers={}, limit=len(TRAIN) + len(TEST),
-    )  # fmt: skip
+CONFIG = LocalTrainingConfig.of(SETTINGS)
+
+
+def train(request):
+    content = ask(request.encode(), request.action)
+    return request.read_reply(content, Limits(len(TRAIN) + len(TEST)))
 
 
 def test_a_client_trains_the_candidate_of_lowest_training_loss():
     best = int(reference_losses().mean(dim=1).argmin())
-    chosen = train(TrainRequest(HEADER, {}, ("primary",), candidates=MODELS))
+    chosen = train(ChoiceTrainRequest(HEADER, MODELS, CONFIG))
     assert chosen.choice == best
-    alone = train(TrainRequest(HEADER, MODELS[best], ("primary",)))
+    alone = train(TrainRequest(HEADER, MODELS[best], CONFIG))
     for part, weights in alone.parts.items():
         np.testing.assert_array_equal(chosen.parts[part].floats, weights.floats)
     assert chosen.received.hits.tolist() == alone.received.hits.tolist()
 
 
 def test_a_diverged_candidate_is_not_chosen():
-    reply = train(TrainRequest(HEADER, {}, ("primary",), candidates=(DIVERGED, MODELS[1])))
+    reply = train(ChoiceTrainRequest(HEADER, (DIVERGED, MODELS[1]), CONFIG))
     assert reply.choice == 1
 
 
 def test_the_proximal_term_pulls_to_the_weights_received():
-    found = train(TrainRequest(HEADER, MODELS[0], ("primary",), LocalTrainingConfig(proximal=2.0)))
+    found = train(TrainRequest(HEADER, MODELS[0], replace(CONFIG, proximal=2.0)))
     model = make_model(1)
-    pull = ProximalTerm.to_present(2.0, make_model(1))
     rng = generator(SETTINGS.seed, "primary", server_round=3, client="client-2")
-    train_primary(model, TRAIN, SETTINGS, rng, SETTINGS.local_epochs, pull)
+    train_primary(model, TRAIN, SETTINGS, rng, SETTINGS.local_epochs, proximal=2.0)
     for part, weights in get_parts(model).items():
         np.testing.assert_allclose(found.parts[part].floats, weights.floats, atol=1e-6)
 
 
 def test_the_meta_phase_takes_its_inner_rate_from_the_recipe():
-    found = train(TrainRequest(HEADER, MODELS[0], ("fomaml",), LocalTrainingConfig(inner_rate=0.7)))
+    found = train(FomamlTrainRequest(HEADER, MODELS[0], CONFIG, inner_rate=0.7))
     model = make_model()
     rng = generator(SETTINGS.seed, "primary", server_round=3, client="client-2")
     train_fomaml(model, TRAIN, SETTINGS, rng, SETTINGS.local_epochs, 0.7)
@@ -133,16 +138,12 @@ def test_the_meta_phase_takes_its_inner_rate_from_the_recipe():
 
 
 def test_epoch_losses_come_back_where_they_are_asked_for():
-    request = TrainRequest(HEADER, MODELS[0], ("primary",), LocalTrainingConfig(losses=True))
-    reply = TrainReply.decode(
-        ask(request.encode(), "train"), request, expected=MODELS[0], numbers={"losses": (1,)},
-        limit=len(TRAIN) + len(TEST),
-    )  # fmt: skip
-    assert 1.0 < reply.numbers["losses"][0] < 3.0
+    reply = train(TrainRequest(HEADER, MODELS[0], replace(CONFIG, report_losses=True)))
+    assert 1.0 < reply.losses[0] < 3.0
 
 
 def judged(adapt, tune):
-    content = ask(EvaluateRequest(HEADER, MODELS[0], adapt, tune).encode(), "evaluate")
+    content = ask(EvaluateRequest(HEADER, MODELS[0], adapt, tune, CONFIG).encode(), "evaluate")
     return EvaluateReply.decode(content, HEADER, limit=len(TEST), personalised=tune > 0)
 
 
@@ -169,9 +170,11 @@ def test_adapting_comes_before_the_judgement_and_tuning_after_it():
 def test_a_model_of_two_encoders_is_tuned_as_it_is_trained(training):
     model = build_model("small", SHAPE, 10, dual=True, seed=1)
     settings = quick_settings(classifier_training=training)
-    request = EvaluateRequest(HEADER, get_parts(model), 0, 2).encode()
+    request = DualEvaluateRequest(
+        HEADER, get_parts(model), 0, 2, CONFIG, separate_heads=training == "halves"
+    ).encode()
     context = Context(1, 7, NODE, RecordDict(), settings.to_run_config())
-    content = app(Message(request, 7, "evaluate"), context).content
+    content = app(Message(request, 7, "evaluate.dual"), context).content
     found = EvaluateReply.decode(content, HEADER, limit=len(TEST), personalised=True)
     rng = generator(settings.seed, "fine-tune", server_round=3, client="client-2")
     train_primary(model, TRAIN, settings, rng, 2, separate_heads=training == "halves")
@@ -181,7 +184,7 @@ def test_a_model_of_two_encoders_is_tuned_as_it_is_trained(training):
 
 
 def test_vectors_are_the_leading_singular_vectors_of_all_data():
-    found = decode_vectors(ask(HEADER.encode(), "query.vectors"), HEADER, size=3)
+    found = VectorsRequest(HEADER, 3).read_reply(ask(HEADER.encode(), "query.vectors"), Limits(9))
     pixels = unit_pixels(DATA.train.images).reshape(len(DATA.train), -1).astype(float)
     expected = np.linalg.svd(pixels.T, full_matrices=False)[0][:, :3].T
     assert found.shape == (3, 64)

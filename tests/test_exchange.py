@@ -8,7 +8,8 @@ from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from memory_grid import MemoryGrid, quick_settings
 
-from feddag_flwr.exchange import Exchange
+from feddag_flwr.exchange import Exchange, Question
+from feddag_flwr.records import Rejection
 
 
 def echo(message, context):
@@ -19,13 +20,33 @@ def content(size=4):
     return RecordDict({"arrays": ArrayRecord({"x": Array(np.zeros(size, np.float32))})})
 
 
+class Echo:
+    """A request whose reply is itself."""
+
+    action = counted_as = "train"
+    header = None
+
+    def encode(self):
+        return content()
+
+    def least_down(self):
+        return 16
+
+    def least_up(self):
+        return 0
+
+
+def question(node):
+    return Question(Echo(), node, "1")
+
+
 def make(tamper=None, nodes=6, wave_size=50):
     grid = MemoryGrid(quick_settings(), nodes=nodes, app=echo, tamper=tamper)
     return grid, Exchange(grid, wave_size, lambda node: f"client-{node}")
 
 
 def ask(exchange, nodes, timeout=5.0):
-    messages = (Message(content(), node, "train") for node in nodes)
+    messages = (question(node) for node in nodes)
     return list(exchange.send(messages, timeout))
 
 
@@ -53,7 +74,7 @@ def test_messages_are_made_only_when_there_is_room():
     def messages():
         for node in sorted(grid.contexts):
             made.append(node)
-            yield Message(content(), node, "train")
+            yield question(node)
 
     next(exchange.send(messages(), 5.0))
     assert len(made) <= 4
@@ -240,8 +261,8 @@ def test_nobody_waits_for_a_notice_to_be_read():
         return None if action == "query.rejection" else reply
 
     grid, exchange = make(tamper)
-    follow_ups = deque([Message(content(), 101, "query.rejection")])
-    messages = (Message(content(), node, "train") for node in (102, 103))
+    follow_ups = deque([Question(Rejection("late"), 101, "rejection")])
+    messages = (question(node) for node in (102, 103))
     replies = list(exchange.send(messages, 60.0, follow_ups))
     assert [reply.metadata.src_node_id for reply in replies] == [102, 103]
     assert grid.sent[0] == ("query.rejection", 101)
@@ -251,10 +272,10 @@ def test_follow_ups_go_out_in_the_same_exchange():
     _, exchange = make(wave_size=1)
     follow_ups = deque()
     seen = []
-    for reply in exchange.send([Message(content(), 101, "train")], 5.0, follow_ups):
+    for reply in exchange.send([question(101)], 5.0, follow_ups):
         seen.append(reply.metadata.src_node_id)
         if seen == [101]:
-            follow_ups += [Message(content(), node, "train") for node in (103, 102)]
+            follow_ups += [question(node) for node in (103, 102)]
     assert seen == [101, 103, 102]
 
 

@@ -6,20 +6,23 @@ import pytest
 from flwr.app import Array, RecordDict
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.feddag.messages import (
+    DualTrainRequest,
+    ProfileRequest,
+    encode_profile,
+)
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import (
     Description,
     EvaluateReply,
     EvaluateRequest,
-    ProfileRequest,
+    Limits,
     RecordError,
     RequestHeader,
     TrainReply,
     TrainRequest,
     arrays_nbytes,
-    decode_profile,
-    encode_profile,
 )
 
 SCALE = ((0.5, 0.25),)
@@ -73,21 +76,16 @@ def encoded_profile():
 
 
 def decode(content, header=HEADER, encoder=None, subspace=2.0):
-    return decode_profile(
-        content,
-        header,
-        encoder=encoder or weights(0, 0, 0, integers=[0]),
-        coordinates=2,
-        limit=LIMIT,
-        subspace=subspace,
-    )
+    start = encoder or weights(0, 0, 0, integers=[0])
+    request = ProfileRequest(header, {"primary": start}, 1, 2 / start.floats.size)
+    return request.read_reply(content, Limits(LIMIT, subspace_size=subspace))
 
 
 def test_requests_survive_the_wire():
     parts = {"primary": weights(1, 2, buffers=[0.5], integers=[3]), "classifier": weights(4)}
-    profile = ProfileRequest.decode(wire(ProfileRequest(HEADER, parts, 2**62).encode()))
-    train = TrainRequest.decode(
-        wire(TrainRequest(HEADER, parts, ("primary", "secondary")).encode())
+    profile = ProfileRequest.decode(wire(ProfileRequest(HEADER, parts, 2**62, 0.5).encode()))
+    train = DualTrainRequest.decode(
+        wire(DualTrainRequest(HEADER, parts, ("primary", "secondary")).encode())
     )
     evaluate = EvaluateRequest.decode(wire(EvaluateRequest(HEADER, parts).encode()))
     assert profile.coordinate_seed == 2**62
@@ -233,22 +231,17 @@ def test_a_reply_in_another_name_or_of_another_round_is_refused():
         decode(content, header=later)
 
 
-REQUEST = TrainRequest(HEADER, {"primary": weights(0, 0), "classifier": weights(0)}, ("primary",))
+REQUEST = TrainRequest(HEADER, {"primary": weights(0, 0), "classifier": weights(0)})
 
 
 def train_reply(parts=None, samples=6, evaluation=None):
     parts = parts or {"primary": weights(1, 2), "classifier": weights(3)}
-    return TrainReply(samples, parts, evaluation or make_evaluation()).encode(REQUEST)
+    reply = TrainReply(samples, parts, REQUEST.parts, evaluation or make_evaluation())
+    return reply.encode(HEADER)
 
 
 def decode_train(content):
-    return TrainReply.decode(
-        content,
-        REQUEST,
-        expected=REQUEST.parts,
-        numbers={},
-        limit=6,
-    )
+    return REQUEST.read_reply(content, Limits(6))
 
 
 def test_a_good_train_reply():
@@ -337,6 +330,6 @@ def test_a_faulty_description_is_refused(changes, message):
 
 
 def test_unknown_phases_are_refused():
-    content = TrainRequest(HEADER, {"primary": weights(1)}, ("tertiary",)).encode()
+    content = DualTrainRequest(HEADER, {"primary": weights(1)}, ("tertiary",)).encode()
     with pytest.raises(RecordError, match="phases must be among"):
-        TrainRequest.decode(content)
+        DualTrainRequest.decode(content)

@@ -1,30 +1,35 @@
 """Recipes, candidate models, measurements, vectors and evaluations with tuning, on the wire."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from feddag_flwr.records.profile import ORTHONORMAL
 from flwr.app import Array, MetricRecord
 from test_records import HEADER, INF, NAN, SCALE, make_evaluation, same, weights, wire
 
+from feddag_flwr.algorithms.ifca.messages import ChoiceReply, ChoiceTrainRequest
+from feddag_flwr.algorithms.pacfl.messages import VectorsRequest, encode_vectors
+from feddag_flwr.algorithms.per_fedavg.messages import FomamlTrainRequest
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.records import (
     CandidateLosses,
     CandidateLossesRequest,
     EvaluateReply,
     EvaluateRequest,
+    Limits,
     LocalTrainingConfig,
     RecordError,
     RequestHeader,
-    TrainReply,
     TrainRequest,
-    decode_vectors,
-    encode_vectors,
 )
+from feddag_flwr.records.orthonormal import ORTHONORMAL
 from feddag_flwr.similarity.proximity import pack_bases
 from feddag_flwr.similarity.subspace import class_angles
 
 PARTS = {"primary": weights(1, 2), "classifier": weights(3)}
 OTHER = {"primary": weights(5, 6), "classifier": weights(7)}
+CHOOSE = ChoiceTrainRequest(HEADER, (PARTS, OTHER))
+LOSSES = LocalTrainingConfig(epochs=2, report_losses=True)
 
 
 def arrays(content):
@@ -39,11 +44,15 @@ def info(content):
 
 
 def test_a_recipe_survives_the_wire():
-    config = LocalTrainingConfig(proximal=0.01, inner_rate=0.5, losses=True)
-    found = TrainRequest.decode(wire(TrainRequest(HEADER, PARTS, ("primary",), config).encode()))
+    config = LocalTrainingConfig(
+        3, 17, "hinge", "adam", 0.25, 0.5, 0.125, proximal=0.01, report_losses=True
+    )
+    found = TrainRequest.decode(wire(TrainRequest(HEADER, PARTS, config).encode()))
     assert found.config == config
-    plain = TrainRequest.decode(wire(TrainRequest(HEADER, PARTS, ("primary",)).encode()))
+    plain = TrainRequest.decode(wire(TrainRequest(HEADER, PARTS).encode()))
     assert plain.config == LocalTrainingConfig()
+    fomaml = FomamlTrainRequest(HEADER, PARTS, config, inner_rate=0.75)
+    assert FomamlTrainRequest.decode(wire(fomaml.encode())).inner_rate == 0.75
 
 
 @pytest.mark.parametrize(
@@ -51,22 +60,25 @@ def test_a_recipe_survives_the_wire():
     [
         ("training-proximal", -0.5, "training-proximal = -0.5 must be 0 or more"),
         ("training-proximal", NAN, "training-proximal = nan must be 0 or more"),
-        ("training-inner-rate", INF, "training-inner-rate = inf must be 0 or more, and finite"),
-        ("training-inner-rate", "fast", "training-inner-rate = 'fast' is of type str"),
-        ("training-losses", 1, "training-losses = 1 is of type int"),
+        ("training-learning-rate", INF, "training-learning-rate = inf must be 0 or more, and fin"),
+        ("training-momentum", "fast", "training-momentum = 'fast' is of type str"),
+        ("training-epochs", 0, "training-epochs = 0 must be 1 or more"),
+        ("training-batch-size", -1, "training-batch-size = -1 must be 0 or more"),
+        ("training-objective", "", "training-objective = '' is no name"),
+        ("training-report-losses", 1, "training-report-losses = 1 is of type int"),
     ],
 )
 def test_a_faulty_recipe_is_refused(key, value, message):
-    content = TrainRequest(HEADER, PARTS, ("primary",), LocalTrainingConfig(proximal=1.0)).encode()
+    content = TrainRequest(HEADER, PARTS, LocalTrainingConfig(proximal=1.0)).encode()
     info(content)[key] = value
     with pytest.raises(RecordError, match=message):
         TrainRequest.decode(content)
 
 
 def test_a_recipe_lacking_a_value_is_refused():
-    content = TrainRequest(HEADER, PARTS, ("primary",)).encode()
-    del info(content)["training-inner-rate"]
-    with pytest.raises(RecordError, match="no 'training-inner-rate'"):
+    content = TrainRequest(HEADER, PARTS).encode()
+    del info(content)["training-optimiser"]
+    with pytest.raises(RecordError, match="no 'training-optimiser'"):
         TrainRequest.decode(content)
 
 
@@ -74,41 +86,34 @@ def test_a_recipe_lacking_a_value_is_refused():
 
 
 def test_candidates_survive_the_wire():
-    request = TrainRequest(
-        HEADER, {"transfer": weights(9)}, ("primary",), candidates=(PARTS, OTHER)
-    )
-    found = TrainRequest.decode(wire(request.encode()))
+    found = ChoiceTrainRequest.decode(wire(CHOOSE.encode()))
     assert len(found.candidates) == 2
     for got, sent in zip(found.candidates, (PARTS, OTHER), strict=True):
         assert list(got) == list(sent)
         assert all(same(got[part], sent[part]) for part in sent)
-    assert same(found.start_of("primary", 1), OTHER["primary"])
-    assert same(found.start_of("transfer", 1), weights(9))
-    assert same(TrainRequest(HEADER, PARTS, ("primary",)).start_of("primary", None), weights(1, 2))
+    assert same(found.starts(1)["primary"], OTHER["primary"])
 
 
 @pytest.mark.parametrize(
     "parts", [["1/primary"], ["1/primary", "0/primary"], ["0/primary", "2/primary"], ["x/primary"]]
 )
 def test_candidates_out_of_order_are_refused(parts):
-    content = TrainRequest(HEADER, {name: weights(1) for name in parts}, ("primary",)).encode()
+    content = TrainRequest(HEADER, {name: weights(1) for name in parts}).encode()
     with pytest.raises(RecordError, match="candidate models are numbered"):
-        TrainRequest.decode(content)
+        ChoiceTrainRequest.decode(content)
 
 
-def reply_to_candidates(choice, numbers=None):
-    request = TrainRequest(HEADER, {}, ("primary",), candidates=(PARTS, OTHER))
-    return TrainReply(6, OTHER, make_evaluation(), choice, numbers or {}).encode(request)
+def reply_to_candidates(choice, losses=None):
+    reply = ChoiceReply(6, OTHER, OTHER, make_evaluation(), losses, choice=choice or 0)
+    content = reply.encode(HEADER)
+    info(content)["choice"] = choice
+    if choice is None:
+        del info(content)["choice"]
+    return content
 
 
-def decode_choice(content, numbers=None):
-    return TrainReply.decode(
-        content,
-        TrainRequest(HEADER, {}, ("primary",), candidates=(PARTS, OTHER)),
-        expected=PARTS,
-        numbers=numbers or {},
-        limit=6,
-    )
+def decode_choice(content, config=CHOOSE.config):
+    return replace(CHOOSE, config=config).read_reply(content, Limits(6))
 
 
 def test_a_choice_survives_the_wire():
@@ -130,20 +135,10 @@ def test_a_faulty_choice_is_refused(content, message):
         decode_choice(content)
 
 
-def test_a_choice_that_nobody_asked_for_is_not_read():
-    reply = TrainReply.decode(
-        reply_to_candidates(7),
-        TrainRequest(HEADER, PARTS, ("primary",)),
-        expected=PARTS,
-        numbers={},
-        limit=6,
-    )
-    assert reply.choice is None
-
-
 def test_numbers_survive_the_wire():
-    content = wire(reply_to_candidates(0, {"losses": np.array([0.5, 0.25])}))
-    assert decode_choice(content, {"losses": (2,)}).numbers["losses"].tolist() == [0.5, 0.25]
+    content = wire(reply_to_candidates(0, np.array([0.5, 0.25])))
+    assert decode_choice(content, LOSSES).losses.tolist() == [0.5, 0.25]
+    assert decode_choice(content).losses is None  # nobody asked
 
 
 @pytest.mark.parametrize(
@@ -157,9 +152,8 @@ def test_numbers_survive_the_wire():
     ],
 )
 def test_faulty_numbers_are_refused(values, message):
-    content = reply_to_candidates(0, {} if values is None else {"losses": values})
     with pytest.raises(RecordError, match=message):
-        decode_choice(content, {"losses": (2,)})
+        decode_choice(reply_to_candidates(0, values), LOSSES)
 
 
 # -- measurements ----------------------------------------------------------------------------------
@@ -231,7 +225,7 @@ VECTORS = np.array([[1, 0, 0, 0], [0, 0, 0.6, 0.8]], np.float32)
 
 
 def test_vectors_survive_the_wire():
-    found = decode_vectors(wire(encode_vectors(HEADER, VECTORS)), HEADER, size=3)
+    found = VectorsRequest(HEADER, 3).read_reply(wire(encode_vectors(HEADER, VECTORS)), Limits(9))
     np.testing.assert_array_equal(found, VECTORS)
 
 
@@ -250,7 +244,7 @@ def test_vectors_survive_the_wire():
 )
 def test_faulty_vectors_are_refused(vectors, message):
     with pytest.raises(RecordError, match=message):
-        decode_vectors(encode_vectors(HEADER, vectors), HEADER, size=2)
+        VectorsRequest(HEADER, 2).read_reply(encode_vectors(HEADER, vectors), Limits(9))
 
 
 def test_vectors_that_pass_never_stop_the_server():
@@ -258,7 +252,7 @@ def test_vectors_that_pass_never_stop_the_server():
     product = 0.98 * ORTHONORMAL
     length = np.sqrt(1 - product)
     skew = np.array([[length, 0, 0, 0], [product / length, length, 0, 0]], np.float32)
-    found = decode_vectors(encode_vectors(HEADER, skew), HEADER, size=2)
+    found = VectorsRequest(HEADER, 2).read_reply(encode_vectors(HEADER, skew), Limits(9))
     bases = pack_bases([found, VECTORS], [np.zeros(2, np.int64)] * 2, 1)
     assert np.isfinite(class_angles(bases, np.ones((2, 1), np.int64), "principal")).all()
 

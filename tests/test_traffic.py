@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.common.serde import recorddict_to_proto
-from memory_grid import MemoryGrid, quick_settings, run_quickly
+from memory_grid import TRAINING, MemoryGrid, quick_settings, run_quickly
 from test_records import HEADER, weights
 
-from feddag_flwr.records import LocalTrainingConfig, TrainRequest
+from feddag_flwr.algorithms.feddag.messages import DualTrainRequest
+from feddag_flwr.algorithms.fedrc.messages import MixtureTrainRequest, ResponsibilitiesRequest
+from feddag_flwr.algorithms.ifca.messages import ChoiceTrainRequest
+from feddag_flwr.records import DescribeRequest
 from feddag_flwr.records.sizes import (
     NUMPY_HEADER,
     content_nbytes,
-    least_down,
-    least_weights_up,
     statistics_nbytes,
 )
 from feddag_flwr.traffic import Traffic, overhead
@@ -35,6 +36,7 @@ class Watching(MemoryGrid):
     def answer(self, message):
         reply = super().answer(message)
         kind = message.metadata.message_type.rpartition(".")[2]
+        kind = "train" if message.metadata.message_type in TRAINING else kind
         number = int(message.metadata.group_id)
         node = message.metadata.dst_node_id
         self.seen.append((kind, number, node, message.content, reply.content))
@@ -176,8 +178,8 @@ def test_the_header_of_an_array_is_as_long_as_is_taken_off(dtype, shape):
 
 def test_the_least_of_odd_requests():
     model = {"primary": weights(1, 2), "secondary": weights(3, 4), "classifier": weights(5)}
-    same = model | {"shared": weights(3, 4)}
-    other = model | {"shared": weights(3, 5)}
+    same = model | {"transfer": weights(3, 4)}
+    other = model | {"transfer": weights(3, 5)}
     both = ("primary", "secondary")
     sizes = [
         (same, both, 20, 20),  # S' is S
@@ -187,21 +189,20 @@ def test_the_least_of_odd_requests():
         (model, both, 20, 20),
     ]
     for parts, phases, down, up in sizes:
-        content = TrainRequest(HEADER, parts, phases).encode()
-        assert (least_down(content), least_weights_up(content, "train")) == (down, up)
-    separate_heads = TrainRequest(
-        HEADER, model, ("secondary",), LocalTrainingConfig(separate_heads=True)
-    ).encode()
-    assert least_weights_up(separate_heads, "train") == 12  # S' and the classifier
+        request = DualTrainRequest(HEADER, parts, phases)
+        assert (request.least_down(), request.least_up()) == (down, up)
+    heads = DualTrainRequest(HEADER, model, ("secondary",), separate_heads=True)
+    assert heads.least_up() == 12  # S' and the classifier
     candidates = tuple({"primary": weights(1, 2), "classifier": weights(k)} for k in range(3))
-    choose = TrainRequest(HEADER, {}, ("primary",), candidates=candidates).encode()
-    assert (least_down(choose), least_weights_up(choose, "train")) == (36, 12)
+    choose = ChoiceTrainRequest(HEADER, candidates)
+    assert (choose.least_down(), choose.least_up()) == (36, 12)
     prior = np.zeros((3, 3))
-    mixture = TrainRequest(HEADER, {}, ("mixture",), candidates=candidates, prior=prior).encode()
-    assert (least_down(mixture), least_weights_up(mixture, "train")) == (36 + 72, 36)
-    assert least_weights_up(mixture, "candidate_losses") == 0
-    assert least_weights_up(RecordDict(), "describe") == least_down(RecordDict()) == 0
-    assert statistics_nbytes(mixture) == 72
+    mixture = MixtureTrainRequest(HEADER, candidates, prior)
+    assert (mixture.least_down(), mixture.least_up()) == (36 + 72, 36)
+    asked = ResponsibilitiesRequest(HEADER, candidates, prior)
+    assert (asked.least_down(), asked.least_up()) == (36 + 72, 0)
+    assert DescribeRequest(1).least_up() == DescribeRequest(1).least_down() == 0
+    assert statistics_nbytes(mixture.encode()) == 72
 
 
 def test_nothing_needed_is_no_overhead():

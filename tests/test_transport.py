@@ -16,17 +16,16 @@ from memory_grid import MemoryGrid, quick_settings, run_quickly
 from test_records import HEADER, decode, make_evaluation, make_profile, same, weights, wire
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.cfl_gp.messages import GradientRequest, encode_gradient
+from feddag_flwr.algorithms.feddag.messages import ProfileRequest, encode_profile
+from feddag_flwr.algorithms.ifca.messages import ChoiceReply, ChoiceTrainRequest
 from feddag_flwr.records import (
     EvaluateRequest,
-    GradientRequest,
-    ProfileRequest,
+    Limits,
     RecordError,
     TrainReply,
     TrainRequest,
     arrays_nbytes,
-    decode_gradient,
-    encode_gradient,
-    encode_profile,
 )
 from feddag_flwr.records.transport import TRANSPORTS, Packed
 from feddag_flwr.settings import Settings
@@ -115,7 +114,7 @@ def test_a_request_carries_rounded_weights_but_exact_buffers_and_counters(transp
 
 @pytest.mark.parametrize("transport", COMPACT)
 def test_a_reply_carries_differences_and_the_server_adds_them_to_what_it_has(transport):
-    request = TrainRequest(header(transport), MODEL, ("primary",))
+    request = TrainRequest(header(transport), MODEL)
     received = TrainRequest.decode(wire(request.encode()))
     moved = {"primary": [0.5, -0.25, 2.0**-9], "classifier": [3e-6]}
     trained = {
@@ -124,9 +123,11 @@ def test_a_reply_carries_differences_and_the_server_adds_them_to_what_it_has(tra
         )
         for name, part in received.parts.items()
     }
-    reply = decoded(TrainReply(6, trained, make_evaluation()).encode(received), request)
+    reply = decoded(
+        TrainReply(6, trained, received.parts, make_evaluation()).encode(received.header), request
+    )
     for name, part in reply.parts.items():
-        update = reply.update_of(name, request)
+        update = reply.update_of(name)
         np.testing.assert_allclose(update, moved[name], rtol=2.0**-8)
         np.testing.assert_array_equal(part.floats, MODEL[name].floats + update)
         np.testing.assert_array_equal(part.buffers, trained[name].buffers)
@@ -134,22 +135,21 @@ def test_a_reply_carries_differences_and_the_server_adds_them_to_what_it_has(tra
 
 
 def decoded(content, request):
-    return TrainReply.decode(
-        wire(content),
-        request,
-        expected=request.candidates[0] if request.candidates else request.parts,
-        numbers={},
-        limit=6,
-    )
+    return request.read_reply(wire(content), Limits(6))
 
 
 @pytest.mark.parametrize("transport", COMPACT)
 def test_of_candidates_the_difference_counts_from_the_one_chosen(transport):
     models = tuple({"primary": weights(k + 1 / 3), "classifier": weights(-k)} for k in range(3))
-    request = TrainRequest(header(transport), {}, ("primary",), candidates=models)
-    received = TrainRequest.decode(wire(request.encode()))
+    request = ChoiceTrainRequest(header(transport), models)
+    received = ChoiceTrainRequest.decode(wire(request.encode()))
     trained = {n: replace(w, floats=w.floats + 2.0**-6) for n, w in received.candidates[2].items()}
-    reply = decoded(TrainReply(6, trained, make_evaluation(), 2).encode(received), request)
+    reply = decoded(
+        ChoiceReply(6, trained, received.candidates[2], make_evaluation(), choice=2).encode(
+            received.header
+        ),
+        request,
+    )
     for name, part in reply.parts.items():
         np.testing.assert_array_equal(part.floats, models[2][name].floats + np.float32(2.0**-6))
 
@@ -157,17 +157,20 @@ def test_of_candidates_the_difference_counts_from_the_one_chosen(transport):
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_an_update_is_what_the_client_sent(transport):
     """Adding to a large weight and subtracting again would lose most of it."""
-    request = TrainRequest(header(transport), {"primary": weights(1000.0)}, ("primary",))
+    start = {"primary": weights(1000.0), "classifier": weights(0)}
+    request = TrainRequest(header(transport), start)
     received = TrainRequest.decode(wire(request.encode()))
-    trained = {"primary": weights(1000.0 + 2.0**-13)}
-    reply = decoded(TrainReply(6, trained, make_evaluation()).encode(received), request)
-    assert reply.update_of("primary", request).tolist() == [2.0**-13]
+    trained = start | {"primary": weights(1000.0 + 2.0**-13)}
+    reply = decoded(
+        TrainReply(6, trained, received.parts, make_evaluation()).encode(received.header), request
+    )
+    assert reply.update_of("primary").tolist() == [2.0**-13]
 
 
 @pytest.mark.parametrize("transport", COMPACT)
 def test_a_profile_and_a_gradient_travel_in_the_format(transport):
     start = weights(0.1, 0.2, 0.3, integers=[3])
-    request = ProfileRequest(header(transport), {"primary": start}, 1)
+    request = ProfileRequest(header(transport), {"primary": start}, 1, 0.5)
     received = ProfileRequest.decode(wire(request.encode())).start["primary"]
     made = replace(make_profile(), encoder=replace(start, floats=received.floats + 2.0**-5))
     content = wire(encode_profile(header(transport), made, received))
@@ -177,7 +180,7 @@ def test_a_profile_and_a_gradient_travel_in_the_format(transport):
 
     gradient = {name: part.floats for name, part in MODEL.items()}
     content = wire(encode_gradient(header(transport), gradient))
-    found = decode_gradient(content, GradientRequest(header(transport), MODEL))
+    found = GradientRequest(header(transport), MODEL).read_reply(content, Limits(6))
     np.testing.assert_allclose(found, np.concatenate(list(gradient.values())), rtol=2.0**-8)
 
 
@@ -188,12 +191,14 @@ def test_no_update_is_too_small_to_count(transport):
     first = server.floats.copy()
     for number in range(rounds):
         request = TrainRequest(
-            replace(header(transport), server_round=number), {"primary": server}, ("primary",)
+            replace(header(transport), server_round=number),
+            {"primary": server, "classifier": weights(0)},
         )
         received = TrainRequest.decode(request.encode())
-        trained = {"primary": replace(server, floats=received.parts["primary"].floats + step)}
-        content = TrainReply(6, trained, make_evaluation()).encode(received)
-        reply = TrainReply.decode(content, request, expected=request.parts, numbers={}, limit=6)
+        moved = replace(server, floats=received.parts["primary"].floats + step)
+        trained = received.parts | {"primary": moved}
+        content = TrainReply(6, trained, received.parts, make_evaluation()).encode(received.header)
+        reply = request.read_reply(content, Limits(6))
         server = reply.parts["primary"]
     # float32 itself rounds each step by up to half of 2^-23.
     np.testing.assert_allclose(server.floats - first, rounds * step, atol=rounds * 2.0**-24)
@@ -207,17 +212,17 @@ def test_no_update_is_too_small_to_count(transport):
 @pytest.mark.parametrize("trained", [np.nan, np.inf, 3.4e38])
 def test_a_model_that_diverged_names_client_part_and_format(transport, trained):
     start = {"primary": weights(1.0), "classifier": weights(-3.4e38)}
-    request = TrainRequest(header(transport), start, ("primary",))
+    request = TrainRequest(header(transport), start)
     parts = {"primary": weights(1.5), "classifier": weights(trained)}
     with pytest.raises(RecordError, match=f"client 'ward-3', classifier: NaN .* as {transport}"):
-        TrainReply(6, parts, None).encode(request)
+        TrainReply(6, parts, start).encode(request.header)
 
 
 @pytest.mark.parametrize("sent", TRANSPORTS)
 @pytest.mark.parametrize("wanted", TRANSPORTS)
 def test_server_and_client_must_mean_the_same_format(sent, wanted):
-    request = TrainRequest(header(wanted), MODEL, ("primary",))
-    content = TrainReply(6, MODEL, make_evaluation()).encode(replace(request, header=header(sent)))
+    request = TrainRequest(header(wanted), MODEL)
+    content = TrainReply(6, MODEL, MODEL, make_evaluation()).encode(header(sent))
     if sent == wanted:
         decoded(content, request)
     else:
@@ -242,9 +247,9 @@ def test_server_and_client_must_mean_the_same_format(sent, wanted):
     ],
 )
 def test_a_faulty_format_is_refused(key, value, message):
-    request = TrainRequest(header("float16"), MODEL, ("primary",))
+    request = TrainRequest(header("float16"), MODEL)
     trained = {n: replace(w, floats=w.floats + 1) for n, w in MODEL.items()}
-    content = TrainReply(6, trained, make_evaluation()).encode(request)
+    content = TrainReply(6, trained, MODEL, make_evaluation()).encode(request.header)
     if value is None:
         del content["info"][key]
     else:
@@ -255,12 +260,10 @@ def test_a_faulty_format_is_refused(key, value, message):
 
 @pytest.mark.parametrize("transport", COMPACT)
 def test_an_update_that_ends_in_infinity_is_refused(transport):
-    start = {"primary": weights(3e38)}
-    request = TrainRequest(header(transport), start, ("primary",))
-    parts = {"primary": weights(1.0)}
-    content = TrainReply(6, parts, make_evaluation()).encode(
-        replace(request, parts={"primary": weights(-3e38)})
-    )
+    start = {"primary": weights(3e38), "classifier": weights(0)}
+    request = TrainRequest(header(transport), start)
+    parts, other = start | {"primary": weights(1.0)}, start | {"primary": weights(-3e38)}
+    content = TrainReply(6, parts, other, make_evaluation()).encode(request.header)
     with pytest.raises(RecordError, match="primary: the update is too long"):
         decoded(content, request)
 

@@ -6,13 +6,14 @@ from flwr.app import Context, Message, RecordDict
 from PIL import Image
 
 from client_app.app import app
+from feddag_flwr.algorithms.feddag.messages import DualTrainRequest, ProfileRequest
 from feddag_flwr.data_check.disclosure import class_vectors, disclosures
 from feddag_flwr.data_check.findings import similar_names
 from feddag_flwr.data_check.inspection import inspect_data, kind_of
 from feddag_flwr.launcher import main
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.records import ProfileRequest, RequestHeader, TrainRequest
+from feddag_flwr.records import RequestHeader
 from feddag_flwr.settings import Settings
 
 NAMES = ("ape", "bee", "cat")
@@ -256,7 +257,12 @@ def test_disclosures_are_what_the_client_sends(tmp_path):
 
     header = RequestHeader("ward-3", 1, NAMES, (1, 8, 8), ((0.5, 0.3),))
     single = get_parts(build_model("auto", (1, 8, 8), 3, dual=False, seed=1))
-    sent = ask(path, settings, ProfileRequest(header, single, 5), "train.profile")
+    sent = ask(
+        path,
+        settings,
+        ProfileRequest(header, single, 5, settings.gradient_fraction),
+        "train.profile",
+    )
     arrays = sent.array_records["arrays"]
     expected = np.concatenate([each.vectors for each in vectors])
     assert (arrays["vectors"].numpy() == expected).all()
@@ -268,8 +274,10 @@ def test_disclosures_are_what_the_client_sends(tmp_path):
     assert items["trained encoder"].nbytes == sum(sizes.values())
 
     dual = get_parts(build_model("auto", (1, 8, 8), 3, dual=True, seed=1))
-    request = TrainRequest(header, dual | {"transfer": dual["secondary"]}, ("primary", "secondary"))
-    sent = ask(path, settings, request, "train")
+    request = DualTrainRequest(
+        header, dual | {"transfer": dual["secondary"]}, ("primary", "secondary")
+    )
+    sent = ask(path, settings, request, "train.dual")
     total = sum(len(array.data) for array in sent.array_records["arrays"].values())
     told = [items[what].nbytes for what in ("trained model", "trained second encoder", "counts")]
     assert sum(told) == total + 8  # and the loss, which is no array

@@ -44,7 +44,7 @@ class Hostile(ClientApp):
         reply = honest(message, context)
         path = context.node_config.get("lies")
         lie = Path(path).read_text() if path else ""
-        if lie and message.metadata.message_type in TRAINING and reply.has_content():
+        if lie and message.metadata.message_type in ("train", "train.dual") and reply.has_content():
             arrays = dict(reply.content["arrays"])
             reply.content["arrays"] = ArrayRecord(globals()[lie.replace("-", "_")](arrays))
         return reply

@@ -94,7 +94,7 @@ def test_a_round_draws_the_share_asked_for(tmp_path):
     drawn = [tuple(line["sampled"]) for line in lines(tmp_path)[1:]]
     assert all(len(names) == 3 and list(names) == sorted(names) for names in drawn)
     assert len(set(drawn)) > 1
-    assert [action for action, _ in grid.sent].count("train") == 12
+    assert sum(action in TRAINING for action, _ in grid.sent) == 12
     assert strategy.sample_clients(1) == list(drawn[0])
 
 
@@ -330,7 +330,7 @@ def test_a_round_in_which_everybody_fails_changes_nothing(tmp_path):
 
 def test_a_run_in_which_nobody_ever_replies_fails(tmp_path):
     def tamper(partition, action, reply):
-        return BROKEN["error"](reply) if action == "train" else reply
+        return BROKEN["error"](reply) if action in TRAINING else reply
 
     with pytest.raises(FederationError, match="no client sent a valid reply in any of 3 rounds"):
         run_quickly(tmp_path, tamper=tamper, **FEDAVG)
@@ -397,7 +397,7 @@ def test_a_client_that_does_not_train_costs_no_other_its_update(tmp_path):
     class EchoingGrid(MemoryGrid):
         def answer(self, message):
             reply = super().answer(message)
-            if (message.metadata.dst_node_id, message.metadata.message_type) == (101, "train"):
+            if message.metadata.dst_node_id == 101 and message.metadata.message_type in TRAINING:
                 sent = message.content.array_records["arrays"]
                 trained = reply.content.array_records["arrays"]
                 trained.update({key: sent[key] for key in sent if key in trained})

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flwr.app import Array
 from memory_grid import TRAINING, array_of, failed, run_quickly
-from test_records import HEADER
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.clustering import agreement
@@ -14,7 +13,7 @@ from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.clustering.threshold import threshold_grid
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.models.flat import get_parts
-from feddag_flwr.records import TrainReply, TrainRequest
+from feddag_flwr.records import TrainReply
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
@@ -70,14 +69,23 @@ def test_primary_and_secondary_aggregation_by_hand(three_clusters):
     replies = {
         # c and d of cluster 2: P (1 * 4 + 3 * 8) / 4 = 7; S' (1 * 16 + 3 * 20) / 4 = 19
         "c": TrainReply(
-            1, {"primary": weights(4), "classifier": weights(1), "transfer": weights(16)}, NOTHING
+            1,
+            {"primary": weights(4), "classifier": weights(1), "transfer": weights(16)},
+            {},
+            NOTHING,
         ),
         "d": TrainReply(
-            3, {"primary": weights(8), "classifier": weights(1), "transfer": weights(20)}, NOTHING
+            3,
+            {"primary": weights(8), "classifier": weights(1), "transfer": weights(20)},
+            {},
+            NOTHING,
         ),
         # a of cluster 0: S' = 33, sent as 30
         "a": TrainReply(
-            5, {"primary": weights(9), "classifier": weights(2), "transfer": weights(33)}, NOTHING
+            5,
+            {"primary": weights(9), "classifier": weights(2), "transfer": weights(33)},
+            {},
+            NOTHING,
         ),
     }
     three_clusters.before_round(1, [])
@@ -96,8 +104,8 @@ def test_a_learner_of_two_teachers_gets_both_updates(three_clusters):
     three_clusters.aggregate(
         1,
         {
-            "b": TrainReply(1, {"transfer": weights(11)}, NOTHING),
-            "c": TrainReply(1, {"transfer": weights(15)}, NOTHING),
+            "b": TrainReply(1, {"transfer": weights(11)}, {}, NOTHING),
+            "c": TrainReply(1, {"transfer": weights(15)}, {}, NOTHING),
         },
     )
     models = three_clusters.state.models
@@ -116,7 +124,7 @@ def test_the_updates_of_several_teachers_are_averaged(three_clusters):
     three_clusters.aggregate(
         1,
         {
-            name: TrainReply(count, {"transfer": weights(value)}, NOTHING)
+            name: TrainReply(count, {"transfer": weights(value)}, {}, NOTHING)
             for name, (count, value) in replies.items()
         },
     )
@@ -129,13 +137,13 @@ PULLS = {name: [1, 0, 0] for name in "abc"} | {name: [0, 1, 0] for name in "def"
 
 def taught(strategy, rng, noise=0.3, pulls=PULLS):
     """One round in which a, b and c pull S one way, d, e and f another."""
-    strategy.requests, replies = {}, {}
+    replies = {}
     for name, pull in pulls.items():
         shared = strategy._sharing.start_of(strategy.state.assignments[name])
-        model = {"secondary": shared}
-        strategy.requests[name] = TrainRequest(HEADER, model, ("secondary",))
         moved = shared.floats + np.repeat(pull, 200) + noise * rng.normal(size=600)
-        replies[name] = TrainReply(1, {"transfer": Weights(moved.astype(np.float32))}, NOTHING)
+        replies[name] = TrainReply(
+            1, {"transfer": Weights(moved.astype(np.float32))}, {"transfer": shared}, NOTHING
+        )
     return replies
 
 

@@ -48,7 +48,7 @@ def test_nobody_else_moves_and_newcomers_are_judged_by_their_cluster(tmp_path):
     to_newcomers = [action for action, node in grid.sent if node in held_out]
     assert sorted(to_newcomers) == sorted(["query.describe", "train.profile", "evaluate"] * 3)
     actions = [action for action, node in grid.sent if action != "query.describe"]
-    assert actions.index("train") < actions.index("evaluate")
+    assert actions.index("train.dual") < actions.index("evaluate")
     # The clients' six profiles come before training, the newcomers' three after the evaluation.
     assert actions[:6] == ["train.profile"] * 6
     assert actions[-6:] == ["train.profile"] * 3 + ["evaluate"] * 3

@@ -2,12 +2,15 @@ import json
 
 import numpy as np
 import pytest
-from feddag_flwr.records.mixture import decode_responsibilities, encode_responsibilities
 from memory_grid import TRAINING, array_of, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.fedrc.messages import (
+    MixtureReply,
+    encode_responsibilities,
+)
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
-from feddag_flwr.records import RecordError, RequestHeader, TrainReply
+from feddag_flwr.records import RecordError, RequestHeader
 from feddag_flwr.state import Client, ServerState
 from feddag_flwr.strategies.fedrc import FedRC, class_shares
 
@@ -37,9 +40,8 @@ def fedrc():
 
 def reply(samples, values, responsibilities):
     parts = model(values[0], "0/") | model(values[1], "1/")
-    return TrainReply(
-        samples, parts, None, 0, {"responsibilities": np.array(responsibilities, np.float64)}
-    )
+    table = np.array(responsibilities, np.float64)
+    return MixtureReply(samples, parts, {}, responsibilities=table)
 
 
 def test_a_round_by_hand(fedrc):

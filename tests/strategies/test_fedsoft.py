@@ -66,7 +66,7 @@ def test_the_mixture_and_its_pull_are_the_sum_of_the_pulls(fedsoft):
 
 def test_a_centre_is_the_plain_mean_of_those_drawn_for_it(fedsoft):
     fedsoft._drawn = [["a", "b"], ["b"]]
-    replies = {name: TrainReply(n, model(v), None) for name, n, v in [("a", 9, 2), ("b", 1, 4)]}
+    replies = {name: TrainReply(n, model(v), {}) for name, n, v in [("a", 9, 2), ("b", 1, 4)]}
     fedsoft.aggregate(1, replies)
     assert [each["primary"].floats.item() for each in fedsoft.state.models] == [3, 4]
     assert fedsoft.parts_to_evaluate("a")["primary"].floats.item() == 2
@@ -75,7 +75,7 @@ def test_a_centre_is_the_plain_mean_of_those_drawn_for_it(fedsoft):
 
 def test_a_centre_without_replies_stays(fedsoft):
     fedsoft._drawn = [["a"], ["c"]]
-    fedsoft.aggregate(1, {"a": TrainReply(9, model(2), None)})
+    fedsoft.aggregate(1, {"a": TrainReply(9, model(2), {})})
     assert [each["primary"].floats.item() for each in fedsoft.state.models] == [2, 5]
 
 

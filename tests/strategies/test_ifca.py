@@ -6,8 +6,8 @@ import pytest
 from memory_grid import TRAINING, array_of, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.ifca.messages import ChoiceReply
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
-from feddag_flwr.records import TrainReply
 from feddag_flwr.state import Client, ServerState
 from feddag_flwr.strategies.ifca import IFCA
 
@@ -20,7 +20,7 @@ def weights(*floats):
 
 def reply(samples, value, choice):
     parts = {"primary": weights(value), "classifier": weights(-value)}
-    return TrainReply(samples, parts, None, choice)
+    return ChoiceReply(samples, parts, {}, choice=choice)
 
 
 @pytest.fixture

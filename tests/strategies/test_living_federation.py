@@ -276,7 +276,7 @@ def test_training_goes_out_before_questions_and_profiles_have_their_own_time(tmp
     strategy.start(grid)
     second = [(kind, ttl) for number, kind, ttl in times if number == "2"]
     kinds = [kind for kind, _ in second]
-    assert kinds.index("train") < kinds.index("query.describe") < kinds.index("train.profile")
+    assert kinds.index("train.dual") < kinds.index("query.describe") < kinds.index("train.profile")
     assert {ttl for kind, ttl in second if kind == "train.profile"} == {999.0}
     assert {ttl for kind, ttl in second if kind in TRAINING} == {7.0}
     assert {ttl for kind, ttl in second if kind == "query.describe"} == {0.2}

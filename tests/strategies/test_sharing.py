@@ -3,11 +3,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_records import HEADER
 
 from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
 from feddag_flwr.metrics import Evaluation
-from feddag_flwr.records import TrainReply, TrainRequest
+from feddag_flwr.records import TrainReply
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
 from feddag_flwr.strategies import sharing as module
@@ -39,9 +38,14 @@ def federation(assignments, teachers, secondaries):
     return state
 
 
-def replied(values, samples=None):
+def replied(values, starts=None, samples=None):
     return {
-        name: TrainReply((samples or {}).get(name, 1), {"transfer": weights}, NOTHING)
+        name: TrainReply(
+            (samples or {}).get(name, 1),
+            {"transfer": weights},
+            {"transfer": starts[name]} if starts else {},
+            NOTHING,
+        )
         for name, weights in values.items()
     }
 
@@ -93,7 +97,7 @@ def test_what_is_computed_once_a_group_is_what_each_would_have(combine, teachers
     if alike:
         secondaries = [secondaries[row[0]] for row in GROUPS]
     state = federation([0, 1, 2, 3, 4, 5, 2, 0], teachers, secondaries)
-    replies = replied({name: drawn(rng) for name in replying}, {"a": 3, "h": 7})
+    replies = replied({name: drawn(rng) for name in replying}, samples={"a": 3, "h": 7})
     shared = Sharing(Settings(**{"sources": "all", "combine-teachers": combine}))
     shared.before_round(state)
     learned = shared.learned(state, replies)
@@ -152,13 +156,12 @@ def watched(assignments, rounds=2):
 def train(state, shared, pulls, rng, noise=0.3):
     """One round, in which each of some clients pulls S its way."""
     shared.before_round(state)
-    trained, requests = {}, {}
+    trained, starts = {}, {}
     for name, pull in pulls.items():
-        start = shared.start_of(state.assignments[name])
-        requests[name] = TrainRequest(HEADER, {"secondary": start}, ("secondary",))
+        start = starts[name] = shared.start_of(state.assignments[name])
         moved = start.floats + np.repeat(pull, 200) + noise * rng.normal(size=600)
         trained[name] = Weights(moved.astype(np.float32))
-    shared.part(state, replied(trained), requests)
+    shared.part(state, replied(trained, starts))
 
 
 NEVER_MET = "never trained in one round with cluster"

@@ -11,7 +11,6 @@ import pytest
 from memory_grid import TRAINING, MemoryGrid, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.models.flat import get_parts
-from feddag_flwr.records import LocalTrainingConfig
 from feddag_flwr.simulation import load_client_app
 from feddag_flwr.strategies.client_registry import FederationError
 
@@ -161,7 +160,7 @@ def test_fedprox_holds_clients_near_the_model_received(tmp_path):
         tmp_path, name="held", algorithm="fedprox", fedprox_mu=20.0,
         tamper=keeping(found["held"]), **changes,
     )  # fmt: skip
-    assert held.local_training_for(1, "client-0") == LocalTrainingConfig(proximal=20.0)
+    assert held.local_training_for(1, "client-0").proximal == 20.0
     start = floats(get_parts(held.initial_model(dual=False)))
     for client in (f"client-{i}" for i in range(6)):
         lengths = [np.linalg.norm(found[which][1, client][1] - start) for which in found]
@@ -177,8 +176,8 @@ def test_per_fedavg_trains_a_start_and_judges_what_a_client_makes_of_it(tmp_path
     changes = FULL | {"num_rounds": 0, "evaluate_participants": True}
     strategy, _ = run_quickly(tmp_path, algorithm="per-fedavg", per_fedavg_alpha=0.2, **changes)
     plain, _ = run_quickly(tmp_path, name="plain", algorithm="fedavg", **changes)
-    assert strategy.phases_for(1, "client-0") == ("fomaml",)
-    assert strategy.local_training_for(1, "client-0") == LocalTrainingConfig(inner_rate=0.2)
+    request = strategy.train_request(1, "client-0")
+    assert (request.action, request.inner_rate) == ("train.fomaml", 0.2)
     assert same_models(strategy, plain)
     # From one start the adapted model is better than the start itself, on every client.
     adapted, start = (lines(run)[0]["all"] for run in (strategy, plain))

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import subspace_angles
+from train_jobs import train_primary
 
 from feddag_flwr.data.sources import LabelledImages
 from feddag_flwr.models.flat import get_parts, parameter_count
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import subspace_size
+from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.training.device import Samples
 from feddag_flwr.training.profile import (
@@ -95,15 +97,19 @@ def test_coordinates_are_the_same_for_all_and_of_the_share_asked_for():
 
 def profile_of(settings, data, client="a"):
     model = build_model("small", (1, 8, 8), 3, dual=False, seed=1)
-    before = get_parts(model)
+    before, samples = get_parts(model), Samples.on(CPU, data, ((0.0, 1.0),))
+    for number in range(settings.warmup_rounds):
+        rng = generator(settings.seed, "warm-up", server_round=number, client=client)
+        train_primary(model, samples, settings, rng, settings.warmup_epochs)
     made = make_profile(
-        model,
+        before,
+        get_parts(model),
         data,
-        Samples.on(CPU, data, ((0.0, 1.0),)),
         settings,
         client=client,
         num_classes=5,
         coordinate_seed=9,
+        gradient_fraction=settings.gradient_fraction,
     )
     return made, before, model
 

@@ -1,6 +1,8 @@
 import pytest
 import torch
-from feddag_flwr.training.sgd import SGD
+
+from feddag_flwr.local_training import LocalTrainingConfig
+from feddag_flwr.optimisers.sgd import SGD
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
