@@ -106,9 +106,10 @@ def test_candidates_out_of_order_are_refused(parts):
 def reply_to_candidates(choice, losses=None):
     reply = ChoiceReply(6, OTHER, OTHER, make_evaluation(), losses, choice=choice or 0)
     content = reply.encode(HEADER)
-    info(content)["choice"] = choice
     if choice is None:
         del info(content)["choice"]
+    else:
+        info(content)["choice"] = choice
     return content
 
 

@@ -86,13 +86,10 @@ def test_a_model_that_answers_for_nothing_stays_finite(fedrc):
 )
 def test_shares_are_checked(responsibilities, message):
     header = RequestHeader("a", 1, ("x", "y"), (1, 8, 8), ((0.0, 1.0),))
+    request = ResponsibilitiesRequest(header, (model(1), model(5)), np.zeros((2, 2)))
+    content = encode_responsibilities(header, np.array(responsibilities, np.float64))
     with pytest.raises(RecordError, match=message):
-        decode_responsibilities(
-            encode_responsibilities(header, np.array(responsibilities, np.float64)),
-            header,
-            count=2,
-            limit=4,
-        )
+        request.read_reply(content, Limits(4))
 
 
 def test_rotated_groups_are_found(tmp_path):
