@@ -51,7 +51,8 @@ ALLOWED = {
         "settings", "similarity", "state", "traffic",
     },
     "data_check": {
-        "algorithms", "data", "metrics", "models", "profile", "records", "seeds", "settings", "training",
+        "algorithms", "data", "metrics", "models", "profile", "records", "seeds", "settings",
+        "training",
     },
     "simulation": {
         "client", "records", "registries", "run_folder", "settings", "strategies", "trainers",

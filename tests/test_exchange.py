@@ -178,7 +178,7 @@ def test_an_upload_that_the_superlink_breaks_off_costs_that_node_alone(caplog):
     grid.push_messages = breaking
     with caplog.at_level(logging.WARNING, logger="flwr"):
         replies = ask(exchange, sorted(grid.contexts))
-        exchange.tell([Message(content(), 102, "query.rejection")], 5.0)
+        exchange.tell([Question(Rejection("late"), 102, "rejection")], 5.0)
     assert len(replies) == 5
     assert "client-102 is left out: the message could not be sent: Failed to push" in caplog.text
 

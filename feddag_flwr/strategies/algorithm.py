@@ -269,7 +269,7 @@ class Algorithm(ABC):
             try:
                 found[name] = requests[name].read_reply(reply.content, self.limits)
             except RecordError as error:
-                logger.warning("measure: client %s is left out: %s", name, error)
+                logger.warning("candidate_losses: client %s is left out: %s", name, error)
         return {name: found[name] for name in sorted(found)}
 
     @cached_property

@@ -134,7 +134,7 @@ class FedRC(ClusteredStrategy):
             try:
                 answered = requests[name].read_reply(reply.content, self.limits)
             except RecordError as error:
-                logger.warning("measure: client %s is left out: %s", name, error)
+                logger.warning("candidate_losses: client %s is left out: %s", name, error)
                 continue
             placed[name] = int(answered.sum(axis=1).argmax())
         return {name: placed[name] for name in sorted(placed)}

@@ -7,10 +7,11 @@ from memory_grid import TRAINING, array_of, replace_array, run_quickly
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithms.fedrc.messages import (
     MixtureReply,
+    ResponsibilitiesRequest,
     encode_responsibilities,
 )
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
-from feddag_flwr.records import RecordError, RequestHeader
+from feddag_flwr.records import Limits, RecordError, RequestHeader
 from feddag_flwr.state import Client, ServerState
 from feddag_flwr.strategies.fedrc import FedRC, class_shares
 

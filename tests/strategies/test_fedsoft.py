@@ -1,9 +1,8 @@
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from memory_grid import TRAINING, array_of, replace_array, run_quickly
+from memory_grid import TRAINING, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
@@ -26,7 +25,7 @@ def model(value):
 def fedsoft():
     """Clients a, b, c; centres 1 and 5."""
     strategy = object.__new__(FedSoft)
-    strategy.settings = SimpleNamespace(fedsoft_lambda=0.1, fedsoft_floor=0.01)
+    strategy.settings = quick_settings(fedsoft_lambda=0.1, fedsoft_floor=0.01)
     names = list("abc")
     strategy.state = ServerState(
         ("x", "y"), (1, 8, 8), ((0.0, 1.0),), {name: Client(name, 1, 1) for name in names}

@@ -126,8 +126,8 @@ def test_whose_settings_are_whose_is_what_the_strategies_read():
     modules = {path.stem for path in Path(feddag_flwr.strategies.__file__).parent.glob("*.py")}
     feddag = {"feddag", "sharing"}
     others = read_in(modules - feddag - {"idle_settings"})
-    # The preset changes others of these; clients read what a second encoder is penalised by.
-    assert set(FEDDAG_ALONE) - {"preset", "diversity"} == read_in(feddag) - others
+    # The preset changes others of these.
+    assert set(FEDDAG_ALONE) - {"preset"} == read_in(feddag) - others
     numbered = {name for name, e in ALGORITHMS.items() if "num_clusters" in read_in({e.module})}
     assert numbered == set(TOLD_THE_NUMBER)
     for algorithm, entry in ALGORITHMS.items():

@@ -52,13 +52,13 @@ def keeping(found):
     return tamper
 
 
-def raising_grid(tmp_path, name, partition, action, **changes):
+def raising_grid(tmp_path, name, partition, actions, **changes):
     """Return a grid on which one client's app raises."""
     app = load_client_app()
 
     def faulty(message, context):
         chosen = context.node_config["partition-id"] == partition
-        if chosen and message.metadata.message_type == action:
+        if chosen and message.metadata.message_type in actions:
             raise RuntimeError("the disk of this client is full")
         return app(message, context)
 
@@ -127,7 +127,7 @@ def test_unseen_clients_tuning_and_the_order_of_replies(tmp_path, algorithm):
 @pytest.mark.parametrize("algorithm", SIMPLE)
 def test_a_client_that_raises_costs_its_own_update(tmp_path, caplog, algorithm):
     changes = FULL | {"algorithm": algorithm, "evaluate_participants": False}
-    grid = raising_grid(tmp_path, "faulty", 3, "train", **changes)
+    grid = raising_grid(tmp_path, "faulty", 3, TRAINING, **changes)
     with caplog.at_level(logging.WARNING, logger="flwr"):
         faulty, _ = run_quickly(tmp_path, name="faulty", grid=grid, **changes)
     assert "train: client client-3 is left out: error" in caplog.text
