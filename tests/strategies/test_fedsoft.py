@@ -106,7 +106,7 @@ def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
 
     strategy, _ = run_quickly(tmp_path, tamper=tamper, **QUICK_SOFT)
     assert strategy.importance["client-0"].tolist() == [0.5, 0.5]
-    assert "measure: client client-0 is left out" in caplog.text
+    assert "candidate_losses: client client-0 is left out" in caplog.text
     assert "client-0" not in strategy.personal
     assert all(part.is_finite for each in strategy.state.models for part in each.values())
     assert len(strategy.evaluations) == 6
