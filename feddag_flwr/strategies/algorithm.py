@@ -48,7 +48,7 @@ class Algorithm(ABC):
     `prior_for`, `parts_from`, `numbers_from`), how replies become models (`aggregate`), which model
     a client is judged by (`before_evaluation`, `parts_to_evaluate`), where a client belongs that
     took no part in training (`place_held_out`) or comes later (`place_newcomers`), and what it keeps
-    from round to round (`memory`, `recall`).
+    from round to round (`state_dict`, `load_state_dict`).
 
     Parameters
     ----------
@@ -197,9 +197,9 @@ class Algorithm(ABC):
         """Return what the algorithm keeps beside ``state``, for a checkpoint: nothing."""
         return AlgorithmState()
 
-    def load_state_dict(self, memory: AlgorithmState) -> None:
-        """Take over what `memory` returned when the checkpoint was written."""
-        del memory
+    def load_state_dict(self, saved: AlgorithmState) -> None:
+        """Take over what `state_dict` returned when the checkpoint was written."""
+        del saved
 
     def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Update the cluster models: the data-weighted mean a cluster (Eq. 18).
