@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 from flwr.app import Message
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
-from google.protobuf.message import DecodeError
-from httpx import HTTPStatusError
 
+from feddag_flwr.flower.private import DecodeError, HTTPStatusError, ObjectPushError
 from feddag_flwr.records import REJECTION_ACTION
 from feddag_flwr.records.sizes import least_weights_up
 from feddag_flwr.traffic import Traffic

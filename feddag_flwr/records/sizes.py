@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from flwr.common.serde import recorddict_to_proto
 
+from feddag_flwr.flower.private import recorddict_to_proto
 from feddag_flwr.records.train import config_key
 
 # Bytes of the header that NumPy writes before the values of a plain array.
