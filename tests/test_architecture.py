@@ -35,8 +35,8 @@ ALLOWED = {
     "report": {"clustering", "metrics", "state", "traffic"},
     "strategies": {
         "aggregation", "algorithms", "checkpoints", "clustering", "exchange", "layout", "metrics",
-        "models", "profile", "records", "report", "run_folder", "seeds", "settings", "similarity", "state",
-        "traffic",
+        "models", "profile", "records", "report", "run_folder", "seeds", "settings", "similarity",
+        "state", "traffic",
     },
     "data_check": {
         "data", "metrics", "models", "profile", "records", "seeds", "settings", "training",
