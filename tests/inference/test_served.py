@@ -21,7 +21,9 @@ from feddag_flwr.settings import SettingsError
 def rewrite(run, tmp_path, **changes):
     """A copy of the run's checkpoint with other contents; return the run folder."""
     old = run.checkpoint
-    held = {name: getattr(old, name) for name in ("settings", "state", "layout", "algorithm", "notes")}
+    held = {
+        name: getattr(old, name) for name in ("settings", "state", "layout", "algorithm", "notes")
+    }
     folder = CheckpointFolder(tmp_path / CHECKPOINTS, keep=1)
     folder.write(Checkpoint(old.server_round, **(held | changes)))
     return tmp_path
