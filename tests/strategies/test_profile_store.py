@@ -41,7 +41,7 @@ def some(whole, rows):
 @pytest.mark.parametrize("fusion", ["evidence", "entropy", "data"])
 def test_a_residence_is_recalled_to_the_bit(fusion):
     options = {
-        "angle": "vectors", "weight_delta": 0.6, "weight_scope": "transfer",
+        "angle": "vectors", "weight_delta": 0.6, "weight_scope": "shared",
         "fusion": fusion, "fusion_steps": 30,
     }  # fmt: skip
     first, second, third = (
@@ -66,11 +66,11 @@ def test_a_residence_is_recalled_to_the_bit(fusion):
     two = ProfileStore.load_state_dict(kept, "average", options)
     assert two.state_dict().notes == saved.notes
     assert two.names == one.names
-    assert (two.residents.evidence is None) == (fusion != "evidence")
+    assert (two.profiles_known.evidence is None) == (fusion != "evidence")
     packed = pack_bases(third.vectors, third.vector_classes, CLASSES)
     rows = [
         measure_newcomers(
-            each.residents, third.updates, packed, third.counts, names=third.names, **options
+            each.profiles_known, third.updates, packed, third.counts, names=third.names, **options
         )
         for each in (one, two)
     ]
