@@ -2,8 +2,8 @@
 
 The job of ``make run`` (digits, 20 clients) with fewer rounds runs once undisturbed, in a process
 of its own. Then it runs again, is killed with SIGKILL after a random time and resumed to its end;
-as often as asked for. Metrics lines and the last checkpoint's state, models and memory must be the
-same to the byte. Seconds a round of writing checkpoints, and their size, are the undisturbed run's.
+as often as asked for. Metrics lines and the last checkpoint's files must be the same to the byte.
+Seconds a round of writing checkpoints, and their size, are the undisturbed run's.
 """
 
 from __future__ import annotations

@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 
 from flwr.app import Message
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
-from google.protobuf.message import DecodeError
-from httpx import HTTPStatusError
 
 from feddag_flwr.client.registry import as_sent
+from feddag_flwr.flower.private import DecodeError, HTTPStatusError, ObjectPushError
 from feddag_flwr.records import REJECTION_ACTION, Request
 from feddag_flwr.traffic import Traffic
 

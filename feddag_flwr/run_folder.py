@@ -7,7 +7,7 @@
                           apart, for they never repeat
 ``proximity.npz``         client names, G, V, A and fusion weights
 ``clustering.json``       the alpha sweep, assignments, complementarity graph
-``checkpoints/``          the last rounds: clients, models, the algorithm's memory (see
+``checkpoints/``          the last rounds: clients, models, the algorithm's state (see
                           `feddag_flwr.checkpoints`)
 ``summary.json``          the closing table; there once the run is over
 ========================  ==========================================================================

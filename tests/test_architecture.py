@@ -1,6 +1,10 @@
 """The import arrows run one way, and the house has no room without a name."""
 
 import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -21,6 +25,7 @@ ALLOWED = {
     "objectives": set(),
     "optimisers": {"local_training"},
     "aggregation": set(),
+    "layout": {"aggregation"},
     "metrics": set(),
     "data": {"settings", "seeds"},
     "models": {"aggregation", "seeds"},
@@ -41,14 +46,23 @@ ALLOWED = {
     },
     "traffic": {"records"},
     "exchange": {"client", "records", "traffic"},
+    "models": {"aggregation", "layout", "seeds"},
+    "training": {"aggregation", "data", "metrics", "models", "profile", "seeds", "settings"},
+    "profile": {"aggregation"},
+    "records": {"aggregation", "flower", "metrics", "profile"},
+    "traffic": {"records"},
+    "exchange": {"flower", "records", "traffic"},
     "state": {"aggregation"},
-    "checkpoints": {"aggregation", "settings", "state"},
+    "checkpoints": {"aggregation", "layout", "settings", "state"},
     "run_folder": {"settings"},
     "report": {"clustering", "metrics", "state", "traffic"},
     "strategies": {
         "aggregation", "algorithm_names", "algorithms", "checkpoints", "clustering", "exchange",
         "metrics", "models", "profile", "records", "registry", "report", "run_folder", "seeds",
         "settings", "similarity", "state", "traffic",
+        "aggregation", "algorithms", "checkpoints", "clustering", "exchange", "layout", "metrics",
+        "models", "profile", "records", "report", "run_folder", "seeds", "settings", "similarity",
+        "state", "traffic",
     },
     "data_check": {
         "algorithms", "data", "metrics", "models", "profile", "records", "seeds", "settings",
@@ -57,10 +71,11 @@ ALLOWED = {
     "simulation": {
         "client", "records", "registries", "run_folder", "settings", "strategies", "trainers",
     },
+    "simulation": {"flower", "records", "run_folder", "settings", "strategies"},
     "experiments": {"clustering", "data", "run_folder", "seeds", "settings", "simulation"},
     "inference": {"aggregation", "checkpoints", "data", "models", "settings", "state"},
     "flower": set(),
-    "deployment": {"checkpoints", "flower", "settings", "simulation", "state"},
+    "deployment": {"checkpoints", "flower", "layout", "settings", "simulation", "state"},
     "launcher": {
         "data", "data_check", "deployment", "experiments", "flower", "inference", "settings",
         "simulation",
@@ -71,8 +86,9 @@ MATHEMATICS = ("similarity", "clustering", "aggregation", "metrics", "profile")
 FORBIDDEN_IN_MATHEMATICS = {"flwr", "torch", "torchvision", "ray"}
 
 
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imported(path, nodes=None):
+    """Modules that a file imports: anywhere, or by some of its nodes."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if nodes is None else nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -120,6 +136,52 @@ def test_the_client_knows_nothing_of_strategies_and_the_server_nothing_of_traini
     server = {module for path in (ROOT / "server_app").glob("*.py") for module in imported(path)}
     assert not any(module.startswith("feddag_flwr.strategies") for module in client)
     assert not any(module.startswith(("feddag_flwr.training", "client_app")) for module in server)
+
+
+PUBLIC_FLOWER = {"flwr.app", "flwr.serverapp", "flwr.serverapp.strategy", "flwr.clientapp"}
+TRANSPORT = {"google", "grpc", "httpx"}
+
+
+def test_one_module_alone_imports_what_is_private_to_flower():
+    private = {
+        str(path.relative_to(ROOT)): module
+        for path in product_files()
+        for module in imported(path)
+        if (module.split(".")[0] == "flwr" and module not in PUBLIC_FLOWER)
+        or module.split(".")[0] in TRANSPORT
+    }
+    assert set(private) == {"feddag_flwr/flower/private.py"}
+
+
+def test_all_that_is_imported_is_a_declared_dependency():
+    """By the distribution that brings the module; what an extra brings is imported in functions."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {canonical(each) for each in project["dependencies"]}
+    extra = {canonical(each) for many in project["optional-dependencies"].values() for each in many}
+    distributions = packages_distributions()
+    for path in product_files():
+        at_top = set(imported(path, ast.parse(path.read_text(encoding="utf-8")).body))
+        for module in imported(path):
+            top = module.split(".")[0]
+            if top in sys.stdlib_module_names | {"feddag_flwr", "client_app", "server_app"}:
+                continue
+            allowed = declared if module in at_top else declared | extra
+            named = BRINGS.get(module) or distributions.get(top, [top])
+            assert {canonical(each) for each in named} & allowed, f"{path} imports {module}"
+
+
+# Of packages that several distributions share.
+BRINGS = {"google.protobuf.message": ["protobuf"]}
+
+
+def product_files():
+    rooms = (PACKAGE, ROOT / "client_app", ROOT / "server_app")
+    return [path for room in rooms for path in room.rglob("*.py")]
+
+
+def canonical(requirement):
+    """The name of a distribution, without extras and versions."""
+    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
 
 
 def test_no_cycles():

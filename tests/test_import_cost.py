@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Needed by every action, and quickly imported; Flower and PyTorch bring the rest.
 NEEDED = {
-    "PIL", "annotated_types", "client_app", "feddag_flwr", "ml_dtypes", "pydantic",
+    "PIL", "annotated_types", "client_app", "feddag_flwr", "flwr", "ml_dtypes", "pydantic",
     "pydantic_core", "threadpoolctl", "typing_inspection",
 }  # fmt: skip
 

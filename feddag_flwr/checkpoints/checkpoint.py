@@ -1,4 +1,4 @@
-"""What a checkpoint holds."""
+"""What a checkpoint holds, and what can be wrong with one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,21 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from feddag_flwr.aggregation import Weights
+from feddag_flwr.layout import ModelLayout
 from feddag_flwr.state import ServerState
+
+
+class CheckpointError(RuntimeError):
+    """There is no checkpoint that can be used."""
+
+
+class CheckpointWriteError(CheckpointError):
+    """A checkpoint could not be written: disk full, no permission; older ones are untouched."""
+
+
+class DamagedError(CheckpointError):
+    """One checkpoint is torn, truncated, changed or of another kind; says which file and how."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,15 +32,16 @@ class AlgorithmState:
     ----------
     arrays : dict of str to dict of str to ndarray
         Groups of named arrays, of booleans, integers or floats. A group is a file: what changes
-        together belongs together, and what never changes belongs apart, since a group whose arrays
-        are the same objects as in the round before costs a hard link. So that this is safe, an
-        array that has been written becomes read-only: hand out a copy of what is changed in place.
+        together belongs together, and what never changes apart, for an equal file is linked.
     notes : dict of str to JSON
         All else: dicts with text keys, lists, texts, numbers, booleans and None.
+    models : dict of str to dict of str to Weights
+        Models of single clients, by client name and part.
     """
 
     arrays: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, dict[str, Weights]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +56,9 @@ class Checkpoint:
         Settings of the run, under their hyphenated names (see `lasting_settings`).
     state : ServerState
         Clients, assignments and models.
-    memory : AlgorithmState
+    layout : ModelLayout
+        Names and shapes of the tensors of all models.
+    algorithm : AlgorithmState
         The algorithm's own.
     notes : dict of str to JSON
         The run's own: evaluations, bytes so far, and the like.
@@ -52,6 +69,7 @@ class Checkpoint:
     server_round: int
     settings: dict[str, Any]
     state: ServerState
-    memory: AlgorithmState = field(default_factory=AlgorithmState)
+    layout: ModelLayout
+    algorithm: AlgorithmState = field(default_factory=AlgorithmState)
     notes: dict[str, Any] = field(default_factory=dict)
     checksum: str = ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,21 +37,18 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def link(old: Path, new: Path) -> bool:
-    """Give a file a second name.
+def link(old: Path, new: Path, size: int) -> bool:
+    """Give a file of that size a second name.
 
     Returns
     -------
     bool
-        False where the file system cannot, or the file is not there.
+        False where the file system cannot, or the file is not there or has another size.
     """
     try:
+        if old.stat().st_size != size:
+            return False
         os.link(old, new)
     except OSError:
         return False
     return True
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder and all in it; one that is not there is no error."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,58 +1,39 @@
 """The folder of a run's checkpoints.
 
-===============================================  ===================================================
-``round-000012/state.json``                      clients, assignments, teachers
-``round-000012/models/cluster-000.safetensors``  a cluster's model, ``<part>.<kind>``
-``round-000012/memory/<group>.safetensors``      what the algorithm keeps beside
-``round-000012/notes.json``                      settings, notes of the run and of the algorithm
-``round-000012/manifest.json``                   size and SHA-256 of each of these files
-``round-000013.partial/``                        one being written, or left by a process that died
-===============================================  ===================================================
+==================================================  ================================================
+``round-000012/state.json``                         clients, assignments, layout of the models
+``round-000012/models/cluster-000.safetensors``     a cluster's model, a PyTorch state dict
+``round-000012/models/client-<name>.safetensors``   a client's own model, where there is one
+``round-000012/algorithm/<group>.safetensors``      what the algorithm keeps beside
+``round-000012/notes.json``                         settings, notes of the run and of the algorithm
+``round-000012/manifest.json``                      SHA-256 of each of these files
+``round-000013.partial/``                           one being written, or left by a dead process
+==================================================  ================================================
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import weakref
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from numpy.typing import NDArray
-
-from feddag_flwr.checkpoints.array_files import Arrays, arrays_to_bytes
-from feddag_flwr.checkpoints.checkpoint import Checkpoint
-from feddag_flwr.checkpoints.contents import arrays_of, checkpoint_of, groups_of, texts_of
-from feddag_flwr.checkpoints.disk import link, remove_folder, sync, sync_all, write_new
-from feddag_flwr.checkpoints.errors import CheckpointError, CheckpointWriteError, DamagedError
-from feddag_flwr.checkpoints.manifest import MANIFEST, FileSum, Manifest
+from feddag_flwr.checkpoints.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointWriteError,
+    DamagedError,
+)
+from feddag_flwr.checkpoints.disk import link, sync, sync_all, write_new
+from feddag_flwr.checkpoints.files import FOLDERS, decode, encode
+from feddag_flwr.checkpoints.manifest import MANIFEST, Manifest, sha256
 
 logger = logging.getLogger("flwr")
 
 CHECKPOINTS = "checkpoints"
 PARTIAL = ".partial"
 _FINISHED = re.compile(r"round-(\d{6,})")
-
-
-class _Written(NamedTuple):
-    """The arrays that a file was made of, not kept alive, and what came of them."""
-
-    arrays: dict[str, weakref.ref[NDArray[Any]]]
-    sums: FileSum
-
-    def is_of(self, arrays: Arrays) -> bool:
-        """Whether these are the very same arrays."""
-        return self.arrays.keys() == arrays.keys() and all(
-            self.arrays[name]() is values for name, values in arrays.items()
-        )
-
-
-class _Older(NamedTuple):
-    """A finished checkpoint whose unchanged files can be shared."""
-
-    folder: Path
-    manifest: Manifest
 
 
 class CheckpointFolder:
@@ -76,7 +57,6 @@ class CheckpointFolder:
             raise ValueError(f"keep = {keep}: one checkpoint at least must be kept")
         self.path = path
         self.keep = keep
-        self._written: dict[str, _Written] = {}
 
     def rounds(self) -> list[int]:
         """Return the rounds that have a checkpoint, ascending, whether usable or not."""
@@ -90,82 +70,59 @@ class CheckpointFolder:
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then remove those that are too old, and any of later rounds.
 
-        The arrays of `checkpoint` become read-only.
-
         Raises
         ------
         CheckpointWriteError
             The disk is full, or the like; this checkpoint is not there, or whole, and the others
             are as they were.
         TypeError
-            AlgorithmState or notes hold what a checkpoint cannot keep.
+            The algorithm's state or notes hold what a checkpoint cannot keep.
         """
         final = self._folder(checkpoint.server_round)
         partial = final.with_name(final.name + PARTIAL)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers()
+            for leftover in self.path.glob(f"round-*{PARTIAL}"):
+                _remove(leftover)
             self._fill(partial, checkpoint)
             self._publish(partial, final)
         except OSError as error:
-            remove_folder(partial)
+            _remove(partial)
             raise CheckpointWriteError(
                 f"checkpoint {final} could not be written: {error.strerror or error}"
             ) from error
         except BaseException:
-            remove_folder(partial)
+            _remove(partial)
             raise
         rounds = self.rounds()
         done = [each for each in rounds if each <= checkpoint.server_round]
         self._discard([*rounds[len(done) :], *done[: -self.keep]])
 
     def _fill(self, partial: Path, checkpoint: Checkpoint) -> None:
-        """Write all files of a checkpoint, the manifest last."""
-        older = self._older(checkpoint.server_round)
-        for folder in (partial, partial / "models", partial / "memory"):
+        """Write all files of a checkpoint, the manifest last; link those that are there already."""
+        for folder in (partial, *(partial / name for name in FOLDERS)):
             folder.mkdir()
+        older, listed = self._older(checkpoint.server_round)
         sums = {}
-        for path, content in texts_of(checkpoint).items():
-            write_new(partial / path, content)
-            sums[path] = FileSum.of(content)
-        written = {}
-        for path, arrays in arrays_of(checkpoint).items():
-            sums[path] = self._write_arrays(partial, path, arrays, older)
-            references = {name: weakref.ref(values) for name, values in arrays.items()}
-            written[path] = _Written(references, sums[path])
-        manifest = Manifest(checkpoint.server_round, sums, groups_of(checkpoint))
-        write_new(partial / MANIFEST, manifest.to_bytes())
+        for path, content in encode(checkpoint):
+            sums[path] = sha256(content)
+            same = listed.get(path) == sums[path]
+            if not (same and link(older / path, partial / path, len(content))):
+                write_new(partial / path, content)
+        write_new(partial / MANIFEST, Manifest(checkpoint.server_round, sums).to_bytes())
         sync_all([partial, *partial.rglob("*")])
-        self._written = written
 
-    def _write_arrays(
-        self, partial: Path, path: str, arrays: Arrays, older: _Older | None
-    ) -> FileSum:
-        """Link a file of arrays to the older one if it is the same, else write it."""
-        content, known = None, self._written.get(path)
-        if known is not None and known.is_of(arrays):
-            sums = known.sums
-        else:
-            for values in arrays.values():
-                values.flags.writeable = False  # else `is_of` could not be believed
-            content = arrays_to_bytes(arrays)
-            sums = FileSum.of(content)
-        if older is not None and _link(older, path, partial / path, sums):
-            return sums
-        write_new(partial / path, arrays_to_bytes(arrays) if content is None else content)
-        return sums
-
-    def _older(self, server_round: int) -> _Older | None:
+    def _older(self, server_round: int) -> tuple[Path, dict[str, str]]:
         """Return the checkpoint to share files with: the newest but one, or the only one kept."""
         before = [each for each in self.rounds() if each < server_round]
         place = min(self.keep, 2)
         if len(before) < place:
-            return None
+            return self.path, {}
         folder = self._folder(before[-place])
         try:
-            return _Older(folder, Manifest.load(folder, before[-place]))
+            return folder, Manifest.load(folder, before[-place]).files
         except DamagedError:
-            return None
+            return folder, {}
 
     def _publish(self, partial: Path, final: Path) -> None:
         """Give a checkpoint its name, in place of a damaged one of the same round."""
@@ -174,11 +131,7 @@ class CheckpointFolder:
             final.rename(replaced)
         partial.rename(final)
         sync(self.path)
-        remove_folder(replaced)
-
-    def _remove_leftovers(self) -> None:
-        for each in self.path.glob(f"round-*{PARTIAL}"):
-            remove_folder(each)
+        _remove(replaced)
 
     def _discard(self, rounds: Iterable[int]) -> None:
         """Remove checkpoints, each by another name, so that none is ever found half gone."""
@@ -189,7 +142,7 @@ class CheckpointFolder:
                 folder.rename(going)
             except OSError as error:
                 logger.warning("old checkpoint %s stays: %s", folder, error.strerror)
-            remove_folder(going)
+            _remove(going)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -204,7 +157,7 @@ class CheckpointFolder:
         reasons = []
         for server_round in reversed(self.rounds()):
             try:
-                return self._read(server_round)
+                return self.read(server_round)
             except DamagedError as error:
                 logger.warning("checkpoint %s is not used: %s", self._folder(server_round), error)
                 reasons.append(str(error))
@@ -213,15 +166,17 @@ class CheckpointFolder:
             why = f"none of {len(reasons)}, see the log; the newest: {reasons[0]}"
         raise CheckpointError(f"no checkpoint in {self.path} can be used: {why}")
 
-    def _read(self, server_round: int) -> Checkpoint:
+    def read(self, server_round: int) -> Checkpoint:
+        """Read the checkpoint of a round.
+
+        Raises
+        ------
+        CheckpointError
+            It is not there, or damaged; says which file and how.
+        """
         folder = self._folder(server_round)
         manifest = Manifest.load(folder, server_round)
-        return checkpoint_of(
-            server_round,
-            manifest.groups,
-            lambda path: manifest.read(folder, path),
-            manifest.checksum,
-        )
+        return decode(server_round, lambda path: manifest.read(folder, path), manifest.checksum)
 
     def _folder(self, server_round: int) -> Path:
         return self.path / f"round-{server_round:06d}"
@@ -243,9 +198,6 @@ def newest_checkpoint(run_folder: Path) -> Checkpoint:
     return CheckpointFolder(run_folder / CHECKPOINTS, keep=1).newest()
 
 
-def _link(older: _Older, path: str, new: Path, sums: FileSum) -> bool:
-    """Link or copy a file of an older checkpoint, if it is the same and still whole in size."""
-    old = older.folder / path
-    if older.manifest.files.get(path) != sums or not old.is_file():
-        return False
-    return old.stat().st_size == sums.size and link(old, new)
+def _remove(folder: Path) -> None:
+    """Remove a folder and all in it; one that is not there is no error."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -5,32 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feddag_flwr.checkpoints.errors import DamagedError
+from feddag_flwr.checkpoints.checkpoint import DamagedError
 
 MANIFEST = "manifest.json"
-# 3: FedDAG keeps how the views of clients were weighed, without which newcomers have no place;
-# those of 2 had V among the views.
-FORMAT = 3
+# 4: models are named tensors, as PyTorch calls them.
+FORMAT = 4
 # A checkpoint's files, and nothing outside its folder.
-_ITS_FILES = re.compile(r"(?:state|notes)\.json|(?:models|memory)/[^/\\]+\.safetensors")
+_ITS_FILES = re.compile(r"(?:state|notes)\.json|(?:models|algorithm)/[^/\\]+\.safetensors")
 
 
-@dataclass(frozen=True)
-class FileSum:
-    """Size in bytes and SHA-256 of a file's content."""
-
-    size: int
-    sha256: str
-
-    @classmethod
-    def of(cls, content: bytes) -> FileSum:
-        """Sum up the content."""
-        return cls(len(content), hashlib.sha256(content).hexdigest())
+def sha256(content: bytes) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -44,32 +34,26 @@ class Manifest:
     ----------
     server_round : int
         The round, as in the folder's name.
-    files : dict of str to FileSum
-        By path below the checkpoint's folder.
-    groups : dict of str to str
-        The file of each group of the algorithm's memory.
+    files : dict of str to str
+        SHA-256 of each file, by path below the checkpoint's folder.
     """
 
     server_round: int
-    files: dict[str, FileSum]
-    groups: dict[str, str]
+    files: dict[str, str]
+
+    def to_bytes(self) -> bytes:
+        """Write the manifest with a checksum of itself."""
+        body = self._body() | {"checksum": self.checksum}
+        return (json.dumps(body, indent=2) + "\n").encode()
 
     @property
     def checksum(self) -> str:
         """SHA-256 of all that the manifest says."""
-        return _checksum(self._body())
-
-    def to_bytes(self) -> bytes:
-        """Write the manifest with a checksum of itself."""
-        return (json.dumps({**self._body(), "checksum": self.checksum}, indent=2) + "\n").encode()
+        text = json.dumps(self._body(), sort_keys=True, separators=(",", ":"))
+        return sha256(text.encode())
 
     def _body(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "round": self.server_round,
-            "groups": self.groups,
-            "files": {path: asdict(each) for path, each in self.files.items()},
-        }
+        return {"format": FORMAT, "round": self.server_round, "files": self.files}
 
     @classmethod
     def load(cls, folder: Path, server_round: int) -> Manifest:
@@ -87,20 +71,16 @@ class Manifest:
                     f"{MANIFEST} is of format {body['format']!r}, not {FORMAT}: "
                     "another version of feddag-flwr wrote it, and this one cannot use it"
                 )
-            if body.pop("checksum") != _checksum(body):
+            found = cls(body["round"], dict(body["files"]))
+            if found.checksum != body["checksum"]:
                 raise DamagedError(f"{MANIFEST} does not agree with its own checksum")
-            found = cls(
-                body["round"],
-                {path: FileSum(**each) for path, each in body["files"].items()},
-                dict(body["groups"]),
-            )
         except OSError as error:
             raise DamagedError(f"{MANIFEST} cannot be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"{MANIFEST} is not a checkpoint's: {error!r}") from error
         if found.server_round != server_round:
             raise DamagedError(f"{MANIFEST} is of round {found.server_round}")
-        for path in (*found.files, *found.groups.values()):
+        for path in found.files:
             if not _ITS_FILES.fullmatch(path):
                 raise DamagedError(f"{MANIFEST} names {path!r}, no file of a checkpoint")
         return found
@@ -119,14 +99,8 @@ class Manifest:
             content = (folder / path).read_bytes()
         except OSError as error:
             raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
-        written = self.files[path]
-        if len(content) != written.size:
-            raise DamagedError(f"{path} has {len(content)} bytes, {written.size} were written")
-        if FileSum.of(content) != written:
-            raise DamagedError(f"{path} has been changed: its SHA-256 is another one")
+        if sha256(content) != self.files[path]:
+            raise DamagedError(
+                f"{path} has been changed: its {len(content)} bytes have another SHA-256"
+            )
         return content
-
-
-def _checksum(body: Mapping[str, Any]) -> str:
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -329,8 +329,8 @@ class AgreementWatch:
             for name, each in self._kept().items()
             for key, values in (
                 ("labels", each.labels),
-                ("sums", each.sums.copy()),
-                ("pairs", each.pairs.copy()),
+                ("sums", each.sums),
+                ("pairs", each.pairs),
                 ("rounds", np.array([each.rounds])),
             )
         }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from feddag_flwr.layout import KINDS
 from feddag_flwr.state import ServerState
 
 
@@ -58,7 +59,7 @@ def compare_states(first: ServerState, second: ServerState) -> Comparison:
     Comparison
         What is the same and what is not.
     """
-    same = (first.assignments, first.sources) == (second.assignments, second.sources)
+    same = (first.assignments, first.teachers) == (second.assignments, second.teachers)
     ours, theirs = _arrays(first), _arrays(second)
     numbers = sum(array.size for array in ours.values())
     looks = [{key: (each.shape, each.dtype) for key, each in its.items()} for its in (ours, theirs)]
@@ -80,7 +81,7 @@ def _arrays(state: ServerState) -> dict[str, np.ndarray]:
         f"{cluster}.{part}.{kind}": getattr(weights, kind)
         for cluster, model in enumerate(state.models)
         for part, weights in model.items()
-        for kind in ("floats", "buffers", "integers")
+        for kind in KINDS
     }
 
 

@@ -30,7 +30,7 @@ def run_supernode(options: Sequence[str]) -> int:
     int
         The exit status; threads of Flower's may live on, see `main`.
     """
-    from flwr.supernode.cli.flower_supernode import flower_supernode  # takes a second
+    from feddag_flwr.flower.private import flower_supernode  # takes a second
 
     sys.argv = ["flower-supernode", *options]
     try:

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 import tomli_w
-from flwr.common.config import flatten_dict, parse_config_args
+
+from feddag_flwr.flower.private import flatten_dict, parse_config_args
 
 Value = bool | int | float | str
 RUN_DIR = "run-dir"

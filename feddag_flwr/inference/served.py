@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.checkpoints import Checkpoint, newest_checkpoint, personal_models
+from feddag_flwr.checkpoints import Checkpoint, newest_checkpoint
 from feddag_flwr.models.dual_encoder import ClusterModel
-from feddag_flwr.models.flat import set_weights
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings, SettingsError
 from feddag_flwr.state import ServerState
@@ -122,7 +121,7 @@ def load_served(
     own: Mapping[str, Weights] | None = None
     if client is not None:
         cluster = cluster_of(state, client, checkpoint.notes.get("placements", {}))
-        own = personal_models(checkpoint.memory).get(client)
+        own = checkpoint.algorithm.models.get(client)
     number = cast(int, cluster)
     if not 0 <= number < state.num_clusters:
         raise ChoiceError(
@@ -193,11 +192,11 @@ def _classifier(checkpoint: Checkpoint, weights: Mapping[str, Weights]) -> Class
         dual="secondary" in weights,
         seed=settings.seed,
     )
-    for part, module in model.parts().items():
-        try:
-            set_weights(module, weights[part])
-        except ValueError as error:
-            raise ChoiceError(
-                f"setting model = {settings.model!r} makes another network than the run's: {error}"
-            ) from error
+    tensors = checkpoint.layout.named(weights)
+    try:
+        model.load_state_dict({name: torch.from_numpy(each) for name, each in tensors.items()})
+    except RuntimeError as error:
+        raise ChoiceError(
+            f"setting model = {settings.model!r} makes another network than the run's: {error}"
+        ) from error
     return Classifier(model, state.pixel_scale).eval()

@@ -69,9 +69,9 @@ def ship_app(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
     RuntimeError
         If Flower has not loaded an app in this process.
     """
-    from flwr.supercore.utils import get_flwr_home  # Ray loads this module for the hook alone
+    from feddag_flwr.flower.private import get_flwr_home  # Ray loads this module for the hook alone
 
-    apps = Path(get_flwr_home()).resolve() / "apps"
+    apps = get_flwr_home().resolve() / "apps"
     bundle = next((path for path in sys.path if apps in Path(path).resolve().parents), None)
     if bundle is None:
         raise RuntimeError(f"no app of {apps} is on the import path")

@@ -10,30 +10,62 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.layout import ModelLayout, TensorSpec
 from feddag_flwr.models.dual_encoder import ClusterModel
+
+
+def _named(module: nn.Module) -> dict[str, list[tuple[str, Tensor]]]:
+    """Return parameters, float buffers and integer buffers with their names, in module order."""
+    persistent = module.state_dict()
+    buffers = [(name, buffer) for name, buffer in module.named_buffers() if name in persistent]
+    return {
+        "floats": [(name, parameter.data) for name, parameter in module.named_parameters()],
+        "buffers": [each for each in buffers if each[1].is_floating_point()],
+        "integers": [each for each in buffers if not each[1].is_floating_point()],
+    }
 
 
 def _tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """Return parameters, float buffers and integer buffers, each in module order."""
-    persistent = module.state_dict()
-    buffers = [buffer for name, buffer in module.named_buffers() if name in persistent]
-    return (
-        [parameter.data for parameter in module.parameters()],
-        [buffer for buffer in buffers if buffer.is_floating_point()],
-        [buffer for buffer in buffers if not buffer.is_floating_point()],
+    floats, buffers, integers = (
+        [tensor for _, tensor in tensors] for tensors in _named(module).values()
     )
+    return floats, buffers, integers
+
+
+def layout_of(model: ClusterModel) -> ModelLayout:
+    """Return which tensors, under which names, the flat vectors of a model's parts are made of."""
+    return ModelLayout({part: _specs(module) for part, module in model.parts().items()})
+
+
+def _specs(module: nn.Module) -> tuple[TensorSpec, ...]:
+    kept = module.state_dict(keep_vars=True)  # with all names of a tensor that layers share
+    return tuple(
+        TensorSpec(
+            name,
+            kind,
+            tuple(tensor.shape),
+            _numpy_type(tensor.dtype),
+            tuple(other for other in kept if other != name and kept[other] is kept[name]),
+        )
+        for kind, tensors in _named(module).items()
+        for name, tensor in tensors
+    )
+
+
+def _numpy_type(dtype: torch.dtype) -> str:
+    """Name a type as NumPy does; float32 for those that it does not have, such as bfloat16."""
+    try:
+        return torch.empty(0, dtype=dtype).numpy().dtype.name
+    except TypeError:
+        return "float32"
 
 
 def variance_places(module: nn.Module) -> NDArray[np.intp]:
     """Where in `Weights.buffers` running variances are, which no training makes negative."""
-    persistent = module.state_dict()
-    named = [
-        (name, buffer)
-        for name, buffer in module.named_buffers()
-        if name in persistent and buffer.is_floating_point()
-    ]
     marks = [
-        np.full(buffer.numel(), name.rpartition(".")[2] == "running_var") for name, buffer in named
+        np.full(buffer.numel(), name.rpartition(".")[2] == "running_var")
+        for name, buffer in _named(module)["buffers"]
     ]
     return np.flatnonzero(np.concatenate(marks)) if marks else np.zeros(0, dtype=np.intp)
 

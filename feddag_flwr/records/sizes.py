@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
-from flwr.common.serde import recorddict_to_proto
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.flower.private import recorddict_to_proto
 from feddag_flwr.records.transport import wire_dtype
 
 # Bytes of the header that NumPy writes before the values of a plain array.

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
-from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from feddag_flwr.client.driver import answer_batch
+from feddag_flwr.flower.private import ErrorCode, Run, message_from_proto, message_to_proto
 from feddag_flwr.records import REJECTION_ACTION
 from feddag_flwr.registries import TRAINERS
 from feddag_flwr.settings import Settings

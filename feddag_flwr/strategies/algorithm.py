@@ -196,9 +196,9 @@ class Algorithm(ABC):
         """Return what the algorithm keeps beside ``state``, for a checkpoint: nothing."""
         return AlgorithmState()
 
-    def load_state_dict(self, memory: AlgorithmState) -> None:
-        """Take over what `memory` returned when the checkpoint was written."""
-        del memory
+    def load_state_dict(self, saved: AlgorithmState) -> None:
+        """Take over what `state_dict` returned when the checkpoint was written."""
+        del saved
 
     def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Update the cluster models: the data-weighted mean a cluster (Eq. 18).

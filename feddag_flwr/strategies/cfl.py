@@ -18,7 +18,7 @@ from feddag_flwr.strategies.fedavg import FedAvg
 
 logger = logging.getLogger("flwr")
 
-UPDATE = "update-"  # what the name of a client's group of memory begins with
+UPDATE = "update-"  # what the name of a client's group of arrays begins with
 MIN_SPLIT = 3  # members with an update: the public code asks for more than two
 
 
@@ -65,13 +65,13 @@ class CFL(FedAvg):
             {"drawn": sorted(self._drawn), "longest-mean": self._longest_mean},
         )
 
-    def load_state_dict(self, memory: AlgorithmState) -> None:
+    def load_state_dict(self, saved: AlgorithmState) -> None:
         """Take the updates back."""
         self._updates = {
-            group.removeprefix(UPDATE): its["update"] for group, its in memory.arrays.items()
+            group.removeprefix(UPDATE): its["update"] for group, its in saved.arrays.items()
         }
-        self._drawn = set(memory.notes["drawn"])
-        self._longest_mean = memory.notes["longest-mean"]
+        self._drawn = set(saved.notes["drawn"])
+        self._longest_mean = saved.notes["longest-mean"]
 
     def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Cut the clusters that are due, then average within the clusters as they are now."""

@@ -70,9 +70,9 @@ class CFLGP(ClusteredStrategy):
         """Keep the gradient profiles."""
         return self._profiles.state_dict()
 
-    def load_state_dict(self, memory: AlgorithmState) -> None:
+    def load_state_dict(self, saved: AlgorithmState) -> None:
         """Take the gradient profiles back."""
-        self._profiles = GradientProfiles.load_state_dict(memory)
+        self._profiles = GradientProfiles.load_state_dict(saved)
 
     def before_round(self, server_round: int, names: list[str]) -> None:
         """Collect gradients from all clients and cluster them, in the rounds that are due."""
@@ -153,13 +153,13 @@ class GradientProfiles:
         )
 
     @classmethod
-    def load_state_dict(cls, memory: AlgorithmState) -> GradientProfiles:
-        """Make what `memory` returned."""
+    def load_state_dict(cls, saved: AlgorithmState) -> GradientProfiles:
+        """Make what `state_dict` returned."""
         found = cls()
-        found._means = {int(block): dict(means) for block, means in memory.arrays.items()}
+        found._means = {int(block): dict(means) for block, means in saved.arrays.items()}
         found._counts = {
             (int(block), name): count
-            for block, its in memory.notes.items()
+            for block, its in saved.notes.items()
             for name, count in its.items()
         }
         return found

@@ -24,7 +24,9 @@ from feddag_flwr.checkpoints import (
 )
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.exchange import Exchange, Question, kind_of
+from feddag_flwr.layout import ModelLayout
 from feddag_flwr.metrics import Evaluation, mean_over_clients
+from feddag_flwr.models.flat import layout_of
 from feddag_flwr.records import (
     EvaluateReply,
     RecordError,
@@ -202,7 +204,7 @@ class ClusteredStrategy(Algorithm, Strategy):
         self._rounds_with_replies = notes["rounds-with-replies"]
         self.log.go_on(notes["bytes"], self.state)
         try:
-            self.load_state_dict(checkpoint.memory)
+            self.load_state_dict(checkpoint.algorithm)
         except KeyError as error:
             raise CheckpointError(
                 f"the checkpoint lacks {error}: it is of another version of this app"
@@ -347,6 +349,7 @@ class ClusteredStrategy(Algorithm, Strategy):
             self.state.server_round,
             lasting_settings(self.settings),
             self.state,
+            self._layout,
             self.state_dict(),
             notes,
         )
@@ -354,6 +357,11 @@ class ClusteredStrategy(Algorithm, Strategy):
             self._checkpoints.write(checkpoint)
         except CheckpointWriteError as error:
             logger.error("%s; the run goes on, and would go back to an older one", error)
+
+    @cached_property
+    def _layout(self) -> ModelLayout:
+        """Names of the tensors of all models, clients' own among them."""
+        return layout_of(self.initial_model(dual="secondary" in self.state.models[0]))
 
     @cached_property
     def _checkpoints(self) -> CheckpointFolder:

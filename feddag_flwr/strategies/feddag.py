@@ -330,18 +330,18 @@ class FedDAG(ClusteredStrategy):
     def state_dict(self) -> AlgorithmState:
         """Keep the profiles_known' profiles, and whether they are to be clustered anew."""
         assert self._residence is not None
-        memory = self._residence.state_dict()
+        saved = self._residence.state_dict()
         sharing = self._sharing.state_dict()
-        notes = memory.notes | sharing.notes | {"recluster-due": self._regroup_due}
-        return AlgorithmState(memory.arrays | sharing.arrays, notes)
+        notes = saved.notes | sharing.notes | {"recluster-due": self._regroup_due}
+        return AlgorithmState(saved.arrays | sharing.arrays, notes)
 
-    def load_state_dict(self, memory: AlgorithmState) -> None:
+    def load_state_dict(self, saved: AlgorithmState) -> None:
         """Take over the profiles_known."""
         self._residence = ProfileStore.load_state_dict(
-            memory, self.settings.linkage, self._options()
+            saved, self.settings.linkage, self._options()
         )
-        self._regroup_due = memory.notes["recluster-due"]
-        self._sharing.load_state_dict(self.state, memory)
+        self._regroup_due = saved.notes["recluster-due"]
+        self._sharing.load_state_dict(self.state, saved)
 
     # -- phase 5 -----------------------------------------------------------------------------------
 

@@ -96,7 +96,7 @@ class FedGWC(FedAvg):
     def state_dict(self) -> AlgorithmState:
         """Keep the interactions, and how near each cluster is to standing still."""
         return AlgorithmState(
-            {"interactions": {"interactions": self._interactions.copy()}},
+            {"interactions": {"interactions": self._interactions}},
             {
                 "names": list(self._row),
                 "drawn": self._drawn,
@@ -107,13 +107,13 @@ class FedGWC(FedAvg):
             },
         )
 
-    def load_state_dict(self, memory: AlgorithmState) -> None:
+    def load_state_dict(self, saved: AlgorithmState) -> None:
         """Take the interactions back."""
-        self._interactions = memory.arrays["interactions"]["interactions"].copy()
-        self._row = {name: row for row, name in enumerate(memory.notes["names"])}
-        self._drawn = memory.notes["drawn"]
+        self._interactions = saved.arrays["interactions"]["interactions"].copy()
+        self._row = {name: row for row, name in enumerate(saved.notes["names"])}
+        self._drawn = saved.notes["drawn"]
         self._progress = {
-            int(cluster): Progress(**its) for cluster, its in memory.notes["progress"].items()
+            int(cluster): Progress(**its) for cluster, its in saved.notes["progress"].items()
         }
 
     def local_training_for(self, server_round: int, name: str) -> LocalTrainingConfig:

@@ -71,10 +71,10 @@ class FedRC(ClusteredStrategy):
             }
         )
 
-    def load_state_dict(self, memory: AlgorithmState) -> None:
+    def load_state_dict(self, saved: AlgorithmState) -> None:
         """Take the responsibilities back."""
-        self.responsibilities = dict(memory.arrays["responsibilities"])
-        self.label_shares = memory.arrays["labels"]["responsibilities"]
+        self.responsibilities = dict(saved.arrays["responsibilities"])
+        self.label_shares = saved.arrays["labels"]["responsibilities"]
 
     def train_request(self, server_round: int, name: str) -> MixtureTrainRequest:
         """Train all models."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import mean, weighted_mean
-from feddag_flwr.checkpoints import AlgorithmState, personal_groups, personal_models
+from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import LocalTrainingConfig, Model, TrainReply
@@ -59,15 +59,13 @@ class FedSoft(ClusteredStrategy):
         self._drawn: list[list[str]] = []
 
     def state_dict(self) -> AlgorithmState:
-        """Keep the importance weights, and the personal models where their users find them."""
-        return AlgorithmState(
-            {"importance": dict(self.importance), **personal_groups(self.personal)}
-        )
+        """Keep the importance weights and the personal models."""
+        return AlgorithmState({"importance": dict(self.importance)}, models=dict(self.personal))
 
-    def load_state_dict(self, memory: AlgorithmState) -> None:
+    def load_state_dict(self, saved: AlgorithmState) -> None:
         """Take importance weights and personal models back."""
-        self.importance = dict(memory.arrays["importance"])
-        self.personal = dict(personal_models(memory))
+        self.importance = dict(saved.arrays["importance"])
+        self.personal = dict(saved.models)
         self._drawn = []
 
     def place_newcomers(

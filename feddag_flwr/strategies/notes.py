@@ -1,4 +1,4 @@
-"""What a run itself keeps in a checkpoint, beside the state and the algorithm's memory: JSON."""
+"""What a run itself keeps in a checkpoint, beside the state and the algorithm's: JSON."""
 
 from __future__ import annotations
 

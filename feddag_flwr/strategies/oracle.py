@@ -41,9 +41,9 @@ class Oracle(ClusteredStrategy):
         """Keep the groups, in the order of their clusters."""
         return AlgorithmState(notes={"groups": list(self._cluster_of)})
 
-    def load_state_dict(self, memory: AlgorithmState) -> None:
+    def load_state_dict(self, saved: AlgorithmState) -> None:
         """Take the groups back."""
-        self._cluster_of = {group: cluster for cluster, group in enumerate(memory.notes["groups"])}
+        self._cluster_of = {group: cluster for cluster, group in enumerate(saved.notes["groups"])}
 
     def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Put each client into its true group, if it has one that training has seen."""

@@ -59,9 +59,9 @@ class PACFL(ClusteredStrategy):
         """Keep the members' vectors, which place those who come later."""
         return AlgorithmState({"vectors": dict(self._vectors)})
 
-    def load_state_dict(self, memory: AlgorithmState) -> None:
+    def load_state_dict(self, saved: AlgorithmState) -> None:
         """Take the members' vectors back."""
-        self._vectors = dict(memory.arrays["vectors"])
+        self._vectors = dict(saved.arrays["vectors"])
 
     def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Put each client into the cluster whose members' data is nearest on average."""

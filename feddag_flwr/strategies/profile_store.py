@@ -151,17 +151,17 @@ class ProfileStore:
 
     @classmethod
     def load_state_dict(
-        cls, memory: AlgorithmState, linkage: Linkage, options: ProximityOptions
+        cls, saved: AlgorithmState, linkage: Linkage, options: ProximityOptions
     ) -> ProfileStore:
-        """Make what `memory` returned."""
-        arrays, notes = memory.arrays["profiles_known"], memory.notes
+        """Make what `state_dict` returned."""
+        arrays, notes = saved.arrays["profiles_known"], saved.notes
         profiles_known = ProfileArrays(
             arrays["updates"],
             arrays["bases"],
             arrays["counts"],
             Scale(*notes["scales"]["gradient"]),
             Scale(*notes["scales"]["data"]),
-            memory.arrays["founders"]["fused"],
+            saved.arrays["founders"]["fused"],
             Evidence.of_notes(notes["evidence"]) if notes["evidence"] else None,
             arrays["pairs"],
         )

@@ -304,12 +304,12 @@ class Sharing:
             {"agreement": self.watch.clients(), "agreement-told-of": told},
         )
 
-    def load_state_dict(self, state: ServerState, memory: AlgorithmState) -> None:
-        """Take over what `memory` returned."""
-        if (arrays := memory.arrays.get("agreement")) is not None:
+    def load_state_dict(self, state: ServerState, saved: AlgorithmState) -> None:
+        """Take over what `state_dict` returned."""
+        if (arrays := saved.arrays.get("agreement")) is not None:
             self.watch = self._new_watch(state.num_clusters)
-            self.watch.load_state_dict(arrays, memory.notes["agreement"])
-            told = memory.notes.get("agreement-told-of", {})
+            self.watch.load_state_dict(arrays, saved.notes["agreement"])
+            told = saved.notes.get("agreement-told-of", {})
             self._told_of = {reason: set(clusters) for reason, clusters in told.items()}
 
 

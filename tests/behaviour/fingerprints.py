@@ -187,7 +187,7 @@ def fingerprint(path: Path, *, with_metrics: bool) -> str:
     state = plain(json.loads((checkpoint / "state.json").read_text()))
     for key in ("assignments", "sources", "class-names", "clients"):
         digest.update(json.dumps(state[key], sort_keys=True).encode())
-    for model in sorted((checkpoint / "models").glob("*.safetensors")):
+    for model in sorted((checkpoint / "models").glob("cluster-*.safetensors")):
         for name, content in sorted(flat_vectors(model).items()):
             digest.update(name.encode())
             digest.update(content)
@@ -206,10 +206,22 @@ def plain(value: Any) -> Any:  # noqa: ANN401
 
 
 def flat_vectors(path: Path) -> dict[str, bytes]:
-    """Return each part's parameters, buffers and counters, one vector each."""
+    """Return each part's parameters, buffers and counters, one vector each, in the layout's order.
+
+    As float32 and int64, the types in which the server computes.
+    """
     from safetensors.numpy import load_file
 
-    return {name: values.tobytes() for name, values in load_file(path).items() if values.size}
+    tensors = load_file(path)
+    layout = json.loads((path.parent.parent / "state.json").read_text())["layout"]
+    vectors: dict[str, bytes] = {}
+    for part, specs in layout.items():
+        for spec in specs:
+            if (values := tensors.get(f"{part}.{spec['name']}")) is not None and values.size:
+                name = f"{part}.{spec['kind']}"
+                form = "int64" if spec["kind"] == "integers" else "float32"
+                vectors[name] = vectors.get(name, b"") + values.astype(form).tobytes()
+    return vectors
 
 
 def main() -> int:

@@ -11,7 +11,6 @@ from feddag_flwr.checkpoints import (
     Checkpoint,
     CheckpointError,
     CheckpointFolder,
-    personal_groups,
 )
 from feddag_flwr.inference.served import ChoiceError, Classifier, load_served
 from feddag_flwr.models.dual_encoder import ClusterModel
@@ -22,7 +21,9 @@ from feddag_flwr.settings import SettingsError
 def rewrite(run, tmp_path, **changes):
     """A copy of the run's checkpoint with other contents; return the run folder."""
     old = run.checkpoint
-    held = {name: getattr(old, name) for name in ("settings", "state", "memory", "notes")}
+    held = {
+        name: getattr(old, name) for name in ("settings", "state", "layout", "algorithm", "notes")
+    }
     folder = CheckpointFolder(tmp_path / CHECKPOINTS, keep=1)
     folder.write(Checkpoint(old.server_round, **(held | changes)))
     return tmp_path
@@ -38,8 +39,9 @@ def test_a_clients_model_is_its_clusters(feddag):
     assert served.checkpoint == feddag.checkpoint.checksum
     name = f"round-000003/models/cluster-{cluster:03d}.safetensors"
     stored = load_file(feddag.path / CHECKPOINTS / name)
-    primary = torch.cat([p.reshape(-1) for p in served.classifier.model.primary.parameters()])
-    assert np.array_equal(primary.detach().numpy(), stored["primary.floats"])
+    loaded = served.classifier.model.state_dict()
+    assert set(loaded) == set(stored)
+    assert all(np.array_equal(loaded[key].numpy(), stored[key]) for key in stored)
     assert served.classifier.model.secondary is not None
 
 
@@ -75,8 +77,7 @@ def test_standardisation_is_the_run_s(feddag):
 def test_a_personal_model_comes_before_the_cluster_s(fedavg, tmp_path):
     model = fedavg.checkpoint.state.models[0]
     own = {part: Weights(w.floats + 1, w.buffers, w.integers) for part, w in model.items()}
-    memory = AlgorithmState(personal_groups({"client-1": own}))
-    path = rewrite(fedavg, tmp_path, memory=memory)
+    path = rewrite(fedavg, tmp_path, algorithm=AlgorithmState(models={"client-1": own}))
     served = load_served(path, client="client-1")
     assert served.personal
     bias = served.classifier.model.classifier.primary_head.bias.detach().numpy()

@@ -140,15 +140,15 @@ class Scene:
 
 def known(strategy, found):
     """All that the server keeps, as text that can be compared."""
-    state, memory = strategy.state, strategy.state_dict()
+    state, saved = strategy.state, strategy.state_dict()
     models = [
         (part, digest(weights.floats, weights.buffers, weights.integers))
-        for model in state.models
+        for model in [*state.models, *saved.models.values()]
         for part, weights in model.items()
     ]
     arrays = [
         (group, key, digest(array))
-        for group, its in sorted(memory.arrays.items())
+        for group, its in sorted(saved.arrays.items())
         for key, array in its.items()
     ]
     return json.dumps(
@@ -158,7 +158,7 @@ def known(strategy, found):
             "assignments": state.assignments,
             "teachers": state.teachers,
             "models": models,
-            "memory": [arrays, repr(memory.notes)],
+            "algorithm": [arrays, repr(saved.notes)],
             "evaluations": evaluations_to_json(strategy.evaluations),
             "replied": strategy.log.line.get("replied"),
             "drifted": sorted(strategy.drifted),
@@ -198,10 +198,12 @@ def check(strategy):
         assert np.isfinite(each.loss_sum)
         assert (each.hits >= 0).all()
         assert (each.hits <= each.totals).all()
-    memory = strategy.state_dict()
-    for its in memory.arrays.values():
+    saved = strategy.state_dict()
+    for its in saved.arrays.values():
         assert all(np.isfinite(array).all() for array in its.values())
-    json.dumps([memory.notes, strategy.log.line], allow_nan=False).encode()
+    for model in saved.models.values():
+        assert all(weights.is_finite for weights in model.values())
+    json.dumps([saved.notes, strategy.log.line], allow_nan=False).encode()
 
 
 def others(text):

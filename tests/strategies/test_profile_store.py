@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from feddag_flwr.checkpoints import AlgorithmState
-from feddag_flwr.checkpoints.array_files import arrays_from_bytes, arrays_to_bytes
 from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
 from feddag_flwr.similarity.proximity import measure_proximity, pack_bases
 from feddag_flwr.strategies.profile_store import ProfileStore
@@ -41,7 +41,7 @@ def some(whole, rows):
 @pytest.mark.parametrize("fusion", ["evidence", "entropy", "data"])
 def test_a_residence_is_recalled_to_the_bit(fusion):
     options = {
-        "angle": "vectors", "weight_delta": 0.6, "weight_scope": "transfer",
+        "angle": "vectors", "weight_delta": 0.6, "weight_scope": "shared",
         "fusion": fusion, "fusion_steps": 30,
     }  # fmt: skip
     first, second, third = (
@@ -58,19 +58,19 @@ def test_a_residence_is_recalled_to_the_bit(fusion):
         assert proximity.evidence.views["class-conditional"].weight == 1.0
         assert one.place(third, assignments) == dict(zip(third.names, (0, 1, 2), strict=True))
 
-    memory = one.state_dict()
+    saved = one.state_dict()
     kept = AlgorithmState(
-        {group: arrays_from_bytes(arrays_to_bytes(of)) for group, of in memory.arrays.items()},
-        json.loads(json.dumps(memory.notes, allow_nan=False)),
+        {group: load(save(arrays)) for group, arrays in saved.arrays.items()},
+        json.loads(json.dumps(saved.notes, allow_nan=False)),
     )
     two = ProfileStore.load_state_dict(kept, "average", options)
-    assert two.state_dict().notes == memory.notes
+    assert two.state_dict().notes == saved.notes
     assert two.names == one.names
-    assert (two.residents.evidence is None) == (fusion != "evidence")
+    assert (two.profiles_known.evidence is None) == (fusion != "evidence")
     packed = pack_bases(third.vectors, third.vector_classes, CLASSES)
     rows = [
         measure_newcomers(
-            each.residents, third.updates, packed, third.counts, names=third.names, **options
+            each.profiles_known, third.updates, packed, third.counts, names=third.names, **options
         )
         for each in (one, two)
     ]

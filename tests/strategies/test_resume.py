@@ -86,21 +86,21 @@ def contents(folder):
     }
 
 
-def rolled(memory):
-    """A memory whose arrays hold their values in other places."""
+def rolled(saved):
+    """A state whose arrays hold their values in other places."""
     return {
         group: {name: np.roll(values, 1 + values.size // 2) for name, values in its.items()}
-        for group, its in memory.arrays.items()
+        for group, its in saved.arrays.items()
     }
 
 
-def dealt(memory):
-    """A memory whose arrays, all of one shape, belong to other clients."""
-    places = [(group, name) for group, its in memory.arrays.items() for name in its]
+def dealt(saved):
+    """A state whose arrays, all of one shape, belong to other clients."""
+    places = [(group, name) for group, its in saved.arrays.items() for name in its]
     others = places[1:] + places[:1]
-    arrays = {group: dict(its) for group, its in memory.arrays.items()}
+    arrays = {group: dict(its) for group, its in saved.arrays.items()}
     for (group, name), (other, its) in zip(places, others, strict=True):
-        arrays[group][name] = memory.arrays[other][its]
+        arrays[group][name] = saved.arrays[other][its]
     return arrays
 
 
@@ -110,15 +110,15 @@ SPOILED = {
 }  # fmt: skip
 
 
-def recall_spoiled(algorithm):
-    """`recall` of an algorithm that is given another memory than the run's."""
-    recall = strategy_class(algorithm).recall
+def load_spoiled(algorithm):
+    """`load_state_dict` of an algorithm that is given another state than the run's."""
+    load = strategy_class(algorithm).load_state_dict
 
-    def spoiled(self, memory):
+    def spoiled(self, saved):
         notes = {
-            key: value[::-1] if key == "groups" else value for key, value in memory.notes.items()
+            key: value[::-1] if key == "groups" else value for key, value in saved.notes.items()
         }
-        recall(self, AlgorithmState(SPOILED[algorithm](memory), notes))
+        load(self, AlgorithmState(SPOILED[algorithm](saved), notes, saved.models))
 
     return spoiled
 
@@ -144,7 +144,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, algorithm, 
     assert [json.loads(line)["round"] for line in lines] == list(range(settings.num_rounds + 1))
 
     if algorithm in SPOILED:  # what it remembers matters in this run, else it would show nothing
-        monkeypatch.setattr(strategy_class(algorithm), "recall", recall_spoiled(algorithm))
+        monkeypatch.setattr(strategy_class(algorithm), "load_state_dict", load_spoiled(algorithm))
         run(settings_of(tmp_path, algorithm, resume=str(other)), seed=2)
         assert (other / "metrics.jsonl").read_bytes() != expected["metrics.jsonl"]
 
