@@ -17,7 +17,7 @@ from feddag_flwr.algorithms.ifca.messages import ChoiceTrainRequest
 from feddag_flwr.algorithms.pacfl.messages import VectorsRequest
 from feddag_flwr.algorithms.per_fedavg.messages import FomamlTrainRequest
 from feddag_flwr.client.session import WORST_LOSS
-from feddag_flwr.data.images import unit_pixels
+from feddag_flwr.data.samples import unit_pixels
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
@@ -40,8 +40,8 @@ HEADER = RequestHeader("client-2", 3, tuple(map(str, range(10))), SHAPE, ((0.3, 
 NODE = {"partition-id": 2, "num-partitions": 6}
 SETTINGS = quick_settings()
 DATA = load_client_data(SETTINGS, NODE)
-TRAIN = Samples.on(torch.device("cpu"), DATA.train, HEADER.pixel_scale)
-TEST = Samples.on(torch.device("cpu"), DATA.test, HEADER.pixel_scale)
+TRAIN = Samples.on(torch.device("cpu"), DATA.train, HEADER.sample_scale)
+TEST = Samples.on(torch.device("cpu"), DATA.test, HEADER.sample_scale)
 
 
 def ask(content, kind):
@@ -185,7 +185,7 @@ def test_a_model_of_two_encoders_is_tuned_as_it_is_trained(training):
 
 def test_vectors_are_the_leading_singular_vectors_of_all_data():
     found = VectorsRequest(HEADER, 3).read_reply(ask(HEADER.encode(), "query.vectors"), Limits(9))
-    pixels = unit_pixels(DATA.train.images).reshape(len(DATA.train), -1).astype(float)
+    pixels = unit_pixels(DATA.train.samples).reshape(len(DATA.train), -1).astype(float)
     expected = np.linalg.svd(pixels.T, full_matrices=False)[0][:, :3].T
     assert found.shape == (3, 64)
     cosines = np.abs(np.sum(found * expected, axis=1))

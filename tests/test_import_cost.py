@@ -25,7 +25,7 @@ added = set(sys.modules) - before
 
 import numpy as np
 from feddag_flwr.algorithms.feddag.local_training import PrimaryPhase, SecondaryPhase
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.local_training import PLAIN
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.objectives.cross_entropy import CROSS_ENTROPY
@@ -33,7 +33,7 @@ from feddag_flwr.optimisers.sgd import SGD
 from feddag_flwr.trainers import TrainJob
 from feddag_flwr.training.device import Samples
 
-data = LabelledImages(np.zeros((8, 1, 8, 8), np.uint8), np.arange(8) % 2)
+data = LabelledSamples(np.zeros((8, 1, 8, 8), np.uint8), np.arange(8) % 2)
 samples = Samples.on(torch.device("cpu"), data, ((0.0, 1.0),))
 model = build_model("small", (1, 8, 8), 2, dual=True, seed=1)
 for method in (PrimaryPhase(), SecondaryPhase()):

@@ -237,7 +237,7 @@ def test_in_a_batch_a_client_that_fails_costs_itself_alone():
     grid = MemoryGrid(settings)
     TOGETHER.sizes.clear()
     headers = {
-        node: RequestHeader(f"client-{index}", 1, HEADER.class_names, SHAPE, HEADER.pixel_scale)
+        node: RequestHeader(f"client-{index}", 1, HEADER.class_names, SHAPE, HEADER.sample_scale)
         for index, node in enumerate((101, 102, 103))
     }
     headers[102] = headers[101]  # meant for another client

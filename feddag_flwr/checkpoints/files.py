@@ -108,8 +108,8 @@ def _state_to_json(state: ServerState) -> dict[str, Any]:
     """Return all of a state but its models' numbers."""
     return {
         "class-names": list(state.class_names),
-        "image-shape": list(state.image_shape),
-        "pixel-scale": [list(pair) for pair in state.pixel_scale],
+        "sample-shape": list(state.sample_shape),
+        "sample-scale": [list(pair) for pair in state.sample_scale],
         "round": state.server_round,
         "clients": [asdict(client) for client in state.clients.values()],
         "assignments": state.assignments,
@@ -119,11 +119,11 @@ def _state_to_json(state: ServerState) -> dict[str, Any]:
 
 
 def _state_from_json(text: Mapping[str, Any], models: list[Any]) -> ServerState:
-    channels, height, width = text["image-shape"]
+    channels, height, width = text["sample-shape"]
     return ServerState(
         class_names=tuple(text["class-names"]),
-        image_shape=(channels, height, width),
-        pixel_scale=tuple((mean, deviation) for mean, deviation in text["pixel-scale"]),
+        sample_shape=(channels, height, width),
+        sample_scale=tuple((mean, deviation) for mean, deviation in text["sample-scale"]),
         clients={each["name"]: Client(**each) for each in text["clients"]},
         server_round=text["round"],
         assignments=dict(text["assignments"]),

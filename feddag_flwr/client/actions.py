@@ -10,8 +10,8 @@ from flwr.app import Context, RecordDict
 
 from feddag_flwr.client.action import Action, Training
 from feddag_flwr.client.session import ClientSession
-from feddag_flwr.data.images import pixel_moments
 from feddag_flwr.data.newcomers import joining_round
+from feddag_flwr.data.samples import sample_moments
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.models.flat import get_weights
 from feddag_flwr.records import (
@@ -37,14 +37,14 @@ def describe(content: RecordDict, context: Context) -> RecordDict:
     settings = Settings.from_run_config(context.run_config)
     server_round = DescribeRequest.decode(content).server_round
     data = load_client_data(settings, context.node_config, server_round)
-    channels, height, width = data.train.images.shape[1:]
+    channels, height, width = data.train.samples.shape[1:]
     return Description(
         data.name,
         data.class_names,
         (channels, height, width),
         len(data.train),
         len(data.test),
-        pixel_moments(data.train),
+        sample_moments(data.train),
         data.true_group,
         joining_round(settings, context.node_config),
     ).encode()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.data.images import LabelledImages, unit_pixels
+from feddag_flwr.data.samples import LabelledSamples, unit_pixels
 from feddag_flwr.profile import Profile, sparse_size, subspace_size
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
@@ -75,13 +75,13 @@ def leading_vectors(samples: NDArray[np.floating], size: int) -> NDArray[np.floa
 
 
 def class_subspaces(
-    data: LabelledImages, settings: Settings, rng: np.random.Generator
+    data: LabelledSamples, settings: Settings, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Take the truncated SVD of each class present (phase 1, step 3).
 
     Parameters
     ----------
-    data : LabelledImages
+    data : LabelledSamples
         The client's training data.
     settings : Settings
         ``subspace-size`` (p), ``max-class-samples`` (A.6.2) and ``min-subspace-samples``.
@@ -102,11 +102,11 @@ def class_subspaces(
         size = subspace_size(settings.subspace_size, len(members))
         if len(members) > settings.max_class_samples:
             members = np.sort(rng.choice(members, settings.max_class_samples, replace=False))
-        pixels = unit_pixels(data.images[members]).reshape(len(members), -1)
+        pixels = unit_pixels(data.samples[members]).reshape(len(members), -1)
         found = leading_vectors(pixels, size).astype(np.float32)
         rows.append(found)
         classes += [int(label)] * len(found)
-    features = int(np.prod(data.images.shape[1:]))
+    features = int(np.prod(data.samples.shape[1:]))
     vectors = np.concatenate(rows) if rows else np.zeros((0, features), dtype=np.float32)
     return vectors, np.array(classes, dtype=np.int64)
 
@@ -114,7 +114,7 @@ def class_subspaces(
 def make_profile(
     before: Mapping[str, Weights],
     after: Mapping[str, Weights],
-    data: LabelledImages,
+    data: LabelledSamples,
     settings: Settings,
     *,
     client: str,
@@ -128,7 +128,7 @@ def make_profile(
     ----------
     before, after : mapping of str to Weights
         The common single-encoder start theta0, and what the warm-up made of it.
-    data : LabelledImages
+    data : LabelledSamples
         The client's training data.
     settings : Settings
         Profile settings and the run's seed.

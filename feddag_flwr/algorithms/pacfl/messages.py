@@ -44,7 +44,7 @@ class VectorsRequest:
         """Read and check 1 to `most` orthonormal rows."""
         del limits
         check_author(info_of(content), self.header)
-        features = math.prod(self.header.image_shape)
+        features = math.prod(self.header.sample_shape)
         most = min(self.most, features)
         vectors = array_of(content, "vectors", np.float32, (None, features), most=most * features)
         if not 1 <= len(vectors) <= most:
