@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from feddag_flwr.data.images import LabelledImages, pixel_moments, unit_pixels
+from feddag_flwr.data.samples import LabelledSamples, sample_moments, unit_pixels
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import get_weights
 from feddag_flwr.models.registry import build_model
@@ -74,7 +74,7 @@ class Bench:
     """What a step works on."""
 
     settings: Settings
-    data: LabelledImages
+    data: LabelledSamples
     classes: int
     share: float
     output: Path
@@ -85,7 +85,7 @@ class Bench:
         return with_cap(self.settings, max(1, len(self.data)))
 
     @property
-    def few(self) -> LabelledImages:
+    def few(self) -> LabelledSamples:
         """The share of the data that the warm-up is measured on, at least one batch."""
         count = max(self.settings.batch_size, round(self.share * len(self.data)))
         order = generator(0, "few").permutation(len(self.data))
@@ -96,7 +96,8 @@ class Bench:
         """The common part of a profile request."""
         names = tuple(f"class {label}" for label in range(self.classes))
         scale = tuple(
-            (mean, max(square - mean**2, 1e-12) ** 0.5) for mean, square in pixel_moments(self.data)
+            (mean, max(square - mean**2, 1e-12) ** 0.5)
+            for mean, square in sample_moments(self.data)
         )
         return RequestHeader(CLIENT, 0, names, IMAGE_SHAPE, scale)
 
@@ -112,7 +113,7 @@ def with_cap(settings: Settings, cap: int) -> Settings:
     return Settings.from_run_config(settings.to_run_config() | {"max-class-samples": cap})
 
 
-def made_up_images(classes: int, samples_per_class: int) -> LabelledImages:
+def made_up_images(classes: int, samples_per_class: int) -> LabelledSamples:
     """Make smooth random images, class by class and in chunks, so that little else is held."""
     channels, side, _ = IMAGE_SHAPE
     images = np.empty((classes * samples_per_class, *IMAGE_SHAPE), dtype=np.uint8)
@@ -133,7 +134,7 @@ def made_up_images(classes: int, samples_per_class: int) -> LabelledImages:
             values += NOISE * rng.standard_normal(values.shape)
             pixels = np.clip(128 + 40 * values, 0, 255).reshape(count, *IMAGE_SHAPE)
             images[first + start : first + start + count] = pixels.astype(np.uint8)
-    return LabelledImages(images, labels)
+    return LabelledSamples(images, labels)
 
 
 # -- the steps, each in a process of its own -----------------------------------------------------
@@ -177,7 +178,7 @@ def reference(bench: Bench) -> CandidateLosses:
     """Take one class's SVD the plain way, from all its samples."""
 
     def work() -> None:
-        members = bench.data.images[bench.data.labels == 0]
+        members = bench.data.samples[bench.data.labels == 0]
         np.linalg.svd(unit_pixels(members).reshape(len(members), -1).T, full_matrices=False)
 
     return CandidateLosses(timed(work), peak_mib())
@@ -188,8 +189,8 @@ def warm_up(bench: Bench) -> CandidateLosses:
     settings, device = bench.settings, torch.device("cpu")
     model = bench.model(settings).to(device)
 
-    def epoch(data: LabelledImages) -> float:
-        samples = Samples.on(device, data, bench.task.pixel_scale)
+    def epoch(data: LabelledSamples) -> float:
+        samples = Samples.on(device, data, bench.task.sample_scale)
         rng = generator(settings.seed, "warm-up", client=CLIENT)
         return timed(lambda: train_primary(model, samples, settings, rng, 1))
 
@@ -210,7 +211,7 @@ def whole(bench: Bench) -> CandidateLosses:
     made = make_profile(
         model,
         bench.data,
-        Samples.on(torch.device("cpu"), few, task.pixel_scale),
+        Samples.on(torch.device("cpu"), few, task.sample_scale),
         settings,
         client=CLIENT,
         num_classes=bench.classes,

@@ -12,8 +12,8 @@ from flwr.clientapp import ClientApp
 from client_app.mixture import estimate_responsibilities, train_mixture
 from client_app.session import ClientSession
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.data.images import pixel_moments, unit_pixels
 from feddag_flwr.data.newcomers import joining_round
+from feddag_flwr.data.samples import sample_moments, unit_pixels
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import get_weights, set_weights
@@ -57,14 +57,14 @@ def describe(message: Message, context: Context) -> Message:
     settings = Settings.from_run_config(context.run_config)
     server_round = DescribeRequest.decode(message.content).server_round
     data = load_client_data(settings, context.node_config, server_round)
-    channels, height, width = data.train.images.shape[1:]
+    channels, height, width = data.train.samples.shape[1:]
     description = Description(
         data.name,
         data.class_names,
         (channels, height, width),
         len(data.train),
         len(data.test),
-        pixel_moments(data.train),
+        sample_moments(data.train),
         data.true_group,
         joining_round(settings, context.node_config),
     )
@@ -102,7 +102,7 @@ def vectors(message: Message, context: Context) -> Message:
     """Reply with the leading singular vectors of all training data, whatever the class (PACFL)."""
     header = RequestHeader.decode(message.content)
     session = ClientSession.open(context, header)
-    pixels = unit_pixels(session.data.train.images).reshape(len(session.data.train), -1)
+    pixels = unit_pixels(session.data.train.samples).reshape(len(session.data.train), -1)
     size = subspace_size(session.settings.subspace_size, len(pixels))
     found = leading_vectors(pixels, size).astype(np.float32)
     return Message(encode_vectors(header, found), reply_to=message)

@@ -11,7 +11,7 @@ from flwr.app import Context
 from torch import Tensor
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.data.classes import check_image_shape, in_classes
+from feddag_flwr.data.classes import check_sample_shape, in_classes
 from feddag_flwr.data.scenarios import ClientData, load_client_data
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.models.dual_encoder import ClusterModel
@@ -72,7 +72,7 @@ class ClientSession:
                 f"the header travels as {header.transport}, client {data.name!r} expects "
                 f"{settings.transport} (setting transport)"
             )
-        check_image_shape(data, header.image_shape)
+        check_sample_shape(data, header.sample_shape)
         device = prepare_device(settings)
         seed_generators(
             device,
@@ -86,7 +86,7 @@ class ClientSession:
         """Make the cluster model and fill it with the parts received."""
         model = build_model(
             self.settings.model,
-            self.header.image_shape,
+            self.header.sample_shape,
             len(self.header.class_names),
             dual="secondary" in parts,
             seed=self.settings.seed,
@@ -106,7 +106,7 @@ class ClientSession:
     def train_samples(self, model: ClusterModel) -> Samples:
         """Copy the training data to the device, if the cap on memory lets it."""
         check_memory(self.settings, self.data.train, model)
-        return Samples.on(self.device, self.data.train, self.header.pixel_scale)
+        return Samples.on(self.device, self.data.train, self.header.sample_scale)
 
     def evaluate(self, model: ClusterModel) -> Evaluation:
         """Evaluate a model on the test data.
@@ -114,7 +114,7 @@ class ClientSession:
         A model that diverged has the worst loss there is, so that it counts as bad, not as missing.
         """
         check_memory(self.settings, self.data.test, model)
-        samples = Samples.on(self.device, self.data.test, self.header.pixel_scale)
+        samples = Samples.on(self.device, self.data.test, self.header.sample_scale)
         found = evaluate(model, samples, len(self.header.class_names))
         worst = WORST_LOSS * max(1, len(samples))
         return found if found.loss_sum <= worst else replace(found, loss_sum=worst)
@@ -122,7 +122,7 @@ class ClientSession:
     def evaluate_received(self, model: ClusterModel, parts: Mapping[str, Weights]) -> Evaluation:
         """Evaluate a model that holds the parts received, unless that was done already."""
         received: Model = {name: parts[name] for name in model.parts()}
-        scale = self.header.pixel_scale
+        scale = self.header.sample_scale
         return evaluations.recall(received, self.data.test, scale, lambda: self.evaluate(model))
 
     def losses(

@@ -33,9 +33,9 @@ class ServerState:
     ----------
     class_names : tuple of str
         Classes of the federation, in the order of the classifiers' outputs.
-    image_shape : tuple of int
+    sample_shape : tuple of int
         (channels, height, width).
-    pixel_scale : tuple of (float, float)
+    sample_scale : tuple of (float, float)
         Mean and deviation of a channel by which the models' inputs are standardised.
     clients : dict of str to Client
         By name, in the order of names.
@@ -52,8 +52,8 @@ class ServerState:
     """
 
     class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    pixel_scale: tuple[tuple[float, float], ...]
+    sample_shape: tuple[int, int, int]
+    sample_scale: tuple[tuple[float, float], ...]
     clients: dict[str, Client]
     server_round: int = 0
     assignments: dict[str, int] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from torch.nn import functional
 from client_app.app import app
 from client_app.session import WORST_LOSS
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.data.images import unit_pixels
+from feddag_flwr.data.samples import unit_pixels
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
@@ -35,8 +35,8 @@ HEADER = RequestHeader("client-2", 3, tuple(map(str, range(10))), SHAPE, ((0.3, 
 NODE = {"partition-id": 2, "num-partitions": 6}
 SETTINGS = quick_settings()
 DATA = load_client_data(SETTINGS, NODE)
-TRAIN = Samples.on(torch.device("cpu"), DATA.train, HEADER.pixel_scale)
-TEST = Samples.on(torch.device("cpu"), DATA.test, HEADER.pixel_scale)
+TRAIN = Samples.on(torch.device("cpu"), DATA.train, HEADER.sample_scale)
+TEST = Samples.on(torch.device("cpu"), DATA.test, HEADER.sample_scale)
 
 
 def ask(content, kind):
@@ -182,7 +182,7 @@ def test_a_model_of_two_encoders_is_tuned_as_it_is_trained(training):
 
 def test_vectors_are_the_leading_singular_vectors_of_all_data():
     found = decode_vectors(ask(HEADER.encode(), "query.vectors"), HEADER, size=3)
-    pixels = unit_pixels(DATA.train.images).reshape(len(DATA.train), -1).astype(float)
+    pixels = unit_pixels(DATA.train.samples).reshape(len(DATA.train), -1).astype(float)
     expected = np.linalg.svd(pixels.T, full_matrices=False)[0][:, :3].T
     assert found.shape == (3, 64)
     cosines = np.abs(np.sum(found * expected, axis=1))

@@ -225,10 +225,10 @@ def test_an_archive_in_place_of_an_array_is_refused():
 
 def test_a_reply_in_another_name_or_of_another_round_is_refused():
     content = encoded_profile()
-    other = RequestHeader("ward-4", 4, HEADER.class_names, HEADER.image_shape, SCALE)
+    other = RequestHeader("ward-4", 4, HEADER.class_names, HEADER.sample_shape, SCALE)
     with pytest.raises(RecordError, match="signed 'ward-3', but this node is 'ward-4'"):
         decode(content, header=other)
-    later = RequestHeader("ward-3", 5, HEADER.class_names, HEADER.image_shape, SCALE)
+    later = RequestHeader("ward-3", 5, HEADER.class_names, HEADER.sample_shape, SCALE)
     with pytest.raises(RecordError, match="is of round 4, not 5"):
         decode(content, header=later)
 
@@ -315,8 +315,8 @@ def test_a_faulty_evaluation_is_refused(evaluation, message):
         ({"class-names": []}, "must be a list of 1 to 1000 names, got 0"),
         ({"class-names": [str(i) for i in range(1001)]}, "1 to 1000 names, got 1001"),
         ({"class-names": ["a", "a"]}, "names something twice"),
-        ({"image-shape": [1, 8]}, "image-shape must be three positive"),
-        ({"image-shape": [1, 8, 0]}, "image-shape must be three positive"),
+        ({"sample-shape": [1, 8]}, "image-shape must be three positive"),
+        ({"sample-shape": [1, 8, 0]}, "image-shape must be three positive"),
         ({"train-samples": 0}, "train-samples = 0 is outside 1..1000"),
         ({"train-samples": 10**12}, "is outside 1..1000"),
         ({"test-samples": -1}, "test-samples = -1 is outside 0..1000"),

@@ -208,13 +208,13 @@ def without(content, key):
         (without(measured(), "number.losses"), "no array 'number.losses'"),
         (
             measured(
-                header=RequestHeader("ward-9", 4, HEADER.class_names, HEADER.image_shape, SCALE)
+                header=RequestHeader("ward-9", 4, HEADER.class_names, HEADER.sample_shape, SCALE)
             ),
             "ward-9",
         ),
         (
             measured(
-                header=RequestHeader("ward-3", 3, HEADER.class_names, HEADER.image_shape, SCALE)
+                header=RequestHeader("ward-3", 3, HEADER.class_names, HEADER.sample_shape, SCALE)
             ),
             "round 3",
         ),

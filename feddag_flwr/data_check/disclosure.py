@@ -13,7 +13,7 @@ from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data.images import unit_pixels
+from feddag_flwr.data.samples import unit_pixels
 from feddag_flwr.data_check.inspection import describe
 from feddag_flwr.data_check.words import listed, several
 from feddag_flwr.metrics import Evaluation
@@ -89,7 +89,7 @@ def _compared(data: ClientData, label: int, vectors: NDArray[np.float32]) -> Cla
     nearest, likeness = int(members[0]), 0.0
     for start in range(0, len(members) if len(vectors) else 0, _CHUNK):
         chosen = members[start : start + _CHUNK]
-        pixels = unit_pixels(data.train.images[chosen]).reshape(len(chosen), -1)
+        pixels = unit_pixels(data.train.samples[chosen]).reshape(len(chosen), -1)
         lengths = np.linalg.norm(pixels, axis=1)
         cosines = np.abs(pixels @ vectors.T.astype(np.float64)).max(axis=1)
         cosines /= np.where(lengths > 0, lengths, 1.0)
@@ -109,7 +109,7 @@ def disclosures(data: ClientData, vectors: list[ClassVectors], settings: Setting
 
 def _introduction(data: ClientData) -> list[Item]:
     description, when = describe(data), "on joining"
-    channels, height, width = description.image_shape
+    channels, height, width = description.sample_shape
     names = listed([repr(name) for name in description.class_names])
     return [
         Item(when, "name", repr(data.name), len(data.name.encode())),
@@ -126,7 +126,7 @@ def _introduction(data: ClientData) -> list[Item]:
             "moments of the pixels",
             "; ".join(
                 f"mean {mean:.4f}, mean square {square:.4f}"
-                for mean, square in description.pixel_moments
+                for mean, square in description.sample_moments
             ),
             8 * 2 * channels,
         ),
@@ -135,15 +135,17 @@ def _introduction(data: ClientData) -> list[Item]:
 
 def _task(data: ClientData, settings: Settings) -> RequestHeader:
     description = describe(data)
-    scale = ((0.0, 1.0),) * description.image_shape[0]
+    scale = ((0.0, 1.0),) * description.sample_shape[0]
     return RequestHeader(
-        data.name, 1, data.class_names, description.image_shape, scale, settings.transport
+        data.name, 1, data.class_names, description.sample_shape, scale, settings.transport
     )
 
 
 def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) -> list[Item]:
     header, classes = _task(data, settings), len(data.class_names)
-    model = build_model(settings.model, header.image_shape, classes, dual=False, seed=settings.seed)
+    model = build_model(
+        settings.model, header.sample_shape, classes, dual=False, seed=settings.seed
+    )
     encoder = get_parts(model)["primary"]
     coordinates = parameter_count(model)
     kept = sparse_size(coordinates, settings.gradient_fraction)
@@ -183,7 +185,7 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
 def _training(data: ClientData, settings: Settings) -> list[Item]:
     header, classes = _task(data, settings), len(data.class_names)
     dual = settings.secondary != "none"
-    model = build_model(settings.model, header.image_shape, classes, dual=dual, seed=settings.seed)
+    model = build_model(settings.model, header.sample_shape, classes, dual=dual, seed=settings.seed)
     parts = get_parts(model)
     trained = {part: parts[part] for part in ("primary", "classifier")}
     if dual:

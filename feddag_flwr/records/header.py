@@ -12,10 +12,10 @@ from feddag_flwr.records.parts import transport_of
 from feddag_flwr.records.transport import EXACT
 from feddag_flwr.records.values import (
     RecordError,
-    image_shape_of,
     info_of,
     name_list,
     number_list,
+    sample_shape_of,
     shown,
     value_of,
 )
@@ -33,9 +33,9 @@ class RequestHeader:
         0 for the profile.
     class_names : tuple of str
         All classes of the federation, in the order of the classifier's outputs.
-    image_shape : tuple of int
+    sample_shape : tuple of int
         (channels, height, width) of the federation's images.
-    pixel_scale : tuple of (float, float)
+    sample_scale : tuple of (float, float)
         A channel: mean and deviation by which pixels in [0, 1] are standardised for training.
     transport : str
         Number format of weights in this request and its reply (setting ``transport``).
@@ -47,8 +47,8 @@ class RequestHeader:
     client: str
     server_round: int
     class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    pixel_scale: tuple[tuple[float, float], ...]
+    sample_shape: tuple[int, int, int]
+    sample_scale: tuple[tuple[float, float], ...]
     transport: str = EXACT
     reference: tuple[int, ...] = ()
 
@@ -58,9 +58,9 @@ class RequestHeader:
             "client": self.client,
             "round": self.server_round,
             "class-names": list(self.class_names),
-            "image-shape": list(self.image_shape),
-            "pixel-means": [mean for mean, _ in self.pixel_scale],
-            "pixel-deviations": [deviation for _, deviation in self.pixel_scale],
+            "sample-shape": list(self.sample_shape),
+            "pixel-means": [mean for mean, _ in self.sample_scale],
+            "pixel-deviations": [deviation for _, deviation in self.sample_scale],
             "transport": self.transport,
             "reference": list(self.reference),
         }
@@ -77,7 +77,7 @@ class RequestHeader:
     def decode(cls, content: RecordDict) -> RequestHeader:
         """Read and check the common part of a request."""
         info = info_of(content)
-        shape = image_shape_of(info)
+        shape = sample_shape_of(info)
         means = number_list(info, "pixel-means", shape[0])
         deviations = number_list(info, "pixel-deviations", shape[0])
         if min(deviations) <= 0:

@@ -108,7 +108,7 @@ def decode_profile(
 def _subspace(
     content: RecordDict, header: RequestHeader, counts: NDArray[np.int64], subspace: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    features = math.prod(header.image_shape)  # no more vectors than that can be orthogonal
+    features = math.prod(header.sample_shape)  # no more vectors than that can be orthogonal
     sizes = [min(subspace_size(subspace, count), features) if count else 0 for count in counts]
     classes = array_of(content, "vector-classes", np.int64, (None,), most=sum(sizes))
     vectors = array_of(content, "vectors", np.float32, (len(classes), features))
@@ -139,7 +139,7 @@ def encode_vectors(header: RequestHeader, vectors: NDArray[np.float32]) -> Recor
 def decode_vectors(content: RecordDict, header: RequestHeader, *, size: int) -> NDArray[np.float32]:
     """Read and check what `encode_vectors` wrote: 1 to `size` orthonormal rows."""
     check_author(info_of(content), header)
-    features = math.prod(header.image_shape)
+    features = math.prod(header.sample_shape)
     size = min(size, features)
     vectors = array_of(content, "vectors", np.float32, (None, features), most=size * features)
     if not 1 <= len(vectors) <= size:

@@ -339,8 +339,8 @@ class Algorithm(ABC):
             name,
             server_round,
             state.class_names,
-            state.image_shape,
-            state.pixel_scale,
+            state.sample_shape,
+            state.sample_scale,
             self.settings.transport,
             self.reference_for(name),
         )
@@ -363,7 +363,7 @@ class Algorithm(ABC):
         seed = self.settings.seed
         return build_model(
             self.settings.model,
-            self.state.image_shape,
+            self.state.sample_shape,
             len(self.state.class_names),
             dual=dual,
             seed=derived_seed(seed, f"start-{number}") if number else seed,

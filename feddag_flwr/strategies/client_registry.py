@@ -202,7 +202,7 @@ def refusal(name: str, node_id: int, reason: Exception) -> Message:
 def check_fit(
     description: Description,
     class_names: Collection[str],
-    image_shape: tuple[int, int, int] | None,
+    sample_shape: tuple[int, int, int] | None,
 ) -> None:
     """Refuse a client with other images than the federation has, or a class that it has not.
 
@@ -212,7 +212,7 @@ def check_fit(
         What the client says of itself.
     class_names : collection of str
         The federation's classes; none: any.
-    image_shape : tuple of int
+    sample_shape : tuple of int
         (channels, height, width) of the federation's images.
 
     Raises
@@ -220,10 +220,10 @@ def check_fit(
     RecordError
         With the client's and the federation's.
     """
-    if description.image_shape != image_shape:
+    if description.sample_shape != sample_shape:
         raise RecordError(
-            f"images are {description.image_shape} (channels, height, width), those of the "
-            f"federation {image_shape}"
+            f"images are {description.sample_shape} (channels, height, width), those of the "
+            f"federation {sample_shape}"
         )
     unknown = [name for name in description.class_names if name not in class_names]
     if class_names and unknown:
@@ -239,7 +239,7 @@ def client_of(description: Description) -> Client:
 
 def most_common_shape(descriptions: Iterable[Description]) -> tuple[int, int, int] | None:
     """Return the image shape that most clients have, of equally common ones the smallest."""
-    tally = Counter(description.image_shape for description in descriptions)
+    tally = Counter(description.sample_shape for description in descriptions)
     return min(tally, key=lambda each: (-tally[each], each), default=None)
 
 
@@ -253,7 +253,7 @@ def believable_classes(descriptions: Iterable[Description]) -> tuple[str, ...]:
     return tuple(ranked[:MAX_NAMES])
 
 
-def pixel_scale(
+def sample_scale(
     descriptions: list[Description], *, standardise: bool
 ) -> tuple[tuple[float, float], ...]:
     """Return mean and deviation of the federation's training pixels, a channel.
@@ -264,7 +264,7 @@ def pixel_scale(
     """
     counts = np.array([description.train_samples for description in descriptions], dtype=float)
     counts = np.minimum(counts, MOST_WEIGHT * np.median(counts))
-    moments = np.array([description.pixel_moments for description in descriptions])
+    moments = np.array([description.sample_moments for description in descriptions])
     means, squares = np.einsum("i,icm->mc", counts / counts.sum(), moments)
     deviations = np.sqrt(np.maximum(squares - means**2, 0.0))
     return tuple(

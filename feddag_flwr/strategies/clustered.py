@@ -49,8 +49,8 @@ from feddag_flwr.strategies.client_registry import (
     await_nodes,
     client_of,
     merge_class_names,
-    pixel_scale,
     register_clients,
+    sample_scale,
 )
 from feddag_flwr.strategies.idle_settings import tell_of_settings
 from feddag_flwr.strategies.joins import Joins
@@ -182,8 +182,8 @@ class ClusteredStrategy(Algorithm, Strategy):
         }
         self.state = ServerState(
             class_names=merge_class_names(seen, class_list(self.settings.class_names)),
-            image_shape=seen[0].image_shape,
-            pixel_scale=pixel_scale(seen, standardise=self.settings.standardise),
+            sample_shape=seen[0].sample_shape,
+            sample_scale=sample_scale(seen, standardise=self.settings.standardise),
             clients={each.client: client_of(each) for each in seen},
         )
         self.form_clusters()

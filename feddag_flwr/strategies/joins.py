@@ -194,7 +194,7 @@ class Joins:
         algorithm, state, name = self.algorithm, self.algorithm.state, described.client
         known = name in state.clients or name in algorithm.held_out
         try:
-            check_fit(described, state.class_names, state.image_shape)
+            check_fit(described, state.class_names, state.sample_shape)
             if not known and not algorithm.admits_newcomers:
                 raise RecordError(f"{type(algorithm).__name__} takes no newcomers")
             algorithm.registry.claim(name, node, self._there)

@@ -42,8 +42,8 @@ def weights(*floats, integers=()):
 def state_of(server_round=0, models=()):
     return ServerState(
         class_names=("0", "1"),
-        image_shape=(1, 8, 8),
-        pixel_scale=((0.1, 1 / 3),),
+        sample_shape=(1, 8, 8),
+        sample_scale=((0.1, 1 / 3),),
         clients={name: Client(name, 10, 3) for name in ("ward-1", "ward/2 ü")},
         server_round=server_round,
         assignments={"ward-1": 0, "ward/2 ü": 0},

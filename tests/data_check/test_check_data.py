@@ -305,7 +305,7 @@ def test_likeness_tells_how_near_vectors_come_to_an_image(tmp_path):
     many, single = class_vectors(found.data, settings)
     assert (len(many.vectors), len(single.vectors)) == (3, 1)
     assert single.likeness == pytest.approx(1.0, abs=1e-6)
-    images = found.data.train.images[found.data.train.labels == 0].reshape(-1, 64) / 255
+    images = found.data.train.samples[found.data.train.labels == 0].reshape(-1, 64) / 255
     cosines = np.abs(images @ many.vectors.T) / np.linalg.norm(images, axis=1, keepdims=True)
     assert many.likeness == pytest.approx(cosines.max(), abs=1e-6)
     assert 0.5 < many.likeness < 0.99

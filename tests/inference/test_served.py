@@ -34,7 +34,7 @@ def test_a_clients_model_is_its_clusters(feddag):
     assert (served.cluster, served.client, served.personal) == (cluster, CLIENT, False)
     assert (served.algorithm, served.server_round) == ("feddag", 3)
     assert served.class_names == tuple("0123456789")
-    assert served.image_shape == (1, 8, 8)
+    assert served.sample_shape == (1, 8, 8)
     assert served.checkpoint == feddag.checkpoint.checksum
     name = f"round-000003/models/cluster-{cluster:03d}.safetensors"
     stored = load_file(feddag.path / CHECKPOINTS / name)

@@ -76,8 +76,8 @@ def test_the_start_depends_on_the_seed_alone():
 class NormEncoder(nn.Sequential):
     feature_size = 4
 
-    def __init__(self, image_shape):
-        super().__init__(nn.Flatten(), nn.Linear(int(np.prod(image_shape)), 4), nn.BatchNorm1d(4))
+    def __init__(self, sample_shape):
+        super().__init__(nn.Flatten(), nn.Linear(int(np.prod(sample_shape)), 4), nn.BatchNorm1d(4))
 
 
 def test_weights_survive_the_way_there_and_back_with_batch_norm():
@@ -117,10 +117,10 @@ import torch
 from torch import nn
 class Own(nn.Sequential):
     feature_size = 7
-    def __init__(self, image_shape):
+    def __init__(self, sample_shape):
         super().__init__(nn.Flatten(), nn.LazyLinear(7))
 class NoSize(nn.Flatten):
-    def __init__(self, image_shape):
+    def __init__(self, sample_shape):
         super().__init__()
 class WrongSize(NoSize):
     feature_size = 3
@@ -134,7 +134,7 @@ class NotANumber(NoSize):
         return super().forward(x) / 0 * 0
 class Frozen(NoSize):
     feature_size = 9
-def not_a_module(image_shape):
+def not_a_module(sample_shape):
     return 5
 number = 5
 """

@@ -10,8 +10,8 @@ from feddag_flwr.strategies.client_registry import (
     ClientRegistry,
     FederationError,
     merge_class_names,
-    pixel_scale,
     register_clients,
+    sample_scale,
     wait_for_nodes,
 )
 
@@ -61,7 +61,7 @@ def test_another_image_size_and_a_second_bearer_of_a_name_are_left_out(caplog):
         if action != "query.describe":
             return reply
         if partition == 1:
-            return change(reply, "image-shape", [1, 9, 8])
+            return change(reply, "sample-shape", [1, 9, 8])
         if partition == 4:
             return change(reply, "client", "client-0")
         return reply
@@ -100,17 +100,17 @@ def described(*class_names):
     return Description("x", class_names, (1, 8, 8), 1, 1, ((0.5, 0.3),))
 
 
-def test_the_pixel_scale_is_that_of_all_pixels_together():
+def test_the_sample_scale_is_that_of_all_pixels_together():
     # 1 sample with pixels 0 and 1, 3 samples all 1: mean 7 / 8, variance 7 / 8 - 49 / 64 = 7 / 64
     descriptions = [
         Description("a", ("x",), (1, 1, 2), 1, 1, ((0.5, 0.5),)),
         Description("b", ("x",), (1, 1, 2), 3, 1, ((1.0, 1.0),)),
     ]
-    found = pixel_scale(descriptions, standardise=True)
+    found = sample_scale(descriptions, standardise=True)
     np.testing.assert_allclose(found, [(7 / 8, np.sqrt(7) / 8)])
-    assert pixel_scale(descriptions, standardise=False) == ((0.0, 1.0),)
+    assert sample_scale(descriptions, standardise=False) == ((0.0, 1.0),)
     # A constant image has no deviation to divide by.
-    assert pixel_scale(descriptions[1:], standardise=True) == ((0.0, 1.0),)
+    assert sample_scale(descriptions[1:], standardise=True) == ((0.0, 1.0),)
 
 
 @pytest.mark.parametrize(

@@ -419,7 +419,7 @@ NORM_MODEL = """
 from torch import nn
 class Norm(nn.Sequential):
     feature_size = 128
-    def __init__(self, image_shape):
+    def __init__(self, sample_shape):
         super().__init__(
             nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
             nn.MaxPool2d(2), nn.Flatten(),
@@ -474,7 +474,7 @@ def test_the_state_survives_the_way_to_disk_and_back(tmp_path):
     strategy, _ = run_quickly(tmp_path)
     loaded = newest_checkpoint(tmp_path / "run").state
     assert loaded.server_round == 2
-    for name in ("class_names", "image_shape", "clients", "assignments", "teachers"):
+    for name in ("class_names", "sample_shape", "clients", "assignments", "teachers"):
         assert getattr(loaded, name) == getattr(strategy.state, name)
     assert same_models(loaded, strategy.state)
 

@@ -153,7 +153,7 @@ def known(strategy, found):
     ]
     return json.dumps(
         {
-            "names": [state.class_names, state.image_shape, state.pixel_scale],
+            "names": [state.class_names, state.sample_shape, state.sample_scale],
             "clients": [repr(client) for client in state.clients.values()],
             "assignments": state.assignments,
             "teachers": state.teachers,
@@ -188,7 +188,7 @@ def check(strategy):
         assert np.abs(weights.buffers).max(initial=0) < 1e3
     assert set(state.assignments) <= set(state.clients)
     assert set(state.assignments.values()) <= set(range(state.num_clusters))
-    assert np.isfinite(state.pixel_scale).all()
+    assert np.isfinite(state.sample_scale).all()
     for client in state.clients.values():
         assert client.name.isprintable()
         assert 1 <= client.train_samples <= LIMIT

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.models.flat import get_parts, set_weights
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
@@ -36,7 +36,9 @@ def make_samples(count=20, shape=SHAPE, seed=0):
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
     scale = ((0.5, 0.25),) * shape[0]
-    return Samples.on(torch.device("cpu"), LabelledImages(images, rng.integers(0, 3, count)), scale)
+    return Samples.on(
+        torch.device("cpu"), LabelledSamples(images, rng.integers(0, 3, count)), scale
+    )
 
 
 def make_model(dual=False, shape=SHAPE, model="small", seed=1):

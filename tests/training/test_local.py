@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
@@ -18,7 +18,7 @@ SCALE = ((0.5, 0.25),)
 def make_samples(count=20, seed=0):
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, (count, *SHAPE), dtype=np.uint8))
-    return Samples.on(CPU, LabelledImages(images.numpy(), rng.integers(0, 3, count)), SCALE)
+    return Samples.on(CPU, LabelledSamples(images.numpy(), rng.integers(0, 3, count)), SCALE)
 
 
 def make_model(dual=True):
@@ -170,7 +170,7 @@ def test_a_single_encoder_has_no_secondary_phase():
 @pytest.mark.parametrize(("dtype", "value"), [(np.uint8, 51), (np.float32, 0.2)])
 def test_inputs_are_standardised_a_channel(dtype, value):
     # Pixels of 0.2: first channel (0.2 - 0.1) / 0.5 = 0.2, second (0.2 - 0.6) / 0.4 = -1
-    data = LabelledImages(np.full((2, 2, 3, 3), value, dtype), np.zeros(2, np.int64))
+    data = LabelledSamples(np.full((2, 2, 3, 3), value, dtype), np.zeros(2, np.int64))
     inputs = Samples.on(CPU, data, ((0.1, 0.5), (0.6, 0.4))).inputs(slice(None))
     assert inputs.dtype == torch.float32
     torch.testing.assert_close(inputs[:, 0], torch.full((2, 3, 3), 0.2))

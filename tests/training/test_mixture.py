@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
@@ -43,7 +43,9 @@ def test_every_sample_is_shared_out_whole(seed, scale):
 def trained(weights):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, *SHAPE), dtype=np.uint8)
-    samples = Samples.on(torch.device("cpu"), LabelledImages(images, rng.integers(0, 3, 20)), SCALE)
+    samples = Samples.on(
+        torch.device("cpu"), LabelledSamples(images, rng.integers(0, 3, 20)), SCALE
+    )
     model = build_model("small", SHAPE, 3, dual=False, seed=1)
     settings = Settings(**{"weight-decay": 0.0, "momentum": 0.0, "batch-size": 32})
     before = get_parts(model)
