@@ -19,13 +19,13 @@ class LabelledSamples:
 
     Attributes
     ----------
-    images : ndarray of shape (n, channels, height, width)
+    samples : ndarray of shape (n, channels, height, width)
         uint8 in [0, 255], or float32 in [0, 1].
     labels : ndarray of shape (n,)
         int64 indices into the class names.
     """
 
-    images: NDArray[Any]
+    samples: NDArray[Any]
     labels: NDArray[np.int64]
 
     def __post_init__(self) -> None:

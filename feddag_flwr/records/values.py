@@ -77,7 +77,7 @@ def sample_shape_of(info: Mapping[str, Any]) -> tuple[int, int, int]:
     """Return (channels, height, width)."""
     shape = value_of(info, "sample-shape", list)
     if len(shape) != 3 or not all(type(side) is int and 0 < side <= 65_536 for side in shape):
-        raise RecordError(f"image-shape must be three positive integers, got {shown(shape)}")
+        raise RecordError(f"sample-shape must be three positive integers, got {shown(shape)}")
     return cast(tuple[int, int, int], tuple(shape))
 
 

@@ -83,14 +83,14 @@ class Samples:
 
     Attributes
     ----------
-    images : Tensor, shape (n, channels, height, width)
+    samples : Tensor, shape (n, channels, height, width)
         uint8, or floating point in [0, 1].
     labels : Tensor, shape (n,), int64
     factor, offset : Tensor, shape (channels, 1, 1), float32
         What turns stored pixels into standardised ones; None where they are that already.
     """
 
-    images: Tensor
+    samples: Tensor
     labels: Tensor
     factor: Tensor | None
     offset: Tensor | None
