@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,12 +13,12 @@ from torch import Tensor
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.data.classes import check_sample_shape, in_classes
 from feddag_flwr.data.scenarios import ClientData, load_client_data
-from feddag_flwr.metrics import Evaluation
+from feddag_flwr.metrics import Evaluation, load_metrics, metric_names
+from feddag_flwr.metrics.loss import WORST_LOSS
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import set_weights
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.records import Model, RecordError, RequestHeader
-from feddag_flwr.records.values import MAX_LOSS
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.drift import class_shift
@@ -27,8 +27,6 @@ from feddag_flwr.training.evaluation import evaluate, sample_losses
 from feddag_flwr.training.memo import EvaluationMemo
 
 evaluations = EvaluationMemo()
-# Half of what the server believes, since a mean may be rounded up.
-WORST_LOSS = MAX_LOSS / 2
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,11 @@ class ClientSession:
                 f"the header travels as {header.transport}, client {data.name!r} expects "
                 f"{settings.transport} (setting transport)"
             )
+        if metric_names(settings.metrics) != header.metrics:
+            raise RecordError(
+                f"the header asks for {', '.join(header.metrics)}, client {data.name!r} computes "
+                f"{settings.metrics} (setting metrics)"
+            )
         check_sample_shape(data, header.sample_shape)
         device = prepare_device(settings)
         seed_generators(
@@ -109,21 +112,17 @@ class ClientSession:
         return Samples.on(self.device, self.data.train, self.header.sample_scale)
 
     def evaluate(self, model: ClusterModel) -> Evaluation:
-        """Evaluate a model on the test data.
-
-        A model that diverged has the worst loss there is, so that it counts as bad, not as missing.
-        """
+        """Evaluate a model on the test data."""
         check_memory(self.settings, self.data.test, model)
         samples = Samples.on(self.device, self.data.test, self.header.sample_scale)
-        found = evaluate(model, samples, len(self.header.class_names))
-        worst = WORST_LOSS * max(1, len(samples))
-        return found if found.loss_sum <= worst else replace(found, loss_sum=worst)
+        classes = len(self.header.class_names)
+        return evaluate(model, samples, classes, load_metrics(self.header.metrics))
 
     def evaluate_received(self, model: ClusterModel, parts: Mapping[str, Weights]) -> Evaluation:
         """Evaluate a model that holds the parts received, unless that was done already."""
         received: Model = {name: parts[name] for name in model.parts()}
-        scale = self.header.sample_scale
-        return evaluations.recall(received, self.data.test, scale, lambda: self.evaluate(model))
+        context = (self.header.sample_scale, self.header.metrics)
+        return evaluations.recall(received, self.data.test, context, lambda: self.evaluate(model))
 
     def losses(
         self, model: ClusterModel, samples: Samples, candidates: Sequence[Model]

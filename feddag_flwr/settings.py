@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from feddag_flwr.algorithms import ALGORITHMS
+from feddag_flwr.metrics import DEFAULT_METRICS, metric_names
+from feddag_flwr.registry import RegistryError
 
 SettingValue = bool | int | float | str
 
@@ -127,6 +129,11 @@ class Settings(BaseModel):
     )
     evaluate_participants: bool = _setting(
         True, "Participants evaluate the model they receive, in every round"
+    )
+    metrics: str = _setting(
+        ", ".join(DEFAULT_METRICS),
+        "What models are judged by, separated by commas, the headline first: "
+        "balanced-accuracy, accuracy, loss, or package.module:Class",
     )
     fine_tune_epochs: int = _setting(
         0,
@@ -545,6 +552,15 @@ class Settings(BaseModel):
         names = class_list(value)
         if value and (not all(names) or len(set(names)) < len(names)):
             raise ValueError("must be different names, separated by commas")
+        return value
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: str) -> str:
+        try:
+            metric_names(value)
+        except RegistryError as error:
+            raise ValueError(str(error).partition(": ")[2]) from error
         return value
 
     @field_validator("rotations")

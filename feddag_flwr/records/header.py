@@ -8,6 +8,7 @@ from typing import Any
 
 from flwr.app import ConfigRecord, RecordDict
 
+from feddag_flwr.metrics import DEFAULT_METRICS
 from feddag_flwr.records.parts import transport_of
 from feddag_flwr.records.transport import EXACT
 from feddag_flwr.records.values import (
@@ -42,6 +43,8 @@ class RequestHeader:
     reference : tuple of int
         Samples of each class that the client had when it was profiled, for it to tell whether its
         data has drifted; empty: it is not asked.
+    metrics : tuple of str
+        What evaluations consist of (setting ``metrics``).
     """
 
     client: str
@@ -51,6 +54,7 @@ class RequestHeader:
     sample_scale: tuple[tuple[float, float], ...]
     transport: str = EXACT
     reference: tuple[int, ...] = ()
+    metrics: tuple[str, ...] = DEFAULT_METRICS
 
     def info(self) -> dict[str, Any]:
         """Return the values for the record ``info``."""
@@ -63,6 +67,7 @@ class RequestHeader:
             "pixel-deviations": [deviation for _, deviation in self.sample_scale],
             "transport": self.transport,
             "reference": list(self.reference),
+            "metrics": list(self.metrics),
         }
 
     def signature(self) -> dict[str, Any]:
@@ -91,6 +96,7 @@ class RequestHeader:
             tuple(zip(means, deviations, strict=True)),
             transport_of(info),
             _reference(info, len(names)),
+            name_list(info, "metrics"),
         )
 
 

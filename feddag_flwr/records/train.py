@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.records.arrays import number_of
-from feddag_flwr.records.evaluate import evaluation_of, put_evaluation
+from feddag_flwr.records.evaluation import evaluation_of, put_evaluation
 from feddag_flwr.records.header import RequestHeader, check_author, drifted_of
 from feddag_flwr.records.mixture import check_responsibilities, prior_of, put_prior
 from feddag_flwr.records.parts import Model, flat, message_of, nested, packed_parts, parts_of
@@ -240,7 +240,7 @@ class TrainReply:
         }
         for name in [name for name, weights in parts.items() if not weights.is_finite]:
             raise RecordError(f"{name}: the update is too long")
-        received = evaluation_of(content, "received", len(request.header.class_names), limit)
+        received = evaluation_of(content, "received", request.header, limit)
         if (received is not None) != evaluated:
             raise RecordError(f"evaluation of the model received: {received is not None}")
         found = {key: number_of(content, key, shape) for key, shape in numbers.items()}

@@ -9,11 +9,9 @@ from typing import Any, cast
 import numpy as np
 from flwr.app import ConfigRecord, RecordDict
 
-# Most names in a list of classes or parts, letters of a name, and the largest believable mean loss
-# of a sample, nats.
+# Most names in a list of classes or parts, and letters of a name.
 MAX_NAMES = 1000
 MAX_NAME = 200
-MAX_LOSS = 1e12
 
 
 class RecordError(ValueError):

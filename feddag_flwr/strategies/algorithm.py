@@ -16,6 +16,7 @@ from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.exchange import Exchange
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import variance_places
+from feddag_flwr.metrics import metric_names
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import (
@@ -343,6 +344,7 @@ class Algorithm(ABC):
             state.sample_scale,
             self.settings.transport,
             self.reference_for(name),
+            metric_names(self.settings.metrics),
         )
 
     def initial_model(self, *, dual: bool, number: int = 0) -> ClusterModel:

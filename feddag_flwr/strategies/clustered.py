@@ -24,7 +24,7 @@ from feddag_flwr.checkpoints import (
 )
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.exchange import Exchange, kind_of
-from feddag_flwr.metrics import Evaluation, mean_over_clients
+from feddag_flwr.metrics import Evaluation, load_metrics, mean_over_clients, metric_names
 from feddag_flwr.records import (
     EvaluateReply,
     EvaluateRequest,
@@ -87,6 +87,7 @@ class ClusteredStrategy(Algorithm, Strategy):
     ) -> None:
         super().__init__(settings, folder)
         self.log = RoundLog(folder)
+        self.metrics = load_metrics(metric_names(settings.metrics))
         self.joins = Joins(self)
         self.evaluations: dict[str, Evaluation] = {}
         self.placements: dict[str, int] = {}
@@ -151,7 +152,7 @@ class ClusteredStrategy(Algorithm, Strategy):
         else:
             self._go_on(self._checkpoint)
         first = self.state.server_round + 1
-        progress = Progress(rounds, first)
+        progress = Progress(rounds, self.metrics[0], first)
         for server_round in range(first, rounds + 1):
             last = server_round == rounds
             self._await_clients(server_round)
@@ -197,8 +198,10 @@ class ClusteredStrategy(Algorithm, Strategy):
         self.held_out = {each["name"]: Client(**each) for each in notes["held-out"]}
         self.true_groups = notes["true-groups"]
         self.drifted = set(notes["drifted"])
-        self.evaluations = evaluations_from_json(notes["evaluations"])
-        self.held_out_evaluations = evaluations_from_json(notes["held-out-evaluations"])
+        self.evaluations = evaluations_from_json(notes["evaluations"], self.metrics)
+        self.held_out_evaluations = evaluations_from_json(
+            notes["held-out-evaluations"], self.metrics
+        )
         self.placements = notes["placements"]
         self._rounds_with_replies = notes["rounds-with-replies"]
         self.log.go_on(notes["bytes"], self.state)
@@ -369,7 +372,7 @@ class ClusteredStrategy(Algorithm, Strategy):
                 **mean_over_clients(self.held_out_evaluations.values()),
             }
         self.folder.try_to_write_json("summary.json", summary)
-        print_closing_table(summary, self.folder.path)
+        print_closing_table(summary, self.folder.path, self.metrics)
 
     # -- Flower's steps of a round -----------------------------------------------------------------
 
