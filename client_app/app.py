@@ -13,8 +13,8 @@ from client_app.mixture import estimate_responsibilities, train_mixture
 from client_app.session import ClientSession
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.data.newcomers import joining_round
-from feddag_flwr.data.samples import sample_moments, unit_pixels
 from feddag_flwr.data.scenarios import load_client_data
+from feddag_flwr.modalities import load_modality
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import get_weights, set_weights
 from feddag_flwr.profile import subspace_size
@@ -53,20 +53,23 @@ app = ClientApp()
 
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
-    """Introduce this client: name, classes, image shape, sizes."""
+    """Introduce this client: name, classes, samples, sizes."""
     settings = Settings.from_run_config(context.run_config)
     server_round = DescribeRequest.decode(message.content).server_round
     data = load_client_data(settings, context.node_config, server_round)
-    channels, height, width = data.train.samples.shape[1:]
+    modality = load_modality(settings.modality)
+    spec = modality.spec(data.train.samples)
     description = Description(
         data.name,
         data.class_names,
-        (channels, height, width),
+        spec.shape,
         len(data.train),
         len(data.test),
-        sample_moments(data.train),
+        modality.moments(data.train.samples),
         data.true_group,
         joining_round(settings, context.node_config),
+        settings.modality,
+        spec.details,
     )
     return Message(description.encode(), reply_to=message)
 
@@ -93,6 +96,7 @@ def profile(message: Message, context: Context) -> Message:
         client=request.header.client,
         num_classes=len(request.header.class_names),
         coordinate_seed=request.coordinate_seed,
+        scale=request.header.sample_scale,
     )
     return Message(encode_profile(request.header, made, request.start["primary"]), reply_to=message)
 
@@ -102,9 +106,9 @@ def vectors(message: Message, context: Context) -> Message:
     """Reply with the leading singular vectors of all training data, whatever the class (PACFL)."""
     header = RequestHeader.decode(message.content)
     session = ClientSession.open(context, header)
-    pixels = unit_pixels(session.data.train.samples).reshape(len(session.data.train), -1)
-    size = subspace_size(session.settings.subspace_size, len(pixels))
-    found = leading_vectors(pixels, size).astype(np.float32)
+    matrix = session.modality.subspace_matrix(session.data.train.samples, header.sample_scale)
+    size = subspace_size(session.settings.subspace_size, len(matrix))
+    found = leading_vectors(matrix, size).astype(np.float32)
     return Message(encode_vectors(header, found), reply_to=message)
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from client_app.app import app
 from client_app.session import WORST_LOSS
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.data.samples import unit_pixels
+from feddag_flwr.data.pixels import unit_pixels
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model

@@ -19,7 +19,8 @@ def state_to_json(state: ServerState) -> dict[str, Any]:
     return {
         "class-names": list(state.class_names),
         "sample-shape": list(state.sample_shape),
-        "sample-scale": [list(pair) for pair in state.sample_scale],
+        "sample-details": state.sample_details,
+        "sample-scale": [list(row) for row in state.sample_scale],
         "round": state.server_round,
         "clients": [asdict(client) for client in state.clients.values()],
         "assignments": state.assignments,
@@ -30,16 +31,16 @@ def state_to_json(state: ServerState) -> dict[str, Any]:
 
 def state_from_json(text: Mapping[str, Any], models: Sequence[dict[str, Weights]]) -> ServerState:
     """Return the state that `state_to_json` wrote, with its models."""
-    channels, height, width = text["sample-shape"]
     return ServerState(
         class_names=tuple(text["class-names"]),
-        sample_shape=(channels, height, width),
-        sample_scale=tuple((mean, deviation) for mean, deviation in text["sample-scale"]),
+        sample_shape=tuple(text["sample-shape"]),
+        sample_scale=tuple(tuple(row) for row in text["sample-scale"]),
         clients={each["name"]: Client(**each) for each in text["clients"]},
         server_round=text["round"],
         assignments=dict(text["assignments"]),
         models=list(models),
         teachers=tuple(tuple(row) for row in text["teachers"]),
+        sample_details=text["sample-details"],
     )
 
 

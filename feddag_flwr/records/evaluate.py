@@ -92,8 +92,7 @@ class EvaluateReply:
         info = info_of(content)
         check_author(info, header)
         found = {
-            key: evaluation_of(content, key, header, limit)
-            for key in ("judged", "personalised")
+            key: evaluation_of(content, key, header, limit) for key in ("judged", "personalised")
         }
         if found["judged"] is None or (found["personalised"] is not None) != personalised:
             raise RecordError("holds another number of evaluations than was asked for")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from flwr.app import Array, RecordDict
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.modalities import load_modality
 from feddag_flwr.profile import Profile, subspace_size
 from feddag_flwr.records.arrays import array_of, counts_of
 from feddag_flwr.records.header import RequestHeader, check_author
@@ -108,7 +108,7 @@ def decode_profile(
 def _subspace(
     content: RecordDict, header: RequestHeader, counts: NDArray[np.int64], subspace: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    features = math.prod(header.sample_shape)  # no more vectors than that can be orthogonal
+    features = _features(header)  # no more vectors than that can be orthogonal
     sizes = [min(subspace_size(subspace, count), features) if count else 0 for count in counts]
     classes = array_of(content, "vector-classes", np.int64, (None,), most=sum(sizes))
     vectors = array_of(content, "vectors", np.float32, (len(classes), features))
@@ -122,6 +122,10 @@ def _subspace(
             raise RecordError(f"{len(rows)} vectors of class {label} with {counts[label]} samples")
         _check_orthonormal(rows, f"the vectors of class {label}")
     return vectors, classes
+
+
+def _features(header: RequestHeader) -> int:
+    return load_modality(header.modality).subspace_features(header.spec)
 
 
 def _check_orthonormal(rows: NDArray[np.float64], what: str) -> None:
@@ -139,7 +143,7 @@ def encode_vectors(header: RequestHeader, vectors: NDArray[np.float32]) -> Recor
 def decode_vectors(content: RecordDict, header: RequestHeader, *, size: int) -> NDArray[np.float32]:
     """Read and check what `encode_vectors` wrote: 1 to `size` orthonormal rows."""
     check_author(info_of(content), header)
-    features = math.prod(header.sample_shape)
+    features = _features(header)
     size = min(size, features)
     vectors = array_of(content, "vectors", np.float32, (None, features), most=size * features)
     if not 1 <= len(vectors) <= size:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from feddag_flwr.aggregation import Weights, weighted_mean
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.exchange import Exchange
+from feddag_flwr.metrics import metric_names
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import variance_places
-from feddag_flwr.metrics import metric_names
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import (
@@ -345,6 +345,8 @@ class Algorithm(ABC):
             self.settings.transport,
             self.reference_for(name),
             metric_names(self.settings.metrics),
+            self.settings.modality,
+            state.sample_details,
         )
 
     def initial_model(self, *, dual: bool, number: int = 0) -> ClusterModel:
@@ -369,6 +371,8 @@ class Algorithm(ABC):
             len(self.state.class_names),
             dual=dual,
             seed=derived_seed(seed, f"start-{number}") if number else seed,
+            modality=self.settings.modality,
+            details=self.state.sample_details,
         )
 
     def message(self, name: str, content: RecordDict, kind: str, server_round: int) -> Message:

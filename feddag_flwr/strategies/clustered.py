@@ -184,8 +184,11 @@ class ClusteredStrategy(Algorithm, Strategy):
         self.state = ServerState(
             class_names=merge_class_names(seen, class_list(self.settings.class_names)),
             sample_shape=seen[0].sample_shape,
-            sample_scale=sample_scale(seen, standardise=self.settings.standardise),
+            sample_scale=sample_scale(
+                seen, standardise=self.settings.standardise, modality=self.settings.modality
+            ),
             clients={each.client: client_of(each) for each in seen},
+            sample_details=seen[0].sample_details,
         )
         self.form_clusters()
         self.log.line["clusters"] = self.state.num_clusters

@@ -62,9 +62,7 @@ class EvaluationMemo:
 
 def _digest(parts: Mapping[str, Weights], data: LabelledSamples, context: object) -> bytes:
     digest = hashlib.blake2b()
-    digest.update(
-        repr((list(parts), context, data.samples.shape, data.samples.dtype)).encode()
-    )
+    digest.update(repr((list(parts), context, data.samples.shape, data.samples.dtype)).encode())
     for weights in parts.values():
         for vector in (weights.floats, weights.buffers, weights.integers):
             digest.update(repr(vector.shape).encode())
