@@ -29,14 +29,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from feddag_flwr.data.samples import LabelledSamples, sample_moments, unit_pixels
+from feddag_flwr.data.pixels import pixel_moments, unit_pixels
+from feddag_flwr.data.samples import LabelledSamples
+from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import get_weights
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.records import RequestHeader, encode_profile
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
-from feddag_flwr.training.device import Samples, prepare_device
+from feddag_flwr.training.device import prepare_device
 from feddag_flwr.training.local import batches, train_primary
 from feddag_flwr.training.profile import class_subspaces, make_profile
 
@@ -97,7 +99,7 @@ class Bench:
         names = tuple(f"class {label}" for label in range(self.classes))
         scale = tuple(
             (mean, max(square - mean**2, 1e-12) ** 0.5)
-            for mean, square in sample_moments(self.data)
+            for mean, square in pixel_moments(self.data.samples)
         )
         return RequestHeader(CLIENT, 0, names, IMAGE_SHAPE, scale)
 
@@ -190,7 +192,7 @@ def warm_up(bench: Bench) -> CandidateLosses:
     model = bench.model(settings).to(device)
 
     def epoch(data: LabelledSamples) -> float:
-        samples = Samples.on(device, data, bench.task.sample_scale)
+        samples = Image().to_device(device, data, bench.task.sample_scale)
         rng = generator(settings.seed, "warm-up", client=CLIENT)
         return timed(lambda: train_primary(model, samples, settings, rng, 1))
 
@@ -211,11 +213,12 @@ def whole(bench: Bench) -> CandidateLosses:
     made = make_profile(
         model,
         bench.data,
-        Samples.on(torch.device("cpu"), few, task.sample_scale),
+        Image().to_device(torch.device("cpu"), few, task.sample_scale),
         settings,
         client=CLIENT,
         num_classes=bench.classes,
         coordinate_seed=derived_seed(settings.seed, "profile-coordinates"),
+        scale=task.sample_scale,
     )
     content = encode_profile(task, made, received)
     seconds = time.perf_counter() - start

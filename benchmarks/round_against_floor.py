@@ -169,7 +169,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 class ClientTensors:
     """One client's data: training images as standardised floats, test images as stored."""
 
-    images: Tensor
+    samples: Tensor
     labels: Tensor
     test_images: Tensor
     test_labels: Tensor

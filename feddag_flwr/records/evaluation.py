@@ -88,6 +88,6 @@ def _most(spec: ArraySpec, totals: NDArray[np.int64]) -> int:
 
 def _number(key: str, numbers: Mapping[str, Any], spec: ArraySpec) -> NDArray[Any]:
     value, kind = numbers.get(key), int if spec.dtype is np.int64 else float
-    if type(value) is not kind or not np.isfinite(value) or abs(value) >= 2**63:
+    if type(value) is not kind or not np.isfinite(value) or (kind is int and abs(value) >= 2**63):
         raise RecordError(f"{key} = {shown(value)} must be a finite {kind.__name__}")
     return np.array(value, dtype=spec.dtype)

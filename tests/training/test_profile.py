@@ -4,11 +4,11 @@ import torch
 from scipy.linalg import subspace_angles
 
 from feddag_flwr.data.sources import LabelledSamples
+from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.flat import get_parts, parameter_count
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import subspace_size
 from feddag_flwr.settings import Settings
-from feddag_flwr.training.device import Samples
 from feddag_flwr.training.profile import (
     class_subspaces,
     leading_vectors,
@@ -99,11 +99,12 @@ def profile_of(settings, data, client="a"):
     made = make_profile(
         model,
         data,
-        Samples.on(CPU, data, ((0.0, 1.0),)),
+        Image().to_device(CPU, data, ((0.0, 1.0),)),
         settings,
         client=client,
         num_classes=5,
         coordinate_seed=9,
+        scale=((0.0, 1.0),),
     )
     return made, before, model
 
