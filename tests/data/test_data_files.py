@@ -35,7 +35,7 @@ def test_npz_colour_float_with_test_part_and_names(tmp_path):
             test_labels=np.array([3, 0], dtype=np.uint16),
             class_names=np.array(["a", "b", "c", "d"]),
         ),
-        Image(),
+        load_modality("image"),
     )
     assert parts.train.samples.dtype == np.float32
     assert parts.train.samples[1, 2, 3, 4] == np.float32(colour[1, 3, 4, 2])
