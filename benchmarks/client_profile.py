@@ -30,8 +30,10 @@ from rich.console import Console
 from rich.table import Table
 
 from feddag_flwr.algorithms.feddag.messages import encode_profile
-from feddag_flwr.data.samples import LabelledSamples, sample_moments, unit_pixels
+from feddag_flwr.data.pixels import pixel_moments, unit_pixels
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.local_training import LocalTrainingConfig
+from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import get_parts, get_weights
 from feddag_flwr.models.registry import build_model
@@ -42,7 +44,7 @@ from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.trainers import TrainJob
 from feddag_flwr.trainers.whole_model import WholeModel
-from feddag_flwr.training.device import Samples, prepare_device
+from feddag_flwr.training.device import prepare_device
 from feddag_flwr.training.local import batches
 from feddag_flwr.training.profile import class_subspaces, make_profile
 
@@ -103,7 +105,7 @@ class Bench:
         names = tuple(f"class {label}" for label in range(self.classes))
         scale = tuple(
             (mean, max(square - mean**2, 1e-12) ** 0.5)
-            for mean, square in sample_moments(self.data)
+            for mean, square in pixel_moments(self.data.samples)
         )
         return RequestHeader(CLIENT, 0, names, IMAGE_SHAPE, scale)
 
@@ -196,7 +198,7 @@ def warm_up(bench: Bench) -> CandidateLosses:
     model = bench.model(settings).to(device)
 
     def epoch(data: LabelledSamples) -> float:
-        samples = Samples.on(device, data, bench.task.sample_scale)
+        samples = Image().to_device(device, data, bench.task.sample_scale)
         rng = generator(settings.seed, "warm-up", client=CLIENT)
         return timed(lambda: train_an_epoch(model, samples, settings, rng))
 
@@ -214,7 +216,7 @@ def whole(bench: Bench) -> CandidateLosses:
     start = time.perf_counter()
     model = bench.model(settings)
     received = get_weights(model.primary)
-    samples, before = Samples.on(torch.device("cpu"), few, task.sample_scale), get_parts(model)
+    samples, before = Image().to_device(torch.device("cpu"), few, task.sample_scale), get_parts(model)
     train_an_epoch(model, samples, settings, generator(settings.seed, "warm-up", client=CLIENT))
     made = make_profile(
         before,
@@ -225,6 +227,7 @@ def whole(bench: Bench) -> CandidateLosses:
         num_classes=bench.classes,
         coordinate_seed=derived_seed(settings.seed, "profile-coordinates"),
         gradient_fraction=settings.gradient_fraction,
+        scale=task.sample_scale,
     )
     content = encode_profile(task, made, received)
     seconds = time.perf_counter() - start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
-from feddag_flwr.metrics import Evaluation, mean_over_clients
+from feddag_flwr.metrics import Evaluation, Metric, mean_over_clients
 from feddag_flwr.state import ServerState
 from feddag_flwr.traffic import ARRAYS, SENT, overhead
 
@@ -23,7 +23,7 @@ TABLE_WIDTH = 100
 
 
 class Progress:
-    """Logs one line a round: clusters, accuracy, seconds, time left.
+    """Logs one line a round: clusters, a metric, seconds, time left.
 
     Flower streams the server's log line by line, so each round is a line of its own.
 
@@ -31,12 +31,15 @@ class Progress:
     ----------
     rounds : int
         Rounds in all.
+    headline : Metric
+        The figure to show.
     first : int
         Round that comes next; more than 1 in a run that goes on.
     """
 
-    def __init__(self, rounds: int, first: int = 1) -> None:
+    def __init__(self, rounds: int, headline: Metric, first: int = 1) -> None:
         self.rounds = rounds
+        self.headline = headline
         self.first = first
         self._start = time.monotonic()
 
@@ -44,16 +47,15 @@ class Progress:
         """Log the line of a finished round; `line` is the round's line of ``metrics.jsonl``."""
         scope = "all" if "all" in line else "participants"
         overall = line[scope]["overall"]
-        accuracy = overall.get("balanced-accuracy")
         seconds = (time.monotonic() - self._start) / (server_round - self.first + 1)
         logger.info(
-            "round %*d/%d | %d clusters | balanced accuracy %s (%d clients%s) | %.1f s a round | "
-            "%s left",
+            "round %*d/%d | %d clusters | %s %s (%d clients%s) | %.1f s a round | %s left",
             len(str(self.rounds)),
             server_round,
             self.rounds,
             num_clusters,
-            "   n/a" if accuracy is None else f"{100 * accuracy:5.1f} %",
+            _title(self.headline),
+            _short(overall.get(self.headline.name), self.headline),
             overall["clients"],
             "" if scope == "all" else ", model received",
             seconds,
@@ -112,14 +114,28 @@ def closing_summary(
     }
 
 
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.2f} %"
+def _title(metric: Metric) -> str:
+    return metric.name.replace("-", " ")
 
 
-def print_closing_table(summary: Mapping[str, Any], folder: Path) -> None:
-    """Print the closing table and where the files are."""
+def _short(value: float | None, metric: Metric) -> str:
+    if value is None:
+        return "   n/a"
+    return f"{100 * value:5.1f} %" if metric.percent else f"{value:7.4g}"
+
+
+def _shown(value: float | None, metric: Metric) -> str:
+    if value is None:
+        return "n/a"
+    return f"{100 * value:.2f} %" if metric.percent else f"{value:.4g}"
+
+
+def print_closing_table(
+    summary: Mapping[str, Any], folder: Path, metrics: Sequence[Metric]
+) -> None:
+    """Print the closing table, a column a metric, and where the files are."""
     table = Table(title=f"After round {summary['rounds']}", title_justify="left")
-    for column in ("cluster", "members", "samples", "teachers", "balanced accuracy", "accuracy"):
+    for column in ("cluster", "members", "samples", "teachers", *map(_title, metrics)):
         table.add_column(column, justify="left" if column == "teachers" else "right")
     for row in summary["clusters"]:
         table.add_row(
@@ -127,8 +143,7 @@ def print_closing_table(summary: Mapping[str, Any], folder: Path) -> None:
             str(len(row["members"])),
             str(row["train-samples"]),
             ", ".join(map(str, row["teachers"])) or "-",
-            _percent(row.get("balanced-accuracy")),
-            _percent(row.get("accuracy")),
+            *(_shown(row.get(metric.name), metric) for metric in metrics),
         )
     overall = summary["overall"]
     table.add_section()
@@ -137,8 +152,7 @@ def print_closing_table(summary: Mapping[str, Any], folder: Path) -> None:
         str(overall["clients"]),
         str(sum(row["train-samples"] for row in summary["clusters"])),
         "",
-        _percent(overall.get("balanced-accuracy")),
-        _percent(overall.get("accuracy")),
+        *(_shown(overall.get(metric.name), metric) for metric in metrics),
     )
     console = Console(width=TABLE_WIDTH, no_color=True, markup=False, highlight=False)
     console.print(table)
@@ -148,8 +162,8 @@ def print_closing_table(summary: Mapping[str, Any], folder: Path) -> None:
     if summary["without-cluster"]:
         console.print(f"clients without a cluster: {', '.join(summary['without-cluster'])}")
     if "held-out" in summary:
-        accuracy = _percent(summary["held-out"].get("balanced-accuracy"))
-        console.print(f"clients unseen in training: {summary['held-out']['clients']}, {accuracy}")
+        figure = _shown(summary["held-out"].get(metrics[0].name), metrics[0])
+        console.print(f"clients unseen in training: {summary['held-out']['clients']}, {figure}")
     times = summary["overhead"]
     least = "" if times is None else f" ({times:.2f} times the least)"
     console.print(f"bytes a client, both ways: {summary['bytes-sent-per-client']:,}{least}")

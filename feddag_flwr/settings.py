@@ -24,6 +24,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from feddag_flwr.algorithm_names import ALGORITHMS
+from feddag_flwr.metrics import DEFAULT_METRICS, metric_names
+from feddag_flwr.modalities import MODALITIES
 from feddag_flwr.registries import OBJECTIVES, OPTIMISERS, TRAINERS
 from feddag_flwr.registry import RegistryError
 
@@ -141,6 +143,11 @@ class Settings(BaseModel):
     evaluate_participants: bool = _setting(
         True, "Participants evaluate the model they receive, in every round"
     )
+    metrics: str = _setting(
+        ", ".join(DEFAULT_METRICS),
+        "What models are judged by, separated by commas, the headline first: "
+        "balanced-accuracy, accuracy, loss, or package.module:Class",
+    )
     fine_tune_epochs: int = _setting(
         0,
         "Epochs of local fine-tuning after the last round, judged apart; 0: none",
@@ -192,6 +199,10 @@ class Settings(BaseModel):
     source: Literal[
         "digits", "fashion-mnist", "cifar10", "cifar100", "svhn", "npz", "image-folder"
     ] = _setting("digits", "Data source")
+    modality: str = _setting(
+        "image",
+        "Kind of the samples: image, or package.module:Class (its samples come as npz)",
+    )
     data_dir: str = _setting("", "Folder or file of the data source; unused by digits")
     download: bool = _setting(False, "Let torchvision download a missing data source")
     train_share: float = _setting(
@@ -315,7 +326,9 @@ class Settings(BaseModel):
     )
 
     standardise: bool = _setting(
-        True, "Shift and scale pixels by the federation's mean and deviation a channel for training"
+        True,
+        "Shift and scale samples by the federation's moments for training (images: mean and "
+        "deviation a channel)",
     )
 
     # -- phase 1: profile ------------------------------------------------------------------------
@@ -583,6 +596,23 @@ class Settings(BaseModel):
             raise ValueError("must be different names, separated by commas")
         return value
 
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: str) -> str:
+        try:
+            metric_names(value)
+        except RegistryError as error:
+            raise ValueError(str(error).partition(": ")[2]) from error
+        return value
+
+    @field_validator("modality")
+    @classmethod
+    def _known_modality(cls, value: str) -> str:
+        try:
+            return MODALITIES.check(value)
+        except RegistryError as error:
+            raise ValueError(str(error).partition(": ")[2]) from error
+
     @field_validator("rotations")
     @classmethod
     def _half_or_quarter_turns(cls, value: int) -> int:
@@ -626,6 +656,8 @@ class Settings(BaseModel):
             raise ValueError(
                 f"source = {self.source!r}: scenario 'own' takes 'npz' or 'image-folder'"
             )
+        if self.modality != "image":
+            self._check_modality()
         grouped = self.scenario in {"label-skew", "class-pairs"}
         if grouped and self.client_groups > self.num_clients:
             raise ValueError(
@@ -648,6 +680,16 @@ class Settings(BaseModel):
         if self.secondary == "none" and self.diversity > 0:
             raise ValueError(f"diversity = {self.diversity}: needs a secondary encoder")
         return self
+
+    def _check_modality(self) -> None:
+        """Refuse what is for images alone."""
+        if self.source != "npz":
+            raise ValueError(
+                f"source = {self.source!r}: modality {self.modality!r} takes 'npz' alone"
+            )
+        for name, nothing in (("rotations", 1), ("corruptions", "")):
+            if getattr(self, name) != nothing:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: only images can be varied so")
 
     def _check_changes_of_clients(self) -> None:
         """Refuse newcomers and drift that could not happen."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.modalities import Rows, SampleSpec
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class ServerState:
     class_names : tuple of str
         Classes of the federation, in the order of the classifiers' outputs.
     sample_shape : tuple of int
-        (channels, height, width).
-    sample_scale : tuple of (float, float)
-        Mean and deviation of a channel by which the models' inputs are standardised.
+        Of one sample.
+    sample_scale : tuple of rows
+        How samples become the models' inputs, see `feddag_flwr.modalities.Modality.scale`.
     clients : dict of str to Client
         By name, in the order of names.
     server_round : int
@@ -49,16 +50,24 @@ class ServerState:
         The clusters that train each cluster's secondary encoder, whichever rule says so: itself
         (FedDAG-dagger), those it agrees with, all, or its teachers in the complementarity graph
         (Sec. 4). Empty without such an encoder.
+    sample_details : str
+        What else the modality says of samples (`feddag_flwr.modalities.SampleSpec`).
     """
 
     class_names: tuple[str, ...]
-    sample_shape: tuple[int, int, int]
-    sample_scale: tuple[tuple[float, float], ...]
+    sample_shape: tuple[int, ...]
+    sample_scale: Rows
     clients: dict[str, Client]
     server_round: int = 0
     assignments: dict[str, int] = field(default_factory=dict)
     models: list[dict[str, Weights]] = field(default_factory=list)
     teachers: tuple[tuple[int, ...], ...] = ()
+    sample_details: str = ""
+
+    @property
+    def spec(self) -> SampleSpec:
+        """What all samples of the federation have in common."""
+        return SampleSpec(self.sample_shape, self.sample_details)
 
     @property
     def num_clusters(self) -> int:

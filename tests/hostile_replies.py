@@ -179,9 +179,9 @@ def _of_records(draw) -> Alteration:
         ArrayRecord({}),
         ArrayRecord({"\udfff": Array(np.zeros(3))}),
         MetricRecord({}),
-        MetricRecord({"loss-sum": NAN}),
-        MetricRecord({"loss-sum": [1.0, INF]}),
-        MetricRecord({"loss-sum": 10**18}),
+        MetricRecord({"accuracy.hits": 0, "loss.sum": NAN}),
+        MetricRecord({"accuracy.hits": 0, "loss.sum": [1.0, INF]}),
+        MetricRecord({"accuracy.hits": 10**18, "loss.sum": 1.0}),
     ]
     pick = draw(st.integers(0, len(records) - 1))
 

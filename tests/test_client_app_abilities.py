@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Context, Message, RecordDict
+from judgements import METRICS, hits, loss_sum
 from memory_grid import quick_settings
 from torch.nn import functional
 from train_jobs import train_fomaml, train_primary
@@ -17,8 +18,10 @@ from feddag_flwr.algorithms.ifca.messages import ChoiceTrainRequest
 from feddag_flwr.algorithms.pacfl.messages import VectorsRequest
 from feddag_flwr.algorithms.per_fedavg.messages import FomamlTrainRequest
 from feddag_flwr.client.session import WORST_LOSS
+from feddag_flwr.data.pixels import unit_pixels
 from feddag_flwr.data.samples import unit_pixels
 from feddag_flwr.data.scenarios import load_client_data
+from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.records import (
@@ -32,7 +35,6 @@ from feddag_flwr.records import (
     TrainRequest,
 )
 from feddag_flwr.seeds import generator
-from feddag_flwr.training.device import Samples
 from feddag_flwr.training.evaluation import evaluate
 
 SHAPE = (1, 8, 8)
@@ -40,8 +42,8 @@ HEADER = RequestHeader("client-2", 3, tuple(map(str, range(10))), SHAPE, ((0.3, 
 NODE = {"partition-id": 2, "num-partitions": 6}
 SETTINGS = quick_settings()
 DATA = load_client_data(SETTINGS, NODE)
-TRAIN = Samples.on(torch.device("cpu"), DATA.train, HEADER.sample_scale)
-TEST = Samples.on(torch.device("cpu"), DATA.test, HEADER.sample_scale)
+TRAIN = Image().to_device(torch.device("cpu"), DATA.train, HEADER.sample_scale)
+TEST = Image().to_device(torch.device("cpu"), DATA.test, HEADER.sample_scale)
 
 
 def ask(content, kind):
@@ -111,7 +113,7 @@ def test_a_client_trains_the_candidate_of_lowest_training_loss():
     alone = train(TrainRequest(HEADER, MODELS[best], CONFIG))
     for part, weights in alone.parts.items():
         np.testing.assert_array_equal(chosen.parts[part].floats, weights.floats)
-    assert chosen.received.hits.tolist() == alone.received.hits.tolist()
+    assert hits(chosen.received) == hits(alone.received)
 
 
 def test_a_diverged_candidate_is_not_chosen():
@@ -150,20 +152,20 @@ def judged(adapt, tune):
 def fitted(model, epochs, purpose):
     rng = generator(SETTINGS.seed, purpose, server_round=3, client="client-2")
     train_primary(model, TRAIN, SETTINGS, rng, epochs)
-    return evaluate(model, TEST, 10)
+    return evaluate(model, TEST, 10, METRICS)
 
 
 def test_adapting_comes_before_the_judgement_and_tuning_after_it():
     model = make_model()
-    plain = evaluate(model, TEST, 10)
+    plain = evaluate(model, TEST, 10, METRICS)
     adapted = fitted(model, 2, "adapt")
     personalised = fitted(model, 3, "fine-tune")
     found = judged(2, 3)
-    assert found.evaluation.loss_sum == pytest.approx(adapted.loss_sum, rel=1e-5)
-    assert found.personalised.loss_sum == pytest.approx(personalised.loss_sum, rel=1e-5)
-    assert judged(0, 0).evaluation.loss_sum == pytest.approx(plain.loss_sum, rel=1e-5)
+    assert loss_sum(found.evaluation) == pytest.approx(loss_sum(adapted), rel=1e-5)
+    assert loss_sum(found.personalised) == pytest.approx(loss_sum(personalised), rel=1e-5)
+    assert loss_sum(judged(0, 0).evaluation) == pytest.approx(loss_sum(plain), rel=1e-5)
     assert judged(0, 0).personalised is None
-    assert personalised.loss_sum < adapted.loss_sum < plain.loss_sum
+    assert loss_sum(personalised) < loss_sum(adapted) < loss_sum(plain)
 
 
 @pytest.mark.parametrize("training", ["halves", "joint"])
@@ -178,8 +180,8 @@ def test_a_model_of_two_encoders_is_tuned_as_it_is_trained(training):
     found = EvaluateReply.decode(content, HEADER, limit=len(TEST), personalised=True)
     rng = generator(settings.seed, "fine-tune", server_round=3, client="client-2")
     train_primary(model, TRAIN, settings, rng, 2, separate_heads=training == "halves")
-    assert found.personalised.loss_sum == pytest.approx(
-        evaluate(model, TEST, 10).loss_sum, rel=1e-5
+    assert loss_sum(found.personalised) == pytest.approx(
+        loss_sum(evaluate(model, TEST, 10, METRICS)), rel=1e-5
     )
 
 

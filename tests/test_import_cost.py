@@ -19,6 +19,7 @@ PROGRAM = """
 import json, sys
 import flwr.clientapp, torch
 before = set(sys.modules)
+from feddag_flwr.modalities.image import Image
 import client_app.app
 import feddag_flwr.similarity.drift
 added = set(sys.modules) - before
@@ -34,7 +35,7 @@ from feddag_flwr.trainers import TrainJob
 from feddag_flwr.training.device import Samples
 
 data = LabelledSamples(np.zeros((8, 1, 8, 8), np.uint8), np.arange(8) % 2)
-samples = Samples.on(torch.device("cpu"), data, ((0.0, 1.0),))
+samples = Image().to_device(torch.device("cpu"), data, ((0.0, 1.0),))
 model = build_model("small", (1, 8, 8), 2, dual=True, seed=1)
 for method in (PrimaryPhase(), SecondaryPhase()):
     TrainJob(

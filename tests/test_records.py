@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from flwr.app import Array, RecordDict
+from judgements import evaluation, hits, loss_sum
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithms.feddag.messages import (
@@ -11,7 +12,6 @@ from feddag_flwr.algorithms.feddag.messages import (
     ProfileRequest,
     encode_profile,
 )
-from feddag_flwr.metrics import Evaluation
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import (
     Description,
@@ -113,12 +113,12 @@ def test_replies_survive_the_wire():
         wire(EvaluateReply(make_evaluation()).encode(HEADER)), HEADER, limit=4, personalised=False
     )
     assert reply.personalised is None
-    assert reply.evaluation.hits.tolist() == [1, 2, 0]
-    assert reply.evaluation.loss_sum == 2.5
+    assert hits(reply.evaluation) == [1, 2, 0]
+    assert loss_sum(reply.evaluation) == 2.5
 
 
 def make_evaluation():
-    return Evaluation(np.array([1, 2, 0]), np.array([2, 2, 0]), 2.5)
+    return evaluation([1, 2, 0], [2, 2, 0], 2.5)
 
 
 def test_bytes_are_those_of_the_arrays():
@@ -248,7 +248,7 @@ def test_a_good_train_reply():
     reply = decode_train(wire(train_reply()))
     assert reply.samples == 6
     assert reply.parts["primary"].floats.tolist() == [1, 2]
-    assert reply.received.balanced_accuracy == 0.75
+    assert reply.received.value("balanced-accuracy") == 0.75
 
 
 @pytest.mark.parametrize(
@@ -271,33 +271,33 @@ def test_a_faulty_train_reply_is_refused(content, message):
 
 
 @pytest.mark.parametrize(
-    ("evaluation", "message"),
+    ("received", "message"),
     [
-        (Evaluation(np.array([3, 0, 0]), np.array([2, 2, 0]), 1.0), "more hits than samples"),
+        (evaluation([3, 0, 0], [2, 2, 0], 1.0), "more hits than samples"),
         (
-            Evaluation(np.array([0, 0]), np.array([2, 2]), 1.0),
+            evaluation([0, 0], [2, 2], 1.0),
             r"shape \(2,\), must have \(3,\)",
         ),
         (
-            Evaluation(np.array([-1, 0, 0]), np.array([2, 0, 0]), 1.0),
-            "hits: -1 is outside",
+            evaluation([-1, 0, 0], [2, 0, 0], 1.0),
+            "hits: -1 is negative",
         ),
         (
-            Evaluation(np.array([0, 0, 0]), np.array([2000, 0, 0]), 1.0),
+            evaluation([0, 0, 0], [2000, 0, 0], 1.0),
             "received.totals: 2000 is outside 0..6",
         ),
         (
-            Evaluation(np.array([0, 0, 0]), np.array([5, 2, 0]), 1.0),
+            evaluation([0, 0, 0], [5, 2, 0], 1.0),
             "totals add up to 7, more than 6",
         ),
-        (Evaluation(np.array([0, 0, 0]), np.array([2, 2, 0]), NAN), "loss-sum = nan is no loss"),
-        (Evaluation(np.array([0, 0, 0]), np.array([2, 2, 0]), -1.0), "loss-sum = -1.0 is no loss"),
-        (Evaluation(np.array([0, 0, 0]), np.array([2, 2, 0]), 1e300), "loss-sum = 1e[+]300 is no"),
+        (evaluation([0, 0, 0], [2, 2, 0], NAN), "loss.sum = nan must be a finite float"),
+        (evaluation([0, 0, 0], [2, 2, 0], -1.0), "sum = -1.0 is no loss"),
+        (evaluation([0, 0, 0], [2, 2, 0], 1e300), "sum = 1e[+]300 is no"),
     ],
 )
-def test_a_faulty_evaluation_is_refused(evaluation, message):
+def test_a_faulty_evaluation_is_refused(received, message):
     with pytest.raises(RecordError, match=message):
-        decode_train(train_reply(evaluation=evaluation))
+        decode_train(train_reply(evaluation=received))
 
 
 @pytest.mark.parametrize(
@@ -310,15 +310,18 @@ def test_a_faulty_evaluation_is_refused(evaluation, message):
         ({"class-names": ["a", "a"]}, "names something twice"),
         ({"sample-shape": [1, 8]}, "image-shape must be three positive"),
         ({"sample-shape": [1, 8, 0]}, "image-shape must be three positive"),
+        ({"sample-shape": [1, 8]}, "sample-shape must be three positive"),
+        ({"sample-shape": [1, 8, 0]}, "sample-shape must be positive"),
         ({"train-samples": 0}, "train-samples = 0 is outside 1..1000"),
         ({"train-samples": 10**12}, "is outside 1..1000"),
         ({"test-samples": -1}, "test-samples = -1 is outside 0..1000"),
         ({"train-samples": 1.5}, "is of type float"),
-        ({"pixel-means": [NAN]}, "pixel-means must be 1 finite numbers"),
-        ({"pixel-means": [0.4, 0.4]}, "pixel-means must be 1 finite numbers"),
-        ({"pixel-means": [1e200]}, r"are of no pixels in \[0, 1\]"),
-        ({"pixel-squares": [0.1]}, r"are of no pixels in \[0, 1\]"),
-        ({"pixel-squares": [0.5]}, r"are of no pixels in \[0, 1\]"),
+        ({"moments": [NAN, 0.2]}, "moments must be finite numbers"),
+        ({"moments": [0.4, 0.2] * 2}, "2 numbers for each of 1 channels"),
+        ({"moments": [0.4, 0.2, 0.2]}, "3 numbers make no rows of 2"),
+        ({"moments": [1e200, 0.2]}, r"are of no pixels in \[0, 1\]"),
+        ({"moments": [0.4, 0.1]}, r"are of no pixels in \[0, 1\]"),
+        ({"moments": [0.4, 0.5]}, r"are of no pixels in \[0, 1\]"),
     ],
 )
 def test_a_faulty_description_is_refused(changes, message):

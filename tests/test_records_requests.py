@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from flwr.app import Array, MetricRecord
+from judgements import evaluation, hits
 from test_records import HEADER, INF, NAN, SCALE, make_evaluation, same, weights, wire
 
 from feddag_flwr.algorithms.ifca.messages import ChoiceReply, ChoiceTrainRequest
 from feddag_flwr.algorithms.pacfl.messages import VectorsRequest, encode_vectors
 from feddag_flwr.algorithms.per_fedavg.messages import FomamlTrainRequest
-from feddag_flwr.metrics import Evaluation
 from feddag_flwr.records import (
     CandidateLosses,
     CandidateLossesRequest,
@@ -282,11 +282,11 @@ def decode_evaluation(content, personalised):
 
 
 def test_a_tuned_evaluation_survives_the_wire():
-    personalised = Evaluation(np.array([2, 2, 0]), np.array([2, 2, 0]), 0.5)
+    personalised = evaluation([2, 2, 0], [2, 2, 0], 0.5)
     content = wire(EvaluateReply(make_evaluation(), personalised).encode(HEADER))
     found = decode_evaluation(content, personalised=True)
-    assert found.evaluation.hits.tolist() == make_evaluation().hits.tolist()
-    assert found.personalised.hits.tolist() == [2, 2, 0]
+    assert hits(found.evaluation) == hits(make_evaluation())
+    assert hits(found.personalised) == [2, 2, 0]
 
 
 def test_an_evaluation_too_few_or_too_many_is_refused():
@@ -301,6 +301,6 @@ def test_an_evaluation_too_few_or_too_many_is_refused():
 
 def test_a_tuned_evaluation_is_checked_like_the_other():
     content = EvaluateReply(make_evaluation(), make_evaluation()).encode(HEADER)
-    content["personalised-metrics"] = MetricRecord({"loss-sum": NAN})
-    with pytest.raises(RecordError, match="loss-sum = nan is no loss"):
+    content["personalised-metrics"] = MetricRecord({"accuracy.hits": 3, "loss.sum": NAN})
+    with pytest.raises(RecordError, match="loss.sum = nan must be a finite float"):
         decode_evaluation(content, personalised=True)

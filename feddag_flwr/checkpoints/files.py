@@ -109,7 +109,8 @@ def _state_to_json(state: ServerState) -> dict[str, Any]:
     return {
         "class-names": list(state.class_names),
         "sample-shape": list(state.sample_shape),
-        "sample-scale": [list(pair) for pair in state.sample_scale],
+        "sample-details": state.sample_details,
+        "sample-scale": [list(row) for row in state.sample_scale],
         "round": state.server_round,
         "clients": [asdict(client) for client in state.clients.values()],
         "assignments": state.assignments,
@@ -119,11 +120,11 @@ def _state_to_json(state: ServerState) -> dict[str, Any]:
 
 
 def _state_from_json(text: Mapping[str, Any], models: list[Any]) -> ServerState:
-    channels, height, width = text["sample-shape"]
     return ServerState(
         class_names=tuple(text["class-names"]),
-        sample_shape=(channels, height, width),
-        sample_scale=tuple((mean, deviation) for mean, deviation in text["sample-scale"]),
+        sample_shape=tuple(text["sample-shape"]),
+        sample_scale=tuple(tuple(row) for row in text["sample-scale"]),
+        sample_details=text["sample-details"],
         clients={each["name"]: Client(**each) for each in text["clients"]},
         server_round=text["round"],
         assignments=dict(text["assignments"]),

@@ -11,8 +11,8 @@ from flwr.app import Context, RecordDict
 from feddag_flwr.client.action import Action, Training
 from feddag_flwr.client.session import ClientSession
 from feddag_flwr.data.newcomers import joining_round
-from feddag_flwr.data.samples import sample_moments
 from feddag_flwr.data.scenarios import load_client_data
+from feddag_flwr.modalities import load_modality
 from feddag_flwr.models.flat import get_weights
 from feddag_flwr.records import (
     CandidateLosses,
@@ -33,20 +33,23 @@ logger = logging.getLogger("flwr")
 
 
 def describe(content: RecordDict, context: Context) -> RecordDict:
-    """Introduce this client: name, classes, image shape, sizes."""
+    """Introduce this client: name, classes, samples, sizes."""
     settings = Settings.from_run_config(context.run_config)
     server_round = DescribeRequest.decode(content).server_round
     data = load_client_data(settings, context.node_config, server_round)
-    channels, height, width = data.train.samples.shape[1:]
+    modality = load_modality(settings.modality)
+    spec = modality.spec(data.train.samples)
     return Description(
         data.name,
         data.class_names,
-        (channels, height, width),
+        spec.shape,
         len(data.train),
         len(data.test),
-        sample_moments(data.train),
+        modality.moments(data.train.samples),
         data.true_group,
         joining_round(settings, context.node_config),
+        settings.modality,
+        spec.details,
     ).encode()
 
 

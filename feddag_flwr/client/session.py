@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,17 +11,18 @@ from flwr.app import Context
 from torch import Tensor
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.data.classes import check_sample_shape, in_classes
+from feddag_flwr.data.classes import check_spec, in_classes
 from feddag_flwr.data.scenarios import ClientData, load_client_data
 from feddag_flwr.local_training import LocalTrainingConfig
-from feddag_flwr.metrics import Evaluation
+from feddag_flwr.metrics import Evaluation, load_metrics, metric_names
+from feddag_flwr.metrics.loss import WORST_LOSS
+from feddag_flwr.modalities import Modality, ModalityError, load_modality
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import set_weights
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.objectives import Objective
 from feddag_flwr.optimisers import MakeOptimiser
 from feddag_flwr.records import Model, RecordError, RequestHeader
-from feddag_flwr.records.values import MAX_LOSS
 from feddag_flwr.registries import OBJECTIVES, OPTIMISERS
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
@@ -33,8 +34,6 @@ from feddag_flwr.training.memo import EvaluationMemo
 from feddag_flwr.training.sample_losses import sample_losses
 
 evaluations = EvaluationMemo()
-# Half of what the server believes, since a mean may be rounded up.
-WORST_LOSS = MAX_LOSS / 2
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,10 @@ class ClientSession:
         Raises
         ------
         RecordError
-            The header is meant for another client, or travels in another number format.
+            The header is meant for another client, travels in another number format, or says of
+            samples what cannot be.
         DataError
-            This client's images or classes are none of the federation's.
+            This client's samples or classes are none of the federation's.
         """
         settings = Settings.from_run_config(context.run_config)
         data = load_client_data(settings, context.node_config, header.server_round)
@@ -78,7 +78,12 @@ class ClientSession:
                 f"the header travels as {header.transport}, client {data.name!r} expects "
                 f"{settings.transport} (setting transport)"
             )
-        check_sample_shape(data, header.sample_shape)
+        if metric_names(settings.metrics) != header.metrics:
+            raise RecordError(
+                f"the header asks for {', '.join(header.metrics)}, client {data.name!r} computes "
+                f"{settings.metrics} (setting metrics)"
+            )
+        _check_samples(data, header, settings.modality)
         device = prepare_device(settings)
         seed_generators(
             device,
@@ -88,6 +93,11 @@ class ClientSession:
         )
         return cls(settings, in_classes(data, header.class_names), device, header)
 
+    @property
+    def modality(self) -> Modality:
+        """The kind of this client's samples."""
+        return load_modality(self.settings.modality)
+
     def model(self, parts: Mapping[str, Weights]) -> ClusterModel:
         """Make the cluster model and fill it with the parts received."""
         model = build_model(
@@ -96,6 +106,8 @@ class ClientSession:
             len(self.header.class_names),
             dual="secondary" in parts,
             seed=self.settings.seed,
+            modality=self.settings.modality,
+            details=self.header.sample_details,
         )
         self.fill(model, parts)
         # The layout that convolutions and pooling are fastest in; the numbers mean the same.
@@ -112,24 +124,20 @@ class ClientSession:
     def train_samples(self, model: ClusterModel) -> Samples:
         """Copy the training data to the device, if the cap on memory lets it."""
         check_memory(self.settings, self.data.train, model)
-        return Samples.on(self.device, self.data.train, self.header.sample_scale)
+        return self.modality.to_device(self.device, self.data.train, self.header.sample_scale)
 
     def evaluate(self, model: ClusterModel) -> Evaluation:
-        """Evaluate a model on the test data.
-
-        A model that diverged has the worst loss there is, so that it counts as bad, not as missing.
-        """
+        """Evaluate a model on the test data."""
         check_memory(self.settings, self.data.test, model)
-        samples = Samples.on(self.device, self.data.test, self.header.sample_scale)
-        found = evaluate(model, samples, len(self.header.class_names))
-        worst = WORST_LOSS * max(1, len(samples))
-        return found if found.loss_sum <= worst else replace(found, loss_sum=worst)
+        samples = self.modality.to_device(self.device, self.data.test, self.header.sample_scale)
+        classes = len(self.header.class_names)
+        return evaluate(model, samples, classes, load_metrics(self.header.metrics))
 
     def evaluate_received(self, model: ClusterModel, parts: Mapping[str, Weights]) -> Evaluation:
         """Evaluate a model that holds the parts received, unless that was done already."""
         received: Model = {name: parts[name] for name in model.parts()}
-        scale = self.header.sample_scale
-        return evaluations.recall(received, self.data.test, scale, lambda: self.evaluate(model))
+        context = (self.settings.modality, self.header.sample_scale, self.header.metrics)
+        return evaluations.recall(received, self.data.test, context, lambda: self.evaluate(model))
 
     def judge_received(
         self, model: ClusterModel, parts: Mapping[str, Weights]
@@ -203,3 +211,18 @@ class ClientSession:
             server_round=self.header.server_round,
             client=self.header.client,
         )
+
+
+def _check_samples(data: ClientData, header: RequestHeader, modality: str) -> None:
+    """Refuse a header about other samples than this client's, or a scale that cannot be."""
+    if header.modality != modality:
+        raise RecordError(
+            f"the header is about modality {header.modality}, client {data.name!r} has {modality}"
+        )
+    checker = load_modality(modality)
+    try:
+        checker.check(header.spec)
+        checker.check_scale(header.spec, header.sample_scale)
+    except ModalityError as error:
+        raise RecordError(f"the header cannot be: {error}") from error
+    check_spec(data, header.spec, checker)

@@ -1,4 +1,4 @@
-"""Whether a client's data fits the federation: its classes, matched by name, and its images."""
+"""Whether a client's data fits the federation: its classes, matched by name, and its samples."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.samples import DataError, LabelledSamples
+from feddag_flwr.modalities import Modality, SampleSpec
 
 
 def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
@@ -49,21 +50,23 @@ def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
     )
 
 
-def check_sample_shape(data: ClientData, sample_shape: tuple[int, int, int]) -> None:
-    """Refuse images of another shape than the federation's, (channels, height, width).
+def check_spec(data: ClientData, spec: SampleSpec, modality: Modality) -> None:
+    """Refuse samples of another kind than the federation's.
 
     Raises
     ------
     DataError
-        Names the client and both shapes.
+        Names the client and both specs.
     """
-    found = data.train.samples.shape[1:]
-    if found != sample_shape:
+    found = modality.spec(data.train.samples)
+    if found != spec:
         raise DataError(
-            f"client {data.name!r}: images are {_in_words(found)}, the federation's are "
-            f"{_in_words(sample_shape)} (channels x height x width)"
+            f"client {data.name!r}: samples are {modality.in_words(found)}, the federation's are "
+            f"{modality.in_words(spec)}{_other_details(found, spec)}"
         )
 
 
-def _in_words(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
+def _other_details(found: SampleSpec, wanted: SampleSpec) -> str:
+    if found.shape != wanted.shape or found.details == wanted.details:
+        return ""
+    return f" ({found.details[:200]}, not {wanted.details[:200]})"

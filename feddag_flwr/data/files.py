@@ -1,4 +1,4 @@
-"""Images from a person's own files: an .npz archive or a tree of image files."""
+"""Samples from a person's own files: an .npz archive or a tree of image files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from feddag_flwr.data.samples import DataError, LabelledSamples, Parts
+from feddag_flwr.modalities import Modality, load_modality
 
 MAX_CLASSES = 10_000
 _GREY = frozenset({"L", "1"})
@@ -20,17 +21,19 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
-def read_npz(path: Path) -> Parts:
+def read_npz(path: Path, modality: Modality) -> Parts:
     """Read an .npz archive; pickled content is refused.
 
-    The archive holds ``images``, (n, height, width) or (n, height, width, channels), uint8 or
-    floating in [0, 1], and ``labels``, (n,) integers from 0; optionally ``test_images`` and
-    ``test_labels`` alike, and ``class_names``, a one-dimensional array of unicode strings.
+    The archive holds samples under the name and in the form that the modality says (``images``),
+    and ``labels``, (n,) integers from 0; optionally ``test_images`` and ``test_labels`` alike, and
+    ``class_names``, a one-dimensional array of unicode strings.
 
     Parameters
     ----------
     path : Path
         The archive.
+    modality : Modality
+        What its samples are.
 
     Returns
     -------
@@ -42,21 +45,22 @@ def read_npz(path: Path) -> Parts:
     DataError
         When the archive is missing, damaged, or not of this form; names path and array.
     """
-    arrays = _npz_arrays(path)
-    train = _npz_part(path, arrays, "images", "labels")
+    arrays, name = _npz_arrays(path, modality.array), modality.array
+    train = _npz_part(path, arrays, name, "labels", modality)
     if not len(train):
-        raise DataError(f"{path}: no train images ('images' has length 0)")
+        raise DataError(f"{path}: no train {name} ({name!r} has length 0)")
     test = None
-    if {"test_images", "test_labels"} & arrays.keys():
-        test = _npz_part(path, arrays, "test_images", "test_labels")
+    if {f"test_{name}", "test_labels"} & arrays.keys():
+        test = _npz_part(path, arrays, f"test_{name}", "test_labels", modality)
         if not len(test):
-            raise DataError(f"{path}: 'test_images' has length 0; leave it out or fill it")
+            raise DataError(f"{path}: 'test_{name}' has length 0; leave it out or fill it")
         if (test.samples.shape[1:], test.samples.dtype) != (
             train.samples.shape[1:],
             train.samples.dtype,
         ):
             raise DataError(
-                f"{path}: 'test_images' are {_looks(test)} but 'images' are {_looks(train)}; "
+                f"{path}: 'test_{name}' are {_looks(test, modality)} but {name!r} are "
+                f"{_looks(train, modality)}; "
                 "expected the same shape and type"
             )
     highest = max(int(part.labels.max()) for part in (train, test) if part is not None)
@@ -92,15 +96,16 @@ def read_npz_images(path: Path) -> NpzImages:
     DataError
         When the archive is missing, damaged, or not of this form; names path and array.
     """
-    arrays = _npz_arrays(path)
+    modality = load_modality("image")
+    arrays = _npz_arrays(path, modality.array)
     key, labels_key = "images", "labels"
     if "test_images" in arrays:
         key, labels_key = "test_images", "test_labels"
     if key not in arrays:
         raise DataError(f"{path}: no array {key!r}; it has {sorted(arrays)}")
     if labels_key not in arrays:
-        return NpzImages(_npz_images(f"{path}: {key!r}", arrays[key]), key, None, ())
-    part = _npz_part(path, arrays, key, labels_key)
+        return NpzImages(modality.accept(arrays[key], f"{path}: {key!r}"), key, None, ())
+    part = _npz_part(path, arrays, key, labels_key, modality)
     highest = int(part.labels.max()) if len(part) else -1
     return NpzImages(part.samples, key, part.labels, _npz_class_names(path, arrays, highest))
 
@@ -120,8 +125,8 @@ _NPZ_FAULTS = (
 )
 
 
-def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    known = {"images", "labels", "test_images", "test_labels", "class_names"}
+def _npz_arrays(path: Path, name: str) -> dict[str, NDArray[Any]]:
+    known = {name, "labels", f"test_{name}", "test_labels", "class_names"}
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an .npz archive")
     try:
@@ -136,55 +141,29 @@ def _unreadable_npz(path: Path, error: Exception) -> str:
 
 
 def _npz_part(
-    path: Path, arrays: dict[str, NDArray[Any]], images_key: str, labels_key: str
+    path: Path, arrays: dict[str, NDArray[Any]], key: str, labels_key: str, modality: Modality
 ) -> LabelledSamples:
-    for key in (images_key, labels_key):
-        if key not in arrays:
+    for needed in (key, labels_key):
+        if needed not in arrays:
             raise DataError(
-                f"{path}: no array {key!r}; it has {sorted(arrays)}, expected "
-                f"{images_key!r} and {labels_key!r}"
+                f"{path}: no array {needed!r}; it has {sorted(arrays)}, expected "
+                f"{key!r} and {labels_key!r}"
             )
-    images = _npz_images(f"{path}: {images_key!r}", arrays[images_key])
+    samples = modality.accept(arrays[key], f"{path}: {key!r}")
     labels = arrays[labels_key]
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise DataError(
             f"{path}: {labels_key!r} is {labels.dtype} of shape {labels.shape}; "
             "expected integers of shape (n,)"
         )
-    if len(labels) != len(images):
-        raise DataError(f"{path}: {len(images)} {images_key!r} but {len(labels)} {labels_key!r}")
+    if len(labels) != len(samples):
+        raise DataError(f"{path}: {len(samples)} {key!r} but {len(labels)} {labels_key!r}")
     if len(labels) and (labels.min() < 0 or labels.max() >= MAX_CLASSES):
         raise DataError(
             f"{path}: {labels_key!r} run from {labels.min()} to {labels.max()}; "
             f"expected 0 to {MAX_CLASSES - 1} at most"
         )
-    return LabelledSamples(images, labels.astype(np.int64))
-
-
-def _npz_images(where: str, images: NDArray[Any]) -> NDArray[Any]:
-    """Check and bring images to (n, channels, height, width), uint8 or float32."""
-    if images.ndim == 3:
-        images = images[..., np.newaxis]
-    if images.ndim != 4 or not 1 <= images.shape[3] <= 4 or 0 in images.shape[1:3]:
-        raise DataError(
-            f"{where} has shape {images.shape}; expected (n, height, width) or "
-            "(n, height, width, channels) with 1 to 4 channels"
-        )
-    if images.dtype != np.uint8:
-        if images.dtype.kind != "f":
-            raise DataError(f"{where} is {images.dtype}; expected uint8 or floating in [0, 1]")
-        broken = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
-        if broken.size:
-            raise DataError(
-                f"{where}: {broken.size} of {len(images)} have NaN or infinite pixels, "
-                f"the first is number {broken[0]} (counted from 0)"
-            )
-        if images.size and not (images.min() >= 0 and images.max() <= 1):
-            raise DataError(
-                f"{where} runs from {images.min()} to {images.max()}; expected floating in [0, 1]"
-            )
-        images = images.astype(np.float32)
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return LabelledSamples(samples, labels.astype(np.int64))
 
 
 def _npz_class_names(path: Path, arrays: dict[str, NDArray[Any]], highest: int) -> tuple[str, ...]:
@@ -206,9 +185,8 @@ def _npz_class_names(path: Path, arrays: dict[str, NDArray[Any]], highest: int) 
     return tuple(str(name) for name in names)
 
 
-def _looks(part: LabelledSamples) -> str:
-    channels, height, width = part.samples.shape[1:]
-    return f"{height} x {width} with {channels} channel(s), {part.samples.dtype}"
+def _looks(part: LabelledSamples, modality: Modality) -> str:
+    return f"{modality.in_words(modality.spec(part.samples))}, {part.samples.dtype}"
 
 
 class Listing(NamedTuple):

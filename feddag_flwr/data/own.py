@@ -33,7 +33,11 @@ def load_own_data(settings: Settings, node_config: NodeConfig) -> ClientData:
     path = Path(given).expanduser() if given else _own_path(settings, node_config)
     path = path.absolute()
     name = read_text(node_config, "client-name") or default_name(settings.source, path)
-    return _read(_Wanted(settings.source, path, name, settings.seed, settings.test_fraction))
+    return _read(
+        _Wanted(
+            settings.source, path, name, settings.modality, settings.seed, settings.test_fraction
+        )
+    )
 
 
 def default_name(source: str, path: Path) -> str:
@@ -72,6 +76,7 @@ class _Wanted(NamedTuple):
     kind: str
     path: Path
     name: str
+    modality: str
     seed: int
     test_fraction: float
 
@@ -107,7 +112,7 @@ def _file_states(path: Path, depth: int = 3) -> Iterator[_FileState]:
 
 def _read_files(wanted: _Wanted) -> ClientData:
     try:
-        parts = read_own(wanted.kind, str(wanted.path))
+        parts = read_own(wanted.kind, str(wanted.path), wanted.modality)
         return as_client(parts, wanted.name, wanted.path, wanted.seed, wanted.test_fraction)
     except DataError as error:
         raise DataError(f"client {wanted.name!r}: {error}") from error

@@ -113,11 +113,11 @@ def make_plan(source: Source, settings: Settings) -> Plan:
     DataError
         When the source does not suffice for the settings; names them.
     """
-    _, _, height, width = source.train.samples.shape
-    if settings.rotations == QUARTER_TURNS and height != width:
+    sides = source.sample_shape[-2:]
+    if settings.rotations == QUARTER_TURNS and len(set(sides)) > 1:
         raise DataError(
-            f"rotations = {settings.rotations}: images of source {source.name!r} are {height} x "
-            f"{width}; quarter turns need square ones (rotations = 2 does not)"
+            f"rotations = {settings.rotations}: images of source {source.name!r} are {sides[0]} x "
+            f"{sides[1]}; quarter turns need square ones (rotations = 2 does not)"
         )
     strata = len(source.class_names) * max(1, len(source.domain_names))
     sizes = np.bincount(source.train.labels, minlength=strata)

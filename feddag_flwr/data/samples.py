@@ -1,4 +1,4 @@
-"""Labelled images in memory, and the error that every fault of the data raises."""
+"""Labelled samples in memory, and the error that every fault of the data raises."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class LabelledSamples:
-    """Images and their labels; read-only by agreement, for the arrays are shared in a process.
+    """Samples and their labels; read-only by agreement, for the arrays are shared in a process.
 
     Attributes
     ----------
-    samples : ndarray of shape (n, channels, height, width)
-        uint8 in [0, 255], or float32 in [0, 1].
+    samples : ndarray, first axis of length n
+        In the form that the modality holds; images: (n, channels, height, width), uint8 in
+        [0, 255] or float32 in [0, 1].
     labels : ndarray of shape (n,)
         int64 indices into the class names.
     """
@@ -29,10 +30,10 @@ class LabelledSamples:
     labels: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        if self.samples.ndim != 4 or self.labels.shape != self.samples.shape[:1]:
+        if not self.samples.ndim or self.labels.shape != self.samples.shape[:1]:
             raise DataError(
-                f"images of shape {self.samples.shape} with labels of shape {self.labels.shape}: "
-                "expected (n, channels, height, width) with (n,)"
+                f"samples of shape {self.samples.shape} with labels of shape {self.labels.shape}: "
+                "expected (n, ..) with (n,)"
             )
 
     def __len__(self) -> int:
@@ -41,27 +42,6 @@ class LabelledSamples:
     def select(self, indices: NDArray[np.int64]) -> LabelledSamples:
         """Return copies of the samples at `indices`, in that order."""
         return LabelledSamples(self.samples[indices], self.labels[indices])
-
-
-def unit_pixels(images: NDArray[Any]) -> NDArray[np.float64]:
-    """Return pixels in [0, 1] and double precision."""
-    pixels: NDArray[np.float64] = images.astype(np.float64)
-    return pixels / 255 if images.dtype == np.uint8 else pixels
-
-
-def sample_moments(part: LabelledSamples) -> tuple[tuple[float, float], ...]:
-    """Return each channel's mean and mean square of the pixels, on the scale [0, 1]."""
-    return tuple(
-        _moments(part.samples[:, channel].ravel()) for channel in range(part.samples.shape[1])
-    )
-
-
-def _moments(pixels: NDArray[Any]) -> tuple[float, float]:
-    if pixels.dtype == np.uint8:  # by the histogram: exact, and without a copy in floating point
-        weights = np.bincount(pixels, minlength=256) / pixels.size
-        values = np.arange(256) / 255
-        return float(weights @ values), float(weights @ values**2)
-    return float(pixels.mean(dtype=np.float64)), float(np.square(pixels, dtype=np.float64).mean())
 
 
 class Parts(NamedTuple):
@@ -82,7 +62,7 @@ class Source:
     name : str
         Value of the setting ``source``.
     train, test : LabelledSamples
-        Both parts; images of one shape and type.
+        Both parts; samples of one shape and type.
     class_names : tuple of str
         Name of each label.
     domain_names : tuple of str
@@ -96,7 +76,6 @@ class Source:
     domain_names: tuple[str, ...] = ()
 
     @property
-    def sample_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
-        channels, height, width = self.train.samples.shape[1:]
-        return channels, height, width
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.train.samples.shape[1:]

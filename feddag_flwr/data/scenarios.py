@@ -74,10 +74,10 @@ def load_client_data(
         )
     else:
         data = _take_part(settings, node_config, server_round)
-    for part, images in (("train", data.train), ("test", data.test)):
-        if not len(images):
+    for part, samples in (("train", data.train), ("test", data.test)):
+        if not len(samples):
             raise DataError(
-                f"client {data.name!r}: no {part} images of the classes it holds; "
+                f"client {data.name!r}: no {part} samples of the classes it holds; "
                 "expected at least one"
             )
     return in_classes(data, class_list(settings.class_names) or data.class_names)

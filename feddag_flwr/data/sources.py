@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from feddag_flwr.data.files import read_domain_folders, read_image_folder, read_npz
 from feddag_flwr.data.holdout import stratified_share, with_test_part
 from feddag_flwr.data.samples import DataError, LabelledSamples, Parts, Source
+from feddag_flwr.modalities import load_modality
 from feddag_flwr.settings import Settings
 
 __all__ = ["DataError", "LabelledSamples", "Source", "load_source", "read_own"]
@@ -46,6 +47,7 @@ class _Wanted:
 
     source: str
     data_dir: str
+    modality: str
     download: bool
     seed: int
     test_fraction: float
@@ -64,7 +66,7 @@ def _load_source(wanted: _Wanted, by_domain: bool) -> Source:
     elif by_domain:
         parts = read_domain_folders(_path(wanted.data_dir))
     elif wanted.source in {"npz", "image-folder"}:
-        parts = read_own(wanted.source, wanted.data_dir)
+        parts = read_own(wanted.source, wanted.data_dir, wanted.modality)
     else:
         parts = _read_torchvision(wanted.source, _path(wanted.data_dir), wanted.download)
     origin = f"source {wanted.source!r}"
@@ -78,11 +80,13 @@ def _load_source(wanted: _Wanted, by_domain: bool) -> Source:
     )
 
 
-def read_own(kind: str, path: str) -> Parts:
+def read_own(kind: str, path: str, modality: str) -> Parts:
     """Read an .npz archive or a tree of images (setting ``source`` is 'npz' or 'image-folder')."""
     if not path:
         raise DataError(f"data-dir = '': source {kind!r} needs a folder or file")
-    return read_npz(_path(path)) if kind == "npz" else read_image_folder(_path(path))
+    if kind == "npz":
+        return read_npz(_path(path), load_modality(modality))
+    return read_image_folder(_path(path))
 
 
 def _path(path: str) -> Path:

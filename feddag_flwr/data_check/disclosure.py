@@ -9,15 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from flwr.app import RecordDict
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from feddag_flwr.algorithms.feddag.messages import encode_profile
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data.samples import unit_pixels
+from feddag_flwr.data.pixels import unit_pixels
 from feddag_flwr.data_check.inspection import describe
 from feddag_flwr.data_check.words import listed, several
-from feddag_flwr.metrics import Evaluation
+from feddag_flwr.metrics import Evaluation, load_metrics, metric_names
 from feddag_flwr.models.flat import get_parts, parameter_count
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import Profile, sparse_size
@@ -138,7 +140,13 @@ def _task(data: ClientData, settings: Settings) -> RequestHeader:
     description = describe(data)
     scale = ((0.0, 1.0),) * description.sample_shape[0]
     return RequestHeader(
-        data.name, 1, data.class_names, description.sample_shape, scale, settings.transport
+        data.name,
+        1,
+        data.class_names,
+        description.sample_shape,
+        scale,
+        settings.transport,
+        metrics=metric_names(settings.metrics),
     )
 
 
@@ -191,8 +199,9 @@ def _training(data: ClientData, settings: Settings) -> list[Item]:
     trained = {part: parts[part] for part in ("primary", "classifier")}
     if dual:
         trained["transfer"] = parts["secondary"]
-    tested = np.bincount(data.test.labels, minlength=classes).astype(np.int64)
-    judged = Evaluation(tested, tested, 0.0)
+    labels = torch.from_numpy(data.test.labels)
+    scores = functional.one_hot(labels, classes).float()
+    judged = Evaluation.of(load_metrics(header.metrics), scores, labels, scores[:, 0])
     message = TrainReply(len(data.train), trained, trained, judged).encode(header)
     when = "each round it takes part in"
     words = f"{parameter_count(model.primary):,} weights of the encoder, "

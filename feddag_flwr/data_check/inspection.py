@@ -12,7 +12,8 @@ from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.files import list_image_folder
 from feddag_flwr.data.holdout import stratified_test_indices
 from feddag_flwr.data.own import as_client, default_name
-from feddag_flwr.data.samples import DataError, Parts, sample_moments
+from feddag_flwr.data.pixels import pixel_moments
+from feddag_flwr.data.samples import DataError, Parts
 from feddag_flwr.data.sources import read_own
 from feddag_flwr.data_check.findings import find_weaknesses, similar_names
 from feddag_flwr.data_check.folder import folder_faults, folder_notes
@@ -86,7 +87,7 @@ def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
     name = name or default_name(kind, path.absolute())
     warnings = folder_notes(path) if kind == FOLDER else []
     try:
-        parts = read_own(kind, str(path))
+        parts = read_own(kind, str(path), settings.modality)
         data = as_client(parts, name, path, settings.seed, settings.test_fraction)
     except DataError as error:
         faults = (folder_faults(path) if kind == FOLDER else []) or [str(error)]
@@ -135,7 +136,7 @@ def describe(data: ClientData) -> Description:
         (channels, height, width),
         len(data.train),
         len(data.test),
-        sample_moments(data.train),
+        pixel_moments(data.train.samples),
         data.true_group,
     )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.pictures import literal
-from feddag_flwr.data.samples import unit_pixels
+from feddag_flwr.data.pixels import unit_pixels
 from feddag_flwr.data_check.disclosure import ClassVectors
 
 # Classes on the picture, and vectors of each: more would not be looked at.

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data.samples import sample_moments
+from feddag_flwr.data.pixels import pixel_moments
 from feddag_flwr.data_check.disclosure import ClassVectors, Item
 from feddag_flwr.data_check.inspection import NPZ, Inspection
 from feddag_flwr.settings import Settings
@@ -50,7 +50,7 @@ def _kind(found: Inspection) -> str:
 def _pixels(data: ClientData) -> str:
     images = data.train.samples
     scale = "0 to 255" if images.dtype == np.uint8 else "0 to 1"
-    mean = float(np.mean([channel_mean for channel_mean, _ in sample_moments(data.train)]))
+    mean = float(np.mean([channel_mean for channel_mean, _ in pixel_moments(images)]))
     return (
         f"{images.dtype}, from {images.min():g} to {images.max():g} on a scale of {scale}, "
         f"mean {mean:.0%} of it"

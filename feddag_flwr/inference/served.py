@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.checkpoints import Checkpoint, newest_checkpoint
+from feddag_flwr.modalities import Rows
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings, SettingsError
@@ -36,14 +37,14 @@ class Classifier(nn.Module):
     ----------
     model : ClusterModel
         The model, for standardised images.
-    sample_scale : sequence of (float, float)
+    sample_scale : tuple of rows
         Mean and deviation of a channel.
     """
 
     factor: Tensor
     offset: Tensor
 
-    def __init__(self, model: ClusterModel, sample_scale: Sequence[tuple[float, float]]) -> None:
+    def __init__(self, model: ClusterModel, sample_scale: Rows) -> None:
         super().__init__()
         self.model = model
         scale = torch.tensor(sample_scale, dtype=torch.float64)
@@ -136,7 +137,7 @@ def load_served(
     return Served(
         _classifier(checkpoint, state.models[number] if own is None else own),
         state.class_names,
-        state.sample_shape,
+        cast(tuple[int, int, int], state.sample_shape),
         algorithm,
         number,
         client,
@@ -185,6 +186,10 @@ def _classifier(checkpoint: Checkpoint, weights: Mapping[str, Weights]) -> Class
         settings = Settings.from_run_config(checkpoint.settings)
     except SettingsError as error:
         raise SettingsError(f"settings of the checkpoint: {error}") from None
+    if settings.modality != "image":
+        raise ChoiceError(
+            f"the run's modality is {settings.modality}: only models of images are put to use so"
+        )
     model = build_model(
         settings.model,
         state.sample_shape,

@@ -8,11 +8,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from feddag_flwr.modalities import SampleSpec, load_modality
 from feddag_flwr.models.dual_encoder import ClusterModel
-from feddag_flwr.models.encoders import Cnn3Encoder, ImageShape, LeNetEncoder, SmallEncoder
+from feddag_flwr.models.encoders import Cnn3Encoder, LeNetEncoder, SmallEncoder
 from feddag_flwr.seeds import derived_seed
 
-EncoderFactory = Callable[[ImageShape], nn.Module]
+EncoderFactory = Callable[..., nn.Module]
 
 ENCODERS: dict[str, EncoderFactory] = {
     "small": SmallEncoder,
@@ -21,18 +22,11 @@ ENCODERS: dict[str, EncoderFactory] = {
 }
 
 # Names and shapes that have passed the check in this process: each request makes its model anew.
-_checked: set[tuple[str, ImageShape]] = set()
+_checked: set[tuple[str, str, SampleSpec]] = set()
 
 
 class ModelError(ValueError):
     """The setting ``model`` names nothing that can be used."""
-
-
-def _automatic(sample_shape: ImageShape) -> EncoderFactory:
-    channels, height, width = sample_shape
-    if min(height, width) < 16:
-        return SmallEncoder
-    return LeNetEncoder if channels == 1 else Cnn3Encoder
 
 
 def _imported(model: str) -> EncoderFactory:
@@ -46,39 +40,46 @@ def _imported(model: str) -> EncoderFactory:
     return factory  # type: ignore[no-any-return]
 
 
-def build_encoder(model: str, sample_shape: ImageShape) -> nn.Module:
+def build_encoder(
+    model: str, sample_shape: tuple[int, ...], *, modality: str = "image", details: str = ""
+) -> nn.Module:
     """Make one encoder.
 
     Parameters
     ----------
     model : str
         ``auto``, a name of `ENCODERS`, or ``package.module:factory`` where
-        ``factory((channels, height, width))`` returns a module with an int ``feature_size``.
+        ``factory(sample_shape)`` returns a module with an int ``feature_size``.
     sample_shape : tuple of int
-        (channels, height, width) of the images.
+        Shape of one sample; of an image (channels, height, width).
+    modality, details : str
+        Kind of the samples, and what else it says of them (`SampleSpec`).
 
     Raises
     ------
     ModelError
-        The name cannot be imported, or what it makes does not map one image to
+        The name cannot be imported, or what it makes does not map one sample to
         ``feature_size`` finite features.
     """
-    if model == "auto":
-        factory = _automatic(sample_shape)
-    else:
-        factory = ENCODERS[model] if model in ENCODERS else _imported(model)
+    spec = SampleSpec(tuple(sample_shape), details)
     try:
-        encoder = factory(sample_shape)
+        if model == "auto":
+            encoder = load_modality(modality).default_encoder(spec)
+        else:
+            factory = ENCODERS[model] if model in ENCODERS else _imported(model)
+            encoder = factory(sample_shape)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(f"setting model = {model!r}: {error}") from error
-    if (model, sample_shape) not in _checked:
-        _check(model, encoder, sample_shape)
-        _checked.add((model, sample_shape))
+    if (model, modality, spec) not in _checked:
+        _check(model, encoder, modality, spec)
+        _checked.add((model, modality, spec))
     return encoder
 
 
-def _check(model: str, encoder: object, sample_shape: ImageShape) -> None:
-    """Run two empty images through an encoder that a user wrote, before any client does."""
+def _check(model: str, encoder: object, modality: str, spec: SampleSpec) -> None:
+    """Run two empty samples through an encoder that a user wrote, before any client does."""
     if not isinstance(encoder, nn.Module):
         raise ModelError(f"setting model = {model!r}: made {type(encoder).__name__}, not nn.Module")
     size = getattr(encoder, "feature_size", None)
@@ -87,30 +88,37 @@ def _check(model: str, encoder: object, sample_shape: ImageShape) -> None:
     encoder.eval()
     try:
         with torch.no_grad():
-            features = encoder(torch.zeros(2, *sample_shape))
+            features = encoder(load_modality(modality).example(spec, 2))
             shape, finite = tuple(features.shape), bool(torch.isfinite(features).all())
     except Exception as error:
         raise ModelError(
-            f"setting model = {model!r}: fails on images {sample_shape}: {error}"
+            f"setting model = {model!r}: fails on samples {spec.shape}: {error}"
         ) from error
     finally:
         encoder.train()
     if shape != (2, size):
-        raise ModelError(f"setting model = {model!r}: maps 2 images to {shape}, not (2, {size})")
+        raise ModelError(f"setting model = {model!r}: maps 2 samples to {shape}, not (2, {size})")
     if not finite:
-        raise ModelError(f"setting model = {model!r}: maps black images to NaN or infinity")
+        raise ModelError(f"setting model = {model!r}: maps empty samples to NaN or infinity")
     if not any(parameter.requires_grad for parameter in encoder.parameters()):
         raise ModelError(f"setting model = {model!r}: has no parameter to train")
 
 
 def build_model(
-    model: str, sample_shape: ImageShape, num_classes: int, *, dual: bool, seed: int
+    model: str,
+    sample_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    dual: bool,
+    seed: int,
+    modality: str = "image",
+    details: str = "",
 ) -> ClusterModel:
     """Make a cluster model whose start depends on `seed` alone.
 
     Parameters
     ----------
-    model, sample_shape
+    model, sample_shape, modality, details
         As for `build_encoder`.
     num_classes : int
         Classes of the federation.
@@ -127,8 +135,10 @@ def build_model(
     # Only the CPU's generator: parameters are drawn there, and seeding every GPU takes longer.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derived_seed(seed, "initial-primary"))
-        primary = build_encoder(model, sample_shape)
+        primary = build_encoder(model, sample_shape, modality=modality, details=details)
         torch.default_generator.manual_seed(derived_seed(seed, "initial-secondary"))
-        secondary = build_encoder(model, sample_shape) if dual else None
+        secondary = (
+            build_encoder(model, sample_shape, modality=modality, details=details) if dual else None
+        )
         torch.default_generator.manual_seed(derived_seed(seed, "initial-classifier"))
         return ClusterModel(primary, secondary, num_classes)

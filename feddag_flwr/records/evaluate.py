@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-from flwr.app import Array, MetricRecord, RecordDict
+from flwr.app import Array, RecordDict
 from numpy.typing import NDArray
 
 from feddag_flwr.local_training import PLAIN, LocalTrainingConfig
-from feddag_flwr.metrics import Evaluation
+from feddag_flwr.metrics import MAX_LOSS, Evaluation
 from feddag_flwr.records.arrays import counts_of, number_of
 from feddag_flwr.records.config import config_info, config_of
+from feddag_flwr.records.evaluation import evaluation_of, put_evaluation
 from feddag_flwr.records.header import RequestHeader, check_author, drifted_of
 from feddag_flwr.records.limits import Limits
 from feddag_flwr.records.parts import Model, flat, message_of, nested, parts_of
 from feddag_flwr.records.sizes import weights_nbytes
-from feddag_flwr.records.values import MAX_LOSS, RecordError, info_of, shown, value_of
+from feddag_flwr.records.values import RecordError, info_of, shown, value_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class EvaluateRequest:
 
 @dataclass(frozen=True)
 class EvaluateReply:
-    """Counts of one evaluation, and of a second one after fine-tuning where that was asked for.
+    """One evaluation, and a second one after fine-tuning where that was asked for.
 
     Attributes
     ----------
@@ -119,8 +120,7 @@ class EvaluateReply:
         info = info_of(content)
         check_author(info, header)
         found = {
-            key: evaluation_of(content, key, len(header.class_names), limit)
-            for key in ("judged", "personalised")
+            key: evaluation_of(content, key, header, limit) for key in ("judged", "personalised")
         }
         if found["judged"] is None or (found["personalised"] is not None) != personalised:
             raise RecordError("holds another number of evaluations than was asked for")
@@ -211,30 +211,3 @@ class CandidateLosses:
         if losses.min() < 0 or losses.max() > MAX_LOSS:
             raise RecordError(f"losses = {shown(losses.tolist())} are no losses")
         return cls(losses, lowest)
-
-
-def put_evaluation(content: RecordDict, key: str, evaluation: Evaluation) -> None:
-    """Add an evaluation to a message, under a name."""
-    arrays = content.array_records["arrays"]
-    arrays[f"{key}.hits"] = Array(evaluation.hits)
-    arrays[f"{key}.totals"] = Array(evaluation.totals)
-    content[f"{key}-metrics"] = MetricRecord({"loss-sum": evaluation.loss_sum})
-
-
-def evaluation_of(content: RecordDict, key: str, num_classes: int, limit: int) -> Evaluation | None:
-    """Read and check one evaluation on `limit` samples at most; None where there is none."""
-    metrics = content.get(f"{key}-metrics")
-    if metrics is None:
-        return None
-    hits, totals = (
-        counts_of(content, f"{key}.{what}", num_classes, limit) for what in ("hits", "totals")
-    )
-    samples = int(totals.sum())
-    if samples > limit:
-        raise RecordError(f"totals add up to {samples}, more than {limit}")
-    if (hits > totals).any():
-        raise RecordError("more hits than samples in a class")
-    loss = metrics.get("loss-sum") if isinstance(metrics, MetricRecord) else None
-    if not isinstance(loss, float) or not 0 <= loss <= MAX_LOSS * max(1, samples):
-        raise RecordError(f"loss-sum = {shown(loss)} is no loss")
-    return Evaluation(hits, totals, loss)

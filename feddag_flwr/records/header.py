@@ -8,15 +8,18 @@ from typing import Any
 
 from flwr.app import ConfigRecord, RecordDict
 
+from feddag_flwr.metrics import DEFAULT_METRICS
+from feddag_flwr.modalities import Rows, SampleSpec
 from feddag_flwr.records.parts import transport_of
 from feddag_flwr.records.transport import EXACT
 from feddag_flwr.records.values import (
     RecordError,
     info_of,
     name_list,
-    number_list,
-    sample_shape_of,
+    put_rows,
+    rows_of,
     shown,
+    spec_of,
     value_of,
 )
 
@@ -34,23 +37,37 @@ class RequestHeader:
     class_names : tuple of str
         All classes of the federation, in the order of the classifier's outputs.
     sample_shape : tuple of int
-        (channels, height, width) of the federation's images.
-    sample_scale : tuple of (float, float)
-        A channel: mean and deviation by which pixels in [0, 1] are standardised for training.
+        Of one sample of the federation.
+    sample_scale : tuple of rows
+        How samples become inputs of a model, see `Modality.scale`.
     transport : str
         Number format of weights in this request and its reply (setting ``transport``).
     reference : tuple of int
         Samples of each class that the client had when it was profiled, for it to tell whether its
         data has drifted; empty: it is not asked.
+    metrics : tuple of str
+        What evaluations consist of (setting ``metrics``).
+    modality : str
+        Kind of the samples (setting ``modality``).
+    sample_details : str
+        What else the modality says of the samples, see `SampleSpec`.
     """
 
     client: str
     server_round: int
     class_names: tuple[str, ...]
-    sample_shape: tuple[int, int, int]
-    sample_scale: tuple[tuple[float, float], ...]
+    sample_shape: tuple[int, ...]
+    sample_scale: Rows
     transport: str = EXACT
     reference: tuple[int, ...] = ()
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    modality: str = "image"
+    sample_details: str = ""
+
+    @property
+    def spec(self) -> SampleSpec:
+        """What all samples have in common."""
+        return SampleSpec(self.sample_shape, self.sample_details)
 
     def info(self) -> dict[str, Any]:
         """Return the values for the record ``info``."""
@@ -58,11 +75,13 @@ class RequestHeader:
             "client": self.client,
             "round": self.server_round,
             "class-names": list(self.class_names),
+            "modality": self.modality,
             "sample-shape": list(self.sample_shape),
-            "pixel-means": [mean for mean, _ in self.sample_scale],
-            "pixel-deviations": [deviation for _, deviation in self.sample_scale],
+            "sample-details": self.sample_details,
+            **put_rows("scale", self.sample_scale),
             "transport": self.transport,
             "reference": list(self.reference),
+            "metrics": list(self.metrics),
         }
 
     def signature(self) -> dict[str, Any]:
@@ -75,22 +94,21 @@ class RequestHeader:
 
     @classmethod
     def decode(cls, content: RecordDict) -> RequestHeader:
-        """Read and check the common part of a request."""
+        """Read and check the common part of a request; spec and scale are for the modality."""
         info = info_of(content)
-        shape = sample_shape_of(info)
-        means = number_list(info, "pixel-means", shape[0])
-        deviations = number_list(info, "pixel-deviations", shape[0])
-        if min(deviations) <= 0:
-            raise RecordError(f"pixel-deviations must be positive, got {deviations}")
+        spec = spec_of(info)
         names = name_list(info, "class-names")
         return cls(
             value_of(info, "client", str),
             value_of(info, "round", int),
             names,
-            shape,
-            tuple(zip(means, deviations, strict=True)),
+            spec.shape,
+            rows_of(info, "scale"),
             transport_of(info),
             _reference(info, len(names)),
+            name_list(info, "metrics"),
+            value_of(info, "modality", str),
+            spec.details,
         )
 
 

@@ -25,6 +25,8 @@ class Limits:
         Whether participants evaluate the model as received (setting ``evaluate-participants``).
     subspace_size : float
         The setting of that name: bounds the vectors of a class.
+    modality : str
+        The kind of samples (setting ``modality``).
     variances : mapping of str to ndarray of int
         A part (``primary``, ``secondary``, ``classifier``): where in its buffers running variances
         are, see `feddag_flwr.models.flat.variance_places`.
@@ -33,6 +35,7 @@ class Limits:
     max_samples: int
     evaluated: bool = True
     subspace_size: float = 3.0
+    modality: str = "image"
     variances: Mapping[str, NDArray[np.intp]] = field(default_factory=dict)
 
     def check_variances(self, part: str, weights: Weights) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from flwr.app import ConfigRecord, RecordDict
 
+from feddag_flwr.modalities import Rows, SampleSpec, load_modality
 from feddag_flwr.records.limits import Limits
 from feddag_flwr.records.values import (
     RecordError,
     info_of,
     is_name,
     name_list,
-    number_list,
-    sample_shape_of,
+    put_rows,
+    rows_of,
     shown,
+    spec_of,
     value_of,
 )
 
@@ -50,7 +51,7 @@ class DescribeRequest:
 
     def read_reply(self, content: RecordDict, limits: Limits) -> Description:
         """Read and check what the client says of itself."""
-        return Description.decode(content, limits.max_samples)
+        return Description.decode(content, limits.max_samples, limits.modality)
 
     def least_down(self) -> int:
         """No arrays travel."""
@@ -100,14 +101,14 @@ class Rejection:
         return 0
 
 
-def _sample_moments(info: Mapping[str, Any], channels: int) -> tuple[tuple[float, float], ...]:
-    means = number_list(info, "pixel-means", channels)
-    squares = number_list(info, "pixel-squares", channels)
-    moments = tuple(zip(means, squares, strict=True))
-    # Of pixels in [0, 1]: square of the mean <= mean square <= mean; rounding gets a little room.
-    if not all(0 <= m <= 1 and m * m - 1e-6 <= square <= m + 1e-6 for m, square in moments):
-        raise RecordError(f"pixel-means, pixel-squares {shown(moments)} are of no pixels in [0, 1]")
-    return moments
+def _check_samples(modality: str, spec: SampleSpec, moments: Rows) -> None:
+    """Let the modality check what a client says of its samples."""
+    checker = load_modality(modality)
+    try:
+        checker.check(spec)
+        checker.check_moments(spec, moments)
+    except Exception as error:  # whatever a user's own modality raises at nonsense
+        raise RecordError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -121,37 +122,49 @@ class Description:
     class_names : tuple of str
         The classes that its data may hold.
     sample_shape : tuple of int
-        (channels, height, width).
+        Of one sample.
     train_samples, test_samples : int
         Sizes of its two parts.
-    sample_moments : tuple of (float, float)
-        A channel: mean and mean square of the training pixels, which lie in [0, 1].
+    sample_moments : tuple of rows
+        Of the training samples, see `Modality.moments`.
     joins_in : int
         Round from which the client takes part; 0: from now on.
     true_group : int or None
         Group that a made-up scenario put the client in, where there is one. For the adjusted Rand
         index and the algorithm ``oracle``, and for nothing else.
+    modality : str
+        Kind of its samples (setting ``modality``).
+    sample_details : str
+        What else the modality says of the samples, see `SampleSpec`.
     """
 
     client: str
     class_names: tuple[str, ...]
-    sample_shape: tuple[int, int, int]
+    sample_shape: tuple[int, ...]
     train_samples: int
     test_samples: int
-    sample_moments: tuple[tuple[float, float], ...]
+    sample_moments: Rows
     true_group: int | None = None
     joins_in: int = 0
+    modality: str = "image"
+    sample_details: str = ""
+
+    @property
+    def spec(self) -> SampleSpec:
+        """What all samples have in common."""
+        return SampleSpec(self.sample_shape, self.sample_details)
 
     def encode(self) -> RecordDict:
         """Write the reply."""
         info: dict[str, Any] = {
             "client": self.client,
             "class-names": list(self.class_names),
+            "modality": self.modality,
             "sample-shape": list(self.sample_shape),
+            "sample-details": self.sample_details,
             "train-samples": self.train_samples,
             "test-samples": self.test_samples,
-            "pixel-means": [mean for mean, _ in self.sample_moments],
-            "pixel-squares": [square for _, square in self.sample_moments],
+            **put_rows("moments", self.sample_moments),
             "joins-in": self.joins_in,
         }
         if self.true_group is not None:
@@ -159,8 +172,11 @@ class Description:
         return RecordDict({"info": ConfigRecord(info)})
 
     @classmethod
-    def decode(cls, content: RecordDict, limit: int) -> Description:
-        """Read and check the reply; counts must lie in 1..limit (train), 0..limit (test)."""
+    def decode(cls, content: RecordDict, limit: int, modality: str = "image") -> Description:
+        """Read and check the reply.
+
+        Counts must lie in 1..limit (train), 0..limit (test), and samples be of the `modality`.
+        """
         info = info_of(content)
         client = value_of(info, "client", str)
         if not is_name(client):
@@ -170,8 +186,12 @@ class Description:
             raise RecordError(f"train-samples = {train} is outside 1..{limit}")
         if not 0 <= test <= limit:
             raise RecordError(f"test-samples = {test} is outside 0..{limit}")
-        shape = sample_shape_of(info)
-        moments = _sample_moments(info, channels=shape[0])
+        if (theirs := value_of(info, "modality", str)) != modality:
+            raise RecordError(f"modality = {shown(theirs)}, the federation's is {modality}")
+        spec, moments = spec_of(info), rows_of(info, "moments")
+        _check_samples(modality, spec, moments)
         group = value_of(info, "true-group", int) if "true-group" in info else None
         names, joins_in = name_list(info, "class-names"), value_of(info, "joins-in", int)
-        return cls(client, names, shape, train, test, moments, group, joins_in)
+        return cls(
+            client, names, spec.shape, train, test, moments, group, joins_in, modality, spec.details
+        )

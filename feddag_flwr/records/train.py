@@ -16,7 +16,7 @@ from feddag_flwr.local_training import PLAIN, LocalTrainingConfig
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.records.arrays import number_of
 from feddag_flwr.records.config import config_info, config_of
-from feddag_flwr.records.evaluate import evaluation_of, put_evaluation
+from feddag_flwr.records.evaluation import evaluation_of, put_evaluation
 from feddag_flwr.records.header import RequestHeader, check_author, drifted_of
 from feddag_flwr.records.limits import Limits
 from feddag_flwr.records.parts import Model, message_of, packed_parts, parts_of
@@ -124,8 +124,7 @@ class TrainReply:
         }
         for name in [name for name, weights in parts.items() if not weights.is_finite]:
             raise RecordError(f"{name}: the update is too long")
-        classes, most = len(header.class_names), limits.max_samples
-        received = evaluation_of(content, "received", classes, most)
+        received = evaluation_of(content, "received", header, limits.max_samples)
         if (received is not None) != limits.evaluated:
             raise RecordError(f"evaluation of the model received: {received is not None}")
         losses = number_of(content, "losses", (epochs,)) if epochs else None

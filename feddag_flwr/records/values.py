@@ -9,11 +9,15 @@ from typing import Any, cast
 import numpy as np
 from flwr.app import ConfigRecord, RecordDict
 
-# Most names in a list of classes or parts, letters of a name, and the largest believable mean loss
-# of a sample, nats.
+from feddag_flwr.modalities import Rows, SampleSpec
+
+# Most names in a list of classes or parts, and letters of a name.
 MAX_NAMES = 1000
 MAX_NAME = 200
-MAX_LOSS = 1e12
+# Most axes of a sample, its length along each, and letters that a modality may add.
+MAX_AXES = 8
+MAX_SIDE = 65_536
+MAX_DETAILS = 1_000_000
 
 
 class RecordError(ValueError):
@@ -73,17 +77,28 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable()
 
 
-def sample_shape_of(info: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Return (channels, height, width)."""
-    shape = value_of(info, "sample-shape", list)
-    if len(shape) != 3 or not all(type(side) is int and 0 < side <= 65_536 for side in shape):
-        raise RecordError(f"image-shape must be three positive integers, got {shown(shape)}")
-    return cast(tuple[int, int, int], tuple(shape))
+def spec_of(info: Mapping[str, Any]) -> SampleSpec:
+    """Return what the record ``info`` says of samples; the modality has to check it."""
+    shape, details = value_of(info, "sample-shape", list), value_of(info, "sample-details", str)
+    right = all(type(side) is int and 0 < side <= MAX_SIDE for side in shape)
+    if not right or not 1 <= len(shape) <= MAX_AXES:
+        raise RecordError(f"sample-shape must be positive integers, got {shown(shape)}")
+    if len(details) > MAX_DETAILS:
+        raise RecordError(f"sample-details has {len(details)} letters, more than {MAX_DETAILS}")
+    return SampleSpec(tuple(shape), details)
 
 
-def number_list(info: Mapping[str, Any], key: str, count: int) -> tuple[float, ...]:
-    """Return a list of `count` finite numbers."""
-    values = value_of(info, key, list)
-    if len(values) != count or not all(isinstance(v, float) and np.isfinite(v) for v in values):
-        raise RecordError(f"{key} must be {count} finite numbers, got {shown(values)}")
-    return tuple(values)
+def rows_of(info: Mapping[str, Any], key: str) -> Rows:
+    """Return rows of one length of finite numbers, as `put_rows` wrote them."""
+    values, width = value_of(info, key, list), value_of(info, f"{key}-width", int)
+    if not all(isinstance(value, float) and np.isfinite(value) for value in values):
+        raise RecordError(f"{key} must be finite numbers, got {shown(values)}")
+    if not 1 <= width <= max(1, len(values)) or len(values) % width:
+        raise RecordError(f"{key}: {len(values)} numbers make no rows of {shown(width)}")
+    return tuple(tuple(values[start : start + width]) for start in range(0, len(values), width))
+
+
+def put_rows(key: str, rows: Rows) -> dict[str, Any]:
+    """Write rows as values of the record ``info``."""
+    flat = [value for row in rows for value in row]
+    return {key: flat, f"{key}-width": len(rows[0]) if flat else 1}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from feddag_flwr.aggregation import Weights, weighted_mean
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.exchange import Exchange, Question
+from feddag_flwr.metrics import metric_names
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import variance_places
 from feddag_flwr.models.registry import build_model
@@ -311,6 +312,9 @@ class Algorithm(ABC):
             state.sample_scale,
             self.settings.transport,
             self.reference_for(name),
+            metric_names(self.settings.metrics),
+            self.settings.modality,
+            state.sample_details,
         )
 
     def initial_model(self, *, dual: bool, number: int = 0) -> ClusterModel:
@@ -335,6 +339,8 @@ class Algorithm(ABC):
             len(self.state.class_names),
             dual=dual,
             seed=derived_seed(seed, f"start-{number}") if number else seed,
+            modality=self.settings.modality,
+            details=self.state.sample_details,
         )
 
     def message(self, name: str, request: Request[Any], server_round: int) -> Question:

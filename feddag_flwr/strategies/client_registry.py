@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from feddag_flwr.exchange import Exchange, Question
+from feddag_flwr.modalities import Modality, Rows, SampleSpec, load_modality
 from feddag_flwr.records import (
     MAX_NAMES,
     DescribeRequest,
@@ -26,9 +27,7 @@ logger = logging.getLogger("flwr")
 # Seconds between two looks at which nodes are there.
 JOIN_POLL = 0.5
 MIN_CLIENTS = 2
-# A deviation below this is that of a constant channel, rounded.
-MIN_DEVIATION = 1e-4
-# Weight of a client in the pixel scale, in medians of the clients' sample counts.
+# Weight of a client in the scale of samples, in medians of the clients' sample counts.
 MOST_WEIGHT = 10
 
 
@@ -135,7 +134,7 @@ def await_nodes(exchange: Exchange, settings: Settings, expected: int, *, enough
 def register_clients(
     exchange: Exchange, settings: Settings, registry: ClientRegistry
 ) -> list[Description]:
-    """Ask every node who it is, and keep the clients that agree on classes and images.
+    """Ask every node who it is, and keep the clients that agree on classes and samples.
 
     A client that is not kept is told why. One that joins later is not kept either.
 
@@ -158,9 +157,13 @@ def register_clients(
         try:
             if reply.metadata.message_type == DescribeRequest.action:
                 found[node_id] = Description.decode(reply.content, settings.max_client_samples)
+            if reply.metadata.message_type == DESCRIBE_ACTION:
+                found[node_id] = Description.decode(
+                    reply.content, settings.max_client_samples, settings.modality
+                )
         except RecordError as error:
             notices.append(refusal(f"on node {node_id}", node_id, error))
-    shape = most_common_shape(found.values())
+    spec, modality = most_common_spec(found.values()), load_modality(settings.modality)
     allowed = class_list(settings.class_names) or believable_classes(found.values())
     descriptions = []
     refused = []
@@ -169,7 +172,7 @@ def register_clients(
         if each.joins_in:
             continue
         try:
-            check_fit(each, allowed, shape)
+            check_fit(each, allowed, spec, modality)
             registry.claim(each.client, node_id, nodes)
         except RecordError as error:
             refused.append(refusal(each.client, node_id, error))
@@ -198,9 +201,10 @@ def refusal(name: str, node_id: int, reason: Exception) -> Question:
 def check_fit(
     description: Description,
     class_names: Collection[str],
-    sample_shape: tuple[int, int, int] | None,
+    spec: SampleSpec | None,
+    modality: Modality,
 ) -> None:
-    """Refuse a client with other images than the federation has, or a class that it has not.
+    """Refuse a client with other samples than the federation has, or a class that it has not.
 
     Parameters
     ----------
@@ -208,18 +212,20 @@ def check_fit(
         What the client says of itself.
     class_names : collection of str
         The federation's classes; none: any.
-    sample_shape : tuple of int
-        (channels, height, width) of the federation's images.
+    spec : SampleSpec
+        Of the federation's samples.
+    modality : Modality
+        Their kind.
 
     Raises
     ------
     RecordError
         With the client's and the federation's.
     """
-    if description.sample_shape != sample_shape:
+    if spec is not None and description.spec != spec:
         raise RecordError(
-            f"images are {description.sample_shape} (channels, height, width), those of the "
-            f"federation {sample_shape}"
+            f"samples are {modality.in_words(description.spec)}, those of the federation "
+            f"{modality.in_words(spec)}"
         )
     unknown = [name for name in description.class_names if name not in class_names]
     if class_names and unknown:
@@ -233,9 +239,9 @@ def client_of(description: Description) -> Client:
     return Client(description.client, description.train_samples, description.test_samples)
 
 
-def most_common_shape(descriptions: Iterable[Description]) -> tuple[int, int, int] | None:
-    """Return the image shape that most clients have, of equally common ones the smallest."""
-    tally = Counter(description.sample_shape for description in descriptions)
+def most_common_spec(descriptions: Iterable[Description]) -> SampleSpec | None:
+    """Return the spec that most clients have, of equally common ones the smallest."""
+    tally = Counter(description.spec for description in descriptions)
     return min(tally, key=lambda each: (-tally[each], each), default=None)
 
 
@@ -250,23 +256,20 @@ def believable_classes(descriptions: Iterable[Description]) -> tuple[str, ...]:
 
 
 def sample_scale(
-    descriptions: list[Description], *, standardise: bool
-) -> tuple[tuple[float, float], ...]:
-    """Return mean and deviation of the federation's training pixels, a channel.
+    descriptions: list[Description], *, standardise: bool, modality: str = "image"
+) -> Rows:
+    """Return how the federation's samples become inputs, from what clients say of theirs.
 
     Each client counts by its samples, but by ten times the median at most, so that nobody sets the
-    scale by claiming to have more; `descriptions` are in the order of names. A channel without any
-    variance, or `standardise` false, leaves pixels as they are: mean 0, deviation 1.
+    scale by claiming to have more; `descriptions` are in the order of names.
     """
+    spec, maker = descriptions[0].spec, load_modality(modality)
+    if not standardise:
+        return maker.plain_scale(spec)
     counts = np.array([description.train_samples for description in descriptions], dtype=float)
     counts = np.minimum(counts, MOST_WEIGHT * np.median(counts))
-    moments = np.array([description.sample_moments for description in descriptions])
-    means, squares = np.einsum("i,icm->mc", counts / counts.sum(), moments)
-    deviations = np.sqrt(np.maximum(squares - means**2, 0.0))
-    return tuple(
-        (float(mean), float(deviation)) if standardise and deviation > MIN_DEVIATION else (0.0, 1.0)
-        for mean, deviation in zip(means, deviations, strict=True)
-    )
+    moments = [description.sample_moments for description in descriptions]
+    return maker.scale(spec, moments, counts / counts.sum())
 
 
 def merge_class_names(

@@ -25,7 +25,7 @@ from feddag_flwr.checkpoints import (
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.exchange import Exchange, Question, kind_of
 from feddag_flwr.layout import ModelLayout
-from feddag_flwr.metrics import Evaluation, mean_over_clients
+from feddag_flwr.metrics import Evaluation, load_metrics, mean_over_clients, metric_names
 from feddag_flwr.models.flat import layout_of
 from feddag_flwr.records import (
     EvaluateReply,
@@ -88,6 +88,7 @@ class ClusteredStrategy(Algorithm, Strategy):
     ) -> None:
         super().__init__(settings, folder)
         self.log = RoundLog(folder)
+        self.metrics = load_metrics(metric_names(settings.metrics))
         self.joins = Joins(self)
         self.evaluations: dict[str, Evaluation] = {}
         self.placements: dict[str, int] = {}
@@ -152,7 +153,7 @@ class ClusteredStrategy(Algorithm, Strategy):
         else:
             self._go_on(self._checkpoint)
         first = self.state.server_round + 1
-        progress = Progress(rounds, first)
+        progress = Progress(rounds, self.metrics[0], first)
         for server_round in range(first, rounds + 1):
             last = server_round == rounds
             self._await_clients(server_round)
@@ -184,8 +185,11 @@ class ClusteredStrategy(Algorithm, Strategy):
         self.state = ServerState(
             class_names=merge_class_names(seen, class_list(self.settings.class_names)),
             sample_shape=seen[0].sample_shape,
-            sample_scale=sample_scale(seen, standardise=self.settings.standardise),
+            sample_scale=sample_scale(
+                seen, standardise=self.settings.standardise, modality=self.settings.modality
+            ),
             clients={each.client: client_of(each) for each in seen},
+            sample_details=seen[0].sample_details,
         )
         self.form_clusters()
         self.log.line["clusters"] = self.state.num_clusters
@@ -198,8 +202,10 @@ class ClusteredStrategy(Algorithm, Strategy):
         self.held_out = {each["name"]: Client(**each) for each in notes["held-out"]}
         self.true_groups = notes["true-groups"]
         self.drifted = set(notes["drifted"])
-        self.evaluations = evaluations_from_json(notes["evaluations"])
-        self.held_out_evaluations = evaluations_from_json(notes["held-out-evaluations"])
+        self.evaluations = evaluations_from_json(notes["evaluations"], self.metrics)
+        self.held_out_evaluations = evaluations_from_json(
+            notes["held-out-evaluations"], self.metrics
+        )
         self.placements = notes["placements"]
         self._rounds_with_replies = notes["rounds-with-replies"]
         self.log.go_on(notes["bytes"], self.state)
@@ -376,7 +382,7 @@ class ClusteredStrategy(Algorithm, Strategy):
                 **mean_over_clients(self.held_out_evaluations.values()),
             }
         self.folder.try_to_write_json("summary.json", summary)
-        print_closing_table(summary, self.folder.path)
+        print_closing_table(summary, self.folder.path, self.metrics)
 
     # -- Flower's steps of a round -----------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 from flwr.app import Message
 
 from feddag_flwr.exchange import Question, kind_of
+from feddag_flwr.modalities import load_modality
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import Description, RecordError
 from feddag_flwr.strategies.algorithm import Algorithm
@@ -178,7 +179,10 @@ class Joins:
             return
         algorithm = self.algorithm
         try:
-            described = Description.decode(reply.content, algorithm.settings.max_client_samples)
+            settings = algorithm.settings
+            described = Description.decode(
+                reply.content, settings.max_client_samples, settings.modality
+            )
             if described.joins_in > self._round:
                 self._through(node)
                 if self._round or not resuming:  # before round 1 nobody has been asked
@@ -194,7 +198,8 @@ class Joins:
         algorithm, state, name = self.algorithm, self.algorithm.state, described.client
         known = name in state.clients or name in algorithm.held_out
         try:
-            check_fit(described, state.class_names, state.sample_shape)
+            modality = load_modality(algorithm.settings.modality)
+            check_fit(described, state.class_names, state.spec, modality)
             if not known and not algorithm.admits_newcomers:
                 raise RecordError(f"{type(algorithm).__name__} takes no newcomers")
             algorithm.registry.claim(name, node, self._there)

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from feddag_flwr.metrics import Evaluation
+from feddag_flwr.metrics import Evaluation, Metric
 
 
 def evaluations_to_json(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """Write evaluations, by client name."""
+    """Write evaluations, by client name: samples a class, and each metric's state by its name."""
     return {
         name: {
-            "hits": each.hits.tolist(),
             "totals": each.totals.tolist(),
-            "loss-sum": each.loss_sum,
+            "states": {
+                metric: {key: values.tolist() for key, values in state.items()}
+                for metric, state in each.states.items()
+            },
         }
         for name, each in evaluations.items()
     }
 
 
-def evaluations_from_json(values: Mapping[str, Any]) -> dict[str, Evaluation]:
-    """Read what `evaluations_to_json` wrote."""
-    return {
-        name: Evaluation(
-            np.array(each["hits"], dtype=np.int64),
-            np.array(each["totals"], dtype=np.int64),
-            each["loss-sum"],
-        )
-        for name, each in values.items()
+def evaluations_from_json(
+    values: Mapping[str, Any], metrics: Sequence[Metric]
+) -> dict[str, Evaluation]:
+    """Read what `evaluations_to_json` wrote, under the same metrics."""
+    return {name: _evaluation(each, metrics) for name, each in values.items()}
+
+
+def _evaluation(value: Mapping[str, Any], metrics: Sequence[Metric]) -> Evaluation:
+    totals = np.array(value["totals"], dtype=np.int64)
+    states = {
+        metric.name: {
+            key: np.array(value["states"][metric.name][key], dtype=spec.dtype)
+            for key, spec in metric.arrays(len(totals)).items()
+        }
+        for metric in metrics
     }
+    return Evaluation(tuple(metrics), totals, states)

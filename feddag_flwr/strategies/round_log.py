@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from flwr.app import MetricRecord
@@ -54,11 +55,7 @@ class RoundLog:
             for cluster in sorted({assignments[name] for name in evaluations})
         }
         by_client = {
-            name: {
-                "balanced-accuracy": each.balanced_accuracy,
-                "accuracy": each.accuracy,
-                "samples": each.samples,
-            }
+            name: {**_listed_figures(each), "samples": each.samples}
             for name, each in evaluations.items()
             if each.samples
         }
@@ -93,3 +90,13 @@ class RoundLog:
     def write_seconds(self, server_round: int, seconds: Mapping[str, float]) -> None:
         """Write the seconds of a round, by phase."""
         self._folder.append_line("seconds.jsonl", {"round": server_round, **seconds})
+
+
+def _listed_figures(evaluation: Evaluation) -> dict[str, float]:
+    """Return the figures that a client's line holds: those that exist, of metrics that say so."""
+    figures = evaluation.figures()
+    return {
+        metric.name: figures[metric.name]
+        for metric in evaluation.metrics
+        if metric.by_client and isfinite(figures[metric.name])
+    }

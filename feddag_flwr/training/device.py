@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from feddag_flwr.data.samples import LabelledSamples
+from feddag_flwr.modalities import load_modality
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import parameter_count
 from feddag_flwr.settings import Settings
 
 MIB = 2**20
 FLOAT_BYTES = 4
-# Images that take no more bytes than this are standardised once; larger sets, batch by batch.
-STANDARDISE_AT_ONCE = 256 * MIB
 
 
 class DeviceError(RuntimeError):
@@ -79,69 +77,34 @@ def _prepare_cuda(device: torch.device, cap_mib: int) -> None:
 
 @dataclass(frozen=True)
 class Samples:
-    """Labelled images on a device, as one tensor each.
+    """Labelled samples on a device.
 
     Attributes
     ----------
-    samples : Tensor, shape (n, channels, height, width)
-        uint8, or floating point in [0, 1].
+    stored : Tensor, first axis of length n
+        As the modality keeps them there.
     labels : Tensor, shape (n,), int64
-    factor, offset : Tensor, shape (channels, 1, 1), float32
-        What turns stored pixels into standardised ones; None where they are that already.
+    prepare : callable, optional
+        Makes a model's inputs of stored samples; None where they are that already.
     """
 
-    samples: Tensor
+    stored: Tensor
     labels: Tensor
-    factor: Tensor | None
-    offset: Tensor | None
-
-    @classmethod
-    def on(
-        cls,
-        device: torch.device,
-        data: LabelledSamples,
-        sample_scale: Sequence[tuple[float, float]],
-    ) -> Samples:
-        """Copy `data` to `device`.
-
-        Parameters
-        ----------
-        device : torch.device
-            Where the tensors live from now on.
-        data : LabelledSamples
-            Images as uint8, or floating point in [0, 1].
-        sample_scale : sequence of (float, float)
-            A channel: mean and deviation, on the scale [0, 1].
-        """
-        images = torch.from_numpy(np.ascontiguousarray(data.samples))
-        scale = torch.tensor(sample_scale, dtype=torch.float64)
-        unit = 255.0 if images.dtype == torch.uint8 else 1.0
-        factor = (1 / (unit * scale[:, 1])).float().reshape(-1, 1, 1).to(device)
-        offset = (-scale[:, 0] / scale[:, 1]).float().reshape(-1, 1, 1).to(device)
-        labels = torch.from_numpy(data.labels).to(device)
-        if FLOAT_BYTES * images.numel() > STANDARDISE_AT_ONCE:
-            return cls(images.to(device), labels, factor, offset)
-        return cls(_standardise(images.to(device), factor, offset), labels, None, None)
+    prepare: Callable[[Tensor], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def inputs(self, selection: Tensor | slice) -> Tensor:
-        """Return the chosen images standardised, as float32."""
-        chosen = self.samples[selection]
-        if self.factor is None or self.offset is None:
-            return chosen
-        return _standardise(chosen, self.factor, self.offset)
-
-
-def _standardise(images: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
-    return torch.addcmul(offset, images.float(), factor)
+        """Return the chosen samples as a model takes them, float32."""
+        chosen = self.stored[selection]
+        return chosen if self.prepare is None else self.prepare(chosen)
 
 
 def check_memory(settings: Settings, data: LabelledSamples, model: ClusterModel) -> None:
     """Refuse work that would not fit under ``device-memory``, before anything is copied.
 
-    Counts the images as they will lie on the device, one cached feature vector a sample, and four
+    Counts the samples as they will lie on the device, one cached feature vector a sample, and four
     copies of the model (weights, gradients, momentum, the copy as received). Activations of a batch
     come on top.
 
@@ -152,13 +115,11 @@ def check_memory(settings: Settings, data: LabelledSamples, model: ClusterModel)
     """
     if not settings.device_memory:
         return
-    images = FLOAT_BYTES * data.samples.size
-    if images > STANDARDISE_AT_ONCE:
-        images = data.samples.nbytes
+    samples = load_modality(settings.modality).device_bytes(data.samples)
     features = FLOAT_BYTES * len(data) * model.feature_size
-    needed = (images + features + 4 * FLOAT_BYTES * parameter_count(model)) / MIB
+    needed = (samples + features + 4 * FLOAT_BYTES * parameter_count(model)) / MIB
     if needed > settings.device_memory:
         raise DeviceError(
-            f"needs about {needed:.0f} MiB for {len(data)} images, "
+            f"needs about {needed:.0f} MiB for {len(data)} samples, "
             f"setting device-memory = {settings.device_memory} MiB"
         )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional
 
-from feddag_flwr.metrics import Evaluation
+from feddag_flwr.metrics import Evaluation, Metric
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.training.device import Samples
 from feddag_flwr.training.local import FORWARD_CHUNK
 
 
 @torch.no_grad()
-def evaluate(model: ClusterModel, samples: Samples, num_classes: int) -> Evaluation:
-    """Count hits a class and sum the cross-entropy over all test samples.
+def evaluate(
+    model: ClusterModel, samples: Samples, num_classes: int, metrics: Sequence[Metric]
+) -> Evaluation:
+    """Judge a model on all test samples, batch by batch.
 
     Parameters
     ----------
@@ -23,17 +26,19 @@ def evaluate(model: ClusterModel, samples: Samples, num_classes: int) -> Evaluat
     samples : Samples
         Test data on the model's device; may be empty.
     num_classes : int
-        Length C of the counts.
+        Classes C of the model.
+    metrics : sequence of Metric
+        What to judge by.
     """
     model.eval()
-    hits = np.zeros(num_classes, dtype=np.int64)
-    loss_sum = 0.0
+    labels = samples.labels[:0]
+    nothing = torch.zeros(0, num_classes, device=labels.device)
+    found = [Evaluation.of(metrics, nothing, labels, nothing[:, 0])]
     for start in range(0, len(samples), FORWARD_CHUNK):
         chunk = slice(start, start + FORWARD_CHUNK)
         labels = samples.labels[chunk]
-        logits = model(samples.inputs(chunk))
-        loss_sum += float(functional.cross_entropy(logits, labels, reduction="sum"))
-        right = labels[logits.argmax(dim=1) == labels]
-        hits += np.bincount(right.cpu().numpy(), minlength=num_classes)
-    totals = np.bincount(samples.labels.cpu().numpy(), minlength=num_classes)
-    return Evaluation(hits, totals.astype(np.int64), loss_sum)
+        scores = model(samples.inputs(chunk))
+        losses = functional.cross_entropy(scores, labels, reduction="none")
+        found.append(Evaluation.of(metrics, scores, labels, losses))
+    return Evaluation.merged(found)
+

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class EvaluationMemo:
         self,
         parts: Mapping[str, Weights],
         data: LabelledSamples,
-        sample_scale: Sequence[tuple[float, float]],
+        context: object,
         evaluate: Callable[[], Evaluation],
     ) -> Evaluation:
         """Return what is known of this model on this data, or `evaluate` it.
@@ -45,12 +45,12 @@ class EvaluationMemo:
             The whole model.
         data : LabelledSamples
             Test data.
-        sample_scale : sequence of (float, float)
-            How the model's inputs are standardised.
+        context : object
+            What else decides: how inputs are scaled, the metrics; equal ones are written alike.
         evaluate : callable
             Computes the evaluation; called at most once.
         """
-        key = _digest(parts, data, sample_scale)
+        key = _digest(parts, data, context)
         found = self._known.pop(key, None)
         if found is None:
             found = evaluate()
@@ -60,13 +60,9 @@ class EvaluationMemo:
         return found
 
 
-def _digest(
-    parts: Mapping[str, Weights], data: LabelledSamples, sample_scale: Sequence[tuple[float, float]]
-) -> bytes:
+def _digest(parts: Mapping[str, Weights], data: LabelledSamples, context: object) -> bytes:
     digest = hashlib.blake2b()
-    digest.update(
-        repr((list(parts), sample_scale, data.samples.shape, data.samples.dtype)).encode()
-    )
+    digest.update(repr((list(parts), context, data.samples.shape, data.samples.dtype)).encode())
     for weights in parts.values():
         for vector in (weights.floats, weights.buffers, weights.integers):
             digest.update(repr(vector.shape).encode())

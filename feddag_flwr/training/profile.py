@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.data.samples import LabelledSamples, unit_pixels
+from feddag_flwr.data.samples import LabelledSamples
+from feddag_flwr.modalities import Rows, load_modality
 from feddag_flwr.profile import Profile, sparse_size, subspace_size
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
@@ -75,7 +76,7 @@ def leading_vectors(samples: NDArray[np.floating], size: int) -> NDArray[np.floa
 
 
 def class_subspaces(
-    data: LabelledSamples, settings: Settings, rng: np.random.Generator
+    data: LabelledSamples, settings: Settings, rng: np.random.Generator, scale: Rows = ()
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Take the truncated SVD of each class present (phase 1, step 3).
 
@@ -87,12 +88,15 @@ def class_subspaces(
         ``subspace-size`` (p), ``max-class-samples`` (A.6.2) and ``min-subspace-samples``.
     rng : numpy.random.Generator
         Draws the samples that enter the SVD where a class has more than the cap.
+    scale : tuple of rows
+        The federation's, for modalities whose `subspace_matrix` depends on it.
 
     Returns
     -------
     vectors : ndarray, shape (rows, d), float32
     classes : ndarray, shape (rows,), int64
     """
+    modality = load_modality(settings.modality)
     rows: list[NDArray[np.float32]] = []
     classes: list[int] = []
     for label in np.unique(data.labels):
@@ -102,11 +106,11 @@ def class_subspaces(
         size = subspace_size(settings.subspace_size, len(members))
         if len(members) > settings.max_class_samples:
             members = np.sort(rng.choice(members, settings.max_class_samples, replace=False))
-        pixels = unit_pixels(data.samples[members]).reshape(len(members), -1)
-        found = leading_vectors(pixels, size).astype(np.float32)
+        matrix = modality.subspace_matrix(data.samples[members], scale)
+        found = leading_vectors(matrix, size).astype(np.float32)
         rows.append(found)
         classes += [int(label)] * len(found)
-    features = int(np.prod(data.samples.shape[1:]))
+    features = modality.subspace_features(modality.spec(data.samples))
     vectors = np.concatenate(rows) if rows else np.zeros((0, features), dtype=np.float32)
     return vectors, np.array(classes, dtype=np.int64)
 
@@ -121,6 +125,7 @@ def make_profile(
     num_classes: int,
     coordinate_seed: int,
     gradient_fraction: float,
+    scale: Rows,
 ) -> Profile:
     """Compute a client's profile (Algorithm 1, lines 5-10).
 
@@ -138,11 +143,13 @@ def make_profile(
         Classes C of the federation.
     coordinate_seed, gradient_fraction : int, float
         As sent by the server, see `sparse_coordinates`.
+    scale : tuple of rows
+        The federation's, as sent by the server.
     """
     update = np.concatenate([after[part].floats - before[part].floats for part in before])
     chosen = sparse_coordinates(len(update), gradient_fraction, coordinate_seed)
     vectors, classes = class_subspaces(
-        data, settings, generator(settings.seed, "subspace-samples", client=client)
+        data, settings, generator(settings.seed, "subspace-samples", client=client), scale
     )
     counts = np.bincount(data.labels, minlength=num_classes).astype(np.int64)
     return Profile(update[chosen], vectors, classes, counts, after["primary"])

@@ -4,6 +4,7 @@ from PIL import Image
 
 from feddag_flwr.data.files import read_image_folder, read_npz
 from feddag_flwr.data.samples import DataError, LabelledSamples
+from feddag_flwr.modalities import load_modality
 
 GREY = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -15,7 +16,7 @@ def _npz(path, **arrays):
 
 
 def test_npz_grey(tmp_path):
-    parts = read_npz(_npz(tmp_path / "a.npz"))
+    parts = read_npz(_npz(tmp_path / "a.npz"), load_modality("image"))
     assert parts.train.samples.shape == (6, 1, 4, 5)
     assert (parts.train.samples[:, 0] == GREY).all()
     assert parts.train.samples.dtype == np.uint8
@@ -33,7 +34,8 @@ def test_npz_colour_float_with_test_part_and_names(tmp_path):
             test_images=colour[:2].astype(np.float32),
             test_labels=np.array([3, 0], dtype=np.uint16),
             class_names=np.array(["a", "b", "c", "d"]),
-        )
+        ),
+        load_modality("image"),
     )
     assert parts.train.samples.dtype == np.float32
     assert parts.train.samples[1, 2, 3, 4] == np.float32(colour[1, 3, 4, 2])
@@ -78,7 +80,7 @@ def test_npz_colour_float_with_test_part_and_names(tmp_path):
 def test_npz_faults_are_named(tmp_path, arrays, message):
     path = _npz(tmp_path / "faulty.npz", **arrays)
     with pytest.raises(DataError, match=message) as caught:
-        read_npz(path)
+        read_npz(path, load_modality("image"))
     assert "faulty.npz" in str(caught.value)
 
 
@@ -88,12 +90,12 @@ def test_npz_without_images_or_labels(tmp_path, missing):
     del arrays[missing]
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=f"a.npz: no array '{missing}'"):
-        read_npz(tmp_path / "a.npz")
+        read_npz(tmp_path / "a.npz", load_modality("image"))
 
 
 def test_npz_that_is_none(tmp_path):
     with pytest.raises(DataError, match=r"gone.npz: no such file"):
-        read_npz(tmp_path / "gone.npz")
+        read_npz(tmp_path / "gone.npz", load_modality("image"))
     _npz(tmp_path / "whole.npz")
     content = (tmp_path / "whole.npz").read_bytes()
     damaged = bytearray(content)
@@ -103,7 +105,7 @@ def test_npz_that_is_none(tmp_path):
                   (tmp_path / "array.npy").read_bytes()):  # fmt: skip
         (tmp_path / "bad.npz").write_bytes(fault)
         with pytest.raises(DataError, match=r"bad.npz: not a readable .npz archive"):
-            read_npz(tmp_path / "bad.npz")
+            read_npz(tmp_path / "bad.npz", load_modality("image"))
 
 
 class _Bomb:
@@ -121,7 +123,7 @@ def test_npz_pickles_are_never_opened(tmp_path, array):
     bomb = np.array([_Bomb(tmp_path / "exploded")] * 6, dtype=object)
     path = _npz(tmp_path / "pickled.npz", **{array: bomb})
     with pytest.raises(DataError, match=r"pickled.npz: .* without pickles"):
-        read_npz(path)
+        read_npz(path, load_modality("image"))
     assert not (tmp_path / "exploded").exists()
 
 
@@ -130,7 +132,7 @@ def test_a_bare_pickle_named_npz_is_never_opened(tmp_path):
 
     (tmp_path / "a.npz").write_bytes(pickle.dumps(_Bomb(tmp_path / "exploded")))
     with pytest.raises(DataError, match="without pickles"):
-        read_npz(tmp_path / "a.npz")
+        read_npz(tmp_path / "a.npz", load_modality("image"))
     assert not (tmp_path / "exploded").exists()
 
 
@@ -218,7 +220,7 @@ def test_corrupt_image_is_named(tmp_path):
 
 
 def test_labelled_images_must_agree():
-    with pytest.raises(DataError, match=r"images of shape \(2, 1, 4, 4\) with labels of shape"):
+    with pytest.raises(DataError, match=r"samples of shape \(2, 1, 4, 4\) with labels of shape"):
         LabelledSamples(np.zeros((2, 1, 4, 4), np.uint8), np.zeros(3, np.int64))
 
 

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from feddag_flwr.data import own
-from feddag_flwr.data.classes import check_sample_shape
+from feddag_flwr.data.classes import check_spec
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.scenarios import load_client_data
+from feddag_flwr.modalities import SampleSpec, load_modality
 from feddag_flwr.settings import Settings
 
 
@@ -104,7 +105,7 @@ def test_classes_of_a_common_source_are_matched_too():
 
 def test_images_of_another_shape_are_refused(tmp_path):
     data = _load(_npz(tmp_path / "a.npz", [0, 0, 1, 1]))
-    check_sample_shape(data, (1, 4, 4))
-    message = r"client 'ward-3': images are 1 x 4 x 4, the federation's are 3 x 4 x 5 \(channels"
+    check_spec(data, SampleSpec((1, 4, 4)), load_modality("image"))
+    message = r"client 'ward-3': samples are 4 x 4 with 1 channel.*federation's are 4 x 5 with 3 ch"
     with pytest.raises(DataError, match=message):
-        check_sample_shape(data, (3, 4, 5))
+        check_spec(data, SampleSpec((3, 4, 5)), load_modality("image"))

@@ -165,7 +165,7 @@ def test_client_without_test_images_is_named(monkeypatch):
             _client(settings, index)
         except DataError as error:
             faults += 1
-            assert f"client '{name}': no test images of the classes it holds" in str(error)
+            assert f"client '{name}': no test samples of the classes it holds" in str(error)
     assert faults == 1
 
 

@@ -13,6 +13,7 @@ from feddag_flwr.data.files import read_npz
 from feddag_flwr.deployment.comparison import compare_states
 from feddag_flwr.deployment.example_parts import write_parts
 from feddag_flwr.launcher import main
+from feddag_flwr.modalities.image import Image
 from feddag_flwr.state import Client, ServerState
 
 
@@ -25,7 +26,7 @@ def test_each_ward_has_real_digits_of_its_own(tmp_path):
     }
     seen = set()
     for ward, path in paths.items():
-        parts = read_npz(path)
+        parts = read_npz(path, Image())
         names = "01234" if ward in ("ward-1", "ward-2") else "56789"
         assert "".join(parts.class_names) == names
         own = {

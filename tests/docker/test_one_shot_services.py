@@ -14,6 +14,7 @@ from flwr.supercore.grpc_health import run_health_server_grpc_no_tls
 from sklearn.datasets import load_digits
 
 from feddag_flwr.data.files import read_npz
+from feddag_flwr.modalities.image import Image
 
 NODES = ["ward-1", "ward-2", "ward-3"]
 
@@ -37,7 +38,7 @@ def test_prepare_makes_what_is_missing_and_nothing_anew(tmp_path, monkeypatch):
     assert {name for name in made if made[name] != again.get(name)} == {
         (tmp_path / "data" / "ward-3" / "part.npz").relative_to(tmp_path)
     }
-    part = read_npz(tmp_path / "data" / "ward-1" / "part.npz")
+    part = read_npz(tmp_path / "data" / "ward-1" / "part.npz", Image())
     assert part.train.samples.shape[1:] == (1, 8, 8)
     assert part.class_names == tuple("0123456789")
 

@@ -160,9 +160,9 @@ def test_a_users_own_encoder(own_models):
         ("number", "not callable"),
         ("not_a_module", "made int, not nn.Module"),
         ("NoSize", "feature_size = None, must be an int"),
-        ("WrongSize", r"maps 2 images to \(2, 9\), not \(2, 3\)"),
+        ("WrongSize", r"maps 2 samples to \(2, 9\), not \(2, 3\)"),
         ("Breaks", "bad weather"),
-        ("NotANumber", "maps black images to NaN or infinity"),
+        ("NotANumber", "maps empty samples to NaN or infinity"),
         ("Frozen", "has no parameter to train"),
     ],
 )

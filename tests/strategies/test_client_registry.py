@@ -76,8 +76,8 @@ def test_another_image_size_and_a_second_bearer_of_a_name_are_left_out(caplog):
     ]
     assert registry.nodes["client-0"] == 101
     assert (
-        "client client-1 is left out: images are (1, 9, 8) (channels, height, width), those of the "
-        "federation (1, 8, 8)" in caplog.text
+        "client client-1 is left out: samples are 9 x 8 with 1 channel(s), those of the "
+        "federation 8 x 8 with 1 channel(s)" in caplog.text
     )
     assert (
         "client client-0 is left out: name 'client-0' belongs to another node already"

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from flwr.app import Array
+from judgements import evaluation
 from memory_grid import TRAINING, array_of, failed, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.clustering import agreement
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.clustering.threshold import threshold_grid
-from feddag_flwr.metrics import Evaluation
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import TrainReply
 from feddag_flwr.run_folder import RunFolder
@@ -22,7 +22,7 @@ from feddag_flwr.strategies.feddag import FedDAG
 from feddag_flwr.strategies.profiling import DiskBackedWeights
 from feddag_flwr.strategies.sharing import AGREEMENT_COORDINATES, Sharing
 
-NOTHING = Evaluation(np.zeros(2, np.int64), np.zeros(2, np.int64), 0.0)
+NOTHING = evaluation([0, 0], [0, 0])
 
 
 def weights(*floats):

@@ -19,6 +19,7 @@ from flwr.app import Message
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.serverapp.strategy import Result
 from hostile_replies import changed, changes
+from judgements import hits, loss_sum
 from memory_grid import MemoryGrid, array_of, quick_settings, replace_array
 from slept_clock import Clock
 
@@ -195,11 +196,13 @@ def check(strategy):
         assert 0 <= client.test_samples <= LIMIT
     assert all(name.isprintable() for name in state.class_names)
     for each in strategy.evaluations.values():
-        assert np.isfinite(each.loss_sum)
-        assert (each.hits >= 0).all()
-        assert (each.hits <= each.totals).all()
-    saved = strategy.state_dict()
-    for its in saved.arrays.values():
+        assert np.isfinite(loss_sum(each))
+        counted = np.array(hits(each))
+        assert (counted >= 0).all()
+        assert (counted <= each.totals).all()
+        assert 0 <= each.states["accuracy"]["hits"] <= each.samples
+    memory = strategy.state_dict()
+    for its in memory.arrays.values():
         assert all(np.isfinite(array).all() for array in its.values())
     for model in saved.models.values():
         assert all(weights.is_finite for weights in model.values())

@@ -373,7 +373,7 @@ def own_data_run(tmp_path, classes, shape, caplog):
     ("classes", "shape", "reason"),
     [
         ("xq", 8, "class 'q' is unknown here; the federation has x, y, z"),
-        ("xy", 9, "images are (1, 9, 9) (channels, height, width), those of the federation (1, 8"),
+        ("xy", 9, "samples are 9 x 9 with 1 channel(s), those of the federation 8"),
     ],
 )
 def test_a_newcomer_that_does_not_fit_is_told_why(tmp_path, caplog, classes, shape, reason):

@@ -59,7 +59,7 @@ def test_images_of_another_size_cost_that_client_alone(tmp_path, hospital, caplo
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy, _ = run_quickly(tmp_path, data_dir=str(hospital), **OWN)
     assert "ward-2" not in strategy.state.clients
-    assert "client ward-2 is left out: images are (1, 9, 8)" in caplog.text
+    assert "client ward-2 is left out: samples are 9 x 8" in caplog.text
 
 
 @pytest.mark.parametrize("sizes", [(6, 14), (5, 20), (3, 14)])

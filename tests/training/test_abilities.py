@@ -3,18 +3,25 @@
 import numpy as np
 import pytest
 import torch
+from judgements import METRICS, loss_sum
 from torch.nn import functional
 from train_jobs import train_fomaml, train_primary
 
 from feddag_flwr.data.samples import LabelledSamples
+from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.flat import get_parts, set_weights
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.objectives.cross_entropy import CROSS_ENTROPY
 from feddag_flwr.settings import Settings
 from feddag_flwr.trainers.descent import ProximalTerm
-from feddag_flwr.training.device import Samples
-from feddag_flwr.training.evaluation import evaluate
-from feddag_flwr.training.local import FORWARD_CHUNK, batches
+from feddag_flwr.training.evaluation import evaluate, sample_losses
+from feddag_flwr.training.local import (
+    FORWARD_CHUNK,
+    ProximalTerm,
+    batches,
+    train_fomaml,
+    train_primary,
+)
 from feddag_flwr.training.sample_losses import sample_losses
 
 SHAPE = (1, 8, 8)
@@ -34,7 +41,7 @@ def make_samples(count=20, shape=SHAPE, seed=0):
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
     scale = ((0.5, 0.25),) * shape[0]
-    return Samples.on(
+    return Image().to_device(
         torch.device("cpu"), LabelledSamples(images, rng.integers(0, 3, count)), scale
     )
 
@@ -185,7 +192,9 @@ def test_sample_losses_are_the_cross_entropy_of_each_sample():
     chosen = logits[np.arange(len(logits)), samples.labels.numpy()]
     expected = np.log(np.exp(logits).sum(axis=1)) - chosen
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6)
-    assert float(found.sum()) == pytest.approx(evaluate(model, samples, 3).loss_sum, rel=1e-5)
+    assert float(found.sum()) == pytest.approx(
+        loss_sum(evaluate(model, samples, 3, METRICS)), rel=1e-5
+    )
 
 
 def test_epoch_losses_are_the_mean_a_sample_while_training():

@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from feddag_flwr.data.samples import LabelledSamples
+from feddag_flwr.modalities import image
+from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
-from feddag_flwr.training import device
 from feddag_flwr.training.device import (
     DeviceError,
-    Samples,
     check_memory,
     prepare_device,
     seed_generators,
@@ -67,13 +67,13 @@ def test_the_cap_on_memory_refuses_what_does_not_fit():
     data = make_data(20_000)
     check_memory(Settings(), data, model)
     check_memory(Settings(**{"device-memory": 11}), data, model)
-    with pytest.raises(DeviceError, match="needs about 10 MiB for 20000 images, setting device-m"):
+    with pytest.raises(DeviceError, match="needs about 10 MiB for 20000 samples, setting device-m"):
         check_memory(Settings(**{"device-memory": 9}), data, model)
 
 
 def test_large_sets_are_standardised_batch_by_batch_with_the_same_result(monkeypatch):
-    at_once = Samples.on(CPU, make_data(3), ((0.1, 0.5),))
-    monkeypatch.setattr(device, "STANDARDISE_AT_ONCE", 100)
-    by_batch = Samples.on(CPU, make_data(3), ((0.1, 0.5),))
-    assert by_batch.samples.dtype == torch.uint8
+    at_once = Image().to_device(CPU, make_data(3), ((0.1, 0.5),))
+    monkeypatch.setattr(image, "STANDARDISE_AT_ONCE", 100)
+    by_batch = Image().to_device(CPU, make_data(3), ((0.1, 0.5),))
+    assert by_batch.stored.dtype == torch.uint8
     assert torch.equal(by_batch.inputs(slice(0, 2)), at_once.inputs(slice(0, 2)))

@@ -1,13 +1,14 @@
 import numpy as np
 import torch
+from feddag_flwr.training.gradient import mean_gradient
 from torch.nn import functional
 
 from feddag_flwr.algorithms.cfl_gp.gradient import mean_gradient
 from feddag_flwr.data.samples import LabelledSamples
+from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.objectives.cross_entropy import CROSS_ENTROPY
-from feddag_flwr.training.device import Samples
 
 SHAPE = (1, 8, 8)
 
@@ -16,7 +17,7 @@ def samples(count):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
     data = LabelledSamples(images, rng.integers(0, 10, count))
-    return Samples.on(torch.device("cpu"), data, ((0.5, 0.3),))
+    return Image().to_device(torch.device("cpu"), data, ((0.5, 0.3),))
 
 
 def test_the_gradient_is_that_of_the_mean_loss_over_all_chunks():

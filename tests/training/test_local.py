@@ -6,11 +6,11 @@ from train_jobs import train_primary, train_secondary
 
 from feddag_flwr.algorithms.feddag.local_training import diversity_penalty
 from feddag_flwr.data.samples import LabelledSamples
+from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
-from feddag_flwr.training.device import Samples
-from feddag_flwr.training.local import batches
+from feddag_flwr.training.local import batches, diversity_penalty, train_primary, train_secondary
 
 SHAPE = (1, 8, 8)
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ SCALE = ((0.5, 0.25),)
 def make_samples(count=20, seed=0):
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, (count, *SHAPE), dtype=np.uint8))
-    return Samples.on(CPU, LabelledSamples(images.numpy(), rng.integers(0, 3, count)), SCALE)
+    return Image().to_device(CPU, LabelledSamples(images.numpy(), rng.integers(0, 3, count)), SCALE)
 
 
 def make_model(dual=True):
@@ -173,7 +173,7 @@ def test_a_single_encoder_has_no_secondary_phase():
 def test_inputs_are_standardised_a_channel(dtype, value):
     # Pixels of 0.2: first channel (0.2 - 0.1) / 0.5 = 0.2, second (0.2 - 0.6) / 0.4 = -1
     data = LabelledSamples(np.full((2, 2, 3, 3), value, dtype), np.zeros(2, np.int64))
-    inputs = Samples.on(CPU, data, ((0.1, 0.5), (0.6, 0.4))).inputs(slice(None))
+    inputs = Image().to_device(CPU, data, ((0.1, 0.5), (0.6, 0.4))).inputs(slice(None))
     assert inputs.dtype == torch.float32
     torch.testing.assert_close(inputs[:, 0], torch.full((2, 3, 3), 0.2))
     torch.testing.assert_close(inputs[:, 1], torch.full((2, 3, 3), -1.0))

@@ -1,16 +1,18 @@
 import numpy as np
 import pytest
 import torch
+from feddag_flwr.training.mixture import class_sums, responsibilities
 from hypothesis import given
 from hypothesis import strategies as st
 from train_jobs import train_primary
 
 from feddag_flwr.algorithms.fedrc.mixture import class_sums, responsibilities
 from feddag_flwr.data.samples import LabelledSamples
+from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
-from feddag_flwr.training.device import Samples
+from feddag_flwr.training.local import train_primary
 
 SHAPE = (1, 8, 8)
 SCALE = ((0.5, 0.25),)
@@ -43,7 +45,7 @@ def test_every_sample_is_shared_out_whole(seed, scale):
 def trained(weights):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, *SHAPE), dtype=np.uint8)
-    samples = Samples.on(
+    samples = Image().to_device(
         torch.device("cpu"), LabelledSamples(images, rng.integers(0, 3, 20)), SCALE
     )
     model = build_model("small", SHAPE, 3, dual=False, seed=1)

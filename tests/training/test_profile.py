@@ -5,12 +5,12 @@ from scipy.linalg import subspace_angles
 from train_jobs import train_primary
 
 from feddag_flwr.data.sources import LabelledSamples
+from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.flat import get_parts, parameter_count
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import subspace_size
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
-from feddag_flwr.training.device import Samples
 from feddag_flwr.training.profile import (
     class_subspaces,
     leading_vectors,
@@ -105,11 +105,13 @@ def profile_of(settings, data, client="a"):
         before,
         get_parts(model),
         data,
+        Image().to_device(CPU, data, ((0.0, 1.0),)),
         settings,
         client=client,
         num_classes=5,
         coordinate_seed=9,
         gradient_fraction=settings.gradient_fraction,
+        scale=((0.0, 1.0),),
     )
     return made, before, model
 

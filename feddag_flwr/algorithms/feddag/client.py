@@ -43,6 +43,7 @@ def profile(content: RecordDict, context: Context) -> Training:
         num_classes=len(request.header.class_names),
         coordinate_seed=request.coordinate_seed,
         gradient_fraction=request.gradient_fraction,
+        scale=request.header.sample_scale,
     )
     return encode_profile(request.header, made, request.start["primary"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.local_training import PLAIN, LocalTrainingConfig
+from feddag_flwr.modalities import load_modality
 from feddag_flwr.profile import Profile, sparse_size, subspace_size
 from feddag_flwr.records.arrays import array_of, counts_of
 from feddag_flwr.records.config import config_info, config_of, number_at_least_0
@@ -132,7 +132,7 @@ def encode_profile(header: RequestHeader, profile: Profile, start: Weights) -> R
 def _subspace(
     content: RecordDict, header: RequestHeader, counts: NDArray[np.int64], subspace: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    features = math.prod(header.sample_shape)  # no more vectors than that can be orthogonal
+    features = load_modality(header.modality).subspace_features(header.spec)  # no more vectors than that can be orthogonal
     sizes = [min(subspace_size(subspace, count), features) if count else 0 for count in counts]
     classes = array_of(content, "vector-classes", np.int64, (None,), most=sum(sizes))
     vectors = array_of(content, "vectors", np.float32, (len(classes), features))

@@ -10,7 +10,6 @@ from flwr.app import Context, RecordDict
 from feddag_flwr.algorithms.pacfl.messages import encode_vectors
 from feddag_flwr.client.action import Action
 from feddag_flwr.client.session import ClientSession
-from feddag_flwr.data.samples import unit_pixels
 from feddag_flwr.profile import subspace_size
 from feddag_flwr.records import RequestHeader
 from feddag_flwr.training.profile import leading_vectors
@@ -20,9 +19,9 @@ def vectors(content: RecordDict, context: Context) -> RecordDict:
     """Reply with the leading singular vectors of all training data, whatever the class."""
     header = RequestHeader.decode(content)
     session = ClientSession.open(context, header)
-    pixels = unit_pixels(session.data.train.samples).reshape(len(session.data.train), -1)
-    size = subspace_size(session.settings.subspace_size, len(pixels))
-    return encode_vectors(header, leading_vectors(pixels, size).astype(np.float32))
+    matrix = session.modality.subspace_matrix(session.data.train.samples, header.sample_scale)
+    size = subspace_size(session.settings.subspace_size, len(matrix))
+    return encode_vectors(header, leading_vectors(matrix, size).astype(np.float32))
 
 
 ACTIONS: Mapping[str, Action] = {"query.vectors": vectors}

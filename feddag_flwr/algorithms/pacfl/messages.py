@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,6 +9,7 @@ import numpy as np
 from flwr.app import Array, RecordDict
 from numpy.typing import NDArray
 
+from feddag_flwr.modalities import load_modality
 from feddag_flwr.records.arrays import array_of
 from feddag_flwr.records.header import RequestHeader, check_author
 from feddag_flwr.records.limits import Limits
@@ -44,7 +44,7 @@ class VectorsRequest:
         """Read and check 1 to `most` orthonormal rows."""
         del limits
         check_author(info_of(content), self.header)
-        features = math.prod(self.header.sample_shape)
+        features = load_modality(self.header.modality).subspace_features(self.header.spec)
         most = min(self.most, features)
         vectors = array_of(content, "vectors", np.float32, (None, features), most=most * features)
         if not 1 <= len(vectors) <= most:

@@ -1,0 +1,88 @@
+"""One model judged on one client's test data, and means over clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feddag_flwr.metrics.base import Metric, State
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What metrics keep of one model on some test data.
+
+    Attributes
+    ----------
+    metrics : tuple of Metric
+        In use, the headline first.
+    totals : ndarray, shape (C,), int64
+        Samples a true class.
+    states : dict of str to State
+        By the name of the metric.
+    """
+
+    metrics: tuple[Metric, ...]
+    totals: NDArray[np.int64]
+    states: Mapping[str, State]
+
+    @classmethod
+    def of(
+        cls, metrics: Sequence[Metric], scores: Tensor, labels: Tensor, losses: Tensor
+    ) -> Evaluation:
+        """Judge one batch, see `Metric.update`."""
+        totals = np.bincount(labels.cpu().numpy(), minlength=scores.shape[1]).astype(np.int64)
+        states = {each.name: each.update(scores, labels, losses) for each in metrics}
+        return cls(tuple(metrics), totals, states)
+
+    @staticmethod
+    def merged(evaluations: Iterable[Evaluation]) -> Evaluation:
+        """Return the evaluation of all samples together, of one evaluation at least."""
+        return reduce(_merge, evaluations)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return int(self.totals.sum())
+
+    def value(self, name: str) -> float:
+        """Return the value of a metric in use; NaN where it does not exist."""
+        return self.figures()[name]
+
+    def figures(self) -> dict[str, float]:
+        """Return the value of each metric, by name and in the order of `metrics`."""
+        return {each.name: each.value(self.states[each.name], self.totals) for each in self.metrics}
+
+
+def _merge(first: Evaluation, second: Evaluation) -> Evaluation:
+    states = {
+        each.name: each.merge(first.states[each.name], second.states[each.name])
+        for each in first.metrics
+    }
+    return Evaluation(first.metrics, first.totals + second.totals, states)
+
+
+def mean_over_clients(evaluations: Iterable[Evaluation]) -> dict[str, float | int]:
+    """Mean figures over clients, each client counted once (the paper's metric, Sec. 5).
+
+    Returns
+    -------
+    dict
+        ``clients`` (how many have test data) and the mean of each metric over those of them for
+        which it exists; a metric is left out where it exists for none.
+    """
+    usable = [evaluation.figures() for evaluation in evaluations if evaluation.samples]
+    means: dict[str, float | int] = {"clients": len(usable)}
+    for name in usable[0] if usable else ():
+        values = [figures[name] for figures in usable if np.isfinite(figures[name])]
+        if values:
+            means[name] = float(np.mean(values))
+    return means

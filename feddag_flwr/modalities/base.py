@@ -1,0 +1,152 @@
+"""What a modality is: everything that depends on what a sample is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from feddag_flwr.data.samples import LabelledSamples
+    from feddag_flwr.training.device import Samples
+
+# A few numbers for each channel, column, .. of the samples: rows of one length.
+Rows = tuple[tuple[float, ...], ...]
+
+
+class ModalityError(ValueError):
+    """What a client or a server says of samples cannot be."""
+
+
+class SampleSpec(NamedTuple):
+    """What all samples of a federation have in common.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of one sample.
+    details : str
+        What else a modality has to say, such as names of columns: JSON, written alike by all.
+    """
+
+    shape: tuple[int, ...]
+    details: str = ""
+
+
+class Modality(ABC):
+    """A kind of data.
+
+    Samples are held as one array whose first axis is the sample; which types and shapes it may have
+    is for the modality to say.
+
+    Attributes
+    ----------
+    array : str
+        Name of the samples in an .npz archive.
+    """
+
+    array: str = "samples"
+
+    @abstractmethod
+    def accept(self, samples: NDArray[Any], where: str) -> NDArray[Any]:
+        """Check a person's array, and bring it to the form in which samples are held.
+
+        Raises
+        ------
+        DataError
+            Begins with `where` and says what is expected.
+        """
+
+    def spec(self, samples: NDArray[Any]) -> SampleSpec:
+        """Return what the samples have in common: by default their shape."""
+        return SampleSpec(tuple(samples.shape[1:]))
+
+    def in_words(self, spec: SampleSpec) -> str:
+        """Write a spec for people."""
+        return " x ".join(map(str, spec.shape))
+
+    @abstractmethod
+    def check(self, spec: SampleSpec) -> None:
+        """Refuse a spec from the wire; its shape is one of positive integers already.
+
+        Raises
+        ------
+        ModalityError
+            With the reason.
+        """
+
+    @abstractmethod
+    def moments(self, samples: NDArray[Any]) -> Rows:
+        """Return what a client says of its training samples, for the federation's scale."""
+
+    @abstractmethod
+    def check_moments(self, spec: SampleSpec, moments: Rows) -> None:
+        """Refuse moments from the wire, which are finite already.
+
+        Raises
+        ------
+        ModalityError
+            With the reason.
+        """
+
+    @abstractmethod
+    def scale(
+        self, spec: SampleSpec, moments: Sequence[Rows], weights: NDArray[np.float64]
+    ) -> Rows:
+        """Return how the whole federation's inputs are scaled.
+
+        Parameters
+        ----------
+        spec : SampleSpec
+            The federation's.
+        moments : sequence of Rows
+            A client each.
+        weights : ndarray, shape (clients,)
+            How much each of them counts; they add up to 1.
+        """
+
+    @abstractmethod
+    def plain_scale(self, spec: SampleSpec) -> Rows:
+        """Return the scale that leaves samples as they are (setting ``standardise`` = false)."""
+
+    @abstractmethod
+    def check_scale(self, spec: SampleSpec, scale: Rows) -> None:
+        """Refuse a scale from the wire, which is finite already.
+
+        Raises
+        ------
+        ModalityError
+            With the reason.
+        """
+
+    @abstractmethod
+    def to_device(self, device: torch.device, data: LabelledSamples, scale: Rows) -> Samples:
+        """Copy samples to a device, scaled or to be scaled batch by batch."""
+
+    def device_bytes(self, samples: NDArray[Any]) -> int:
+        """Bytes that samples take on the device: by default 4 for each number."""
+        return 4 * samples.size
+
+    @abstractmethod
+    def subspace_matrix(self, samples: NDArray[Any], scale: Rows) -> NDArray[np.float64]:
+        """Return the vectors whose subspaces phase 1 and PACFL compare, shape (n, d)."""
+
+    @abstractmethod
+    def subspace_features(self, spec: SampleSpec) -> int:
+        """Length d of these vectors."""
+
+    @abstractmethod
+    def default_encoder(self, spec: SampleSpec) -> nn.Module:
+        """Make the encoder of ``model = "auto"``, with an int ``feature_size``."""
+
+    def example(self, spec: SampleSpec, count: int) -> Tensor:
+        """Return inputs to try a model on: by default zeros."""
+        import torch
+
+        return torch.zeros(count, *spec.shape)
