@@ -1,0 +1,1 @@
+"""CFL-GP : clusters by gradients that clients compute of common models."""

@@ -1,0 +1,1 @@
+"""FedDAG: profile, fused similarity, clustering, complementarity graph, dual-encoder training."""

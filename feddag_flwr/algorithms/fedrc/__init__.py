@@ -1,0 +1,1 @@
+"""FedRC : a mixture of models that is blind to which labels a client has."""

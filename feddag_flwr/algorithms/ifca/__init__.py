@@ -1,0 +1,1 @@
+"""IFCA : every client trains the model that fits it best."""

@@ -1,0 +1,1 @@
+"""PACFL : clusters by principal angles between the clients' data."""

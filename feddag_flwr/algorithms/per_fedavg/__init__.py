@@ -1,0 +1,1 @@
+"""Per-FedAvg : a common start that every client fits to itself."""
