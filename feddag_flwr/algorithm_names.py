@@ -1,44 +1,73 @@
 """The algorithms that the setting ``algorithm`` names: one line each, and nothing else to register.
 
-A line says where the strategy is and what the algorithm is called; the module is imported when a
-run asks for it.
+A line says what the algorithm is called; its server half is the class ``server:CLASS`` in its
+folder, imported when a run asks for it. ``package.module:Class`` names one of the user's own.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from feddag_flwr.registry import Registry
+
+if TYPE_CHECKING:
+    from feddag_flwr.algorithms.algorithm import Algorithm
 
 
-class Algorithm(NamedTuple):
-    """Where a strategy is, and its name in the literature.
+class Entry(NamedTuple):
+    """Where an algorithm's server half is, and its name in the literature.
 
     Attributes
     ----------
-    module : str
-        Module below ``feddag_flwr.strategies``.
-    strategy : str
-        The class in it.
+    server : str
+        Folder and class.
     title : str
         Name and source.
     """
 
-    module: str
-    strategy: str
+    server: str
     title: str
 
 
-ALGORITHMS: dict[str, Algorithm] = {
-    "feddag": Algorithm("feddag", "FedDAG", "FedDAG (arXiv 2602.23504)"),
-    "fedavg": Algorithm("fedavg", "FedAvg", "FedAvg (McMahan et al. 2017)"),
-    "local": Algorithm("local", "LocalOnly", "every client by itself"),
-    "oracle": Algorithm("oracle", "Oracle", "FedAvg within the true groups"),
-    "fedprox": Algorithm("fedprox", "FedProx", "FedProx (Li et al. 2020)"),
-    "per-fedavg": Algorithm("per_fedavg", "PerFedAvg", "Per-FedAvg (Fallah et al. 2020)"),
-    "pacfl": Algorithm("pacfl", "PACFL", "PACFL (Vahidian et al. 2023)"),
-    "ifca": Algorithm("ifca", "IFCA", "IFCA (Ghosh et al. 2020)"),
-    "cfl": Algorithm("cfl", "CFL", "CFL (Sattler et al. 2020)"),
-    "cfl-gp": Algorithm("cfl_gp", "CFLGP", "CFL-GP (Kim et al. 2024)"),
-    "fedsoft": Algorithm("fedsoft", "FedSoft", "FedSoft (Ruan & Joe-Wong 2022)"),
-    "fedrc": Algorithm("fedrc", "FedRC", "FedRC (Guo et al. 2024)"),
-    "fedgwc": Algorithm("fedgwc", "FedGWC", "FedGWC (Licciardi et al. 2025)"),
+ALGORITHMS: dict[str, Entry] = {
+    "feddag": Entry("feddag.server:FedDAG", "FedDAG (arXiv 2602.23504)"),
+    "fedavg": Entry("fedavg.server:FedAvg", "FedAvg (McMahan et al. 2017)"),
+    "local": Entry("local.server:LocalOnly", "every client by itself"),
+    "oracle": Entry("oracle.server:Oracle", "FedAvg within the true groups"),
+    "fedprox": Entry("fedprox.server:FedProx", "FedProx (Li et al. 2020)"),
+    "per-fedavg": Entry("per_fedavg.server:PerFedAvg", "Per-FedAvg (Fallah et al. 2020)"),
+    "pacfl": Entry("pacfl.server:PACFL", "PACFL (Vahidian et al. 2023)"),
+    "ifca": Entry("ifca.server:IFCA", "IFCA (Ghosh et al. 2020)"),
+    "cfl": Entry("cfl.server:CFL", "CFL (Sattler et al. 2020)"),
+    "cfl-gp": Entry("cfl_gp.server:CFLGP", "CFL-GP (Kim et al. 2024)"),
+    "fedsoft": Entry("fedsoft.server:FedSoft", "FedSoft (Ruan & Joe-Wong 2022)"),
+    "fedrc": Entry("fedrc.server:FedRC", "FedRC (Guo et al. 2024)"),
+    "fedgwc": Entry("fedgwc.server:FedGWC", "FedGWC (Licciardi et al. 2025)"),
 }
+
+_SERVERS: Registry[type[Algorithm]] = Registry(
+    "algorithm",
+    {name: f"feddag_flwr.algorithms.{entry.server}" for name, entry in ALGORITHMS.items()},
+)
+
+
+def check_algorithm(name: str) -> str:
+    """Return the name of an algorithm, of this list or of the user's own.
+
+    Raises
+    ------
+    RegistryError
+        It is neither.
+    """
+    return _SERVERS.check(name)
+
+
+def algorithm_class(name: str) -> type[Algorithm]:
+    """Return an algorithm's server half.
+
+    Raises
+    ------
+    RegistryError
+        There is none of that name.
+    """
+    return _SERVERS.load(name)

@@ -187,6 +187,13 @@ class Settings(BaseModel):
     transport: Literal["float32", "float16", "bfloat16"] = _setting(
         "float32", "Number format in which weights travel; half of the bytes but in float32"
     )
+    aggregator: str = _setting(
+        "mean", "How members' updates become one: mean, or package.module:Class", min_length=1
+    )
+    observers: str = _setting(
+        "progress, round-log, checkpoints, closing-table",
+        "What watches the run, in this order: these, or package.module:Class",
+    )
     checkpoint_every: int = _setting(
         1, "Rounds between checkpoints (the last round always)", ge=1, unit="rounds"
     )
@@ -793,6 +800,11 @@ class Settings(BaseModel):
 def class_list(text: str) -> tuple[str, ...]:
     """Return the classes that a value of the setting ``class-names`` names, in its order."""
     return tuple(name.strip() for name in text.split(",")) if text else ()
+
+
+def name_list(text: str) -> tuple[str, ...]:
+    """Return the names of a setting that lists some, separated by commas."""
+    return tuple(name for each in text.split(",") if (name := each.strip()))
 
 
 def corruption_kinds(text: str) -> tuple[str, ...]:

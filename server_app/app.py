@@ -5,8 +5,8 @@ from __future__ import annotations
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from feddag_flwr.engine.runs import open_run
 from feddag_flwr.settings import Settings
-from feddag_flwr.strategies.registry import open_run
 
 app = ServerApp()
 

@@ -1,1 +1,1 @@
-"""Algorithms, a folder each: messages and the client half."""
+"""The algorithms: a folder each, with its server half, its client half and its messages."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from feddag_flwr.engine.runs import open_run
 from feddag_flwr.settings import Settings
 from feddag_flwr.simulation.apps import CLIENT_APP, load_client_app
 from feddag_flwr.simulation.grid import InProcessGrid
-from feddag_flwr.strategies.registry import open_run
 
 
 def run_in_process(settings: Settings, client_app: str = CLIENT_APP) -> Path:

@@ -41,4 +41,3 @@ def evaluate(
         losses = functional.cross_entropy(scores, labels, reduction="none")
         found.append(Evaluation.of(metrics, scores, labels, losses))
     return Evaluation.merged(found)
-

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feddag_flwr.algorithms import ALGORITHMS
+from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.experiments.cells import choose_cells, plan_cells
 from feddag_flwr.experiments.suite import find_suite, load_suite, shipped_suites, slug
 from feddag_flwr.experiments.yaml_nodes import SuiteError, parse_assignment

@@ -132,7 +132,9 @@ def encode_profile(header: RequestHeader, profile: Profile, start: Weights) -> R
 def _subspace(
     content: RecordDict, header: RequestHeader, counts: NDArray[np.int64], subspace: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    features = load_modality(header.modality).subspace_features(header.spec)  # no more vectors than that can be orthogonal
+    features = load_modality(header.modality).subspace_features(
+        header.spec
+    )  # no more vectors than that can be orthogonal
     sizes = [min(subspace_size(subspace, count), features) if count else 0 for count in counts]
     classes = array_of(content, "vector-classes", np.int64, (None,), most=sum(sizes))
     vectors = array_of(content, "vectors", np.float32, (len(classes), features))

@@ -1,0 +1,1 @@
+"""CFL: clusters are cut in two where their members pull apart."""

@@ -1,0 +1,1 @@
+"""FedAvg: one cluster, no profile."""

@@ -1,0 +1,126 @@
+"""What phases 2 to 4 make of the clients' profiles, and how it is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feddag_flwr.clustering.complementarity import Complementarity
+from feddag_flwr.clustering.threshold import Candidate
+from feddag_flwr.run_folder import PROXIMITY, RunFolder
+from feddag_flwr.similarity.evidence import Evidence
+from feddag_flwr.similarity.proximity import Proximity
+from feddag_flwr.state import ServerState
+
+
+@dataclass(frozen=True, eq=False)
+class ClusteringResult:
+    """One clustering of N clients.
+
+    Attributes
+    ----------
+    names : list of str
+        Clients, in the order of names; rows of all arrays.
+    counts : ndarray, shape (N, C)
+        Samples a class.
+    proximity : Proximity
+        Phase 2.
+    candidates : sequence of Candidate
+        The clustering at each threshold.
+    chosen : Candidate
+        Phase 3: the one at alpha*.
+    labels : ndarray, shape (N,)
+        Its clusters, 0 to Z - 1, numbered as they are used.
+    graph : Complementarity or None
+        Phase 4: who learns from whom; None where the graph has no say.
+    """
+
+    names: list[str]
+    counts: NDArray[np.integer[Any]]
+    proximity: Proximity
+    candidates: Sequence[Candidate]
+    chosen: Candidate
+    labels: NDArray[np.intp]
+    graph: Complementarity | None
+
+    def clusters(self) -> list[list[str]]:
+        """Return the members of each cluster."""
+        return [
+            [name for name, label in zip(self.names, self.labels, strict=True) if label == z]
+            for z in range(self.chosen.num_clusters)
+        ]
+
+    def weighing(self) -> str:
+        """Say how the views of phase 2 were weighed."""
+        if (evidence := self.proximity.evidence) is None:
+            return f"mean fusion weight {float(self.proximity.weights.mean()):.2f}"
+        weights = ", ".join(f"{name} {view.weight:.2f}" for name, view in evidence.views.items())
+        if not any(view.weight for view in evidence.views.values()):
+            return f"no view shows groups beyond chance, so nobody is parted ({weights})"
+        return f"weights of the views: {weights}"
+
+    def write(self, folder: RunFolder, state: ServerState) -> None:
+        """Write ``proximity.npz`` and ``clustering.json``."""
+        proximity = self.proximity
+        folder.write_arrays(
+            PROXIMITY,
+            {
+                "clients": np.array(self.names),
+                "counts": self.counts,
+                "gradient": proximity.gradient,
+                "data": proximity.data,
+                "fusion-weights": proximity.weights,
+                "fused": proximity.fused,
+            },
+        )
+        folder.write_json(
+            "clustering.json",
+            {
+                "threshold": self.chosen.threshold,
+                "num-clusters": self.chosen.num_clusters,
+                "views": _views(proximity.evidence),
+                "sweep": [_sweep_row(candidate) for candidate in self.candidates],
+                "assignments": state.assignments,
+                "teachers": [list(row) for row in state.teachers],
+                **_graph(self.graph),
+            },
+        )
+
+
+def _views(evidence: Evidence | None) -> dict[str, dict[str, float]]:
+    """Return evidence and weight of each view; nothing where they were not weighed by evidence."""
+    views = evidence.views if evidence else {}
+    return {n: {"evidence": view.evidence, "weight": view.weight} for n, view in views.items()}
+
+
+def _graph(graph: Complementarity | None) -> dict[str, Any]:
+    """Return the scores of Eq. 14 with demand and supply, where the graph was drawn."""
+    if graph is None:
+        return {}
+    return {
+        "scores": [
+            [None if p == q else float(score) for q, score in enumerate(row)]
+            for p, row in enumerate(graph.scores)
+        ],
+        "demand": graph.demand.tolist(),
+        "supply": graph.supply.tolist(),
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no infinity: a size penalty that overflowed is written as null."""
+    return value if np.isfinite(value) else None
+
+
+def _sweep_row(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "threshold": candidate.threshold,
+        "num-clusters": candidate.num_clusters,
+        "loss": _finite(candidate.loss),
+        "loss-within": candidate.within,
+        "loss-size": _finite(candidate.size),
+    }

@@ -1,0 +1,151 @@
+"""Phase 1 on the server: asks clients for their profiles, in waves."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.feddag.messages import ProfileRequest
+from feddag_flwr.federation.context import FederationContext
+from feddag_flwr.federation.outliers import too_long, update_lengths
+from feddag_flwr.local_training import LocalTrainingConfig
+from feddag_flwr.models.flat import get_parts
+from feddag_flwr.profile import Profile
+from feddag_flwr.seeds import derived_seed
+
+
+class DiskBackedWeights:
+    """Keeps the clients' warmed-up encoders in a temporary file until their clusters are known.
+
+    Thousands of encoders would not fit into memory; the file goes when the spool is closed.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the file is made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._places: dict[str, tuple[int, int, Weights]] = {}
+
+    def put(self, name: str, encoder: Weights) -> None:
+        """Append a client's encoder."""
+        start = self._file.seek(0, 2)
+        self._file.write(np.ascontiguousarray(encoder.floats).tobytes())
+        rest = replace(encoder, floats=np.zeros(0, dtype=np.float32))
+        self._places[name] = (start, encoder.floats.nbytes, rest)
+
+    def get(self, name: str) -> Weights:
+        """Read a client's encoder back."""
+        start, size, rest = self._places[name]
+        self._file.seek(start)
+        return replace(rest, floats=np.frombuffer(self._file.read(size), dtype=np.float32))
+
+    def close(self) -> None:
+        """Delete the file."""
+        self._file.close()
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles:
+    """Valid profiles, rows in the order of client names.
+
+    Attributes
+    ----------
+    names : list of str
+        Clients with a valid profile; the other attributes have as many rows.
+    updates : ndarray, shape (N, k), float32
+    vectors, vector_classes : list of ndarray
+        As in `feddag_flwr.profile.Profile`.
+    counts : ndarray, shape (N, C), int64
+    """
+
+    names: list[str]
+    updates: NDArray[np.float32]
+    vectors: list[NDArray[np.float32]]
+    vector_classes: list[NDArray[np.int64]]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, found: Mapping[str, Profile]) -> Profiles:
+        """Put profiles in order, one at least."""
+        ordered = sorted(found)
+        return cls(
+            ordered,
+            np.array([found[name].update for name in ordered], dtype=np.float32),
+            [found[name].vectors for name in ordered],
+            [found[name].vector_classes for name in ordered],
+            np.array([found[name].counts for name in ordered], dtype=np.int64),
+        )
+
+
+class Profiler:
+    """Asks clients for their profiles, in phase 1 and whenever one comes in later.
+
+    Every profile starts from the run's common start and has the same coordinates, so that those
+    made later compare with those of phase 1.
+
+    Parameters
+    ----------
+    context : FederationContext
+        The federation.
+    """
+
+    def __init__(self, context: FederationContext) -> None:
+        self._context = context
+        self._start = get_parts(context.initial_model(dual=False))
+        self._seed = derived_seed(context.settings.seed, "profile-coordinates")
+
+    def request(self, name: str, server_round: int) -> ProfileRequest:
+        """Make the request for a client's profile."""
+        settings = self._context.settings
+        return ProfileRequest(
+            self._context.header(name, server_round),
+            self._start,
+            self._seed,
+            settings.gradient_fraction,
+            settings.warmup_rounds,
+            LocalTrainingConfig.of(settings).with_epochs(settings.warmup_epochs),
+        )
+
+    def collect(
+        self,
+        names: Iterable[str],
+        server_round: int,
+        encoders: DiskBackedWeights | None = None,
+    ) -> dict[str, Profile]:
+        """Profile clients, the largest first; those with a valid profile, without its encoder.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Clients.
+        server_round : int
+            The round under way.
+        encoders : DiskBackedWeights, optional
+            Takes the encoders; who moved its own absurdly far is left out then.
+        """
+        context, profiles = self._context, {}
+        lengths: dict[str, dict[str, float]] = {}
+        requests = (self.request(name, server_round) for name in context.largest_first(names))
+        for name, profile in context.stream(requests, context.settings.profile_timeout):
+            if encoders is not None:
+                encoders.put(name, profile.encoder)
+                start = self._start["primary"]
+                lengths[name] = dict(update_lengths(profile.encoder, start, "the encoder"))
+            profiles[name] = without_encoder(profile)
+        excessive = too_long(lengths, context.settings.max_update_ratio, "profile")
+        return {name: each for name, each in profiles.items() if name not in excessive}
+
+
+def without_encoder(profile: Profile) -> Profile:
+    """Drop the encoder, which only the start of phase 5 needs (Eq. 22)."""
+    return replace(profile, encoder=Weights(np.zeros(0, dtype=np.float32)))

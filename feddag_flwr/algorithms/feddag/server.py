@@ -1,0 +1,394 @@
+"""FedDAG: profile, fused similarity, clustering, complementarity graph, dual-encoder training."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feddag_flwr.aggregation import weighted_mean
+from feddag_flwr.algorithms.algorithm import Algorithm, RoundPlan, RoundReplies
+from feddag_flwr.algorithms.feddag.clustering_result import ClusteringResult
+from feddag_flwr.algorithms.feddag.messages import (
+    DualEvaluateRequest,
+    DualTrainRequest,
+    ProfileRequest,
+)
+from feddag_flwr.algorithms.feddag.phases import (
+    cluster_clients,
+    draw_graph,
+    options_of,
+    proximity_of,
+)
+from feddag_flwr.algorithms.feddag.profile_store import ProfileStore
+from feddag_flwr.algorithms.feddag.profiling import (
+    DiskBackedWeights,
+    Profiler,
+    Profiles,
+    without_encoder,
+)
+from feddag_flwr.algorithms.feddag.sharing import Sharing
+from feddag_flwr.checkpoints import AlgorithmState
+from feddag_flwr.clustering.labels import matched_labels
+from feddag_flwr.federation.context import FederationContext, listed
+from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
+from feddag_flwr.models.flat import get_parts
+from feddag_flwr.profile import Profile
+from feddag_flwr.records import EvaluateRequest, Model
+from feddag_flwr.similarity.newcomers import ProfileArrays
+from feddag_flwr.similarity.proximity import pack_bases
+from feddag_flwr.similarity.subspace import class_angles
+
+logger = logging.getLogger("flwr")
+
+
+class FedDAG(Algorithm):
+    """Clustered federated learning by global data and gradient integration.
+
+    Source: arXiv 2602.23504, Algorithm 1. The variants are settings: ``secondary`` (FedDAG,
+    FedDAG-dagger, FedDAG*), ``fusion`` (FedDAG*-Data, FedDAG*-Grad), ``schedule`` (B.9),
+    ``initialisation`` and ``diversity`` (A.11). By default all clusters train one secondary
+    encoder, each with its own half of the classifier, and part where their updates of it do not
+    agree; the paper's graph of teachers is ``teachers``, see docs/sharing.md. Clients that come
+    later, or whose data has drifted, are profiled and placed by Algorithm 4 while the others train;
+    when they have become many (``regroup-share``), all are clustered anew.
+    """
+
+    def __init__(self, context: FederationContext) -> None:
+        super().__init__(context)
+        self._profiles: ProfileStore | None = None
+        self._recluster_due = False
+        self._sharing = Sharing(context.settings)
+
+    @cached_property
+    def _profiler(self) -> Profiler:
+        return Profiler(self.context)
+
+    @property
+    def _separate_heads(self) -> bool:
+        """Whether each encoder is trained with its own half of the classifier."""
+        dual = self.settings.secondary != "none"
+        return dual and self.settings.classifier_training == "halves"
+
+    # -- phases 1 to 4 -----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Profile the clients, cluster them, and start the clusters' models."""
+        with closing(DiskBackedWeights(self.context.folder.path)) as encoders:
+            with self.context.phase("profile"):
+                found = self._profiler.collect(
+                    self.state.clients, self.state.server_round, encoders
+                )
+            self._check_enough(len(found))
+            profiles = Profiles.of(found)
+            classes = len(self.state.class_names)
+            bases = pack_bases(profiles.vectors, profiles.vector_classes, classes)
+            clustering = self._cluster(profiles.names, profiles.updates, bases, profiles.counts)
+            self._start_models(clustering, encoders)
+        self._keep(clustering, profiles.updates, bases)
+
+    def _check_enough(self, count: int) -> None:
+        """Refuse to cluster fewer clients than are needed."""
+        wanted = min(self.settings.min_clients, len(self.state.clients))
+        if count < (least := max(MIN_CLIENTS, wanted)):
+            raise FederationError(
+                f"{count} of {len(self.state.clients)} clients sent a valid profile, "
+                f"{least} are needed at least; the log names the reasons"
+            )
+
+    def _cluster(
+        self,
+        names: list[str],
+        updates: NDArray[np.floating[Any]],
+        bases: NDArray[np.float32],
+        counts: NDArray[np.integer[Any]],
+    ) -> ClusteringResult:
+        """Run phases 2 to 4 on profiles, rows in the order of names."""
+        settings, graph = self.settings, None
+        with self.context.phase("similarity"):
+            proximity = proximity_of(settings, names, updates, bases, counts)
+        with self.context.phase("clustering"):
+            candidates, chosen = cluster_clients(settings, proximity.fused)
+            labels = self._numbered(names, chosen.labels, chosen.num_clusters)
+        if self._sharing.by_graph:
+            with self.context.phase("complementarity"):
+                graph = draw_graph(settings, counts, proximity.angles, labels)
+            for cluster in graph.arbitrary:
+                logger.warning(
+                    "cluster %d: all scores of Eq. 14 are 0, its teachers are arbitrary", cluster
+                )
+        return ClusteringResult(names, counts, proximity, candidates, chosen, labels, graph)
+
+    def _numbered(
+        self, names: list[str], labels: NDArray[np.intp], num_clusters: int
+    ) -> NDArray[np.intp]:
+        """Give the clusters of a later clustering the numbers that they had, where they had one.
+
+        Their founders decide: who was placed since stands where it does for want of a better.
+        """
+        if self._profiles is None:
+            return labels
+        none = self.state.num_clusters + num_clusters  # no number that could be kept
+        founders = self._profiles.founders()
+        previous = [self.state.assignments[name] if name in founders else none for name in names]
+        return matched_labels(previous, labels, num_clusters)
+
+    def _start_models(self, clustering: ClusteringResult, encoders: DiskBackedWeights) -> None:
+        """Start P by Eq. 22, S by the mean of all clients' encoders, K at random.
+
+        S and K start alike for all clusters. P starts at random too by ``initialisation``, S by
+        ``secondary-start``: A.11 has both so.
+        """
+        dual = self.settings.secondary != "none"
+        model = self.context.initial_model(dual=dual)
+        if self._separate_heads and self.settings.secondary_period > 1:
+            # Rounds go by before S's half is trained: at random it would be noise in all of them.
+            model.classifier.zero_secondary_head()
+        random: Model = dict(get_parts(model))
+        samples = [
+            [self.state.clients[name].train_samples for name in members]
+            for members in clustering.clusters()
+        ]
+        warm = [
+            weighted_mean([encoders.get(name) for name in members], counts)
+            for members, counts in zip(clustering.clusters(), samples, strict=True)
+        ]
+        if dual and self.settings.secondary_start == "warm":
+            random["secondary"] = weighted_mean(warm, [sum(counts) for counts in samples])
+        if self.settings.initialisation == "warm":
+            models = [random | {"primary": primary} for primary in warm]
+        else:
+            models = [dict(random) for _ in warm]
+        self._set_clusters(clustering, models)
+
+    def _set_clusters(self, clustering: ClusteringResult, models: list[Model]) -> None:
+        teachers = self._sharing.teachers(self.state, clustering)
+        self.state.set_clusters(clustering.names, clustering.labels.tolist(), models, teachers)
+        self._sharing.begin(self.state)
+
+    def _keep(
+        self,
+        clustering: ClusteringResult,
+        updates: NDArray[np.floating[Any]],
+        bases: NDArray[np.float32],
+    ) -> None:
+        """Keep what later clients are placed by, and write what came of phases 2 to 4."""
+        self._profiles = ProfileStore(
+            ProfileArrays.of(updates, bases, clustering.counts, clustering.proximity),
+            list(clustering.names),
+            clustering.chosen.threshold,
+            self.settings.linkage,
+            options_of(self.settings),
+        )
+        try:
+            clustering.write(self.context.folder, self.state)
+        except OSError as error:  # a full disk costs two files, not the round
+            logger.error("the clustering could not be written: %s", error)
+        logger.info(
+            "%d clusters at threshold %.3f, %s",
+            clustering.chosen.num_clusters,
+            clustering.chosen.threshold,
+            clustering.weighing(),
+        )
+
+    # -- clients that come later, or change --------------------------------------------------------
+
+    def reference_of(self, name: str) -> tuple[int, ...]:
+        """Return the client's samples of each class in its profile, where drift is looked for."""
+        if self._profiles is None or not self.settings.drift_threshold:
+            return ()
+        return self._profiles.counts_of(name)
+
+    def newcomer_request(self, server_round: int, name: str) -> ProfileRequest:
+        """Ask for a profile as in phase 1."""
+        return self._profiler.request(name, server_round)
+
+    def place_newcomers(
+        self, server_round: int, names: list[str], replies: Mapping[str, Profile]
+    ) -> dict[str, int]:
+        """Place each by Algorithm 4; nobody else moves. They count as members from now on."""
+        del server_round, names
+        assert self._profiles is not None
+        profiles = Profiles.of({name: without_encoder(reply) for name, reply in replies.items()})
+        placed = self._profiles.place(profiles, self._settled())
+        self._profiles.take_in(profiles)
+        if placed:
+            self._redraw_graph_without_empty_clusters(self.state.assignments | placed)
+            return placed
+        # Everybody has drifted at once: they stay together until all are clustered anew.
+        self._recluster_due = True
+        return {name: self.state.assignments.get(name, 0) for name in replies}
+
+    def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
+        """Profile clients as in phase 1 and place each by Algorithm 4; nobody else moves.
+
+        A client without a valid profile stays without a cluster.
+        """
+        del server_round
+        assert self._profiles is not None
+        found = self._profiler.collect(names, self.state.server_round)
+        return self._profiles.place(Profiles.of(found), self._settled()) if found else {}
+
+    def _redraw_graph_without_empty_clusters(self, assignments: Mapping[str, int]) -> None:
+        """Let nobody learn from a cluster that its last member has left (Sec. 4 on the others).
+
+        The empty cluster keeps its number and its model; newcomers do not go there.
+        """
+        assert self._profiles is not None
+        left = set(self.state.assignments.values()) - set(assignments.values())
+        if not left or not self.state.teachers:
+            return
+        logger.warning(
+            "cluster %s is empty now: teachers are drawn anew",
+            listed([str(cluster) for cluster in sorted(left)]),
+        )
+        if not self._sharing.by_graph:
+            self._sharing.keep_to(self.state, set(assignments.values()))
+            return
+        names, rows = self._profiles.present()
+        arrays = self._profiles.arrays
+        clusters, labels = np.unique([assignments[name] for name in names], return_inverse=True)
+        angles = class_angles(arrays.bases[rows], arrays.counts[rows], self.settings.angle)
+        graph = draw_graph(self.settings, arrays.counts[rows], angles, labels)
+        teachers: list[tuple[int, ...]] = [()] * self.state.num_clusters
+        for cluster, row in zip(clusters, self._sharing.by(graph, len(clusters)), strict=True):
+            teachers[cluster] = tuple(int(clusters[source]) for source in row)
+        self.state.teachers = tuple(teachers)
+
+    def _settled(self) -> dict[str, int]:
+        """Clusters of the clients whose profile still holds."""
+        return {n: z for n, z in self.state.assignments.items() if n not in self.context.drifted}
+
+    def _recluster_if_due(self) -> None:
+        """Cluster all clients anew once so many have been placed since the last clustering.
+
+        If other clients belong together now, graph and models are rebuilt: a new cluster starts
+        from the mean of the models that its members have now, each counted by its samples.
+        """
+        profiles, share = self._profiles, self.settings.regroup_share
+        if profiles is None:
+            return
+        names, rows = profiles.present()
+        grown = share and profiles.placed_since >= share * len(names)
+        if not (grown or self._recluster_due) or len(names) < MIN_CLIENTS:
+            return
+        self._recluster_due = False
+        arrays = profiles.arrays
+        updates, bases = arrays.updates[rows], arrays.bases[rows]
+        clustering = self._cluster(names, updates, bases, arrays.counts[rows])
+        before = [self.state.assignments[name] for name in names]
+        fewer_or_more = clustering.chosen.num_clusters != self.state.num_clusters
+        changed = fewer_or_more or clustering.labels.tolist() != before
+        logger.info("clustered anew: %s", "groups have changed" if changed else "nobody moves")
+        if changed:
+            self._set_clusters(clustering, self._inherited_models(clustering))
+        self._keep(clustering, updates, bases)
+
+    def _inherited_models(self, clustering: ClusteringResult) -> list[Model]:
+        """Mean of the members' present models, for each cluster of a new clustering."""
+        inherited = []
+        for members in clustering.clusters():
+            shares: Counter[int] = Counter()
+            for name in members:
+                shares[self.state.assignments[name]] += self.state.clients[name].train_samples
+            old = sorted(shares)
+            inherited.append(
+                {
+                    part: weighted_mean(
+                        [self.state.models[cluster][part] for cluster in old],
+                        [shares[cluster] for cluster in old],
+                    )
+                    for part in self.state.models[old[0]]
+                }
+            )
+        return inherited
+
+    def state_dict(self) -> AlgorithmState:
+        """Keep the clients' profiles, and whether they are to be clustered anew."""
+        assert self._profiles is not None
+        kept, sharing = self._profiles.state_dict(), self._sharing.state_dict()
+        notes = kept.notes | sharing.notes | {"recluster-due": self._recluster_due}
+        return AlgorithmState(kept.arrays | sharing.arrays, notes)
+
+    def load_state_dict(self, kept: AlgorithmState) -> None:
+        """Take over the profiles."""
+        settings = self.settings
+        self._profiles = ProfileStore.from_state_dict(kept, settings.linkage, options_of(settings))
+        self._recluster_due = kept.notes["recluster-due"]
+        self._sharing.load_state_dict(self.state, kept)
+
+    # -- phase 5 -----------------------------------------------------------------------------------
+
+    def plan_round(self, server_round: int) -> RoundPlan:
+        """Cluster anew if that is due; then draw clients and say which phases they run.
+
+        S' of every source, the mean of its learners' S, is computed once.
+        """
+        sampled = self.sample_clients(server_round)
+        connected = self.context.connected(sampled)
+        self._recluster_if_due()
+        self._sharing.before_round(self.state)
+        asked = frozenset(name for name in sampled if self.phases_of(server_round, name))
+        requests = {
+            name: self.train_request(server_round, name) for name in connected if name in asked
+        }
+        return RoundPlan(sampled, asked, requests)
+
+    def train_request(self, server_round: int, name: str) -> DualTrainRequest:
+        """Send the cluster's model, and S' where the cluster trains it and it is not its own S.
+
+        S' is S in the first round, when all start alike, and in FedDAG-dagger.
+        """
+        phases, parts = self.phases_of(server_round, name), dict(self.model_of(name))
+        if "secondary" in phases:
+            transfer = self._sharing.start_of(self.state.assignments[name])
+            if not transfer.equals(parts["secondary"]):
+                parts["transfer"] = transfer
+        return DualTrainRequest(
+            self.context.header(name, server_round),
+            parts,
+            phases,
+            self.local_training(name),
+            self._separate_heads,
+            self.settings.diversity,
+        )
+
+    def evaluate_request(
+        self, server_round: int, name: str, personalisation_epochs: int
+    ) -> EvaluateRequest:
+        """Judge a model as any other; only personalisation knows of the two encoders."""
+        plain = super().evaluate_request(server_round, name, personalisation_epochs)
+        if not personalisation_epochs:
+            return plain
+        return DualEvaluateRequest(
+            plain.header,
+            plain.parts,
+            plain.adapt_epochs,
+            personalisation_epochs,
+            plain.config,
+            self._separate_heads,
+            self.settings.diversity,
+        )
+
+    def phases_of(self, server_round: int, name: str) -> tuple[str, ...]:
+        """Both phases where the cluster is somebody's source; by turns under a K:1 schedule."""
+        primary = secondary = True
+        if self.settings.schedule != "both":
+            secondary = server_round % self.settings.secondary_period == 0
+            primary = not secondary
+        secondary = secondary and bool(self.state.learners(self.state.assignments[name]))
+        return ("primary",) * primary + ("secondary",) * secondary
+
+    def update(self, found: RoundReplies) -> None:
+        """Update P and K (Eq. 18), then add each source's update to its learners' S (Eq. 21)."""
+        self.average_clusters(found)
+        learned = self._sharing.learned(self.state, found.replies, self.context.aggregator)
+        for learner, secondary in learned.items():
+            self.context.replace_part(learner, "secondary", secondary)
+        self._sharing.part(self.state, found.replies)

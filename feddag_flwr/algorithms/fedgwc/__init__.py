@@ -1,0 +1,1 @@
+"""FedGWC: clusters by how clients' losses lie among those of a round."""

@@ -1,0 +1,1 @@
+"""Every client by itself: what a federation has to beat."""

@@ -1,0 +1,1 @@
+"""FedAvg within the true groups."""

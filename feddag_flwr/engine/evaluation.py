@@ -1,0 +1,93 @@
+"""Evaluation of the clients' models on their own test data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from flwr.app import MetricRecord
+
+from feddag_flwr.algorithms.algorithm import Algorithm
+from feddag_flwr.engine.round_report import RoundReport
+from feddag_flwr.engine.training import note_client
+from feddag_flwr.federation.context import FederationContext
+from feddag_flwr.metrics import Evaluation
+
+
+class Judgements(NamedTuple):
+    """Evaluations by client name: as judged, and after personalisation where that was asked for."""
+
+    judged: dict[str, Evaluation]
+    personalised: dict[str, Evaluation]
+
+
+class Evaluator:
+    """Has clients judge the models that they would use.
+
+    Parameters
+    ----------
+    context, algorithm, report
+        As in `feddag_flwr.engine.training.TrainingRound`.
+
+    Attributes
+    ----------
+    evaluations : dict of str to Evaluation
+        The last evaluation of all clients, by client name.
+    held_out_evaluations : dict of str to Evaluation
+        Of the clients that training never saw, after the last round.
+    placements : dict of str to int
+        Cluster of each of those, once it has been found.
+    """
+
+    def __init__(
+        self, context: FederationContext, algorithm: Algorithm, report: RoundReport
+    ) -> None:
+        self._context = context
+        self._algorithm = algorithm
+        self._report = report
+        self.evaluations: dict[str, Evaluation] = {}
+        self.held_out_evaluations: dict[str, Evaluation] = {}
+        self.placements: dict[str, int] = {}
+
+    def evaluate_all(self, server_round: int, personalisation_epochs: int) -> MetricRecord | None:
+        """Evaluate every client that has a cluster; return the mean metrics, if there are any."""
+        context, state = self._context, self._context.state
+        names = context.connected(sorted(state.assignments))
+        self._algorithm.prepare_evaluation(server_round, names)
+        names = context.connected(sorted(state.assignments))
+        found = self._ask(server_round, names, personalisation_epochs)
+        self.evaluations = found.judged
+        if found.personalised:
+            self._report.note_evaluations("personalised", found.personalised, state.assignments)
+        return self._report.note_evaluations("all", found.judged, state.assignments)
+
+    def evaluate_held_out(self, server_round: int, personalisation_epochs: int) -> None:
+        """Place the clients that training never saw, and judge them by the final models."""
+        context, state = self._context, self._context.state
+        names = context.connected(sorted(context.held_out))
+        seen = state.assignments
+        self.placements = self._algorithm.place_held_out(server_round, names)
+        state.assignments = seen | self.placements
+        found = self._ask(server_round, sorted(self.placements), personalisation_epochs)
+        self.held_out_evaluations = found.judged
+        self._report.note_evaluations("held-out", found.judged, state.assignments)
+        if personalisation_epochs:
+            self._report.note_evaluations(
+                "held-out-personalised", found.personalised, state.assignments
+            )
+        state.assignments = seen
+
+    def _ask(
+        self, server_round: int, names: Iterable[str], personalisation_epochs: int
+    ) -> Judgements:
+        context = self._context
+        replies = context.ask(
+            self._algorithm.evaluate_request(server_round, name, personalisation_epochs)
+            for name in names
+        )
+        for name, reply in replies.items():
+            samples = context.client(name).train_samples
+            note_client(context, name, samples, reply.evaluation, drifted=reply.drifted)
+        judged = {name: reply.evaluation for name, reply in replies.items()}
+        personalised = {n: reply.personalised for n, reply in replies.items() if reply.personalised}
+        return Judgements(judged, personalised)

@@ -1,0 +1,239 @@
+"""Who comes in while a federation trains: new nodes, nodes that return, clients that drifted."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from feddag_flwr.algorithms.algorithm import Algorithm
+from feddag_flwr.engine.registration import (
+    check_fit,
+    client_of,
+    describe_letter,
+    refuse_node,
+    rejection,
+)
+from feddag_flwr.federation.context import FederationContext
+from feddag_flwr.federation.exchange import Letter
+from feddag_flwr.modalities import load_modality
+from feddag_flwr.records import DescribeRequest, Description, RecordError
+
+logger = logging.getLogger("flwr")
+
+# Most rounds between two attempts of a node that could not come in.
+LONGEST_PAUSE = 32
+
+
+@dataclass(frozen=True)
+class _Delay:
+    """When a node is asked again, and how often it has failed."""
+
+    next_round: int
+    failures: int = 0
+
+
+class Joins:
+    """Lets clients in within the ordinary exchange of a round.
+
+    A node that nobody knows is asked who it is; a client that has no cluster, or whose data has
+    drifted, sends a profile where the algorithm wants one, and is placed when the round is over
+    (A.8, A.9, Algorithm 4). Nobody else moves, and the others train meanwhile. A client that does
+    not fit is told why. Whoever fails is asked again after 1, 2, 4, .. rounds, up to
+    `LONGEST_PAUSE`: a node can be mended without the server's help.
+
+    Parameters
+    ----------
+    context : FederationContext
+        State, clients and exchange.
+    algorithm : Algorithm
+        Says what newcomers are asked, and where they belong.
+
+    Attributes
+    ----------
+    follow_ups : deque of Letter
+        Requests that answers give rise to; to be sent in the same exchange.
+    placed : dict of str to int
+        Cluster of each client that came in this round.
+    """
+
+    def __init__(self, context: FederationContext, algorithm: Algorithm) -> None:
+        self.context = context
+        self.algorithm = algorithm
+        self.follow_ups: deque[Letter] = deque()
+        self.placed: dict[str, int] = {}
+        self._round = 0
+        self._there: set[int] = set()
+        self._delays: dict[int, _Delay] = {}
+        self._pending: set[int] = set()
+        self._came: set[str] = set()
+        self._asked: dict[str, Any] = {}
+        self._replies: dict[str, Any] = {}
+
+    def questions(self, server_round: int, *, pauses: bool = True) -> Iterator[Letter]:
+        """Ask who they are all nodes that are not known, or must be placed (anew).
+
+        Those that pause are passed over, unless `pauses` is false.
+        """
+        self._round = server_round
+        self._there = set(self.context.exchange.nodes())
+        self._forget_delays()
+        self._came, self._asked, self._replies, self.placed = set(), {}, {}, {}
+        self._pending = {node for node in self._outsiders() if self._is_due(node) or not pauses}
+        for node in sorted(self._pending):
+            yield describe_letter(node, server_round)
+
+    def take(self, letter: Letter, reply: Any) -> bool:  # noqa: ANN401
+        """Deal with a reply that is about coming in; false: it is about something else."""
+        if isinstance(letter.request, DescribeRequest):
+            self._introduce(letter.node_id, reply)
+            return True
+        name = self.context.clients.name_of(letter.node_id)
+        if self._asked.get(name) is not letter.request:
+            return False
+        self._replies[name] = reply
+        self._through(letter.node_id)
+        return True
+
+    def refuse(self, letter: Letter, reason: RecordError) -> bool:
+        """Tell a client that what it sent to come in cannot be used; false: it sent for others."""
+        name = self.context.clients.name_of(letter.node_id)
+        mine = isinstance(letter.request, DescribeRequest) or (
+            self._asked.get(name) is letter.request
+        )
+        if mine:
+            refuse_node(self.follow_ups, self.context.clients, letter, reason)
+        return mine
+
+    @property
+    def patience(self) -> dict[str, float]:
+        """Seconds to wait for those who come in, where they differ from a round's."""
+        settings = self.context.settings
+        return {
+            "describe": min(self.context.round_timeout, settings.join_timeout),
+            "profile": settings.profile_timeout,
+        }
+
+    def place(self) -> None:
+        """Place those who came in, once the round's replies are there."""
+        for node in sorted(self._pending):
+            self._postpone(node)
+        names = sorted(self._came | self._replies.keys())
+        if not names:
+            return
+        context, state = self.context, self.context.state
+        self.placed = self.algorithm.place_newcomers(self._round, names, self._replies)
+        for name in names:
+            if name not in self.placed:
+                self._postpone(context.clients.nodes[name])
+        context.drifted -= self.placed.keys()
+        state.assignments = dict(sorted((state.assignments | self.placed).items()))
+
+    def delays(self) -> list[dict[str, Any]]:
+        """Return for a checkpoint when which node is asked again."""
+        names = self.context.clients.names
+        return [
+            {
+                "node": node,
+                "client": names.get(node, ""),
+                "next-round": delay.next_round,
+                "failures": delay.failures,
+            }
+            for node, delay in sorted(self._delays.items())
+        ]
+
+    def meet(self, server_round: int, delays: Collection[Mapping[str, Any]]) -> None:
+        """Learn on which nodes the clients of a resumed run are, in an exchange of its own.
+
+        What a client had to say of itself when the run was stopped still holds, and so does when it
+        is asked again (`delays`): else the run would not be the one that nobody stopped.
+        """
+        exchange, clients = self.context.exchange, self.context.clients
+        held = {each["node"]: _Delay(each["next-round"], each["failures"]) for each in delays}
+        client_on = {each["node"]: each["client"] for each in delays}
+        self._round = server_round
+        self._there = set(exchange.nodes())
+        self._pending = self._there - clients.names.keys() - held.keys()
+        questions = (describe_letter(node, server_round) for node in sorted(self._pending))
+        refuse = partial(refuse_node, self.follow_ups, clients)
+        wait = self.context.settings.join_timeout
+        for letter, description in exchange.stream(questions, wait, self.follow_ups, refuse=refuse):
+            self._introduce(letter.node_id, description, resuming=True)
+        for node, delay in held.items():  # a client may be on another node by now
+            self._delays[clients.nodes.get(client_on[node], node)] = delay
+
+    def _outsiders(self) -> Iterator[int]:
+        context = self.context
+        for node in self._there:
+            name = context.clients.names.get(node)
+            if name is None or (
+                name not in context.held_out
+                and (name in context.drifted or name not in context.state.assignments)
+            ):
+                yield node
+
+    def _forget_delays(self) -> None:
+        """Forget nodes that are gone, once their time has come: each start may draw a new id."""
+        self._delays = {
+            node: delay
+            for node, delay in self._delays.items()
+            if node in self._there or (delay.failures and delay.next_round > self._round)
+        }
+
+    def _is_due(self, node: int) -> bool:
+        delay = self._delays.get(node)
+        return delay is None or delay.next_round <= self._round
+
+    def _postpone(self, node: int) -> None:
+        failures = self._delays[node].failures + 1 if node in self._delays else 1
+        pause = min(2 ** (failures - 1), LONGEST_PAUSE)
+        self._delays[node] = _Delay(self._round + pause, failures)
+
+    def _through(self, node: int) -> None:
+        """Note that a node has done all it was asked for."""
+        self._pending.discard(node)
+        self._delays.pop(node, None)
+
+    def _introduce(self, node: int, described: Description, *, resuming: bool = False) -> None:
+        if described.joins_in > self._round:
+            self._through(node)
+            if self._round or not resuming:  # before round 1 nobody has been asked
+                self._delays[node] = _Delay(described.joins_in)
+            return
+        try:
+            self._let_in(node, described, resuming=resuming)
+        except RecordError as error:
+            self.follow_ups.append(rejection(self.context.clients.name_of(node), node, error))
+
+    def _let_in(self, node: int, described: Description, *, resuming: bool) -> None:
+        """Let a client in whose node has described it, and ask what the algorithm wants of it."""
+        context, state, name = self.context, self.context.state, described.client
+        known = name in state.clients or name in context.held_out
+        modality = load_modality(context.settings.modality)
+        try:
+            check_fit(described, state.class_names, state.spec, modality)
+            if not known and not self.algorithm.admits_newcomers:
+                raise RecordError(f"{type(self.algorithm).__name__} takes no newcomers")
+            context.clients.claim(name, node, self._there)
+        except RecordError as error:
+            raise RecordError(f"client {name!r}: {error}") from error
+        if resuming:
+            self._through(node)
+            return
+        if described.true_group is not None:
+            context.true_groups[name] = described.true_group
+        if name in context.held_out:
+            self._through(node)
+            return
+        state.admit(client_of(described))
+        if name not in state.assignments or name in context.drifted:
+            request = self.algorithm.newcomer_request(self._round, name)
+            if request is not None:
+                self._asked[name] = request
+                self.follow_ups.append(context.exchange.to_client(request))
+                return  # the node is through once its reply is there
+            self._came.add(name)
+        self._through(node)

@@ -1,0 +1,246 @@
+"""Who takes part: from anonymous nodes to clients with names."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Collection, Iterable
+from functools import partial
+
+from feddag_flwr.aggregators.aggregator import capped
+from feddag_flwr.federation.client_registry import ClientRegistry
+from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
+from feddag_flwr.federation.exchange import Exchange, Letter
+from feddag_flwr.modalities import Modality, Rows, SampleSpec, load_modality
+from feddag_flwr.records import MAX_NAMES, DescribeRequest, Description, RecordError, Rejection
+from feddag_flwr.settings import Settings, class_list
+from feddag_flwr.state import Client
+
+logger = logging.getLogger("flwr")
+
+# Seconds between two looks at which nodes are there.
+JOIN_POLL = 0.5
+# Weight of a client in the scale of samples, in medians of the clients' sample counts.
+MOST_WEIGHT = 10
+
+
+def wait_for_nodes(exchange: Exchange, settings: Settings) -> list[int]:
+    """Wait for the nodes of a new run: ``num-clients``, or ``min-clients`` after a while."""
+    enough = settings.min_clients or settings.num_clients
+    return await_nodes(exchange, settings, settings.num_clients, enough=enough)
+
+
+def await_nodes(exchange: Exchange, settings: Settings, expected: int, *, enough: int) -> list[int]:
+    """Wait until so many nodes are there, ``join-timeout`` seconds at most.
+
+    Parameters
+    ----------
+    exchange, settings : Exchange, Settings
+        Whom to ask, and how long.
+    expected : int
+        How many to wait for.
+    enough : int
+        How many are enough once the time is over.
+
+    Returns
+    -------
+    list of int
+        Node ids, ascending.
+
+    Raises
+    ------
+    FederationError
+        Says how many came, how many were expected, and which settings decide.
+    """
+    deadline = time.monotonic() + settings.join_timeout
+    seen = -1
+    while True:
+        nodes = exchange.nodes()
+        if len(nodes) >= expected:
+            return nodes
+        if time.monotonic() < deadline:
+            if len(nodes) != seen:
+                seen = len(nodes)
+                logger.info(
+                    "%d of %d nodes are here; waiting %g s for the others (join-timeout)",
+                    seen,
+                    expected,
+                    settings.join_timeout,
+                )
+            time.sleep(JOIN_POLL)
+        elif len(nodes) >= enough:
+            logger.warning("%d of %d nodes came: begin", len(nodes), expected)
+            return nodes
+        else:
+            raise FederationError(
+                f"{len(nodes)} of {expected} nodes came within "
+                f"{settings.join_timeout:g} s (settings num-clients, min-clients and join-timeout)"
+            )
+
+
+def register_clients(
+    exchange: Exchange, settings: Settings, clients: ClientRegistry
+) -> list[Description]:
+    """Ask every node who it is, and keep the clients that agree on classes and samples.
+
+    A node that does not answer is waited for ``join-timeout`` seconds. A client that is not kept is
+    told why. One that joins later is not kept either.
+
+    Returns
+    -------
+    list of Description
+        In the order of client names; `clients` holds the same.
+
+    Raises
+    ------
+    FederationError
+        Fewer than two clients are left.
+    """
+    nodes = wait_for_nodes(exchange, settings)
+    found = _describe(exchange, nodes, settings.join_timeout)
+    spec, modality = most_common_spec(found.values()), load_modality(settings.modality)
+    allowed = class_list(settings.class_names) or believable_classes(found.values())
+    descriptions = []
+    refused = []
+    for node_id in sorted(found, key=lambda node: (found[node].client, node)):
+        description = found[node_id]
+        if description.joins_in:
+            continue
+        try:
+            check_fit(description, allowed, spec, modality)
+            clients.claim(description.client, node_id, nodes)
+        except RecordError as error:
+            refused.append(rejection(description.client, node_id, error))
+            continue
+        descriptions.append(description)
+    exchange.tell(refused, settings.round_timeout)
+    if len(descriptions) < MIN_CLIENTS:
+        raise FederationError(
+            f"{len(descriptions)} usable clients of {len(nodes)} nodes, "
+            f"{MIN_CLIENTS} are needed at least; the log names the reasons"
+        )
+    return descriptions
+
+
+def _describe(exchange: Exchange, nodes: list[int], timeout: float) -> dict[int, Description]:
+    """Return what each node says of itself; one that says nonsense is told."""
+    follow_ups: deque[Letter] = deque()
+    letters = (describe_letter(node, 0) for node in nodes)
+    refuse = partial(refuse_node, follow_ups, exchange.clients)
+    return {
+        letter.node_id: description
+        for letter, description in exchange.stream(letters, timeout, follow_ups, refuse=refuse)
+    }
+
+
+def refuse_node(
+    follow_ups: deque[Letter], clients: ClientRegistry, letter: Letter, reason: RecordError
+) -> None:
+    """Tell a node why what it says of itself is not believed."""
+    follow_ups.append(rejection(clients.name_of(letter.node_id), letter.node_id, reason))
+
+
+def describe_letter(node_id: int, server_round: int) -> Letter:
+    """Make the question who a node is."""
+    return Letter(node_id, DescribeRequest(server_round), str(server_round))
+
+
+def rejection(name: str, node_id: int, reason: Exception) -> Letter:
+    """Log why a client is left out, and make the message that tells its owner."""
+    logger.warning("describe: client %s is left out: %s", name, reason)
+    return Letter(node_id, Rejection(str(reason)), "rejection")
+
+
+def check_fit(
+    description: Description,
+    class_names: Collection[str],
+    spec: SampleSpec | None,
+    modality: Modality,
+) -> None:
+    """Refuse a client with other samples than the federation has, or a class that it has not.
+
+    Parameters
+    ----------
+    description : Description
+        What the client says of itself.
+    class_names : collection of str
+        The federation's classes; none: any.
+    spec : SampleSpec
+        Of the federation's samples.
+    modality : Modality
+        Their kind.
+
+    Raises
+    ------
+    RecordError
+        With the client's and the federation's.
+    """
+    if spec is not None and description.spec != spec:
+        raise RecordError(
+            f"samples are {modality.in_words(description.spec)}, those of the federation "
+            f"{modality.in_words(spec)}"
+        )
+    unknown = [name for name in description.class_names if name not in class_names]
+    if class_names and unknown:
+        raise RecordError(
+            f"class {unknown[0]!r} is unknown here; the federation has {', '.join(class_names)}"
+        )
+
+
+def client_of(description: Description) -> Client:
+    """Return what the server keeps of a description."""
+    return Client(description.client, description.train_samples, description.test_samples)
+
+
+def most_common_spec(descriptions: Iterable[Description]) -> SampleSpec | None:
+    """Return the spec that most clients have, of equally common ones the smallest."""
+    tally = Counter(description.spec for description in descriptions)
+    return min(tally, key=lambda each: (-tally[each], each), default=None)
+
+
+def believable_classes(descriptions: Iterable[Description]) -> tuple[str, ...]:
+    """Return all classes that clients name; the most common ones where they are too many.
+
+    One client that names hundreds of its own must not make a federation of them.
+    """
+    tally = Counter(name for each in descriptions for name in each.class_names)
+    ranked = sorted(tally, key=lambda name: (-tally[name], name))
+    return tuple(ranked[:MAX_NAMES])
+
+
+def sample_scale(
+    descriptions: list[Description], *, standardise: bool, modality: str = "image"
+) -> Rows:
+    """Return how the federation's samples become inputs, from what clients say of theirs.
+
+    Each client counts by its samples, but by ten times the median at most, so that nobody sets the
+    scale by claiming to have more; `descriptions` are in the order of names.
+    """
+    spec, maker = descriptions[0].spec, load_modality(modality)
+    if not standardise:
+        return maker.plain_scale(spec)
+    counts = capped([description.train_samples for description in descriptions], MOST_WEIGHT)
+    moments = [description.sample_moments for description in descriptions]
+    return maker.scale(spec, moments, counts / counts.sum())
+
+
+def merge_class_names(
+    descriptions: list[Description], given: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Return the classes of the federation, matched by name.
+
+    Those of the setting ``class-names`` where they are `given`, in that order. Else the common
+    order where all clients have the same list, else all names sorted (as numbers where
+    all are numbers).
+    """
+    if given:
+        return given
+    lists = {description.class_names for description in descriptions}
+    if len(lists) == 1:
+        return lists.pop()
+    logger.info("clients name different classes: %d lists, matched by name", len(lists))
+    names = {name for each in lists for name in each}
+    if all(name.isdecimal() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))

@@ -1,0 +1,93 @@
+"""What is reported of a round: the line that ``metrics.jsonl`` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
+
+from flwr.app import MetricRecord
+
+from feddag_flwr.metrics import Evaluation, mean_over_clients
+from feddag_flwr.state import ServerState
+from feddag_flwr.traffic import ARRAYS, LEAST, SENT, Counts, overhead, total
+
+
+class RoundReport:
+    """Gathers a round's line until it is closed.
+
+    Attributes
+    ----------
+    line : dict
+        The line of the round under way.
+    totals : dict of str to int
+        Bytes of all rounds closed, both ways, in the three ways of `feddag_flwr.traffic`.
+    """
+
+    def __init__(self) -> None:
+        self.line: dict[str, Any] = {}
+        self.totals = dict.fromkeys((ARRAYS, SENT, LEAST), 0)
+        self._assignments: dict[str, int] = {}
+        self._teachers: tuple[tuple[int, ...], ...] = ()
+
+    def note_evaluations(
+        self, scope: str, evaluations: Mapping[str, Evaluation], assignments: Mapping[str, int]
+    ) -> MetricRecord | None:
+        """Add metrics under a name: overall, by cluster and by client.
+
+        Returns
+        -------
+        MetricRecord or None
+            The overall metrics; None without any evaluation.
+        """
+        overall = mean_over_clients(evaluations.values())
+        by_cluster = {
+            str(cluster): mean_over_clients(
+                each for name, each in evaluations.items() if assignments[name] == cluster
+            )
+            for cluster in sorted({assignments[name] for name in evaluations})
+        }
+        by_client = {
+            name: {**_listed_figures(each), "samples": each.samples}
+            for name, each in evaluations.items()
+            if each.samples
+        }
+        self.line[scope] = {"overall": overall, "by-cluster": by_cluster, "by-client": by_client}
+        return MetricRecord(dict(overall)) if evaluations else None
+
+    def go_on(self, totals: Mapping[str, int], state: ServerState) -> None:
+        """Count on from where a stopped run was."""
+        self.totals = dict(totals)
+        self._assignments = dict(state.assignments)
+        self._teachers = state.teachers
+
+    def close(
+        self, server_round: int, state: ServerState, traffic: Mapping[str, Counts]
+    ) -> dict[str, Any]:
+        """Return the round's line: traffic, who changed cluster, who learns from whom now."""
+        sums = {what: total(counts) for what, counts in traffic.items()}
+        self.totals = {what: self.totals[what] + added for what, added in sums.items()}
+        line = {"round": server_round, **self.line, "clusters": state.num_clusters, **traffic}
+        line["overhead"] = overhead(sums)
+        moved = {
+            name: cluster
+            for name, cluster in sorted(state.assignments.items())
+            if self._assignments.get(name) != cluster
+        }
+        if moved:
+            line["moved"] = moved
+        if state.teachers != self._teachers:
+            line["teachers"] = [list(row) for row in state.teachers]
+        self._assignments, self._teachers = dict(state.assignments), state.teachers
+        self.line = {}
+        return line
+
+
+def _listed_figures(evaluation: Evaluation) -> dict[str, float]:
+    """Return the figures that a client's line holds: those that exist, of metrics that say so."""
+    figures = evaluation.figures()
+    return {
+        metric.name: figures[metric.name]
+        for metric in evaluation.metrics
+        if metric.by_client and isfinite(figures[metric.name])
+    }

@@ -1,0 +1,49 @@
+"""From the settings to a run that is ready to start, or to go on."""
+
+from __future__ import annotations
+
+from feddag_flwr.aggregators import AGGREGATORS
+from feddag_flwr.algorithm_names import algorithm_class
+from feddag_flwr.checkpoints import Checkpoint, check_continuation, newest_checkpoint
+from feddag_flwr.engine.strategy import ClusteredStrategy
+from feddag_flwr.engine.watchers import Watchers
+from feddag_flwr.federation.context import FederationContext
+from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.settings import Settings, name_list
+
+
+def build_strategy(
+    settings: Settings, folder: RunFolder, checkpoint: Checkpoint | None = None
+) -> ClusteredStrategy:
+    """Make the strategy that the settings name, perhaps to go on from a checkpoint."""
+    context = FederationContext(settings, folder, AGGREGATORS.load(settings.aggregator)())
+    algorithm = algorithm_class(settings.algorithm)(context)
+    observers = Watchers(name_list(settings.observers))
+    return ClusteredStrategy(context, algorithm, observers, checkpoint)
+
+
+def open_run(settings: Settings) -> ClusteredStrategy:
+    """Make the strategy of a new run, or of the stopped one that the setting ``resume`` names.
+
+    Raises
+    ------
+    SettingsError
+        ``resume`` names no run folder, or the stopped run had other settings.
+    CheckpointError
+        The stopped run has no checkpoint that can be used.
+    RunFolderInUseError
+        The run to resume is not stopped.
+    FileExistsError
+        A run of that name has been there already.
+    """
+    if not settings.resume:
+        return build_strategy(settings, RunFolder(settings))
+    folder = RunFolder.of_stopped_run(settings)
+    try:
+        checkpoint = newest_checkpoint(folder.path)
+        check_continuation(checkpoint.settings, settings.to_run_config(), checkpoint.server_round)
+        folder.go_back(checkpoint.server_round)
+        return build_strategy(settings, folder, checkpoint)
+    except BaseException:
+        folder.release()
+        raise

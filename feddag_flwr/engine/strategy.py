@@ -1,0 +1,378 @@
+"""The Flower strategy: registration, clusters, rounds, evaluation, checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+
+from feddag_flwr.algorithms.algorithm import Algorithm
+from feddag_flwr.checkpoints import Checkpoint
+from feddag_flwr.clustering.rand_index import adjusted_rand_index
+from feddag_flwr.engine.evaluation import Evaluator
+from feddag_flwr.engine.idle_settings import tell_of_settings
+from feddag_flwr.engine.joins import Joins
+from feddag_flwr.engine.registration import (
+    JOIN_POLL,
+    client_of,
+    merge_class_names,
+    register_clients,
+    sample_scale,
+)
+from feddag_flwr.engine.resumption import checkpoint_of, resume
+from feddag_flwr.engine.round_report import RoundReport
+from feddag_flwr.engine.summary import closing_summary
+from feddag_flwr.engine.training import TrainingRound
+from feddag_flwr.engine.watchers import Watchers
+from feddag_flwr.federation.context import FederationContext
+from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
+from feddag_flwr.federation.exchange import Exchange, Letter
+from feddag_flwr.federation.limits import limits_of
+from feddag_flwr.metrics import load_metrics, mean_over_clients, metric_names
+from feddag_flwr.observers import RoundOver, RunOver, RunStarted
+from feddag_flwr.records import RecordError
+from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.seeds import generator
+from feddag_flwr.settings import Settings, class_list
+from feddag_flwr.state import ServerState
+from feddag_flwr.traffic import Traffic
+
+logger = logging.getLogger("flwr")
+
+# Rounds in a row without any valid reply after which the run ends: nodes can be connected and dead.
+SILENT_ROUNDS = 3
+
+
+class ClusteredStrategy(Strategy):
+    """Runs an algorithm on a federation whose clusters have a model each.
+
+    Parameters
+    ----------
+    context : FederationContext
+        The federation, not met yet.
+    algorithm : Algorithm
+        Decides clusters, rounds and updates.
+    observers : Watchers
+        Told of start, rounds and end.
+    checkpoint : Checkpoint, optional
+        Where a stopped run stood, which goes on from there.
+
+    Attributes
+    ----------
+    evaluator : Evaluator
+        Has the last evaluations.
+    joins : Joins
+        Who comes in while others train.
+    report : RoundReport
+        The line of the round under way.
+    """
+
+    def __init__(
+        self,
+        context: FederationContext,
+        algorithm: Algorithm,
+        observers: Watchers,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.context = context
+        self.algorithm = algorithm
+        self.observers = observers
+        self.report = RoundReport()
+        self.joins = Joins(context, algorithm)
+        self.evaluator = Evaluator(context, algorithm, self.report)
+        self.training = TrainingRound(context, algorithm, self.joins, self.report)
+        self.rounds_with_replies = 0
+        self._silent_rounds = 0
+        self._checkpoint = checkpoint
+
+    @property
+    def settings(self) -> Settings:
+        """The run's settings."""
+        return self.context.settings
+
+    @property
+    def state(self) -> ServerState:
+        """Clients, assignments and cluster models."""
+        return self.context.state
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the run leaves its files."""
+        return self.context.folder
+
+    # -- the run -----------------------------------------------------------------------------------
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord | None = None,
+        num_rounds: int | None = None,
+        timeout: float | None = None,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Run the algorithm from registration, or from a checkpoint, to the closing table.
+
+        Parameters
+        ----------
+        grid : Grid
+            Flower's connection to the nodes.
+        num_rounds, timeout : optional
+            In place of the settings ``num-rounds`` and ``round-timeout``.
+        initial_arrays, train_config, evaluate_config, evaluate_fn
+            Flower's way to hand in one global model; refused, since each cluster has its own.
+
+        Returns
+        -------
+        Result
+            Metrics by round. The cluster models are in ``state`` and in the run's checkpoints.
+
+        Raises
+        ------
+        FederationError
+            Too few clients came, too few could be used, or nobody sends valid replies any more.
+        ValueError
+            An argument that has no meaning here was given.
+        """
+        if initial_arrays or train_config or evaluate_config or evaluate_fn is not None:
+            raise ValueError("a clustered strategy takes no global model, config or evaluate_fn")
+        context, settings = self.context, self.settings
+        rounds = settings.num_rounds if num_rounds is None else num_rounds
+        context.round_timeout = settings.round_timeout if timeout is None else timeout
+        limits = limits_of(settings)
+        context.exchange = Exchange(grid, settings.wave_size, context.clients, limits)
+        try:
+            return self._run(rounds)
+        finally:
+            context.folder.release()
+
+    def _run(self, rounds: int) -> Result:
+        """Do all rounds, or those that are left."""
+        result = Result()
+        if self._checkpoint is None:
+            self._open()
+            self._started(rounds, 1)
+            if rounds == 0:
+                self._evaluate(0, result, last=True)
+            self._finish_round(0, last=rounds == 0)
+        else:
+            self.summary()
+            resume(self, self._checkpoint)
+            self._started(rounds, self.state.server_round + 1)
+        for server_round in range(self.state.server_round + 1, rounds + 1):
+            self._do_round(server_round, result, last=server_round == rounds)
+        self._close(rounds)
+        return result
+
+    def _open(self) -> None:
+        """Register the clients and form the clusters: all that comes before the first round."""
+        context, settings = self.context, self.settings
+        tell_of_settings(settings)
+        with context.phase("registration"):
+            descriptions = register_clients(context.exchange, settings, context.clients)
+        context.folder.open()
+        self.summary()
+        held_out = self._draw_held_out([each.client for each in descriptions])
+        seen = [each for each in descriptions if each.client not in held_out]
+        context.held_out = {
+            each.client: client_of(each) for each in descriptions if each.client in held_out
+        }
+        context.true_groups = {
+            each.client: each.true_group for each in descriptions if each.true_group is not None
+        }
+        context.state = ServerState(
+            class_names=merge_class_names(seen, class_list(settings.class_names)),
+            sample_shape=seen[0].sample_shape,
+            sample_scale=sample_scale(
+                seen, standardise=settings.standardise, modality=settings.modality
+            ),
+            sample_details=seen[0].sample_details,
+            clients={each.client: client_of(each) for each in seen},
+        )
+        self.begin_algorithm()
+        self.algorithm.begin()
+        self.report.line["clusters"] = self.state.num_clusters
+
+    def begin_algorithm(self) -> None:
+        """Let replies be checked against the run's model, and requests ask for drift."""
+        context = self.context
+        context.exchange.limits = limits_of(self.settings, context.initial_model(dual=True))
+        context.reference_of = self.algorithm.reference_of
+
+    def _started(self, rounds: int, first: int) -> None:
+        metrics = load_metrics(metric_names(self.settings.metrics))
+        event = RunStarted(self.settings, self.context.folder, metrics, first, rounds)
+        self.observers.run_started(event)
+
+    def _do_round(self, server_round: int, result: Result, *, last: bool) -> None:
+        self._await_clients(server_round)
+        with self.context.phase("train"):
+            metrics = self.training.run(server_round)
+        if metrics is not None:
+            result.train_metrics_clientapp[server_round] = metrics
+        self.rounds_with_replies += bool(self.report.line["replied"])
+        self._silent_rounds = 0 if self.training.answered else self._silent_rounds + 1
+        if last or server_round % self.settings.evaluate_every == 0:
+            self._evaluate(server_round, result, last=last)
+        self._finish_round(server_round, last=last)
+        if self._silent_rounds >= SILENT_ROUNDS:
+            raise FederationError(
+                f"nobody has sent a valid reply in {SILENT_ROUNDS} rounds on end, though nodes are "
+                f"connected; go on with resume = {str(self.context.folder.path)!r}"
+            )
+
+    def _await_clients(self, server_round: int) -> None:
+        """Wait until somebody is there who can train, ``join-timeout`` seconds at most.
+
+        Meanwhile clients can come in, so that a round that nobody could train in is none. Pauses
+        are counted in rounds, and none passes: so all are asked once more before the end.
+
+        Raises
+        ------
+        FederationError
+            Nobody came; the run can be resumed.
+        """
+        context, seconds = self.context, self.settings.join_timeout
+        deadline = time.monotonic() + seconds
+        pauses = True
+        while True:
+            there = set(context.exchange.nodes())
+            settled = self.state.assignments.keys() - context.drifted
+            if any(context.clients.nodes.get(name) in there for name in settled):
+                return
+            over = time.monotonic() >= deadline
+            if over and not pauses:
+                raise FederationError(
+                    f"no client was there for {seconds:g} s (setting join-timeout) that could "
+                    f"train; go on with resume = {str(context.folder.path)!r}"
+                )
+            pauses = not over
+            if questions := list(self.joins.questions(server_round, pauses=pauses)):
+                self._let_in(questions)
+            elif pauses:
+                time.sleep(JOIN_POLL)
+
+    def _let_in(self, questions: list[Letter]) -> None:
+        """Ask nodes who they are, and place those that may come in."""
+        context, joins = self.context, self.joins
+
+        def refuse(letter: Letter, reason: RecordError) -> None:
+            if not joins.refuse(letter, reason):
+                context.exchange.leave_out(letter, reason)
+
+        for letter, reply in context.exchange.stream(
+            questions,
+            context.round_timeout,
+            joins.follow_ups,
+            patience=joins.patience,
+            refuse=refuse,
+        ):
+            joins.take(letter, reply)
+        joins.place()
+        if joins.placed:
+            self.report.line["placed"] = self.report.line.get("placed", {}) | joins.placed
+
+    def _draw_held_out(self, names: list[str]) -> set[str]:
+        """Draw the clients that training never sees; two at least stay."""
+        count = min(round(self.settings.unseen_share * len(names)), len(names) - MIN_CLIENTS)
+        chosen = generator(self.settings.seed, "draw-unseen").permutation(len(names))[:count]
+        return {names[index] for index in chosen}
+
+    def _evaluate(self, server_round: int, result: Result, *, last: bool) -> None:
+        epochs = self.settings.fine_tune_epochs if last else 0
+        with self.context.phase("evaluate"):
+            metrics = self.evaluator.evaluate_all(server_round, epochs)
+            if last and self.context.held_out:
+                self.evaluator.evaluate_held_out(server_round, epochs)
+        if metrics is not None:
+            result.evaluate_metrics_clientapp[server_round] = metrics
+
+    def _finish_round(self, server_round: int, *, last: bool) -> None:
+        """Close the round's report, and tell the observers."""
+        if self.context.drifted:
+            self.report.line["drifted"] = sorted(self.context.drifted)
+        traffic = self.context.exchange.traffic.take()
+        if not self.algorithm.counts_traffic:
+            traffic = Traffic().take()
+        line = self.report.close(server_round, self.state, traffic)
+        event = RoundOver(
+            server_round,
+            line,
+            self.state,
+            last,
+            self.training.answered,
+            lambda: checkpoint_of(self),
+        )
+        with self.context.phase("checkpoint"):
+            self.observers.round_over(event)
+        self.observers.round_timed(server_round, self.context.watch.take())
+
+    def _close(self, rounds: int) -> None:
+        """Tell the observers of the end.
+
+        Raises
+        ------
+        FederationError
+            Nobody ever sent a valid reply, or nobody is left to be evaluated.
+        """
+        context, evaluator = self.context, self.evaluator
+        evaluations = evaluator.evaluations
+        summary = closing_summary(self.state, evaluations, context.true_groups, self.report.totals)
+        if context.held_out:
+            summary["held-out"] = {
+                "placements": evaluator.placements,
+                "adjusted-rand-index": adjusted_rand_index(
+                    evaluator.placements, context.true_groups
+                ),
+                **mean_over_clients(evaluator.held_out_evaluations.values()),
+            }
+        self.observers.run_over(RunOver(summary))
+        if rounds and not self.rounds_with_replies:
+            raise FederationError(f"no client sent a valid reply in any of {rounds} rounds")
+        if self._silent_rounds and not evaluations:
+            raise FederationError(
+                f"nobody sent a valid reply in the last {self._silent_rounds} rounds, nor to the "
+                f"evaluation; go on with resume = {str(context.folder.path)!r}"
+            )
+
+    def summary(self) -> None:
+        """Log what runs, and where its files go."""
+        logger.info("%s on %s", type(self.algorithm).__name__, self.settings.source)
+        logger.info("run folder: %s", self.context.folder.path)
+
+    # -- Flower's steps, for who drives a round by hand --------------------------------------------
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Refuse: `start` plans a round, and the exchange sends it."""
+        raise _no_single_steps(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Refuse: as `configure_train`."""
+        raise _no_single_steps(server_round, replies)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Refuse: as `configure_train`."""
+        raise _no_single_steps(server_round, arrays, config, grid)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Refuse: as `configure_train`."""
+        raise _no_single_steps(server_round, replies)
+
+
+def _no_single_steps(*arguments: Any) -> RuntimeError:  # noqa: ANN401
+    del arguments
+    return RuntimeError("a clustered strategy runs whole, by start(grid)")

@@ -1,0 +1,193 @@
+"""What an algorithm may know of its federation, and ask of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from feddag_flwr.aggregation import Weights
+from feddag_flwr.aggregators import Aggregator
+from feddag_flwr.federation.client_registry import ClientRegistry
+from feddag_flwr.federation.exchange import Exchange
+from feddag_flwr.federation.stopwatch import Stopwatch
+from feddag_flwr.metrics import metric_names
+from feddag_flwr.models.dual_encoder import ClusterModel
+from feddag_flwr.models.registry import build_model
+from feddag_flwr.records import Request, RequestHeader
+from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.seeds import derived_seed
+from feddag_flwr.settings import Settings
+from feddag_flwr.state import Client, ServerState
+
+logger = logging.getLogger("flwr")
+
+
+class FederationContext:
+    """The federation as an algorithm sees it: state, clients that are there, one way to ask them.
+
+    Parameters
+    ----------
+    settings : Settings
+        The run's settings.
+    folder : RunFolder
+        Where the run leaves its files.
+    aggregator : Aggregator
+        Makes one update of many.
+
+    Attributes
+    ----------
+    state : ServerState
+        Clients, assignments and cluster models; there once the clients are registered.
+    exchange : Exchange
+        The talk with the nodes; there with ``state``.
+    clients : ClientRegistry
+        Which node is which client.
+    round_timeout : float
+        Seconds to wait for a reply in a round.
+    true_groups : dict of str to int
+        Where the scenario knows them: for the adjusted Rand index and `oracle` alone.
+    held_out : dict of str to Client
+        Clients that take no part in training (setting ``unseen-share``).
+    drifted : set of str
+        Clients whose data is no longer what they were placed by; they sit out until they are
+        placed anew.
+    absent : set of str
+        Clients that were looked for last in vain.
+    reference_of : callable
+        From a client's name to the class counts that it tells drift by; none by default.
+    """
+
+    state: ServerState
+    exchange: Exchange
+
+    def __init__(self, settings: Settings, folder: RunFolder, aggregator: Aggregator) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.aggregator = aggregator
+        self.clients = ClientRegistry(bound=settings.identity == "node")
+        self.round_timeout = settings.round_timeout
+        self.watch = Stopwatch()
+        self.true_groups: dict[str, int] = {}
+        self.held_out: dict[str, Client] = {}
+        self.drifted: set[str] = set()
+        self.absent: set[str] = set()
+        self.reference_of: Callable[[str], tuple[int, ...]] = _no_reference
+
+    # -- who is there ------------------------------------------------------------------------------
+
+    def connected(self, names: Collection[str]) -> list[str]:
+        """Return the clients whose nodes are there, in the order given; log who left or is back."""
+        there = set(self.exchange.nodes())
+        present = [name for name in names if self.clients.nodes.get(name) in there]
+        missing = set(names) - set(present)
+        if left := sorted(missing - self.absent):
+            logger.warning("not connected: %s", listed(left))
+        if back := sorted(self.absent & set(present)):
+            logger.info("connected again: %s", listed(back))
+        self.absent = (self.absent | missing) - set(present)
+        return present
+
+    def client(self, name: str) -> Client:
+        """Return a registered client, whether training sees it or not."""
+        return self.held_out[name] if name in self.held_out else self.state.clients[name]
+
+    def largest_first(self, names: Iterable[str]) -> list[str]:
+        """Order clients by falling number of training samples, then by name."""
+        return sorted(names, key=lambda name: (-self.client(name).train_samples, name))
+
+    # -- asking them -------------------------------------------------------------------------------
+
+    def header(self, name: str, server_round: int) -> RequestHeader:
+        """Return the common part of a request to `name`."""
+        state = self.state
+        return RequestHeader(
+            name,
+            server_round,
+            state.class_names,
+            state.sample_shape,
+            state.sample_scale,
+            self.settings.transport,
+            self.reference_of(name),
+            metric_names(self.settings.metrics),
+            self.settings.modality,
+            state.sample_details,
+        )
+
+    def ask(self, requests: Iterable[Request[Any]], timeout: float | None = None) -> dict[str, Any]:
+        """Ask clients; whoever sends no valid reply is left out, with a log line.
+
+        Parameters
+        ----------
+        requests : iterable of Request
+            One a client; drawn one by one, so that no more than are under way need memory.
+        timeout : float, optional
+            Seconds, by default ``round_timeout``.
+
+        Returns
+        -------
+        dict of str to reply
+            Checked replies, in the order of client names.
+        """
+        replies = dict(self.stream(requests, timeout))
+        return {name: replies[name] for name in sorted(replies)}
+
+    def stream(
+        self, requests: Iterable[Request[Any]], timeout: float | None = None
+    ) -> Iterator[tuple[str, Any]]:
+        """Ask clients as `ask` does, and yield name and checked reply as they come."""
+        letters = (self.exchange.to_client(request) for request in requests)
+        wait = self.round_timeout if timeout is None else timeout
+        for letter, reply in self.exchange.stream(letters, wait):
+            yield self.clients.name_of(letter.node_id), reply
+
+    # -- models ------------------------------------------------------------------------------------
+
+    def initial_model(self, *, dual: bool, number: int = 0) -> ClusterModel:
+        """Make the run's model with its common random start, or with another one.
+
+        Parameters
+        ----------
+        dual : bool
+            Whether there is a secondary encoder.
+        number : int, optional
+            0: the start that all algorithms share; others are independent draws.
+
+        Raises
+        ------
+        ModelError
+            The setting ``model`` names nothing that can be used.
+        """
+        seed = self.settings.seed
+        return build_model(
+            self.settings.model,
+            self.state.sample_shape,
+            len(self.state.class_names),
+            dual=dual,
+            seed=derived_seed(seed, f"start-{number}") if number else seed,
+            modality=self.settings.modality,
+            details=self.state.sample_details,
+        )
+
+    def replace_part(self, cluster: int, part: str, weights: Weights) -> None:
+        """Give a cluster's model a new part, unless it overflowed: then the old one stays."""
+        if weights.is_finite:
+            self.state.models[cluster][part] = weights
+        else:
+            logger.warning("cluster %d keeps its %s: the aggregate is not finite", cluster, part)
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Count the seconds of a block under a name, for ``seconds.jsonl``."""
+        return self.watch.phase(name)
+
+
+def _no_reference(name: str) -> tuple[int, ...]:
+    del name
+    return ()
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names, twenty at most."""
+    rest = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return ", ".join(names[:20]) + rest

@@ -1,0 +1,331 @@
+"""The one exchange with the nodes: requests go out, checked replies come back, bytes are counted.
+
+Here, and nowhere else, a reply is matched with its request, decoded, checked, named and left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from feddag_flwr.client.registry import as_sent
+from feddag_flwr.federation.client_registry import ClientRegistry
+from feddag_flwr.flower.private import DecodeError, HTTPStatusError, ObjectPushError
+from feddag_flwr.records import Limits, RecordError, Rejection, Request
+from feddag_flwr.traffic import Traffic
+
+logger = logging.getLogger("flwr")
+
+# Seconds between two looks for replies: short at first, longer while nothing comes.
+POLL_FIRST, POLL_LAST, POLL_GROWTH = 0.02, 0.2, 1.3
+# Letters that are read of a client's reason for an error, and of each of its lines.
+LONGEST_REASON, LONGEST_LINE = 20_000, 500
+# What Flower raises over bytes that are no message; not what it raises when the SuperLink is gone.
+UNREADABLE = (
+    ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError, DecodeError,
+)  # fmt: skip
+
+
+class Letter(NamedTuple):
+    """A request and the node that it goes to.
+
+    Attributes
+    ----------
+    node_id : int
+        The node.
+    request : Request
+        What it is asked.
+    group : str
+        Under which Flower lists the message: the round.
+    """
+
+    node_id: int
+    request: Request[Any]
+    group: str = "0"
+
+
+# What is done about a reply that cannot be used: by default a log line.
+Refuse = Callable[[Letter, RecordError], None]
+
+
+@dataclass(frozen=True)
+class _Sent:
+    letter: Letter
+    message_type: str
+    seconds: float
+    deadline: float
+    least_up: int
+
+    @property
+    def node_id(self) -> int:
+        return self.letter.node_id
+
+    @property
+    def kind(self) -> str:
+        return self.letter.request.counted_as
+
+
+class Exchange:
+    """One server's side of the talk with its nodes.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's connection to the nodes.
+    max_in_flight : int
+        Messages under way at once.
+    clients : ClientRegistry
+        Which node is which client.
+    limits : Limits
+        What is believed of a reply.
+
+    Attributes
+    ----------
+    traffic : Traffic
+        Bytes of messages sent and of good replies, by kind of message.
+    """
+
+    def __init__(
+        self, grid: Grid, max_in_flight: int, clients: ClientRegistry, limits: Limits
+    ) -> None:
+        self.grid = grid
+        self.max_in_flight = max_in_flight
+        self.clients = clients
+        self.limits = limits
+        self.traffic = Traffic()
+        self._one_by_one = False
+        self._nodes: list[int] = []
+
+    def to_client(self, request: Request) -> Letter:
+        """Address a request to the node of the client that its header names."""
+        header = request.header
+        if header is None:
+            raise ValueError(f"{type(request).__name__} names no client")
+        return Letter(self.clients.nodes[header.client], request, str(header.server_round))
+
+    def stream(
+        self,
+        letters: Iterable[Letter],
+        timeout: float,
+        follow_ups: deque[Letter] | None = None,
+        *,
+        patience: Mapping[str, float] | None = None,
+        refuse: Refuse | None = None,
+    ) -> Iterator[tuple[Letter, Any]]:
+        """Send requests and yield each with its checked reply, as they come.
+
+        A reply is good when it answers a message of this call, comes from the node that was
+        asked, is of the kind asked for, carries no error, and is what the request wants. Everything
+        else costs that node its reply, and a log line.
+
+        Parameters
+        ----------
+        letters : iterable of Letter
+            Drawn one by one, so that a generator never holds more than are under way in memory.
+        timeout : float
+            Seconds that each message may take from when it is sent.
+        follow_ups : deque of Letter, optional
+            Further requests, to which the caller may add while it takes replies; sent before
+            those of `letters` that are still to be drawn. No reply to a rejection is awaited.
+        patience : mapping of str to float, optional
+            Seconds for messages of some kinds, in place of `timeout`.
+        refuse : callable, optional
+            Takes letter and reason of a reply that cannot be used.
+        """
+        refuse = refuse or self.leave_out
+        for sent, message in self._replies(letters, timeout, follow_ups, patience):
+            try:
+                yield sent.letter, sent.letter.request.read_reply(message.content, self.limits)
+            except RecordError as error:
+                refuse(sent.letter, error)
+
+    def leave_out(self, letter: Letter, reason: RecordError) -> None:
+        """Log that a reply cannot be used."""
+        self._log(letter.node_id, letter.request.counted_as, str(reason))
+
+    def _replies(
+        self,
+        letters: Iterable[Letter],
+        timeout: float,
+        follow_ups: deque[Letter] | None,
+        patience: Mapping[str, float] | None,
+    ) -> Iterator[tuple[_Sent, Message]]:
+        """Send requests and yield the messages that answer them."""
+        waiting: dict[str, _Sent] = {}
+        longest = patience or {}
+        source = iter(letters)
+        pause = POLL_FIRST
+        while True:
+            while len(waiting) < self.max_in_flight:
+                letter = follow_ups.popleft() if follow_ups else next(source, None)
+                if letter is None:
+                    break
+                if isinstance(letter.request, Rejection):
+                    self.tell([letter], timeout)
+                else:
+                    seconds = longest.get(letter.request.counted_as, timeout)
+                    self._push(letter, seconds, waiting)
+            if not waiting:
+                return
+            replies = self._pull(waiting)
+            for reply in replies:
+                if sent := self._accept(reply, waiting):
+                    yield sent, reply
+            self._drop_late(waiting)
+            pause = POLL_FIRST if replies else min(POLL_LAST, pause * POLL_GROWTH)
+            if waiting and not replies:
+                time.sleep(pause)
+
+    def nodes(self) -> list[int]:
+        """Return the ids of the nodes that are there, ascending.
+
+        While the SuperLink cannot say, those that were there last.
+        """
+        try:
+            self._nodes = sorted(self.grid.get_node_ids())
+        except HTTPStatusError as error:
+            _check_passing(error)
+            logger.warning("the SuperLink names no nodes now: %s", one_line(str(error)))
+        return self._nodes
+
+    def tell(self, letters: Iterable[Letter], timeout: float) -> None:
+        """Send messages to which no reply is awaited: who is left out must not hold up others."""
+        for letter in letters:
+            self._hand_over(_message_of(letter, timeout), letter.request.counted_as)
+
+    def _push(self, letter: Letter, timeout: float, waiting: dict[str, _Sent]) -> None:
+        # The TTL ends with the wait: a node that comes back later must not work on stale messages.
+        message, request = _message_of(letter, timeout), letter.request
+        message_id = self._hand_over(message, request.counted_as)
+        if message_id is None:
+            return
+        kind, deadline = message.metadata.message_type, time.monotonic() + timeout
+        waiting[message_id] = _Sent(letter, kind, timeout, deadline, request.least_up())
+        self.traffic.count_request(message.content, request.counted_as, request.least_down())
+
+    def _hand_over(self, message: Message, kind: str) -> str | None:
+        """Give Flower a message; return its id, or None where Flower does not take it.
+
+        Flower's SuperLink breaks off an upload that takes more than three minutes, for example.
+        """
+        reason = ""
+        try:
+            ids = [each for each in self.grid.push_messages([message]) if each]
+        except (ObjectPushError, HTTPStatusError) as error:
+            _check_passing(error)
+            ids, reason = [], f": {one_line(str(error))}"
+        if len(ids) == 1:
+            return ids[0]
+        node_id = message.metadata.dst_node_id
+        self._log(node_id, kind, f"the message could not be sent{reason}")
+        return None
+
+    def _pull(self, waiting: dict[str, _Sent]) -> list[Message]:
+        """Take the replies that are there.
+
+        Flower reads them as it hands them over, and one that it cannot read takes all others of the
+        same call with it. From then on each is taken by itself, so that it costs its sender alone.
+        """
+        if not self._one_by_one:
+            try:
+                return self._ask(list(waiting))
+            except UNREADABLE as error:
+                self._one_by_one = True
+                logger.error(
+                    "a reply cannot be read (%s) and takes others with it; replies are taken one "
+                    "by one from now on", one_line(f"{type(error).__name__}: {error}"),
+                )  # fmt: skip
+        replies: list[Message] = []
+        for message_id in list(waiting):
+            try:
+                replies += self._ask([message_id])
+            except UNREADABLE as error:
+                sent = waiting.pop(message_id)
+                reason = one_line(f"{type(error).__name__}: {error}")
+                self._log(sent.node_id, sent.kind, f"the reply cannot be read: {reason}")
+        return replies
+
+    def _ask(self, message_ids: list[str]) -> list[Message]:
+        """Ask Flower for replies; it has none while the SuperLink's database is locked."""
+        try:
+            return list(self.grid.pull_messages(message_ids))
+        except HTTPStatusError as error:
+            _check_passing(error)
+            logger.warning("the SuperLink hands over no replies now: %s", one_line(str(error)))
+            return []
+
+    def _accept(self, reply: Message, waiting: dict[str, _Sent]) -> _Sent | None:
+        """Return what a reply answers, if it is one that may be read."""
+        sent = waiting.pop(reply.metadata.reply_to_message_id, None)
+        if sent is None:
+            logger.warning("%s: dropped a reply to no message of this round", kind_of(reply))
+            return None
+        kind = sent.kind
+        if reply.has_error():
+            reason = one_line(reply.error.reason or "")
+            self._log(sent.node_id, kind, f"error {reply.error.code}: {reason}")
+            return None
+        if not reply.has_content():
+            self._log(sent.node_id, kind, "the reply is empty")
+            return None
+        if reply.metadata.src_node_id != sent.node_id:
+            author = self.clients.name_of(reply.metadata.src_node_id)
+            self._log(sent.node_id, kind, f"the reply came from another node, {author}")
+            return None
+        if reply.metadata.message_type != sent.message_type:
+            self._log(sent.node_id, kind, f"the reply is of another kind, {kind_of(reply)}")
+            return None
+        self.traffic.count_reply(reply.content, sent.kind, sent.least_up)
+        return sent
+
+    def _drop_late(self, waiting: dict[str, _Sent]) -> None:
+        now = time.monotonic()
+        for message_id in [key for key, sent in waiting.items() if sent.deadline <= now]:
+            sent = waiting.pop(message_id)
+            self._log(sent.node_id, sent.kind, f"no reply within {sent.seconds:g} s")
+
+    def _log(self, node_id: int, kind: str, reason: str) -> None:
+        logger.warning("%s: client %s is left out: %s", kind, self.clients.name_of(node_id), reason)
+
+
+def _check_passing(error: Exception) -> None:
+    """Raise an error again that says that the run, not the SuperLink, is at fault."""
+    if isinstance(error, HTTPStatusError) and not error.response.is_server_error:
+        raise error
+
+
+def _message_of(letter: Letter, timeout: float) -> Message:
+    content = letter.request.encode()
+    action = as_sent(letter.request.action, content)
+    message = Message(content, letter.node_id, action, group_id=letter.group)
+    message.metadata.ttl = timeout
+    return message
+
+
+def kind_of(message: Message) -> str:
+    """Return the action that a message asks for or answers: train, evaluate, profile, .."""
+    return kind_of_action(message.metadata.message_type)
+
+
+def kind_of_action(action: str) -> str:
+    """Return the last part of an action, as logs have it."""
+    return one_line(action.rpartition(".")[2])
+
+
+def one_line(reason: str) -> str:
+    """Shorten an error's reason to one printable line: the last that names an error, or the first.
+
+    A traceback names its error in its last lines, which may be followed by advice.
+    """
+    lines = [line.strip()[:LONGEST_LINE] for line in reason[-LONGEST_REASON:].splitlines()]
+    named = [line for line in lines if re.search(r"(Error|Exception)\b", line)]
+    line = (named[-1:] or [line for line in lines if line][:1] or ["no reason given"])[0]
+    return "".join(char if char.isprintable() else " " for char in line)

@@ -1,0 +1,171 @@
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from memory_grid import run_quickly
+
+import feddag_flwr.strategies
+from feddag_flwr.algorithm_names import ALGORITHMS
+from feddag_flwr.settings import Settings
+from feddag_flwr.engine.idle_settings import (
+    FEDDAG_ALONE,
+    TOLD_THE_NUMBER,
+    tell_of_settings,
+)
+
+GRAPH = {"sources": "graph", "classifier-training": "joint"}
+
+
+def told_of(caplog, changes):
+    """Return the settings named as without effect, and where they would have one."""
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        tell_of_settings(Settings(**changes))
+    found = {}
+    for record in caplog.records:
+        names, middle, where = record.getMessage().partition(
+            ": no effect on training here, only where "
+        )
+        assert middle, record.getMessage()
+        found[names] = where
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, []),
+        ({**GRAPH, "top-k": 1}, []),
+        ({"top-k": 1, "alignment": False}, ["top-k, alignment"]),
+        ({"sources": "all", "agreement-rounds": 2}, ["agreement-rounds"]),
+        ({"secondary": "own", "sources": "all", "combine-sources": "sum"},
+         ["sources, combine-sources"]),
+        ({"secondary": "own", "classifier-training": "joint", "secondary-start": "random"}, []),
+        ({"secondary": "none", "classifier-training": "joint", "secondary-start": "random"},
+         ["classifier-training, secondary-start"]),
+        ({"secondary": "none", "preset": "paper"}, []),  # the preset's values, not the user's
+        ({"secondary": "none", "preset": "paper", "sources": "all"}, ["sources"]),
+    ],
+)  # fmt: skip
+def test_settings_of_sharing_without_effect_are_told(caplog, changes, told):
+    assert list(told_of(caplog, changes)) == told
+
+
+WEIGHTS = {"weight-delta": 0.5, "weight-scope": "all"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"fusion": "entropy", "fusion-steps": 5, "angle": "principal", **WEIGHTS}, []),
+        # Evidence looks at class angles, but not at V of Eq. 6, which weighs them.
+        ({"angle": "principal", **WEIGHTS}, ["weight-delta, weight-scope"]),
+        ({"fusion": "data", "angle": "principal", **WEIGHTS}, []),
+        ({"fusion-steps": 5}, ["fusion-steps"]),
+        ({"fusion": "gradient", **WEIGHTS}, ["weight-delta, weight-scope"]),
+        ({"fusion": "gradient", "angle": "principal"}, ["angle"]),
+        # Sources are scored by angles, unless their alignment does not count.
+        ({"fusion": "gradient", "angle": "principal", **GRAPH}, []),
+        ({"fusion": "gradient", "angle": "principal", "alignment": False, **GRAPH}, ["angle"]),
+        ({"fusion": "gradient", "preset": "paper"}, []),
+    ],
+)
+def test_settings_of_similarity_without_effect_are_told(caplog, changes, told):
+    assert list(told_of(caplog, changes)) == told
+
+
+@pytest.mark.parametrize("fusion", ["evidence", "entropy", "data", "gradient"])
+@pytest.mark.parametrize(
+    "change",
+    [{"angle": "principal"}, {"weight_delta": 0.0}, {"weight_scope": "all"}, {"fusion_steps": 1}],
+)
+def test_what_is_told_does_not_change_the_proximity_and_what_is_not_told_does(
+    tmp_path, caplog, fusion, change
+):
+    found = []
+    for number, more in enumerate(({}, change)):
+        with caplog.at_level(logging.WARNING, logger="flwr"):
+            strategy, _ = run_quickly(
+                tmp_path, name=f"{number}", num_rounds=0, warmup_epochs=1, fusion=fusion, **more
+            )
+        residents = strategy._residence.residents
+        # With the angles that the evidence of looks is made of, for here looks show no groups.
+        found.append(np.hstack([residents.fused, residents.pairs]))
+    assert (found[0] == found[1]).all() == ("no effect on training here" in caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"algorithm": "fedavg"}, {}),
+        ({"algorithm": "fedavg", "preset": "paper"}, {"preset": "algorithm = 'feddag'"}),
+        ({"algorithm": "ifca", "num-clusters": 3, "local-epochs": 2}, {}),
+        ({"num-clusters": 3},
+         {"num-clusters": "algorithm is one of cfl-gp, fedrc, fedsoft, ifca, pacfl"}),
+        ({"algorithm": "pacfl", "linkage": "single", "pacfl-threshold": 3.0}, {}),
+        ({"algorithm": "pacfl", "fusion": "data", "top-k": 1},
+         {"fusion, top-k": "algorithm = 'feddag'"}),
+        ({"algorithm": "cfl", "cfl-eps1": 0.5, "cfl-gp-period": 5, "fedprox-mu": 1.0},
+         {"fedprox-mu": "algorithm = 'fedprox'", "cfl-gp-period": "algorithm = 'cfl-gp'"}),
+        ({"per-fedavg-alpha": 0.1}, {"per-fedavg-alpha": "algorithm = 'per-fedavg'"}),
+    ],
+)  # fmt: skip
+def test_settings_of_another_algorithm_are_told(caplog, changes, told):
+    assert told_of(caplog, changes) == told
+
+
+def read_in(modules):
+    """Return the settings that strategies' modules read."""
+    folder = Path(feddag_flwr.strategies.__file__).parent
+    text = "".join((folder / f"{module}.py").read_text() for module in modules)
+    return set(re.findall(r"settings\.(\w+)", text)) & Settings.model_fields.keys()
+
+
+def test_whose_settings_are_whose_is_what_the_strategies_read():
+    modules = {path.stem for path in Path(feddag_flwr.strategies.__file__).parent.glob("*.py")}
+    feddag = {"feddag", "sharing"}
+    others = read_in(modules - feddag - {"idle_settings"})
+    # The preset changes others of these.
+    assert set(FEDDAG_ALONE) - {"preset"} == read_in(feddag) - others
+    numbered = {name for name, e in ALGORITHMS.items() if "num_clusters" in read_in({e.module})}
+    assert numbered == set(TOLD_THE_NUMBER)
+    for algorithm, entry in ALGORITHMS.items():
+        theirs = {
+            name
+            for name, field in Settings.model_fields.items()
+            if field.description.lower().startswith(f"{algorithm}:")
+        }
+        assert theirs.isdisjoint(read_in(modules - {entry.module, "idle_settings"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"schedule": "19:1"}, None),
+        ({"schedule": "20:1"}, 21),
+        ({"schedule": "500:1", "secondary": "own"}, 501),
+        ({"schedule": "500:1", "num-rounds": 0}, None),
+        ({"schedule": "500:1", "algorithm": "fedavg"}, None),
+    ],
+)
+def test_a_schedule_that_never_trains_the_secondary_encoder_is_told(caplog, changes, first):
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        tell_of_settings(Settings(**{"num-rounds": 20, **changes}))
+    assert ("trains the secondary encoder" in caplog.text) == (first is not None)
+    assert f"the first would be round {first}" in caplog.text or first is None
+
+
+def test_each_algorithm_tells_of_settings_once_at_its_start(tmp_path, caplog):
+    changes = {"num_rounds": 0, "preset": "paper", "sources": "all"}
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        run_quickly(tmp_path, name="paper", **changes)
+    assert caplog.text.count("preset = 'paper': fusion = 'entropy', ") == 1
+    assert "sources = 'all'" in caplog.text
+    assert "where our default was given, it counts as not given" in caplog.text
+    assert "no effect" not in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        run_quickly(tmp_path, name="rival", algorithm="fedavg", **changes)
+    assert "preset = 'paper'" not in caplog.text
+    assert caplog.text.count("preset, sources: no effect on training here") == 1
