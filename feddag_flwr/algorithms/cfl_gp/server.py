@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from feddag_flwr.algorithms.algorithm import Algorithm
+from feddag_flwr.algorithms.algorithm import Algorithm, RoundPlan
+from feddag_flwr.algorithms.cfl_gp.messages import GradientRequest
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import matched_labels
 from feddag_flwr.models.flat import get_parts
-from feddag_flwr.records import (
-    GradientRequest,
-    TrainRequest,
-)
+from feddag_flwr.records import TrainRequest
 from feddag_flwr.seeds import derived_seed
 
 logger = logging.getLogger("flwr")
@@ -75,9 +73,16 @@ class CFLGP(Algorithm):
         """Take the gradient profiles back."""
         self._profiles = GradientProfiles.load_state_dict(kept)
 
-    def before_round(self, server_round: int, names: list[str]) -> None:
-        """Collect gradients from all clients and cluster them, in the rounds that are due."""
-        del names
+    def plan_round(self, server_round: int) -> RoundPlan:
+        """Cluster all clients by their gradients in the rounds that are due; then train."""
+        sampled = self.sample_clients(server_round)
+        connected = self.context.connected(sampled)
+        self._cluster_if_due(server_round)
+        requests = {name: self.train_request(server_round, name) for name in connected}
+        return RoundPlan(sampled, frozenset(sampled), requests)
+
+    def _cluster_if_due(self, server_round: int) -> None:
+        """Collect gradients from all clients and cluster them."""
         step, rest = divmod(server_round - 1, self.settings.cfl_gp_period)
         if rest or server_round > self.settings.cfl_gp_last_round:
             return
