@@ -44,7 +44,7 @@ class RoundPlan:
 
     sampled: list[str]
     asked: frozenset[str]
-    requests: dict[str, Request[Any]]
+    requests: Mapping[str, Request[Any]]
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class Exchange:
         self._one_by_one = False
         self._nodes: list[int] = []
 
-    def to_client(self, request: Request) -> Letter:
+    def to_client(self, request: Request[Any]) -> Letter:
         """Address a request to the node of the client that its header names."""
         header = request.header
         if header is None:
