@@ -34,7 +34,7 @@ from rich.table import Table
 
 from feddag_flwr.deployment.example_parts import write_parts
 from feddag_flwr.deployment.federation import Federation, federation
-from feddag_flwr.exchange import POLL_LAST
+from feddag_flwr.federation.exchange import POLL_LAST
 from feddag_flwr.settings import SettingValue
 
 APP_DIR = Path(__file__).resolve().parents[1]

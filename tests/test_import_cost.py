@@ -72,7 +72,9 @@ def test_what_only_some_scenarios_need_is_imported_there(modules):
     assert not [
         name
         for name in added
-        if name.startswith(("feddag_flwr.strategies", "feddag_flwr.algorithms"))
+        if name.startswith(
+            ("feddag_flwr.engine", "feddag_flwr.federation", "feddag_flwr.algorithms")
+        )
     ]
 
 

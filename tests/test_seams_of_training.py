@@ -13,7 +13,7 @@ from torch.nn import functional
 from client_app.app import app
 from feddag_flwr.client.registry import ACTIONS as BUILT_IN
 from feddag_flwr.client.registry import CUSTOM, load_action
-from feddag_flwr.exchange import Exchange, Question
+from feddag_flwr.federation.exchange import Exchange, Letter
 from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
@@ -260,7 +260,7 @@ def test_an_algorithm_of_ones_own_brings_its_actions():
     settings = quick_settings(algorithm=OWN)
     grid = MemoryGrid(settings)
     exchange = Exchange(grid, 5, str)
-    (reply,) = exchange.send([Question(PixelsRequest(HEADER), 103, "1")], 5.0)
+    (reply,) = exchange.send([Letter(PixelsRequest(HEADER), 103, "1")], 5.0)
     assert PixelsRequest(HEADER).read_reply(reply.content, Limits(9)).tolist() == [64.0]
     assert grid.sent == [("query.custom", 103)]
     assert list(exchange.traffic.take()["bytes"]["up"]) == ["pixels"]

@@ -113,7 +113,7 @@ class Evidence:
     Attributes
     ----------
     views : dict of str to View
-        ``presence``, ``class_conditional`` and ``gradient``.
+        ``label-set``, ``class-conditional`` and ``gradient``.
     class_conditional : ClassConditionalDistance
     label_residual_gradient : LabelResidualGradient
     """

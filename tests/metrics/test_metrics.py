@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from judgements import METRICS, evaluation
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
+from feddag_flwr.engine.resumption import evaluations_from_json, evaluations_to_json
 from feddag_flwr.metrics import (
     MAX_LOSS,
     Evaluation,
@@ -17,7 +18,6 @@ from feddag_flwr.metrics import (
     metric_names,
 )
 from feddag_flwr.registry import RegistryError
-from feddag_flwr.strategies.notes import evaluations_from_json, evaluations_to_json
 
 NAN, INF = float("nan"), float("inf")
 
