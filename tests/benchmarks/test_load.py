@@ -2,9 +2,9 @@
 
 import load
 import pytest
-from process_watch.trend import by_round
 
 from feddag_flwr.settings import Settings
+from feddag_lab.process_watch.trend import by_round
 
 
 def test_settings_of_a_thousand_clients_on_fashion_mnist(tmp_path):
