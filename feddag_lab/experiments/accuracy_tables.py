@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+
+import pandas as pd
 
 from feddag_lab.experiments.comparison import reference_of
 from feddag_lab.experiments.markdown import mean_of, mean_pm, plain, table
 from feddag_lab.experiments.published import Published, title_of
-from feddag_lab.experiments.results import Results, Run, Scores, mean_balanced_accuracy
+from feddag_lab.experiments.results import Results
 
 MEGABYTE = 1e6
+# Parts of the clients, and the columns of their balanced accuracy before and after fine-tuning.
+TUNING = {
+    "clients kept out of training": ("unseen-balanced-accuracy", "unseen-tuned-balanced-accuracy"),
+    "clients that took part in training": ("balanced-accuracy", "tuned-balanced-accuracy"),
+}
 
 PublishedByScenario = Mapping[str, Mapping[str, Published]]
 
@@ -47,7 +54,7 @@ def accuracy_section(
     for name, scenario in results.suite.scenarios.items():
         if name in unknown:
             lines += [f"{plain(name)}: the suite names a wrong place: {plain(unknown[name])}.", ""]
-        if not any(results.runs(name, algorithm) for algorithm in results.suite.algorithms):
+        if results.rows(name).empty:
             empty.append(plain(name))
             continue
         title = plain(name)
@@ -59,62 +66,48 @@ def accuracy_section(
                       "took part stand in the column *seen*. An algorithm without a model for "
                       "newcomers has no main figure.", ""]  # fmt: skip
         lines += _accuracy_table(results, name, published.get(name, {}))
-    return [*lines, f"Without a finished cell: {'; '.join(empty)}.", ""] if empty else lines
+    return [*lines, f"Without a finished trial: {'; '.join(empty)}.", ""] if empty else lines
 
 
 def _accuracy_table(
     results: Results, scenario: str, published: Mapping[str, Published]
 ) -> list[str]:
-    unseen = results.judges_unseen(scenario)
-    header = ["algorithm", "unseen" if unseen else "ours", "seeds"]
-    header += ["published"] * bool(published) + ["after fine-tuning"] + ["seen"] * unseen
-    peak = _changes(results, scenario)
-    header += ["ARI", "clusters", *["best ARI", "clusters then"] * peak]
-    header += ["MB a client", "of it training", "seconds"]
+    unseen, peak = results.judges_unseen(scenario), _changes(results.rows(scenario))
     rows = []
     for name in results.suite.algorithms:
-        runs = results.runs(scenario, name)
-        found = list(runs.values())
-        seconds = [cell.record.seconds for seed in runs
-                   if (cell := results.cells[scenario, name, seed]).record]  # fmt: skip
-        main = _percent(found, lambda run: run.judged)
-        row = [_name(results, name), mean_pm(main), f"{len(main)} of {len(results.suite.seeds)}"]
+        found = results.rows(scenario, name)
+        main, figure = percent(found["main"]), published.get(name)
+        row = {
+            "algorithm": _name(results, name),
+            "unseen" if unseen else "ours": mean_pm(main),
+            "seeds": f"{len(main)} of {len(results.suite.seeds)}",
+        }
         if published:
-            figure = published.get(name)
-            row.append(f"{figure.mean:.2f} ± {figure.deviation:.2f}" if figure else "-")
-        row.append(mean_pm(_percent(found, lambda run: run.judged_tuned)))
+            row["published"] = f"{figure.mean:.2f} ± {figure.deviation:.2f}" if figure else "-"
+        row["after fine-tuning"] = mean_pm(percent(found["main-tuned"]))
         if unseen:
-            row.append(mean_pm(_percent(found, lambda run: run.seen)))
-        row += [
-            mean_of([run.rand_index for run in found], 3),
-            mean_of([run.num_clusters for run in found], 1),
-            *[
-                mean_of([run.best.rand_index for run in found if run.best], 3),
-                mean_of([run.best.num_clusters for run in found if run.best], 1),
-            ]
-            * peak,
-            mean_of([run.total_bytes / MEGABYTE for run in found], 2),
-            mean_of([run.training_bytes / MEGABYTE for run in found], 2),
-            mean_of(seconds, 0),
-        ]
+            row["seen"] = mean_pm(percent(found["balanced-accuracy"]))
+        row["ARI"] = mean_of(found["adjusted-rand-index"], 3)
+        row["clusters"] = mean_of(found["clusters"], 1)
+        if peak:
+            row["best ARI"] = mean_of(found["best-rand-index"], 3)
+            row["clusters then"] = mean_of(found["best-clusters"], 1)
+        row["MB a client"] = mean_of(found["bytes-per-client"] / MEGABYTE, 2)
+        row["of it training"] = mean_of(found["training-bytes-per-client"] / MEGABYTE, 2)
+        row["seconds"] = mean_of(found["seconds"], 0)
         rows.append(row)
-    return table(header, rows)
+    return table(list(rows[0]), [list(row.values()) for row in rows])
 
 
-def _changes(results: Results, scenario: str) -> bool:
+def _changes(rows: pd.DataFrame) -> bool:
     """Whether some run was nearer the true groups in an earlier round than at its end."""
-    runs = (run for name in results.suite.algorithms
-            for run in results.runs(scenario, name).values())  # fmt: skip
-    return any(
-        run.best and run.rand_index is not None and run.best.rand_index > run.rand_index + 1e-9
-        for run in runs
-    )
+    known = rows[["best-rand-index", "adjusted-rand-index"]].dropna()
+    return bool((known["best-rand-index"] > known["adjusted-rand-index"] + 1e-9).any())
 
 
-def _percent(runs: Sequence[Run], scores: Callable[[Run], Scores | None]) -> list[float]:
-    """Mean over clients in percent, a value for each run that has these figures."""
-    found = [scores(run) for run in runs]
-    return [100 * mean_balanced_accuracy(each) for each in found if each is not None]
+def percent(shares: pd.Series) -> list[float]:
+    """Return the shares that are known, in percent."""
+    return [100 * share for share in shares.dropna()]
 
 
 def _name(results: Results, algorithm: str) -> str:
@@ -125,15 +118,18 @@ def tuning_section(results: Results) -> list[str]:
     """Lay out accuracy before and after fine-tuning, seen and unseen clients apart."""
     lines: list[str] = []
     for scenario in results.suite.scenarios:
-        for part, before, after in (
-            ("clients kept out of training", _unseen, _unseen_tuned),
-            ("clients that took part in training", _seen, _tuned),
-        ):
-            rows = [
-                row
-                for name in results.suite.algorithms
-                if (row := _tuning_row(results, scenario, name, before, after))
-            ]
+        for part, columns in TUNING.items():
+            rows = []
+            for name in results.suite.algorithms:
+                # Over the seeds that have both.
+                found = results.rows(scenario, name)[list(columns)].dropna()
+                if found.empty:
+                    continue
+                before, after = (percent(found[column]) for column in columns)
+                gains = [b - a for a, b in zip(before, after, strict=True)]
+                seeds = f"{len(found)} of {len(results.suite.seeds)}"
+                figures = map(mean_pm, (before, after, gains))
+                rows.append([_name(results, name), *figures, seeds])
             if rows:
                 header = ("algorithm", "before", "after", "gain", "seeds")
                 lines += [f"### Fine-tuning: {plain(scenario)}, {part}", "", *table(header, rows)]
@@ -148,40 +144,3 @@ def tuning_section(results: Results) -> list[str]:
         "",
         *lines,
     ]
-
-
-def _tuning_row(
-    results: Results,
-    scenario: str,
-    algorithm: str,
-    before: Callable[[Run], Scores | None],
-    after: Callable[[Run], Scores | None],
-) -> list[str] | None:
-    """Before, after and gain over the seeds that have both; None when none has."""
-    runs = [
-        run
-        for run in results.runs(scenario, algorithm).values()
-        if before(run) is not None and after(run) is not None
-    ]
-    if not runs:
-        return None
-    first, then = _percent(runs, before), _percent(runs, after)
-    gains = [b - a for a, b in zip(first, then, strict=True)]
-    seeds = f"{len(runs)} of {len(results.suite.seeds)}"
-    return [_name(results, algorithm), mean_pm(first), mean_pm(then), mean_pm(gains), seeds]
-
-
-def _seen(run: Run) -> Scores | None:
-    return run.seen
-
-
-def _tuned(run: Run) -> Scores | None:
-    return run.tuned
-
-
-def _unseen(run: Run) -> Scores | None:
-    return run.unseen
-
-
-def _unseen_tuned(run: Run) -> Scores | None:
-    return run.unseen_tuned

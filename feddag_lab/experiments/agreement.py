@@ -1,4 +1,4 @@
-"""Finds the cells that ran with other settings than their fellows: no mean is over both."""
+"""Finds the trials that ran with other settings than their fellows: no mean is over both."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Mapping
 from typing import Any, TypeVar
 
-from feddag_flwr.settings import Settings
-from feddag_lab.experiments.output import PLACES
+from feddag_lab.experiments.product import Settings
 
-# What a machine offers, not what is computed: cells may have been run with others than the suite's.
+# Where things lie, not what is computed: a trial stays valid when its folder is moved.
+PLACES = frozenset({"run-dir", "run-name", "data-dir", "download"})
+
+# What a machine offers, not what is computed: a trial may have run with others than the suite's.
 MACHINE_SETTINGS = PLACES | {
     "device", "device-memory", "join-timeout", "profile-timeout", "round-timeout", "threads",
     "wave-size",
 }  # fmt: skip
 
-# What decides which client holds which images: alike in all cells of a scenario, whatever trains.
+# What decides which client holds which images: alike in all trials of a scenario, whatever trains.
 DATA_SETTINGS = frozenset({
     "source", "train-share", "test-share", "scenario", "num-clients", "label-skew",
     "client-groups", "dirichlet-alpha", "min-class-samples", "unseen-share", "test-fraction",
@@ -75,7 +77,7 @@ def odd_ones(
         right = _most_frequent(had.values(), json.dumps(defaults.get(name)))
         for key, value in had.items():
             if value != right and key not in odd:
-                odd[key] = f"{name} is {value}, in the cells that it is held against {right}"
+                odd[key] = f"{name} is {value}, in the trials that it is held against {right}"
     return odd
 
 

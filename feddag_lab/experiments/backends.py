@@ -1,4 +1,4 @@
-"""What a worker does for a cell: the functions that jobs name."""
+"""What a worker does for a trial: the functions that jobs name."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def check_data(run_config: dict[str, SettingValue]) -> None:
 
 
 def in_process(run_config: dict[str, SettingValue]) -> None:
-    """Run a cell in this process."""
+    """Run a trial in this process."""
     run_in_process(Settings.from_run_config(run_config))
 
 
 def through_flower(run_config: dict[str, SettingValue], app_dir: str) -> None:
-    """Run a cell through the real ``flwr run``.
+    """Run a trial through the real ``flwr run``.
 
     Parameters
     ----------
     run_config : dict
-        The cell's settings.
+        The trial's settings.
     app_dir : str
         Folder of the app's ``pyproject.toml``.
 

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from feddag_flwr.settings import SettingValue
-from feddag_lab.experiments.cells import choose_cells, plan_cells
 from feddag_lab.experiments.layout import DamagedError
 from feddag_lab.experiments.output import Output
-from feddag_lab.experiments.runner import BACKENDS, Plan, Report, run_cells
+from feddag_lab.experiments.product import SettingValue
+from feddag_lab.experiments.runner import BACKENDS, Outcome, RunnerOptions, run_trials
 from feddag_lab.experiments.suite import find_suite, load_suite, shipped_suites
-from feddag_lab.experiments.yaml_nodes import parse_assignment
+from feddag_lab.experiments.trials import choose_trials, plan_trials
+from feddag_lab.experiments.yaml_marks import parse_assignment
 
 RESULTS = Path("results")
 
@@ -39,29 +39,29 @@ def _add_run(actions: Any) -> None:  # noqa: ANN401
     run = actions.add_parser(
         "run",
         help="run a suite, or go on with it",
-        description="Run a suite's cells side by side; what is finished already is not run again. "
-        "The exit status is 0 if all cells have finished, 1 if some failed, 2 if the suite is "
+        description="Run a suite's trials side by side; what is finished already is not run again. "
+        "The exit status is 0 if all trials have finished, 1 if some failed, 2 if the suite is "
         "wrong.",
     )
     run.add_argument("suite", metavar="SUITE", help="a shipped suite's name, or a YAML file")
     run.add_argument("--output", type=Path, metavar="DIR", help="default: results/SUITE")
     run.add_argument("--data-dir", metavar="DIR", help="folder of the data source")
-    run.add_argument("--workers", type=_positive, metavar="N", help="cells at once; default: all "
+    run.add_argument("--workers", type=_positive, metavar="N", help="trials at once; default: all "
                      "that cores and memory allow")  # fmt: skip
     run.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="setting of every cell"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="setting of every trial"
     )
     run.add_argument(
         "--only", action="append", default=[], metavar="ALGORITHM/SCENARIO/SEED",
-        help="run these cells alone; names, slugs or shell patterns; may be repeated",
+        help="run these trials alone; names, slugs or shell patterns; may be repeated",
     )  # fmt: skip
     run.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0])
     run.add_argument("--app-dir", type=Path, default=Path(), metavar="APP_DIR",
                      help="folder of pyproject.toml, for --backend flower")  # fmt: skip
     run.add_argument(
-        "--rerun-changed", action="store_true", help="run finished cells anew if settings differ"
+        "--rerun-changed", action="store_true", help="run finished trials anew if settings differ"
     )
-    run.add_argument("--dry-run", action="store_true", help="check the suite and list its cells")
+    run.add_argument("--dry-run", action="store_true", help="check the suite and list its trials")
     run.set_defaults(handler=_run)
 
 
@@ -71,38 +71,38 @@ def _run(options: argparse.Namespace) -> int:
     if options.data_dir is not None:
         overrides["data-dir"] = str(Path(options.data_dir).expanduser().resolve())
     folder = (options.output or RESULTS / suite.name).expanduser().resolve()
-    every = plan_cells(suite, overrides, folder)
-    cells = choose_cells(every, options.only)
+    every = plan_trials(suite, overrides, folder)
+    trials = choose_trials(every, options.only)
     if options.dry_run:
-        print("\n".join(map(str, cells)))
+        print("\n".join(map(str, trials)))
         return 0
-    plan = Plan(
+    how = RunnerOptions(
         workers=options.workers,
         backend=options.backend,
         app_dir=options.app_dir,
         rerun_changed=options.rerun_changed,
     )
-    print(f"suite {suite.name}: {len(cells)} of {len(every)} cells, results in {folder}")
-    chosen = {cell.slug for cell in cells}
-    others = [cell for cell in every if cell.slug not in chosen]
-    report = run_cells(suite.to_json(overrides), cells, Output(folder), plan, others=others)
-    return _tell(report)
+    print(f"suite {suite.name}: {len(trials)} of {len(every)} trials, results in {folder}")
+    chosen = {trial.slug for trial in trials}
+    others = [trial for trial in every if trial.slug not in chosen]
+    outcome = run_trials(suite.to_json(overrides), trials, Output(folder), how, others=others)
+    return _tell(outcome)
 
 
-def _tell(report: Report) -> int:
+def _tell(outcome: Outcome) -> int:
     print(
-        f"{report.finished} cells finished, {report.earlier} had finished before, "
-        f"{len(report.failures)} failed"
+        f"{outcome.finished} trials finished, {outcome.earlier} had finished before, "
+        f"{len(outcome.failures)} failed"
     )
-    for name, reason in report.failures.items():
+    for name, reason in outcome.failures.items():
         print(f"feddag-lab: failed: {name}: {reason}", file=sys.stderr)
-    return 1 if report.failures else 0
+    return 1 if outcome.failures else 0
 
 
 def _list(_options: argparse.Namespace) -> int:
     for name, path in shipped_suites().items():
         suite = load_suite(path)
-        print(f"{name:16s} {suite.num_cells:5d} cells  {suite.description}")
+        print(f"{name:16s} {suite.num_trials:5d} trials  {suite.description}")
     return 0
 
 

@@ -1,16 +1,17 @@
-"""Differences of one algorithm to each of its rivals, paired by client and seed."""
+"""Differences of one algorithm to each of its baselines, paired by client and seed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from feddag_flwr.seeds import generator
-from feddag_lab.experiments.results import Results, Run, Scores
+from feddag_lab.experiments.finished import FinishedTrial
+from feddag_lab.experiments.product import generator
+from feddag_lab.experiments.results import Results
 from feddag_lab.experiments.statistics import (
     Interval,
     bootstrap_interval,
@@ -29,12 +30,12 @@ class UnpairedError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class PairedDifference:
     """The reference minus one rival on one scenario, in points (percent of balanced accuracy).
 
     Attributes
     ----------
-    scenario, reference, rival : str
+    scenario, reference, baseline : str
     seed_means : dict of int to float
         Mean over clients of the difference, by seed.
     pairs : int
@@ -53,7 +54,7 @@ class Comparison:
 
     scenario: str
     reference: str
-    rival: str
+    baseline: str
     seed_means: dict[int, float]
     pairs: int
     mean: float | None
@@ -80,55 +81,56 @@ class Comparison:
 
 
 def reference_of(results: Results) -> str:
-    """Return the algorithm that rivals are held against: FedDAG, or else the suite's first."""
+    """Return the algorithm that baselines are held against: FedDAG, or else the suite's first."""
     algorithms = results.suite.algorithms
     return PREFERRED_REFERENCE if PREFERRED_REFERENCE in algorithms else next(iter(algorithms))
 
 
-def compare_all(results: Results) -> list[Comparison]:
-    """Compare the reference with each rival on each scenario, in the suite's order."""
+def compare_all(results: Results) -> list[PairedDifference]:
+    """Compare the reference with each baseline on each scenario, in the suite's order."""
     reference = reference_of(results)
     return [
-        compare(results, scenario, reference, rival)
+        compare(results, scenario, reference, baseline)
         for scenario in results.suite.scenarios
-        for rival in results.suite.algorithms
-        if rival != reference
+        for baseline in results.suite.algorithms
+        if baseline != reference
     ]
 
 
-def compare(results: Results, scenario: str, reference: str, rival: str) -> Comparison:
+def compare(results: Results, scenario: str, reference: str, baseline: str) -> PairedDifference:
     """Compare two algorithms on one scenario.
 
-    The generator of the bootstrap comes from the names, so that a further rival or scenario
+    The generator of the bootstrap comes from the names, so that a further baseline or scenario
     changes no interval.
     """
-    ours, theirs = results.runs(scenario, reference), results.runs(scenario, rival)
+    trials = {name: results.finished(scenario, name) for name in (reference, baseline)}
     differences: dict[int, NDArray[np.float64]] = {}
     lacking: dict[int, tuple[str, ...]] = {}
     notes = []
     for seed in results.suite.seeds:
         absent = tuple(
             name
-            for name, runs in ((reference, ours), (rival, theirs))
-            if seed not in runs or runs[seed].judged is None
+            for name, by_seed in trials.items()
+            if seed not in by_seed or by_seed[seed].judged.empty
         )
         if absent:
             lacking[seed] = absent
             continue
         try:
-            differences[seed], alone = paired_differences(ours[seed], theirs[seed])
+            ours, theirs = trials[reference][seed], trials[baseline][seed]
+            differences[seed], alone = paired_differences(ours, theirs)
         except UnpairedError as error:
-            notes.append(f"seed {seed}, {rival} against {reference}, not paired: {error}")
+            notes.append(f"seed {seed}, {baseline} against {reference}, not paired: {error}")
             continue
         if alone:
             notes.append(f"seed {seed}: in one of the two only, left out: {', '.join(alone)}")
     values = list(differences.values())
     seed_means = {seed: float(each.mean()) for seed, each in differences.items()}
-    rng = generator(BOOTSTRAP_SEED, "bootstrap", client=f"{scenario}\n{reference}\n{rival}")
-    return Comparison(
+    rng = generator(BOOTSTRAP_SEED, "bootstrap", client=f"{scenario}\n{reference}\n{baseline}")
+    return PairedDifference(
         scenario=scenario,
         reference=reference,
-        rival=rival,
+        baseline=baseline,
         seed_means=seed_means,
         pairs=sum(len(each) for each in values),
         mean=mean_of_means(values) if values else None,
@@ -139,12 +141,14 @@ def compare(results: Results, scenario: str, reference: str, rival: str) -> Comp
     )
 
 
-def paired_differences(ours: Run, theirs: Run) -> tuple[NDArray[np.float64], list[str]]:
+def paired_differences(
+    ours: FinishedTrial, theirs: FinishedTrial
+) -> tuple[NDArray[np.float64], list[str]]:
     """Subtract figures client by client.
 
     Parameters
     ----------
-    ours, theirs : Run
+    ours, theirs : FinishedTrial
         Two runs with the same seed on the same scenario.
 
     Returns
@@ -159,33 +163,32 @@ def paired_differences(ours: Run, theirs: Run) -> tuple[NDArray[np.float64], lis
         No client is in both, or the parts differ: a client has another number of test samples,
         or belongs to another true group.
     """
-    mine, other = ours.judged or {}, theirs.judged or {}
-    common = sorted(set(mine) & set(other))
-    if not common:
+    mine, other = ours.judged, theirs.judged
+    both = mine.join(other, how="inner", lsuffix=" ours", rsuffix=" theirs").sort_index()
+    if both.empty:
         raise UnpairedError("they have no client in common")
-    _check_parts(common, mine, other)
-    _check_groups(common, ours.true_groups, theirs.true_groups)
-    differences = [100 * (mine[n].balanced_accuracy - other[n].balanced_accuracy) for n in common]
-    return np.array(differences), sorted(set(mine) ^ set(other))
+    _check_same(
+        both, "samples", "{differing} of {known} clients have other test data, "
+        "{first} has {mine} samples against {other}",
+    )  # fmt: skip
+    # Equal sizes alone do not tell parts apart; true groups do, where both runs know them.
+    _check_same(
+        both, "true-group", "{differing} of {known} clients are in other true groups, "
+        "{first} in {mine} against {other}",
+    )  # fmt: skip
+    accuracy = both["balanced-accuracy ours"] - both["balanced-accuracy theirs"]
+    alone = sorted(mine.index.symmetric_difference(other.index))
+    return (100 * accuracy).to_numpy(dtype=np.float64), alone
 
 
-def _check_parts(common: list[str], mine: Scores, other: Scores) -> None:
-    differing = [name for name in common if mine[name].samples != other[name].samples]
-    if differing:
-        first = differing[0]
-        raise UnpairedError(
-            f"the parts differ: {len(differing)} of {len(common)} clients have other test data, "
-            f"{first} has {mine[first].samples} samples against {other[first].samples}"
-        )
-
-
-def _check_groups(common: list[str], mine: Mapping[str, int], other: Mapping[str, int]) -> None:
-    """Compare true groups where both runs know them: equal sizes alone do not tell parts apart."""
-    known = [name for name in common if name in mine and name in other]
-    differing = [name for name in known if mine[name] != other[name]]
-    if differing:
-        first = differing[0]
-        raise UnpairedError(
-            f"the parts differ: {len(differing)} of {len(known)} clients are in other true groups, "
-            f"{first} in {mine[first]} against {other[first]}"
-        )
+def _check_same(both: pd.DataFrame, column: str, told: str) -> None:
+    """Refuse pairs of clients that differ in a column, where both runs know it."""
+    pairs = both[[f"{column} ours", f"{column} theirs"]].dropna()
+    differing = pairs[pairs.iloc[:, 0] != pairs.iloc[:, 1]]
+    if not differing.empty:
+        mine, other = differing.iloc[0]
+        what = told.format(
+            differing=len(differing), known=len(pairs), first=differing.index[0], mine=mine,
+            other=other,
+        )  # fmt: skip
+        raise UnpairedError(f"the parts differ: {what}")

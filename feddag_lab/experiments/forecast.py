@@ -6,21 +6,21 @@ from collections import defaultdict
 from collections.abc import Iterable
 from statistics import fmean
 
-from feddag_lab.experiments.layout import CellRecord
+from feddag_lab.experiments.layout import TrialRecord
 
 
 class Forecast:
-    """Learns how long cells take, an algorithm each, from those that have finished."""
+    """Learns how long trials take, an algorithm each, from those that have finished."""
 
     def __init__(self) -> None:
         self._seconds: defaultdict[str, list[float]] = defaultdict(list)
 
     def learn(self, algorithm: str, seconds: float) -> None:
-        """Take note of a finished cell."""
+        """Take note of a finished trial."""
         self._seconds[algorithm].append(seconds)
 
     def expected(self, algorithm: str) -> float | None:
-        """Return the seconds of a cell: the algorithm's mean, else that of all; None: not known."""
+        """Return a trial's seconds: the algorithm's mean, else that of all; None: not known."""
         if algorithm in self._seconds:
             return fmean(self._seconds[algorithm])
         known = [fmean(each) for each in self._seconds.values()]
@@ -34,17 +34,17 @@ class Forecast:
         Parameters
         ----------
         waiting : iterable of str
-            Algorithm of each cell that has not started.
+            Algorithm of each trial that has not started.
         running : iterable of (str, float)
-            Algorithm, and seconds so far, of each cell under way.
+            Algorithm, and seconds so far, of each trial under way.
         workers : int
-            Cells under way at once.
+            Trials under way at once.
 
         Returns
         -------
         float or None
-            Work left, shared evenly among the workers, but no less than the longest cell under
-            way; None before any cell has finished.
+            Work left, shared evenly among the workers, but no less than the longest trial under
+            way; None before any trial has finished.
         """
         parts: dict[str, float | None] = {}
         rest = [max(0.0, (self._of(name, parts) or 0.0) - since) for name, since in running]
@@ -69,8 +69,8 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def by_algorithm(records: Iterable[CellRecord]) -> Forecast:
-    """Make a forecast from the records of cells that finished earlier."""
+def by_algorithm(records: Iterable[TrialRecord]) -> Forecast:
+    """Make a forecast from the records of trials that finished earlier."""
     forecast = Forecast()
     for record in records:
         if record.seconds is not None:

@@ -1,18 +1,35 @@
 """What the files of an experiment hold, as far as the report reads them; checked on reading.
 
 ========================  ==========================================================================
-``suite.json``            what was to be run: algorithms, scenarios, seeds
-``cells/*/cell.json``     one algorithm on one scenario with one seed: how it ended
-``cells/*/``              beside it, the files of the run (see `feddag_flwr.run_folder`)
+``suite.json``            what was to be run, see `feddag_lab.experiments.suite`
+``trials/*/trial.json``   one algorithm on one scenario with one seed: how it ended
+``trials/*/``             beside it, the files of the run (see `feddag_flwr.run_folder`)
 ========================  ==========================================================================
+
+Older experiments call them ``cells`` and ``cell.json``, and are read just as well.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+TRIALS, OLD_TRIALS = "trials", "cells"
+RECORD, OLD_RECORD = "trial.json", "cell.json"
+
+
+def trials_folder(experiment: Path) -> Path:
+    """Return the folder of an experiment's trials, under its old name where it has that alone."""
+    old = experiment / OLD_TRIALS
+    return old if old.is_dir() and not (experiment / TRIALS).is_dir() else experiment / TRIALS
+
+
+def record_path(trial: Path) -> Path:
+    """Return the file of how a trial ended, under its old name where it has that alone."""
+    old = trial / OLD_RECORD
+    return old if old.exists() and not (trial / RECORD).exists() else trial / RECORD
 
 
 class DamagedError(ValueError):
@@ -33,59 +50,8 @@ class _Record(BaseModel):
     )
 
 
-class Scenario(_Record):
-    """How data is split over clients, and where the paper has figures for it.
-
-    Attributes
-    ----------
-    settings : dict
-        What the scenario sets.
-    published : str or None
-        For instance ``"table_10/label_skew_30/fmnist"``.
-    without : list of str
-        Algorithms that do not run there.
-    """
-
-    settings: dict[str, Any] = {}
-    published: str | None = None
-    without: list[str] = []
-
-
-class Suite(_Record):
-    """What was to be run: every algorithm on every scenario with every seed, in this order.
-
-    Attributes
-    ----------
-    name, description : str
-    settings : dict
-        For every cell.
-    algorithms, scenarios : dict
-        By display name.
-    seeds : list of int
-    command_line : dict
-        Settings that were given when the suite was run; they win over all others.
-    """
-
-    name: str
-    description: str = ""
-    settings: dict[str, Any] = {}
-    algorithms: dict[str, dict[str, Any]] = Field(min_length=1)
-    scenarios: dict[str, Scenario] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
-    command_line: dict[str, Any] = {}
-
-    def settings_of(self, scenario: str, algorithm: str) -> dict[str, Any]:
-        """Return what the suite sets for a cell; a later layer wins, as when it was planned."""
-        return {
-            **self.settings,
-            **self.scenarios[scenario].settings,
-            **self.algorithms[algorithm],
-            **self.command_line,
-        }
-
-
-class CellRecord(_Record):
-    """How a cell ended."""
+class TrialRecord(_Record):
+    """How a trial ended."""
 
     algorithm: str
     scenario: str
@@ -101,7 +67,7 @@ class CellRecord(_Record):
     finished: str | None = None
 
 
-class Score(_Record):
+class ClientScore(_Record):
     """One client's figures under the model it is judged by; shares, not percent."""
 
     balanced_accuracy: float = Field(ge=0, le=1)
@@ -109,21 +75,21 @@ class Score(_Record):
     samples: int = Field(ge=1)
 
 
-class Overall(_Record):
+class OverallScore(_Record):
     """Means over clients, as the run wrote them."""
 
     clients: int = Field(ge=0)
     balanced_accuracy: float | None = None
 
 
-class Evaluation(_Record):
+class EvaluationRecord(_Record):
     """An evaluation: the figures of each client, and their mean."""
 
-    overall: Overall
-    by_client: dict[str, Score]
+    overall: OverallScore
+    by_client: dict[str, ClientScore]
 
 
-class Bytes(_Record):
+class RoundBytes(_Record):
     """Bytes of all clients together in one round, by kind of message."""
 
     down: dict[str, int] = {}
@@ -137,22 +103,22 @@ class RoundLine(_Record):
     ----------
     round : int
         0 before the first round.
-    all : Evaluation or None
+    all : EvaluationRecord or None
         All clients that take part; None in a round without that evaluation.
-    tuned : Evaluation or None
+    tuned : EvaluationRecord or None
         The same after local fine-tuning.
-    unseen, unseen_tuned : Evaluation or None
+    unseen, unseen_tuned : EvaluationRecord or None
         Clients kept out of training, before and after local fine-tuning.
     moved : dict of str to int
         New cluster of each client that has changed it.
     """
 
     round: int = Field(ge=0)
-    all: Evaluation | None = None
-    tuned: Evaluation | None = None
-    unseen: Evaluation | None = None
-    unseen_tuned: Evaluation | None = None
-    bytes: Bytes
+    all: EvaluationRecord | None = None
+    tuned: EvaluationRecord | None = None
+    unseen: EvaluationRecord | None = None
+    unseen_tuned: EvaluationRecord | None = None
+    bytes: RoundBytes
     moved: dict[str, int] = {}
 
 
@@ -162,7 +128,7 @@ class ClusterSummary(_Record):
     members: list[str] = []
 
 
-class Summary(_Record):
+class RunSummary(_Record):
     """``summary.json``: how the run ended."""
 
     num_clusters: int = Field(ge=0)
@@ -182,7 +148,7 @@ class RunSettings(_Record):
     unseen_share: float = Field(default=0.0, ge=0, lt=1)
 
 
-AnyRecord = TypeVar("AnyRecord", bound=_Record)
+AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
 
 
 def read_text(path: Path) -> str:

@@ -67,7 +67,7 @@ def worker_environment(number: int, threads: int, gpus: Sequence[str]) -> Mappin
     environment = dict.fromkeys(
         ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)
     )
-    # A worker's crash in C code leaves a trace in the log of its cell.
+    # A worker's crash in C code leaves a trace in the log of its trial.
     environment |= {"PYTHONFAULTHANDLER": "1", "PYTHONUNBUFFERED": "1"}
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]

@@ -40,9 +40,9 @@ def mean_pm(values: Sequence[float], digits: int = 2) -> str:
     return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
-def mean_of(values: Sequence[float | None], digits: int) -> str:
+def mean_of(values: Iterable[float | None], digits: int) -> str:
     """Mean of the values that are known."""
-    known = [value for value in values if value is not None]
+    known = [float(value) for value in values if value is not None and value == value]
     return f"{mean_and_deviation(known)[0]:,.{digits}f}" if known else ABSENT
 
 

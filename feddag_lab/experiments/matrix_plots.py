@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from feddag_flwr.run_folder import PROXIMITY
+from feddag_lab.experiments.finished import FinishedTrial
 from feddag_lab.experiments.plots import literal, save
-from feddag_lab.experiments.results import Results, Run
+from feddag_lab.experiments.product import PROXIMITY
+from feddag_lab.experiments.results import Results
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +39,15 @@ class Picture(NamedTuple):
 def plot_matrices(path: Path, results: Results) -> bool:
     """Draw the proximity matrix A of one seed, algorithm by scenario; False where there is none.
 
-    The first seed of each cell that has one. Clients are sorted by true group, those of no known
-    group last, lines part the groups; dark is alike, on the scale of A from 0 to 1 in every
-    picture.
+    The first seed of an algorithm on a scenario that has one. Clients are sorted by true group,
+    those of no known group last, lines part the groups; dark is alike, on the scale of A from 0 to
+    1 in every picture.
     """
     pictures = {
         (algorithm, scenario): picture
         for algorithm in results.suite.algorithms
         for scenario in results.suite.scenarios
-        if (picture := _picture(results.runs(scenario, algorithm))) is not None
+        if (picture := _picture(results.finished(scenario, algorithm))) is not None
     }
     if not pictures:
         return False
@@ -68,10 +69,10 @@ def plot_matrices(path: Path, results: Results) -> bool:
     return True
 
 
-def _picture(runs: dict[int, Run]) -> Picture | None:
+def _picture(trials: dict[int, FinishedTrial]) -> Picture | None:
     """Take the first run that has a matrix; a damaged one costs a log line and is passed over."""
-    for seed, run in runs.items():
-        path = run.folder / PROXIMITY
+    for seed, trial in trials.items():
+        path = trial.folder / PROXIMITY
         try:
             matrix, names = _read(path)
         except FileNotFoundError:
@@ -81,7 +82,7 @@ def _picture(runs: dict[int, Run]) -> Picture | None:
             continue
         if matrix is None:
             return None
-        known = run.true_groups
+        known = trial.true_groups
         last = max(known.values(), default=-1) + 1  # clients of no known group
         groups = np.array([known.get(name, last) for name in names])
         order = np.argsort(groups, kind="stable")

@@ -2,9 +2,9 @@
 
 ========================  ==========================================================================
 ``suite.json``            the suite as it was run
-``cells/SLUG/``           a run's files (see `feddag_flwr.run_folder`) and ``cell.json``, which
+``trials/SLUG/``          a run's files (see `feddag_flwr.run_folder`) and ``trial.json``, which
                           comes last: a folder without one is an attempt that was broken off
-``cells/SLUG.log``        what the cell printed
+``trials/SLUG.log``       what the trial printed
 ========================  ==========================================================================
 """
 
@@ -20,12 +20,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from feddag_lab.experiments.cells import CELLS_FOLDER, Cell
+from feddag_lab.experiments.layout import record_path, trials_folder
+from feddag_lab.experiments.trials import Trial
 
 FINISHED = "finished"
 FAILED = "failed"
-# Where things lie, not what is computed: a cell stays valid when its folder is moved.
-PLACES = frozenset({"run-dir", "run-name", "data-dir", "download"})
 
 
 class ExperimentError(RuntimeError):
@@ -76,31 +75,31 @@ class Output:
             )
         _write_json(path, suite)
 
-    def folder(self, cell: Cell) -> Path:
-        """Return the folder of a cell's run."""
-        return self.path / CELLS_FOLDER / cell.slug
+    def folder(self, trial: Trial) -> Path:
+        """Return the folder of a trial's run."""
+        return trials_folder(self.path) / trial.slug
 
-    def log(self, cell: Cell) -> Path:
-        """Return the file of what a cell prints."""
-        return self.path / CELLS_FOLDER / f"{cell.slug}.log"
+    def log(self, trial: Trial) -> Path:
+        """Return the file of what a trial prints."""
+        return trials_folder(self.path) / f"{trial.slug}.log"
 
-    def clear(self, cell: Cell) -> None:
-        """Remove what an earlier attempt at a cell left, its mark of being finished first."""
-        folder = self.folder(cell)
-        (folder / "cell.json").unlink(missing_ok=True)
+    def clear(self, trial: Trial) -> None:
+        """Remove what an earlier attempt at a trial left, its mark of being finished first."""
+        folder = self.folder(trial)
+        record_path(folder).unlink(missing_ok=True)
         if folder.exists():
             shutil.rmtree(folder)
-        self.log(cell).unlink(missing_ok=True)
+        self.log(trial).unlink(missing_ok=True)
 
-    def write_record(self, cell: Cell, record: Mapping[str, Any]) -> None:
-        """Write ``cell.json``: at once or not at all."""
-        folder = self.folder(cell)
+    def write_record(self, trial: Trial, record: Mapping[str, Any]) -> None:
+        """Write ``trial.json``: at once or not at all."""
+        folder = self.folder(trial)
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(folder / "cell.json", record)
+        _write_json(record_path(folder), record)
 
-    def balanced_accuracy(self, cell: Cell) -> float | None:
-        """Return the closing mean balanced accuracy of a finished cell, a share."""
-        summary = _read_json(self.folder(cell) / "summary.json") or {}
+    def balanced_accuracy(self, trial: Trial) -> float | None:
+        """Return the closing mean balanced accuracy of a finished trial, a share."""
+        summary = _read_json(self.folder(trial) / "summary.json") or {}
         value = summary.get("overall", {}).get("balanced-accuracy")
         return float(value) if isinstance(value, int | float) else None
 

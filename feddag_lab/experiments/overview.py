@@ -7,28 +7,29 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
-from feddag_lab.experiments.layout import CellRecord, Suite
+from feddag_lab.experiments.agreement import PLACES
+from feddag_lab.experiments.layout import TrialRecord
 from feddag_lab.experiments.markdown import code, duration, plain, table
-from feddag_lab.experiments.output import PLACES
 from feddag_lab.experiments.results import Results, Status
+from feddag_lab.experiments.suite import Suite
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-# Differ from cell to cell by their nature, or say where things lie on one machine.
+# Differ from trial to trial by their nature, or say where things lie on one machine.
 NOT_COMMON = PLACES | {"seed", "algorithm"}
 
 
 def overview(results: Results) -> list[str]:
-    """Say what was run: suite, state of the cells, versions, dates, seconds, settings."""
+    """Say what was run: suite, state of the trials, versions, dates, seconds, settings."""
     suite = results.suite
-    counts = Counter(cell.status for cell in results.cells.values())
-    records = [cell.record for cell in results.cells.values() if cell.record is not None]
+    counts = Counter(results.table["status"])
+    records = [trial.record for trial in results.trials.values() if trial.record is not None]
     lines = [
         "## What was run",
         "",
         f"Suite {code(suite.name)}: {len(suite.scenarios)} scenarios x {len(suite.algorithms)} "
         f"algorithms x {len(suite.seeds)} seeds ({', '.join(map(str, suite.seeds))}) = "
-        f"{len(results.cells)} cells: "
+        f"{len(results.trials)} trials: "
         + ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
         + ".",
         "",
@@ -44,7 +45,7 @@ def overview(results: Results) -> list[str]:
 
 def common_settings(results: Results) -> dict[str, Any]:
     """Return the settings that all usable runs share, those of a machine left out."""
-    runs = [run.settings for run in results.all_runs()]
+    runs = [trial.settings for trial in results.all_finished()]
     if not runs:
         return {}
     return {
@@ -54,7 +55,7 @@ def common_settings(results: Results) -> dict[str, Any]:
     }
 
 
-def _records(records: Iterable[CellRecord]) -> list[str]:
+def _records(records: Iterable[TrialRecord]) -> list[str]:
     records = list(records)
     versions = sorted({_version(record) for record in records if record.version})
     dates = sorted(d for record in records for d in (record.started, record.finished) if d)
@@ -63,25 +64,25 @@ def _records(records: Iterable[CellRecord]) -> list[str]:
     lines = [f"- Versions: {'; '.join(map(plain, versions)) or 'not noted'}"]
     if dates:
         lines.append(f"- From {plain(dates[0])} to {plain(dates[-1])}")
-    lines.append(f"- All cells together: {duration(seconds)}, {duration(cpu)} of CPU time")
+    lines.append(f"- All trials together: {duration(seconds)}, {duration(cpu)} of CPU time")
     return [*lines, ""]
 
 
-def _version(record: CellRecord) -> str:
-    """Name the code that ran a cell, and what it ran on."""
+def _version(record: TrialRecord) -> str:
+    """Name the code that ran a trial, and what it ran on."""
     commit = f" (commit {record.commit})" if record.commit else ""
     backend = f", {record.backend}" if record.backend else ""
     return f"{record.version}{commit}{backend}"
 
 
 def _not_counted(results: Results) -> list[str]:
-    """List every cell and folder that no figure below rests on."""
+    """List every trial and folder that no figure below rests on."""
     rows = _without_run(results)
     rows += [
         [f"folder {plain(name)}", "", "", "left out", plain(why)] for name, why in results.strays
     ]
     if not rows:
-        return ["Every cell of the suite is in the figures below.", ""]
+        return ["Every trial of the suite is in the figures below.", ""]
     return [
         "Not in any figure below; where seeds are missing, the tables say how many there are:",
         "",
@@ -90,19 +91,20 @@ def _not_counted(results: Results) -> list[str]:
 
 
 def _without_run(results: Results) -> list[list[str]]:
-    """List the cells without figures; those alike in all but seed or algorithm share a row."""
-    seeds: dict[tuple[str, str, str, str], list[str]] = {}
-    for cell in results.cells.values():
-        if cell.run is None:
-            key = (cell.scenario, cell.algorithm, cell.status, cell.reason)
-            seeds.setdefault(key, []).append(str(cell.seed))
-    algorithms: dict[tuple[str, str, str, str], list[str]] = {}
+    """List the trials without figures; those alike in all but seed or algorithm share a row."""
+    seeds: dict[tuple[str, ...], list[str]] = {}
+    for (scenario, algorithm, seed), trial in results.trials.items():
+        if trial.files is None:
+            key = (scenario, algorithm, trial.status, trial.reason)
+            seeds.setdefault(key, []).append(str(seed))
+    algorithms: dict[tuple[str, ...], list[str]] = {}
     for (scenario, algorithm, status, reason), of_it in seeds.items():
         shared = (scenario, ", ".join(of_it), status, reason)
         algorithms.setdefault(shared, []).append(plain(algorithm))
+    every = len(results.suite.algorithms)
     return [
-        [plain(scenario), "all" if len(names) == len(results.suite.algorithms) else
-         ", ".join(names), of_it, status, plain(reason)]
+        [plain(scenario), "all" if len(names) == every else ", ".join(names), of_it, status,
+         plain(reason)]
         for (scenario, of_it, status, reason), names in algorithms.items()
     ]  # fmt: skip
 
@@ -121,7 +123,7 @@ def _differing(title: str, settings: Mapping[str, Mapping[str, Any]]) -> list[st
 
 
 def _suite_wide(suite: Suite) -> dict[str, dict[str, Any]]:
-    layers = {"every cell": suite.settings, "command line (wins)": suite.command_line}
+    layers = {"every trial": suite.settings, "command line (wins)": suite.command_line}
     return {name: layer for name, layer in layers.items() if set(layer) - PLACES}
 
 
@@ -131,7 +133,7 @@ def _common(results: Results) -> list[str]:
         return []
     shown = [_assignment(key, value) for key, value in sorted(common.items())]
     return [
-        f"<details><summary>{len(common)} settings that all finished cells share</summary>",
+        f"<details><summary>{len(common)} settings that all finished trials share</summary>",
         "",
         "```",
         *shown,

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.isotonic import isotonic_regression
 
+from feddag_lab.experiments.accuracy_tables import percent
 from feddag_lab.experiments.comparison import reference_of
 from feddag_lab.experiments.published import Published
-from feddag_lab.experiments.results import Curve, Results, mean_balanced_accuracy
+from feddag_lab.experiments.results import Results
 from feddag_lab.experiments.statistics import mean_and_deviation
 
 DPI = 150
@@ -48,43 +50,42 @@ class Style(NamedTuple):
         return self.colour == REFERENCE_COLOUR
 
 
-class MeanCurve(NamedTuple):
-    """Curves of several seeds in one: at each round, the mean and the range of accuracy."""
-
-    rounds: NDArray[np.float64]
-    megabytes: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-
-
 def styles_of(results: Results) -> dict[str, Style]:
     """Give each algorithm a style: the reference a colour of its own, thick and on top."""
     reference = reference_of(results)
     styles = {}
-    rivals = [name for name in results.suite.algorithms if name != reference]
-    for index, name in enumerate(rivals):
+    baselines = [name for name in results.suite.algorithms if name != reference]
+    for index, name in enumerate(baselines):
         dashes = DASHES[index // len(COLOURS) % len(DASHES)]
         styles[name] = Style(COLOURS[index % len(COLOURS)], dashes, 1.3, 2)
     return {**styles, reference: Style(REFERENCE_COLOUR, "-", 2.8, 4)}
 
 
-def mean_curve(curves: Sequence[Curve]) -> MeanCurve:
-    """Take the mean over seeds, at the rounds that all of them have; accuracy in percent."""
-    rounds = sorted(set.intersection(*(set(curve.rounds) for curve in curves)))
-    picks = [[curve.rounds.index(each) for each in rounds] for curve in curves]
-    accuracy = np.array(
-        [[100 * c.accuracy[i] for i in pick] for c, pick in zip(curves, picks, strict=True)]
+def mean_curve(curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Take the mean over seeds, at the rounds that all of them have.
+
+    Parameters
+    ----------
+    curves : sequence of DataFrame
+        Of each seed, ``accuracy`` (shares) and ``bytes`` by round.
+
+    Returns
+    -------
+    DataFrame
+        By round, ``megabytes``, and ``mean``, ``low`` and ``high`` of the accuracy in percent.
+    """
+    accuracy, sent = (
+        pd.concat([curve[column] for curve in curves], axis=1, join="inner").sort_index()
+        for column in ("accuracy", "bytes")
     )
-    sent = np.array(
-        [[c.training_bytes[i] for i in pick] for c, pick in zip(curves, picks, strict=True)]
-    )
-    return MeanCurve(
-        np.array(rounds, dtype=np.float64),
-        sent.mean(axis=0) / MEGABYTE,
-        accuracy.mean(axis=0),
-        accuracy.min(axis=0),
-        accuracy.max(axis=0),
+    percent = 100 * accuracy
+    return pd.DataFrame(
+        {
+            "megabytes": sent.mean(axis=1) / MEGABYTE,
+            "mean": percent.mean(axis=1),
+            "low": percent.min(axis=1),
+            "high": percent.max(axis=1),
+        }
     )
 
 
@@ -120,19 +121,19 @@ def spread(values: Sequence[float], gap: float, low: float, high: float) -> NDAr
 def plot_curves(path: Path, results: Results, scenario: str) -> bool:
     """Draw accuracy against rounds and against bytes; False when there is nothing to draw."""
     curves = {
-        name: mean_curve([run.curve for run in runs.values()])
+        name: mean_curve([trial.curve for trial in trials.values()])
         for name in results.suite.algorithms
-        if (runs := results.runs(scenario, name))
+        if (trials := results.finished(scenario, name))
     }
-    curves = {name: curve for name, curve in curves.items() if len(curve.rounds)}
+    curves = {name: curve for name, curve in curves.items() if not curve.empty}
     if not curves:
         return False
     figure = Figure(figsize=(11.5, max(4.4, 1.2 + 0.24 * len(curves))), layout="constrained")
     by_bytes, by_rounds = figure.subplots(1, 2, sharey=True)
     styles = styles_of(results)
     for name, curve in curves.items():
-        _draw_curve(by_bytes, curve.megabytes, curve, styles[name])
-        _draw_curve(by_rounds, curve.rounds, curve, styles[name])
+        _draw_curve(by_bytes, curve["megabytes"], curve, styles[name])
+        _draw_curve(by_rounds, curve.index, curve, styles[name])
     _label_ends(by_rounds, curves, styles, figure.get_figheight())
     by_bytes.set_xlabel("MB a client so far, both ways, evaluation left out")
     by_rounds.set_xlabel("round")
@@ -143,30 +144,29 @@ def plot_curves(path: Path, results: Results, scenario: str) -> bool:
     by_rounds.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (by_bytes, by_rounds):
         _clean(axes)
-    most = max(len(results.runs(scenario, name)) for name in curves)
+    most = max(len(results.finished(scenario, name)) for name in curves)
     seeds = "1 seed" if most == 1 else "mean over seeds, band from worst to best seed"
     figure.suptitle(f"{literal(scenario)}\n{whose}{seeds}", fontsize=11)
     save(figure, path)
     return True
 
 
-def _draw_curve(axes: Axes, along: NDArray[np.float64], curve: MeanCurve, style: Style) -> None:
-    axes.plot(
-        along, curve.mean, color=style.colour, linestyle=style.dashes, linewidth=style.width,
-        zorder=style.order,
-    )  # fmt: skip
-    axes.plot(along[-1:], curve.mean[-1:], "o", ms=3.5, color=style.colour, zorder=style.order)
-    axes.fill_between(along, curve.low, curve.high, color=style.colour, alpha=0.12, linewidth=0)
+def _draw_curve(axes: Axes, along: pd.Series | pd.Index, curve: pd.DataFrame, style: Style) -> None:
+    at, mean = (np.asarray(each, dtype=np.float64) for each in (along, curve["mean"]))
+    colour, order = style.colour, style.order
+    axes.plot(at, mean, c=colour, ls=style.dashes, lw=style.width, zorder=order)
+    axes.plot(at[-1:], mean[-1:], "o", ms=3.5, c=colour, zorder=order)
+    axes.fill_between(at, curve["low"], curve["high"], color=colour, alpha=0.12, linewidth=0)
 
 
 def _label_ends(
-    axes: Axes, curves: Mapping[str, MeanCurve], styles: Mapping[str, Style], height: float
+    axes: Axes, curves: Mapping[str, pd.DataFrame], styles: Mapping[str, Style], height: float
 ) -> None:
     """Write each name at the end of its line, moved apart, with a thin line to where it belongs.
 
     `height` is the figure's in inches, of which the axes take about four fifths.
     """
-    ends = [float(curve.mean[-1]) for curve in curves.values()]
+    ends = [float(curve["mean"].iloc[-1]) for curve in curves.values()]
     low, high = axes.get_ylim()
     inches = 0.8 * height
     places = spread(ends, LABEL_INCHES * (high - low) / inches, low, high)
@@ -174,7 +174,7 @@ def _label_ends(
         style = styles[name]
         axes.annotate(
             f"{literal(name)} {end:.1f}",
-            xy=(float(curve.rounds[-1]), end),
+            xy=(float(curve.index[-1]), end),
             xytext=(1.07, float(place)),
             textcoords=axes.get_yaxis_transform(),
             va="center",
@@ -197,7 +197,10 @@ def _label_ends(
 def plot_rand_index(path: Path, results: Results) -> bool:
     """Draw the adjusted Rand index, algorithm by scenario; False where it is known nowhere."""
     algorithms, scenarios = list(results.suite.algorithms), list(results.suite.scenarios)
-    grid = np.array([[_mean_rand_index(results, s, a) for s in scenarios] for a in algorithms])
+    index = results.table.pivot_table(
+        "adjusted-rand-index", "algorithm", "scenario", aggfunc="mean", dropna=False
+    )
+    grid = index.reindex(index=algorithms, columns=scenarios).to_numpy(dtype=np.float64)
     if np.isnan(grid).all():
         return False
     height = 1.6 + 0.3 * len(algorithms) + 0.07 * max(map(len, scenarios))
@@ -207,7 +210,7 @@ def plot_rand_index(path: Path, results: Results) -> bool:
     image = axes.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(grid):
         unknown = bool(np.isnan(value))
-        ran = bool(results.runs(scenarios[column], algorithms[row]))
+        ran = not results.rows(scenarios[column], algorithms[row]).empty
         axes.text(
             column, row, ("n/a" if ran else "-") if unknown else f"{value:.2f}", ha="center",
             va="center", fontsize=8.5,
@@ -244,7 +247,7 @@ def plot_published(
         both = [
             name
             for name in results.suite.algorithms
-            if name in figures and _main_figures(results, scenario, name)
+            if name in figures and len(percent(results.rows(scenario, name)["main"]))
         ]
         if both:
             panels[scenario] = both
@@ -278,7 +281,7 @@ def _draw_published(
     published: Mapping[str, Published],
 ) -> None:
     places = np.arange(len(names), 0, -1)
-    ours = [mean_and_deviation(_main_figures(results, scenario, name)) for name in names]
+    ours = [mean_and_deviation(percent(results.rows(scenario, name)["main"])) for name in names]
     means, theirs = [mean for mean, _ in ours], [published[name] for name in names]
     axes.hlines(places, means, [each.mean for each in theirs], color="#bbbbbb", lw=1, zorder=1)
     axes.errorbar(
@@ -304,19 +307,6 @@ def _draw_published(
     whose = " (clients unseen in training)" if results.judges_unseen(scenario) else ""
     axes.set_title(literal(scenario) + whose, fontsize=10)
     _clean(axes)
-
-
-def _main_figures(results: Results, scenario: str, algorithm: str) -> list[float]:
-    """Return the main figure in percent of each seed that has one."""
-    judged = [run.judged for run in results.runs(scenario, algorithm).values()]
-    return [100 * mean_balanced_accuracy(scores) for scores in judged if scores is not None]
-
-
-def _mean_rand_index(results: Results, scenario: str, algorithm: str) -> float:
-    """Mean over the seeds that have one; NaN when none has."""
-    values = [run.rand_index for run in results.runs(scenario, algorithm).values()]
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else float("nan")
 
 
 def _clean(axes: Axes) -> None:

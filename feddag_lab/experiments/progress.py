@@ -13,43 +13,43 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from feddag_lab.experiments.cells import Cell
 from feddag_lab.experiments.forecast import Forecast, duration
+from feddag_lab.experiments.trials import Trial
 
 
 class Board:
-    """Shows which cells run, which have ended and how, and how long the rest will take.
+    """Shows which trials run, which have ended and how, and how long the rest will take.
 
     Parameters
     ----------
-    cells : sequence of Cell
+    trials : sequence of Trial
         Those to be run now.
     done : int
-        Cells of the suite that finished earlier.
+        Trials of the suite that finished earlier.
     workers : int
-        Cells under way at once, at most.
+        Trials under way at once, at most.
     forecast : Forecast
-        Knows how long earlier cells took; learns from these.
+        Knows how long earlier trials took; learns from these.
     console : Console, optional
         Where to show it; by default the standard output.
     """
 
     def __init__(
         self,
-        cells: Sequence[Cell],
+        trials: Sequence[Trial],
         *,
         done: int,
         workers: int,
         forecast: Forecast,
         console: Console | None = None,
     ) -> None:
-        self._total = len(cells) + done
+        self._total = len(trials) + done
         self._done = done
         self._failed = 0
         self._workers = workers
         self._forecast = forecast
-        self._waiting = {cell.slug: cell for cell in cells}
-        self._running: dict[str, tuple[Cell, float]] = {}
+        self._waiting = {trial.slug: trial for trial in trials}
+        self._running: dict[str, tuple[Trial, float]] = {}
         self._console = console or Console(highlight=False, markup=False, soft_wrap=True)
         self._live: Live | None = None
         if self._console.is_terminal:
@@ -71,31 +71,31 @@ class Board:
         if self._live is not None:
             self._live.stop()
 
-    def started(self, cell: Cell) -> None:
-        """Note that a cell has started."""
-        self._waiting.pop(cell.slug, None)
-        self._running[cell.slug] = (cell, time.monotonic())
+    def started(self, trial: Trial) -> None:
+        """Note that a trial has started."""
+        self._waiting.pop(trial.slug, None)
+        self._running[trial.slug] = (trial, time.monotonic())
 
-    def ended(self, cell: Cell, failure: str | None, seconds: float, score: float | None) -> None:
-        """Write the line of a cell that has ended; `score` is its balanced accuracy, a share."""
-        self._running.pop(cell.slug, None)
+    def ended(self, trial: Trial, failure: str | None, seconds: float, score: float | None) -> None:
+        """Write the line of a trial that has ended; `score` is its balanced accuracy, a share."""
+        self._running.pop(trial.slug, None)
         if failure is None:
             self._done += 1
-            self._forecast.learn(cell.algorithm, seconds)
+            self._forecast.learn(trial.algorithm, seconds)
             how = "   n/a  " if score is None else f"{100 * score:6.2f} %"
         else:
             self._failed += 1
             how = "FAILED  "
         count = f"{self._done + self._failed:{len(str(self._total))}d}/{self._total}"
         reason = f" | {failure}" if failure else ""
-        line = f"{count} | {how} | {cell} | {duration(seconds)} | {self._left()}{reason}"
+        line = f"{count} | {how} | {trial} | {duration(seconds)} | {self._left()}{reason}"
         self._console.print(Text(line), style="red" if failure else "")
 
     def _left(self) -> str:
         now = time.monotonic()
         left = self._forecast.left(
-            [cell.algorithm for cell in self._waiting.values()],
-            [(cell.algorithm, now - since) for cell, since in self._running.values()],
+            [trial.algorithm for trial in self._waiting.values()],
+            [(trial.algorithm, now - since) for trial, since in self._running.values()],
             self._workers,
         )
         failed = f", {self._failed} failed" if self._failed else ""
@@ -104,12 +104,12 @@ class Board:
     def _board(self) -> Group:
         rows = Table.grid(padding=(0, 2))
         now = time.monotonic()
-        for cell, since in self._running.values():
-            rows.add_row(Text(str(cell)), Text(duration(now - since)))
+        for trial, since in self._running.values():
+            rows.add_row(Text(str(trial)), Text(duration(now - since)))
         ended = self._done + self._failed
         head = Table.grid(padding=(0, 2))
         head.add_row(
-            Text(f"{ended}/{self._total} cells"),
+            Text(f"{ended}/{self._total} trials"),
             ProgressBar(total=max(1, self._total), completed=ended, width=30),
             Text(self._left()),
         )

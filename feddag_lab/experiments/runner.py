@@ -1,4 +1,4 @@
-"""Runs the cells of a suite side by side, and goes on where an earlier attempt stopped."""
+"""Runs the trials of a suite side by side, and goes on where an earlier attempt stopped."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from pathlib import Path
 from typing import Any
 
 from feddag_lab.experiments import machine
-from feddag_lab.experiments.cells import Cell
+from feddag_lab.experiments.finished import read_trial
 from feddag_lab.experiments.forecast import by_algorithm
 from feddag_lab.experiments.layout import DamagedError
 from feddag_lab.experiments.output import FAILED, FINISHED, ExperimentError, Output
 from feddag_lab.experiments.pool import Ending, Job, Pool
 from feddag_lab.experiments.progress import Board
-from feddag_lab.experiments.results import read_run
 from feddag_lab.experiments.resume import take_stock
+from feddag_lab.experiments.trials import Trial
 
 BACKENDS = ("in-process", "flower")
 JOBS = "feddag_lab.experiments.backends"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How to run cells.
+class RunnerOptions:
+    """How to run trials.
 
     Attributes
     ----------
     workers : int or None
-        Cells under way at once; None: as many as cores, memory and GPUs allow.
+        Trials under way at once; None: as many as cores, memory and GPUs allow.
     backend : str
         ``in-process``, or ``flower`` for the real ``flwr run``.
     app_dir : Path
         Folder of the app's ``pyproject.toml``; for Flower.
     rerun_changed : bool
-        Run finished cells anew whose settings have changed.
+        Run finished trials anew whose settings have changed.
     function : str or None
-        ``package.module:name`` of what a worker calls for a cell; None: the backend's own.
+        ``package.module:name`` of what a worker calls for a trial; None: the backend's own.
     check : str or None
-        The same, called for each scenario and seed before any cell runs; None: no check.
+        The same, called for each scenario and seed before any trial runs; None: no check.
     """
 
     workers: int | None = None
@@ -54,95 +54,95 @@ class Plan:
 
 
 @dataclass
-class Report:
-    """How an experiment went: cells by number, and the failed ones with their reasons."""
+class Outcome:
+    """How an experiment went: trials by number, and the failed ones with their reasons."""
 
     finished: int = 0
     earlier: int = 0
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def run_cells(
+def run_trials(
     suite: Mapping[str, Any],
-    cells: Sequence[Cell],
+    trials: Sequence[Trial],
     output: Output,
-    plan: Plan,
+    options: RunnerOptions,
     *,
-    others: Sequence[Cell] = (),
-) -> Report:
-    """Run the cells that are not finished yet.
+    others: Sequence[Trial] = (),
+) -> Outcome:
+    """Run the trials that are not finished yet.
 
     Parameters
     ----------
     suite : mapping
         What ``suite.json`` shall hold.
-    cells : sequence of Cell
+    trials : sequence of Trial
         In the order in which they start.
     output : Output
         Where results go.
-    plan : Plan
+    options : RunnerOptions
         How to run them.
-    others : sequence of Cell
-        The suite's cells that are not to run now; those that have finished stay as they are.
+    others : sequence of Trial
+        The suite's trials that are not to run now; those that have finished stay as they are.
 
     Returns
     -------
-    Report
-        A cell that failed is in it; it stops no other.
+    Outcome
+        A trial that failed is in it; it stops no other.
 
     Raises
     ------
     ExperimentError
-        Another runner is at work in the folder, the folder holds another suite or cells with other
-        settings, or the data is not there; before any cell has started.
+        Another runner is at work in the folder, the folder holds another suite or trials with other
+        settings, or the data is not there; before any trial has started.
     """
     with output.locked():
-        standing = take_stock(cells, others, output, rerun_changed=plan.rerun_changed)
+        todo, standing = take_stock(trials, others, output, rerun_changed=options.rerun_changed)
         output.write_suite(suite)
         for slug, reason in standing.reopened.items():
-            print(f"cell {slug} runs again: {reason}")
-        todo, done = standing.todo, len(standing.finished)
-        report = Report(earlier=done)
+            print(f"trial {slug} runs again: {reason}")
+        done = len(standing.finished)
+        outcome = Outcome(earlier=done)
         if todo:
-            forecast = by_algorithm(standing.finished)
-            with _pool(todo, plan) as pool:
-                _check(pool, todo, plan)
+            forecast = by_algorithm(standing.finished.values())
+            with _pool(todo, options) as pool:
+                _check(pool, todo, options)
                 board = Board(todo, done=done, workers=pool.most, forecast=forecast)
                 with board:
-                    _run(pool, board, todo, output, plan, report)
-    return report
+                    _run(pool, board, todo, output, options, outcome)
+    return outcome
 
 
-def _pool(cells: Sequence[Cell], plan: Plan) -> Pool:
-    threads = max(cell.settings.threads for cell in cells)
+def _pool(trials: Sequence[Trial], options: RunnerOptions) -> Pool:
+    threads = max(trial.settings.threads for trial in trials)
     gpus = machine.visible_gpus()
-    if plan.workers is not None:
-        most = plan.workers
-    elif plan.backend == "flower":  # which takes the whole machine for each run
+    if options.workers is not None:
+        most = options.workers
+    elif options.backend == "flower":  # which takes the whole machine for each run
         most = 1
     else:
         most = max(1, machine.usable_cores() // threads)
     return Pool(
-        min(most, len(cells)),
+        min(most, len(trials)),
         machine.has_room,
         lambda number: machine.worker_environment(number, threads, gpus),
     )
 
 
-def _check(pool: Pool, cells: Sequence[Cell], plan: Plan) -> None:
+def _check(pool: Pool, trials: Sequence[Trial], options: RunnerOptions) -> None:
     """Look at the data of each scenario and seed."""
-    if plan.check is None:
+    if options.check is None:
         return
-    first = {(cell.scenario, cell.seed): cell for cell in reversed(cells)}
+    first = {(trial.scenario, trial.seed): trial for trial in reversed(trials)}
     with tempfile.TemporaryDirectory() as folder:
         jobs = [
             Job(
                 f"scenario {scenario!r}, seed {seed}",
-                plan.check,
-                {"run_config": cell.settings.to_run_config()},
+                options.check,
+                {"run_config": trial.settings.to_run_config()},
                 Path(folder) / "check.log",
             )
-            for (scenario, seed), cell in first.items()
+            for (scenario, seed), trial in first.items()
         ]
         faults = [
             f"{event.job.key}: {event.ending.failure}"
@@ -156,59 +156,59 @@ def _check(pool: Pool, cells: Sequence[Cell], plan: Plan) -> None:
 def _run(
     pool: Pool,
     board: Board,
-    cells: Sequence[Cell],
+    trials: Sequence[Trial],
     output: Output,
-    plan: Plan,
-    report: Report,
+    options: RunnerOptions,
+    outcome: Outcome,
 ) -> None:
-    by_slug = {cell.slug: cell for cell in cells}
-    common = {"backend": plan.backend, **provenance()}
+    by_slug = {trial.slug: trial for trial in trials}
+    common = {"backend": options.backend, **provenance()}
     started: dict[str, str] = {}
-    for event in pool.work([_job(cell, output, plan) for cell in cells]):
+    for event in pool.work([_job(trial, output, options) for trial in trials]):
         if event.job is None:
             continue
-        cell = by_slug[event.job.key]
+        trial = by_slug[event.job.key]
         if event.ending is None:
-            output.clear(cell)
-            started[cell.slug] = _now()
-            board.started(cell)
+            output.clear(trial)
+            started[trial.slug] = _now()
+            board.started(trial)
             continue
-        ending = _with_files_read(event.ending, cell, output)
-        record = {**_outcome(cell, ending), "started": started[cell.slug], "finished": _now()}
-        if plan.backend == "flower":  # Flower's own processes have done the work
+        ending = _with_files_read(event.ending, trial, output)
+        record = {**_outcome(trial, ending), "started": started[trial.slug], "finished": _now()}
+        if options.backend == "flower":  # Flower's own processes have done the work
             record |= {"cpu-seconds": None, "peak-memory-mib": None}
-        output.write_record(cell, record | common)
+        output.write_record(trial, record | common)
         if ending.failure is None:
-            report.finished += 1
+            outcome.finished += 1
         else:
-            report.failures[str(cell)] = ending.failure
-        board.ended(cell, ending.failure, ending.seconds, output.balanced_accuracy(cell))
+            outcome.failures[str(trial)] = ending.failure
+        board.ended(trial, ending.failure, ending.seconds, output.balanced_accuracy(trial))
 
 
-def _job(cell: Cell, output: Output, plan: Plan) -> Job:
-    arguments: dict[str, Any] = {"run_config": cell.settings.to_run_config()}
-    function = plan.function or f"{JOBS}:in_process"
-    if plan.backend == "flower" and plan.function is None:
+def _job(trial: Trial, output: Output, options: RunnerOptions) -> Job:
+    arguments: dict[str, Any] = {"run_config": trial.settings.to_run_config()}
+    function = options.function or f"{JOBS}:in_process"
+    if options.backend == "flower" and options.function is None:
         function = f"{JOBS}:through_flower"
-        arguments["app_dir"] = str(plan.app_dir.resolve())
-    return Job(cell.slug, function, arguments, output.log(cell))
+        arguments["app_dir"] = str(options.app_dir.resolve())
+    return Job(trial.slug, function, arguments, output.log(trial))
 
 
-def _with_files_read(ending: Ending, cell: Cell, output: Output) -> Ending:
+def _with_files_read(ending: Ending, trial: Trial, output: Output) -> Ending:
     """Let a run whose files the report could not use end in failure."""
     if ending.failure is None:
         try:
-            read_run(output.folder(cell), cell.seed)
+            read_trial(output.folder(trial), trial.seed)
         except DamagedError as error:
             return replace(ending, failure=f"its files cannot be used: {error}")
     return ending
 
 
-def _outcome(cell: Cell, ending: Ending) -> dict[str, Any]:
+def _outcome(trial: Trial, ending: Ending) -> dict[str, Any]:
     return {
-        "algorithm": cell.algorithm,
-        "scenario": cell.scenario,
-        "seed": cell.seed,
+        "algorithm": trial.algorithm,
+        "scenario": trial.scenario,
+        "seed": trial.seed,
         "status": FINISHED if ending.failure is None else FAILED,
         "reason": ending.failure,
         "seconds": round(ending.seconds, 3),

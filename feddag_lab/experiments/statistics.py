@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,8 @@ RESAMPLES = 10_000
 BLOCK_VALUES = 4_000_000
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval.
-
-    Attributes
-    ----------
-    low, high : float
-        Its ends, in the unit of what it is about.
-    """
+class Interval(NamedTuple):
+    """A confidence interval: its ends, in the unit of what it is about."""
 
     low: float
     high: float

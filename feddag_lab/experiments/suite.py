@@ -2,7 +2,7 @@
 
 ========================  ==========================================================================
 ``description``           one line
-``settings``              for every cell
+``settings``              for every trial
 ``algorithms``            display name to settings; ``algorithm`` in them picks the strategy
 ``scenarios``             display name to ``settings`` and, optionally, ``published``, where the
                           published figures are, for instance ``table_10/label_skew_30/fmnist``,
@@ -11,6 +11,8 @@
 ========================  ==========================================================================
 
 A scenario's settings win over the suite's, an algorithm's over both, the command line's over all.
+``suite.json`` of an experiment holds the same, beside the suite's name and the command line's
+settings.
 """
 
 from __future__ import annotations
@@ -18,106 +20,138 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
 
-from feddag_flwr.settings import SettingValue
+from feddag_lab.experiments.product import SettingValue
 from feddag_lab.experiments.published import published_figures
-from feddag_lab.experiments.yaml_nodes import Document, Faults, SuiteError, read_document
+from feddag_lab.experiments.yaml_marks import SCALAR, Faults, MarkedYaml, SuiteError, YamlPath
 
-KEYS = ("description", "settings", "algorithms", "scenarios", "seeds")
-SCENARIO_KEYS = ("settings", "published", "without")
-# What the runner decides for each cell.
+# What the runner decides for each trial.
 TAKEN = ("seed", "run-dir", "run-name")
 # Two slugs, a seed and an ending make a file name, for which most systems allow 255 characters.
 MOST_SLUG_CHARACTERS = 100
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Settings, and where each was written.
+def _scalar(value: object) -> object:
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError(SCALAR)
+    return value
+
+
+def _nothing_is_empty(value: object) -> object:
+    return {} if value is None else value
+
+
+Setting = Annotated[Any, BeforeValidator(_scalar)]
+# Settings by hyphenated name; a key without a value, ``settings:``, is none.
+Layer = Annotated[dict[str, Setting], BeforeValidator(_nothing_is_empty)]
+
+
+class Scenario(BaseModel):
+    """One column of a table: how data is split over clients.
 
     Attributes
     ----------
-    values : dict
-        By hyphenated name.
-    places : dict of str to str
-        ``file:line`` of each value.
-    """
-
-    values: dict[str, SettingValue] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One column of a table.
-
-    Attributes
-    ----------
-    layer : Layer
-        Its settings.
-    where : str
-        ``file:line`` of its name.
+    settings : dict
+        What the scenario sets.
     published : str or None
         Where the paper has figures for it.
-    without : tuple of str
+    without : list of str
         Algorithms that do not run there.
     """
 
-    layer: Layer
-    where: str
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    settings: Layer = {}
     published: str | None = None
-    without: tuple[str, ...] = ()
+    without: list[str] = []
 
 
-@dataclass(frozen=True)
-class Suite:
-    """A checked suite; algorithms and scenarios by display name, in the order of the file.
+class Suite(BaseModel):
+    """Every algorithm on every scenario with every seed, in this order.
 
-    ``seeds`` maps each seed to the ``file:line`` where it was written.
+    Attributes
+    ----------
+    name, description : str
+    settings : dict
+        For every trial.
+    algorithms, scenarios : dict
+        By display name.
+    seeds : list of int
+    command_line : dict
+        Settings that were given when the suite was run; they win over all others.
     """
 
-    name: str
-    description: str
-    settings: Layer
-    algorithms: dict[str, Layer]
-    scenarios: dict[str, Scenario]
-    seeds: dict[int, str]
+    model_config = ConfigDict(strict=True, frozen=True)
 
-    def algorithms_in(self, scenario: str) -> dict[str, Layer]:
+    name: str
+    description: str = ""
+    settings: Layer = {}
+    algorithms: dict[str, Layer] = Field(min_length=1)
+    scenarios: dict[str, Scenario] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+    command_line: Layer = Field(default={}, alias="command-line")
+    _marks: MarkedYaml | None = PrivateAttr(default=None)
+
+    def where(self, path: YamlPath) -> str:
+        """Return ``file:line`` of a part of the suite."""
+        return self._marks.where(path) if self._marks is not None else "suite.json"
+
+    def algorithms_in(self, scenario: str) -> list[str]:
         """Return the algorithms that run on a scenario, in the order of the file."""
         without = self.scenarios[scenario].without
-        return {name: layer for name, layer in self.algorithms.items() if name not in without}
+        return [name for name in self.algorithms if name not in without]
+
+    def layers(self, scenario: str, algorithm: str) -> dict[tuple[str, ...], dict[str, Any]]:
+        """Return the settings of a trial by where they stand; a later layer wins."""
+        return {
+            ("settings",): self.settings,
+            ("scenarios", scenario, "settings"): self.scenarios[scenario].settings,
+            ("algorithms", algorithm): self.algorithms[algorithm],
+        }
+
+    def settings_of(self, scenario: str, algorithm: str) -> dict[str, Any]:
+        """Return what the suite sets for a trial, the command line's settings on top."""
+        merged: dict[str, Any] = {}
+        for layer in (*self.layers(scenario, algorithm).values(), self.command_line):
+            merged |= layer
+        return merged
 
     @property
-    def num_cells(self) -> int:
+    def num_trials(self) -> int:
         """Number of runs."""
         return sum(len(self.algorithms_in(name)) for name in self.scenarios) * len(self.seeds)
 
     def to_json(self, overrides: Mapping[str, SettingValue]) -> dict[str, Any]:
         """Return what ``suite.json`` holds."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "settings": self.settings.values,
-            "algorithms": {name: layer.values for name, layer in self.algorithms.items()},
-            "scenarios": {
-                name: {
-                    "settings": each.layer.values,
-                    "published": each.published,
-                    "without": list(each.without),
-                }
-                for name, each in self.scenarios.items()
-            },
-            "seeds": list(self.seeds),
-            "command-line": dict(overrides),
-        }
+        return {**self.model_dump(by_alias=True), "command-line": dict(overrides)}
+
+
+class _WrittenScenario(Scenario):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _WrittenSuite(Suite):
+    """A suite as a person writes it: a key that is not known is a mistake."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scenarios: dict[str, Annotated[_WrittenScenario, BeforeValidator(_nothing_is_empty)]] = Field(  # type: ignore[assignment]
+        min_length=1
+    )
 
 
 def shipped_suites() -> dict[str, Path]:
@@ -145,18 +179,36 @@ def find_suite(name: str) -> Path:
 
 
 def load_suite(path: Path) -> Suite:
-    """Read and check a suite's structure; its settings are checked when cells are planned.
+    """Read and check a suite; its settings are checked when trials are planned.
 
     Raises
     ------
     SuiteError
         One line for each fault: ``file:line: what``.
     """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path}: cannot be read: {error}") from None
     faults = Faults()
-    reader = _Reader(Document(str(path), faults))
-    suite = reader.read(path.stem, read_document(path))
+    marks = MarkedYaml(str(path), text, faults)
     faults.check()
-    assert suite is not None
+    values = marks.values
+    if isinstance(values, dict):
+        for key in sorted({"name", "command-line"} & set(values)):
+            faults.add(marks.where([key]), f"suite: unknown key {key!r}")
+        values = {**values, "name": path.stem}
+    try:
+        suite = _WrittenSuite.model_validate(values)
+    except ValidationError as error:
+        for each in error.errors(include_url=False):
+            place = each["loc"][:-1] if each["type"] == "missing" else each["loc"]
+            faults.add(marks.where(place), _message(each))
+    else:
+        suite._marks = marks
+        for where, what in _mistakes(suite):
+            faults.add(marks.where(where), what)
+    faults.check()
     return suite
 
 
@@ -171,150 +223,85 @@ def slug(name: str) -> str:
     return "-".join(words)
 
 
-class _Reader:
-    """Turns the nodes of one file into a suite; faults are collected, not raised."""
+def _subject(path: YamlPath) -> str:
+    """Name a part of a suite: ``scenario 'I 20 %': without``."""
+    words = [str(step) for step in path if isinstance(step, str) and step != "settings"]
+    if len(path) > 1 and path[0] in ("algorithms", "scenarios"):
+        words[:2] = [f"{str(path[0])[:-1]} {path[1]!r}"]
+    elif path and path[0] == "settings":
+        words.insert(0, "settings")
+    return ": ".join(words) or "suite"
 
-    def __init__(self, document: Document) -> None:
-        self.document = document
-        self.faults = document.faults
 
-    def read(self, name: str, text: str) -> Suite | None:
-        root = self.document.compose(text)
-        if root is None:
-            return None
-        parts: dict[str, yaml.Node] = {}
-        for key, key_node, value in self.document.items(root, "suite"):
-            if key in KEYS:
-                parts[key] = value
-            else:
-                self._unknown(key, key_node, KEYS, "suite")
-        for key in ("algorithms", "scenarios", "seeds"):
-            if key not in parts:
-                self.faults.add(self.document.where(root), f"suite: {key!r} is missing")
-        if {"algorithms", "scenarios", "seeds"} - set(parts):
-            return None
-        description = parts.get("description")
-        algorithms = self._algorithms(parts["algorithms"])
-        return Suite(
-            name=name,
-            description="" if description is None else self._text(description, "description"),
-            settings=self._layer(parts.get("settings"), "settings"),
-            algorithms=algorithms,
-            scenarios=self._scenarios(parts["scenarios"], algorithms),
-            seeds=self._seeds(parts["seeds"]),
-        )
-
-    def _algorithms(self, node: yaml.Node) -> dict[str, Layer]:
-        return {
-            name: self._layer(value, f"algorithm {name!r}")
-            for name, _, value in self._named(node, "algorithms")
-        }
-
-    def _scenarios(self, node: yaml.Node, algorithms: Mapping[str, Layer]) -> dict[str, Scenario]:
-        found = {}
-        for name, where, value in self._named(node, "scenarios"):
-            what = f"scenario {name!r}"
-            layer, published = Layer(), None
-            without: tuple[str, ...] = ()
-            for key, key_node, part in self.document.items(value, what):
-                if key == "settings":
-                    layer = self._layer(part, what)
-                elif key == "published":
-                    published = self._published(part, what)
-                elif key == "without":
-                    without = self._without(part, what, algorithms)
-                else:
-                    self._unknown(key, key_node, SCENARIO_KEYS, what)
-            found[name] = Scenario(layer, where, published, without)
-        return found
-
-    def _without(
-        self, node: yaml.Node, what: str, algorithms: Mapping[str, Layer]
-    ) -> tuple[str, ...]:
-        names = []
-        for each in self._list(node, f"{what}: without", "[Oracle]"):
-            name = self._text(each, f"{what}: without")
-            if name not in algorithms:
-                self.faults.add(
-                    self.document.where(each),
-                    f"{what}: without {name!r}: no algorithm of the suite",
-                )
-            names.append(name)
-        if algorithms and not set(algorithms) - set(names):
-            self.faults.add(self.document.where(node), f"{what}: no algorithm is left")
-        return tuple(names)
-
-    def _named(self, node: yaml.Node, what: str) -> list[tuple[str, str, yaml.Node]]:
-        """Return the entries of a mapping whose keys become file names and table headings."""
-        entries, slugs = [], dict[str, str]()
-        for name, key_node, value in self.document.items(node, what):
-            where, short = self.document.where(key_node), slug(name)
-            if "/" in name or not short:
-                self.faults.add(where, f"{what}: {name!r} must hold letters or digits, and no '/'")
-            elif len(short) > MOST_SLUG_CHARACTERS:
-                self.faults.add(
-                    where, f"{what}: {name!r} has over {MOST_SLUG_CHARACTERS} letters and digits"
-                )
-            elif short in slugs:
-                self.faults.add(where, f"{what}: {name!r} is too like {slugs[short]!r}")
-            else:
-                slugs[short] = name
-                entries.append((name, where, value))
-        if not entries and not self.faults.found:
-            self.faults.add(self.document.where(node), f"{what}: none is given")
-        return entries
-
-    def _layer(self, node: yaml.Node | None, what: str) -> Layer:
-        if node is None:
-            return Layer()
-        layer = Layer()
-        for key, key_node, value_node in self.document.items(node, what):
-            where = self.document.where(key_node)
-            if key in TAKEN:
-                self.faults.add(where, f"{what}: {key!r} is decided by the runner for each cell")
-                continue
-            value = self.document.scalar(value_node, f"{what}: {key}")
-            if value is not None:
-                layer.values[key] = value
-                layer.places[key] = where
-        return layer
-
-    def _published(self, node: yaml.Node, what: str) -> str | None:
-        path = self._text(node, f"{what}: published")
-        try:
-            published_figures(path)
-        except KeyError as error:
-            self.faults.add(self.document.where(node), f"{what}: {error.args[0]}")
-            return None
-        return path
-
-    def _seeds(self, node: yaml.Node) -> dict[int, str]:
-        seeds: dict[int, str] = {}
-        for each in self._list(node, "seeds", "[1, 2, 3]"):
-            value = self.document.scalar(each, "seeds")
-            if isinstance(value, bool) or not isinstance(value, int):
-                self.faults.add(self.document.where(each), f"seeds: {value!r} is no integer")
-            elif value in seeds:
-                self.faults.add(self.document.where(each), f"seeds: {value} was given before")
-            else:
-                seeds[value] = self.document.where(each)
-        return seeds
-
-    def _list(self, node: yaml.Node, what: str, example: str) -> list[yaml.Node]:
-        if not isinstance(node, yaml.SequenceNode):
-            self.faults.add(
-                self.document.where(node), f"{what}: expected a list, such as {example}"
-            )
-            return []
-        if not node.value:
-            self.faults.add(self.document.where(node), f"{what}: the list is empty")
-        return list(node.value)
-
-    def _text(self, node: yaml.Node, what: str) -> str:
-        value = self.document.scalar(node, what)
-        return "" if value is None else str(value)
-
-    def _unknown(self, key: str, node: yaml.Node, known: tuple[str, ...], what: str) -> None:
+def _message(error: ErrorDetails) -> str:
+    """Say in this project's words what pydantic found."""
+    path = [step for step in error["loc"] if isinstance(step, str | int)]
+    subject, kind = _subject(path), error["type"]
+    if kind in ("missing", "extra_forbidden"):
+        whole, key = _subject(path[:-1]), str(path[-1])
+        if kind == "missing":
+            return f"{whole}: {key!r} is missing"
+        known = [name for name in (_WrittenScenario if len(path) > 1 else Suite).model_fields
+                 if name not in ("name", "command_line")]  # fmt: skip
         near = difflib.get_close_matches(key, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
-        self.faults.add(self.document.where(node), f"{what}: unknown key {key!r}{hint}")
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        return f"{whole}: unknown key {key!r}; {hint}"
+    texts = {
+        "dict_type": "expected keys with values",
+        "model_type": "expected keys with values",
+        "list_type": "expected a list, such as [1, 2, 3]",
+        "too_short": "none is given" if isinstance(error["input"], dict) else "the list is empty",
+        "int_type": f"{error['input']!r} is no integer",
+        "value_error": str(error.get("ctx", {}).get("error")),
+    }
+    return f"{subject}: {texts.get(kind, error['msg'])}"
+
+
+def _mistakes(suite: Suite) -> Iterator[tuple[YamlPath, str]]:
+    """Yield what is wrong with a suite whose structure is right: where, and what."""
+    for group in ("algorithms", "scenarios"):
+        yield from _bad_names(group, getattr(suite, group))
+    layers: dict[tuple[str, ...], dict[str, Any]] = {}
+    for scenario in suite.scenarios:
+        for algorithm in suite.algorithms:
+            layers |= suite.layers(scenario, algorithm)
+    for path, layer in layers.items():
+        for key in layer:
+            if key in TAKEN:
+                what = f"{_subject(path)}: {key!r} is decided by the runner for each trial"
+                yield (*path, key), what
+    for index, seed in enumerate(suite.seeds):
+        if seed in suite.seeds[:index]:
+            yield ("seeds", index), f"seeds: {seed} was given before"
+    for name, each in suite.scenarios.items():
+        yield from _bad_scenario(name, each, suite)
+
+
+def _bad_names(group: str, names: Mapping[str, object]) -> Iterator[tuple[YamlPath, str]]:
+    """Find names that cannot become file names and table headings."""
+    slugs: dict[str, str] = {}
+    for name in names:
+        short = slug(name)
+        if "/" in name or not short:
+            yield (group, name), f"{group}: {name!r} must hold letters or digits, and no '/'"
+        elif len(short) > MOST_SLUG_CHARACTERS:
+            most = f"over {MOST_SLUG_CHARACTERS} letters and digits"
+            yield (group, name), f"{group}: {name!r} has {most}"
+        elif short in slugs:
+            yield (group, name), f"{group}: {name!r} is too like {slugs[short]!r}"
+        slugs.setdefault(short, name)
+
+
+def _bad_scenario(name: str, scenario: Scenario, suite: Suite) -> Iterator[tuple[YamlPath, str]]:
+    path, subject = ("scenarios", name), f"scenario {name!r}"
+    for index, each in enumerate(scenario.without):
+        if each not in suite.algorithms:
+            what = f"{subject}: without {each!r}: no algorithm of the suite"
+            yield (*path, "without", index), what
+    if not suite.algorithms_in(name):
+        yield (*path, "without"), f"{subject}: no algorithm is left"
+    try:
+        if scenario.published is not None:
+            published_figures(scenario.published)
+    except KeyError as error:
+        yield (*path, "published"), f"{subject}: {error.args[0]}"

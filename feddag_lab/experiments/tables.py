@@ -15,7 +15,7 @@ from feddag_lab.experiments.accuracy_tables import (
 )
 from feddag_lab.experiments.agreement import in_full
 from feddag_lab.experiments.comparison import compare_all
-from feddag_lab.experiments.csv_files import write_clients, write_differences, write_results
+from feddag_lab.experiments.csv_files import write_csv_files
 from feddag_lab.experiments.difference_tables import difference_section
 from feddag_lab.experiments.markdown import plain
 from feddag_lab.experiments.matrix_plots import plot_matrices
@@ -42,7 +42,7 @@ def write_report(results: Path, output: Path | None = None) -> Path:
     Parameters
     ----------
     results : Path
-        The experiment's folder, with ``suite.json`` and ``cells``.
+        The experiment's folder, with ``suite.json`` and ``trials``.
     output : Path, optional
         Where the report goes, by default ``report`` in the experiment's folder.
 
@@ -55,16 +55,14 @@ def write_report(results: Path, output: Path | None = None) -> Path:
     Raises
     ------
     DamagedError
-        ``suite.json`` is missing or malformed. A cell that cannot be used is listed in the
+        ``suite.json`` is missing or malformed. A trial that cannot be used is listed in the
         report instead.
     """
     found = read_results(results)
     folder = output or results / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    comparisons = compare_all(found)
-    write_results(folder / "results.csv", found)
-    write_clients(folder / "clients.csv", found)
-    write_differences(folder / "differences.csv", comparisons)
+    differences = compare_all(found)
+    write_csv_files(folder, found, differences)
     published, unknown = _published(found)
     caption = _beside_published(found, published)
     lines = [
@@ -72,7 +70,7 @@ def write_report(results: Path, output: Path | None = None) -> Path:
         "",
         *overview(found),
         *accuracy_section(found, published, unknown, caption),
-        *difference_section(found, comparisons),
+        *difference_section(found, differences),
         *tuning_section(found),
         *_figure_section(folder, found, published, caption),
     ]
@@ -97,10 +95,10 @@ def _published(results: Results) -> tuple[dict[str, dict[str, Published]], dict[
 def _beside_published(results: Results, published: PublishedByScenario) -> str:
     """Say in what the runs that stand beside published figures differ from the paper's."""
     runs = [
-        in_full(run.settings)
+        in_full(trial.settings)
         for scenario in published
         for name in results.suite.algorithms
-        for run in results.runs(scenario, name).values()
+        for trial in results.finished(scenario, name).values()
     ]
     differing = differing_settings(runs)
     if not differing:

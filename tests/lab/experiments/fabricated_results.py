@@ -66,32 +66,34 @@ def lines_of(shares, samples=100, rounds=2, extra=None):
     return lines
 
 
-def write_cell(
+def write_trial(
     folder, algorithm, scenario, seed, shares=None, *, samples=100, rounds=2, extra=None,
     status="finished", reason=None, settings=None, summary=None, lines=None, groups=None,
 ):  # fmt: skip
-    """Write one cell; `shares` are the clients' balanced accuracies after the last round."""
+    """Write one trial; `shares` are the clients' balanced accuracies after the last round."""
     names = [scenario, algorithm, str(seed)]
-    cell = folder / "cells" / "--".join("".join(c for c in n if c.isalnum()) or "x" for n in names)
+    trial = (
+        folder / "trials" / "--".join("".join(c for c in n if c.isalnum()) or "x" for n in names)
+    )
     # FedDAG and FedDAG* must not share a folder.
-    cell = cell.with_name(cell.name + "-star" * algorithm.count("*"))
-    cell.mkdir(parents=True)
+    trial = trial.with_name(trial.name + "-star" * algorithm.count("*"))
+    trial.mkdir(parents=True)
     record = {
         "algorithm": algorithm, "scenario": scenario, "seed": seed, "status": status,
         "reason": reason, "seconds": 60.0, "cpu-seconds": 90.0, "version": "0.1.0",
         "commit": "abc", "backend": "in-process", "started": f"2026-11-2{seed}T10:00:00+00:00",
         "finished": f"2026-11-2{seed}T10:01:00+00:00",
     }  # fmt: skip
-    (cell / "cell.json").write_text(json.dumps(record))
+    (trial / "trial.json").write_text(json.dumps(record))
     if shares is None:
-        return cell
+        return trial
     values = {
         **SETTINGS, "algorithm": algorithm.lower(), "label-skew": 30.0, "seed": seed,
         "num-clients": len(shares), "num-rounds": rounds, **(settings or {}),
     }  # fmt: skip
-    (cell / "settings.json").write_text(json.dumps(values))
+    (trial / "settings.json").write_text(json.dumps(values))
     lines = lines_of(shares, samples, rounds, extra) if lines is None else lines
-    (cell / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (trial / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     total = 1000 + 400 * rounds
     closing = {
         "rounds": rounds,
@@ -108,5 +110,5 @@ def write_cell(
         "true-groups": groups or {},
         **(summary or {}),
     }
-    (cell / "summary.json").write_text(json.dumps(closing))
-    return cell
+    (trial / "summary.json").write_text(json.dumps(closing))
+    return trial

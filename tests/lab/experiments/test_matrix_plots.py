@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fabricated_results import write_cell, write_suite
+from fabricated_results import write_suite, write_trial
 from matplotlib.figure import Figure
 
 from feddag_lab.experiments.matrix_plots import Picture, _draw, _picture, plot_matrices
@@ -13,21 +13,21 @@ GROUPS = {"a": 1, "b": 0, "c": 1, "d": 0}
 SCORES = dict.fromkeys(GROUPS, 0.5)
 
 
-def write_matrix(cell, **arrays):
-    np.savez_compressed(cell / "proximity.npz", clients=np.array(sorted(GROUPS)), **arrays)
+def write_matrix(trial, **arrays):
+    np.savez_compressed(trial / "proximity.npz", clients=np.array(sorted(GROUPS)), **arrays)
 
 
 def experiment(folder):
     write_suite(folder, ["FedDAG", "PACFL", "FedAvg"], {"one": None, "two": None}, [1, 2])
-    cells = {
-        (name, seed): write_cell(folder, name, "one", seed, SCORES)
+    trials = {
+        (name, seed): write_trial(folder, name, "one", seed, SCORES)
         for name in ("FedDAG", "PACFL", "FedAvg")
         for seed in (1, 2)
     }
     number = np.arange(4)
     fused = np.abs(number[:, None] - number) / 4.0
-    write_matrix(cells["FedDAG", 2], fused=fused)
-    write_matrix(cells["PACFL", 1], **{"principal-angle": fused})
+    write_matrix(trials["FedDAG", 2], fused=fused)
+    write_matrix(trials["PACFL", 1], **{"principal-angle": fused})
     return fused
 
 
@@ -36,7 +36,7 @@ def test_clients_are_sorted_by_true_group_and_the_first_seed_with_a_matrix_count
 ):
     fused = experiment(tmp_path)
     results = read_results(tmp_path)
-    runs = results.runs("one", "FedDAG")
+    runs = results.finished("one", "FedDAG")
     for run in runs.values():
         monkeypatch.setitem(run.__dict__, "true_groups", GROUPS)
     picture = _picture(runs)
@@ -44,13 +44,13 @@ def test_clients_are_sorted_by_true_group_and_the_first_seed_with_a_matrix_count
     assert picture.borders.tolist() == [2]
     order = [1, 3, 0, 2]
     np.testing.assert_array_equal(picture.matrix, fused[np.ix_(order, order)])
-    assert _picture(results.runs("one", "PACFL")) is None
-    assert _picture(results.runs("one", "FedAvg")) is None
+    assert _picture(results.finished("one", "PACFL")) is None
+    assert _picture(results.finished("one", "FedAvg")) is None
 
 
 def test_a_client_of_no_known_group_comes_last(tmp_path, monkeypatch):
     fused = experiment(tmp_path)
-    runs = read_results(tmp_path).runs("one", "FedDAG")
+    runs = read_results(tmp_path).finished("one", "FedDAG")
     for run in runs.values():
         monkeypatch.setitem(run.__dict__, "true_groups", {"b": 1, "c": 0, "d": 0})
     picture = _picture(runs)
@@ -91,15 +91,15 @@ def test_a_damaged_matrix_is_named_and_costs_its_own_picture_alone(tmp_path, cap
     matrix = np.abs(np.arange(4)[:, None] - np.arange(4)) / 4.0
     for scenario in ("one", "two"):
         for seed in (1, 2):
-            cell = write_cell(tmp_path, "FedDAG", scenario, seed, SCORES)
-            write_matrix(cell, fused=matrix)
+            trial = write_trial(tmp_path, "FedDAG", scenario, seed, SCORES)
+            write_matrix(trial, fused=matrix)
             if seed == 1 or scenario == "two":
-                spoil(cell / "proximity.npz", kind)
+                spoil(trial / "proximity.npz", kind)
     results = read_results(tmp_path)
-    assert _picture(results.runs("one", "FedDAG")).seed == 2
+    assert _picture(results.finished("one", "FedDAG")).seed == 2
     (record,) = caplog.records
     assert "proximity.npz is not drawn" in record.getMessage()
-    assert _picture(results.runs("two", "FedDAG")) is None
+    assert _picture(results.finished("two", "FedDAG")) is None
     assert len(caplog.records) == 3
     assert plot_matrices(tmp_path / "x.png", results)
     assert (tmp_path / "x.png").stat().st_size > 1000
@@ -124,6 +124,6 @@ def test_the_report_shows_them_where_there_are_any(tmp_path):
     assert (tmp_path / "some" / "report" / MATRICES).stat().st_size > 1000
 
     write_suite(tmp_path / "none", ["FedDAG"], {"one": None}, [1])
-    write_cell(tmp_path / "none", "FedDAG", "one", 1, SCORES)
+    write_trial(tmp_path / "none", "FedDAG", "one", 1, SCORES)
     assert not plot_matrices(tmp_path / "x.png", read_results(tmp_path / "none"))
     assert MATRICES not in write_report(tmp_path / "none").read_text()

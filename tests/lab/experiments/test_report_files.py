@@ -1,8 +1,9 @@
 import csv
 
 import numpy as np
+import pandas as pd
 import pytest
-from fabricated_results import evaluation, lines_of, write_cell, write_suite
+from fabricated_results import evaluation, lines_of, write_suite, write_trial
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
@@ -11,7 +12,7 @@ from feddag_lab.experiments import plots, tables
 from feddag_lab.experiments.markdown import duration, interval, mean_of, mean_pm, plain
 from feddag_lab.experiments.plots import mean_curve, spread, styles_of
 from feddag_lab.experiments.published import differing_settings
-from feddag_lab.experiments.results import Curve, read_results
+from feddag_lab.experiments.results import read_results
 from feddag_lab.experiments.statistics import Interval
 from feddag_lab.experiments.tables import write_report
 
@@ -25,19 +26,19 @@ def folder(tmp_path_factory):
     algorithms = ["FedAvg", "IFCA", "FedDAG*", "FedDAG"]
     scenarios = {SCENARIO: "table_10/label_skew_30/fmnist", "a | b": None}
     write_suite(folder, algorithms, scenarios, [1, 2])
-    write_cell(folder, "FedDAG", SCENARIO, 1, {"a": 0.90, "b": 0.80},
+    write_trial(folder, "FedDAG", SCENARIO, 1, {"a": 0.90, "b": 0.80},
                extra={"tuned": evaluation({"a": 0.92, "b": 0.86})})  # fmt: skip
-    write_cell(folder, "FedDAG", SCENARIO, 2, {"a": 0.94, "b": 0.80},
+    write_trial(folder, "FedDAG", SCENARIO, 2, {"a": 0.94, "b": 0.80},
                extra={"tuned": evaluation({"a": 0.94, "b": 0.84})})  # fmt: skip
-    write_cell(folder, "FedDAG*", SCENARIO, 1, {"a": 0.85, "b": 0.80})
-    write_cell(folder, "IFCA", SCENARIO, 1, status="failed", reason="out of\nmemory | disk")
-    write_cell(folder, "FedAvg", SCENARIO, 1, {"a": 0.50, "b": 0.60})
-    write_cell(folder, "FedAvg", SCENARIO, 2, {"a": 1.0, "b": 1.0},
+    write_trial(folder, "FedDAG*", SCENARIO, 1, {"a": 0.85, "b": 0.80})
+    write_trial(folder, "IFCA", SCENARIO, 1, status="failed", reason="out of\nmemory | disk")
+    write_trial(folder, "FedAvg", SCENARIO, 1, {"a": 0.50, "b": 0.60})
+    write_trial(folder, "FedAvg", SCENARIO, 2, {"a": 1.0, "b": 1.0},
                lines=lines_of({"a": 1.0, "b": 1.0})[:-1])  # fmt: skip
     unseen = {"unseen": evaluation({"u": 0.70}), "unseen-tuned": evaluation({"u": 0.74})}
-    write_cell(folder, "FedDAG", "a | b", 1, {"a": 0.90, "b": 0.80}, extra=unseen,
+    write_trial(folder, "FedDAG", "a | b", 1, {"a": 0.90, "b": 0.80}, extra=unseen,
                settings={"unseen-share": 0.34})  # fmt: skip
-    write_cell(folder, "FedAvg", "a | b", 1, {"a": 0.40, "b": 0.60},
+    write_trial(folder, "FedAvg", "a | b", 1, {"a": 0.40, "b": 0.60},
                settings={"unseen-share": 0.34})  # fmt: skip
     return folder
 
@@ -54,14 +55,14 @@ def report(folder):
 
 
 def rows_after(report, heading):
-    """The first table below a heading, its rows as lists of cells, the header first."""
+    """The first table below a heading, its rows as lists of trials, the header first."""
     lines = report[report.index(heading) :].splitlines()[1:]
     start = next(i for i, line in enumerate(lines) if line.startswith("|"))
     rows = []
     for line in lines[start:]:
         if not line.startswith("|"):
             break
-        rows.append([cell.strip() for cell in line.replace(r"\|", "/").strip("|").split("|")])
+        rows.append([trial.strip() for trial in line.replace(r"\|", "/").strip("|").split("|")])
     return [rows[0], *rows[2:]]
 
 
@@ -89,8 +90,8 @@ def test_the_accuracy_table_by_hand(report):
 def test_an_algorithm_that_cut_too_far_has_its_best_round_beside(tmp_path):
     write_suite(tmp_path, ["CFL", "FedDAG"], {"s": None}, [1])
     shares, groups = dict.fromkeys("ab", 0.8), dict.fromkeys("ab", 0)
-    write_cell(tmp_path, "FedDAG", "s", 1, shares, summary={"adjusted-rand-index": 1.0})
-    write_cell(tmp_path, "CFL", "s", 1, shares, groups=groups, extra={"moved": {"b": 1}},
+    write_trial(tmp_path, "FedDAG", "s", 1, shares, summary={"adjusted-rand-index": 1.0})
+    write_trial(tmp_path, "CFL", "s", 1, shares, groups=groups, extra={"moved": {"b": 1}},
                summary={"adjusted-rand-index": 0.0})  # fmt: skip
     header, *rows = rows_after(write_report(tmp_path).read_text(), "### s")
     at = header.index("ARI")
@@ -100,8 +101,12 @@ def test_an_algorithm_that_cut_too_far_has_its_best_round_beside(tmp_path):
         "**FedDAG**": ["1.000", "2.0", "n/a", "n/a"],
     }
     rows = read_csv(tmp_path / "report" / "results.csv")
-    (cell,) = [row for row in rows if row["algorithm"] == "CFL"]
-    assert (cell["best-rand-index"], cell["best-clusters"], cell["best-round"]) == ("1.0", "1", "0")
+    (trial,) = [row for row in rows if row["algorithm"] == "CFL"]
+    assert (trial["best-rand-index"], trial["best-clusters"], trial["best-round"]) == (
+        "1.0",
+        "1",
+        "0",
+    )
 
 
 def test_unseen_clients_are_the_main_figure_and_seen_ones_beside(report):
@@ -113,7 +118,7 @@ def test_unseen_clients_are_the_main_figure_and_seen_ones_beside(report):
 
 
 def test_what_was_not_counted_is_listed_with_its_reason(report):
-    assert "2 scenarios x 4 algorithms x 2 seeds (1, 2) = 16 cells: 6 finished, 1 failed" in report
+    assert "2 scenarios x 4 algorithms x 2 seeds (1, 2) = 16 trials: 6 finished, 1 failed" in report
     _, *rows = rows_after(report, "Not in any figure below")
     assert len(rows) == 5
     assert [SCENARIO, "IFCA", "1", "failed", "out of memory / disk"] in rows
@@ -123,7 +128,7 @@ def test_what_was_not_counted_is_listed_with_its_reason(report):
     assert ["a / b", r"IFCA, FedDAG\*", "1, 2", *missing[1:]] in rows
     reason = "metrics.jsonl: the last round is 1, not 2"
     assert [SCENARIO, "FedAvg", "2", "damaged", reason] in rows
-    # Eight cells have a record, of 60 s and 90 s of CPU time each.
+    # Eight trials have a record, of 60 s and 90 s of CPU time each.
     assert "8 min 00 s, 12 min 00 s of CPU time" in report
     assert "- Versions: 0.1.0 (commit abc), in-process\n" in report
     assert "- From 2026-11-21T10:00:00+00:00 to 2026-11-22T10:01:00+00:00\n" in report
@@ -132,7 +137,7 @@ def test_what_was_not_counted_is_listed_with_its_reason(report):
 
 def test_differences_and_their_marks(report):
     header, *rows = rows_after(report, "### Differences: I 30")
-    assert header[:2] == ["rival", "points"]
+    assert header[:2] == ["baseline", "points"]
     found = {row[0]: row for row in rows}
     # Seed 1 only: 40 and 20 points; both positive, so the interval leaves out 0.
     assert found["FedAvg"] == [
@@ -142,7 +147,7 @@ def test_differences_and_their_marks(report):
     assert found[r"FedDAG\*"][1:3] == ["+2.50", ""]
     assert "IFCA" not in found
     assert "One seed: the bootstrap interval is over clients only." in report
-    _, *wins = rows_after(report, "## FedDAG minus each rival")
+    _, *wins = rows_after(report, "## FedDAG minus each baseline")
     assert wins == [
         ["FedAvg", "0", "1", "0", "0", "0", "1"],
         ["IFCA", "0", "0", "0", "0", "0", "2"],
@@ -154,8 +159,8 @@ def test_differences_and_their_marks(report):
 def test_two_seeds_are_said_to_be_few(tmp_path):
     write_suite(tmp_path, ["FedAvg", "FedDAG"], {"s": None}, [1, 2])
     for seed in (1, 2):
-        write_cell(tmp_path, "FedDAG", "s", seed, {"a": 0.9, "b": 0.8 + seed / 100})
-        write_cell(tmp_path, "FedAvg", "s", seed, {"a": 0.5, "b": 0.5})
+        write_trial(tmp_path, "FedDAG", "s", seed, {"a": 0.9, "b": 0.8 + seed / 100})
+        write_trial(tmp_path, "FedAvg", "s", seed, {"a": 0.5, "b": 0.5})
     report = write_report(tmp_path).read_text()
     assert "2 seeds: the part between seeds is weakly estimated." in report
     _, row = rows_after(report, "### Differences: s")
@@ -200,7 +205,7 @@ def test_csv_files_recount_to_what_the_report_says(folder, report):
     differences = read_csv(folder / "report" / "differences.csv")
     assert len(differences) == 6
     first = differences[0]
-    assert (first["rival"], first["seeds"]) == ("FedAvg", "1")
+    assert (first["baseline"], first["seeds"]) == ("FedAvg", "1")
     assert first["outcome"] == "over clients only: win"
     assert float(first["points"]) == pytest.approx(30.0)
     assert first["t-low"] == ""
@@ -220,17 +225,17 @@ def test_a_report_on_nothing_finished(tmp_path):
     path = write_report(tmp_path, tmp_path / "elsewhere" / "deep")
     report = path.read_text()
     assert path == tmp_path / "elsewhere" / "deep" / "report.md"
-    assert "2 cells: 2 missing" in report
+    assert "2 trials: 2 missing" in report
     assert r"no published figures at 'table\_99/nowhere': 'table\_99' is not there." in report
     assert not list(path.parent.glob("*.png"))
     assert "## Figures" not in report
 
 
-def test_one_algorithm_has_no_rivals(tmp_path):
+def test_one_algorithm_has_no_baselines(tmp_path):
     write_suite(tmp_path, ["FedAvg"], {"s": None}, [1])
-    write_cell(tmp_path, "FedAvg", "s", 1, {"a": 0.5}, summary={"adjusted-rand-index": None})
+    write_trial(tmp_path, "FedAvg", "s", 1, {"a": 0.5}, summary={"adjusted-rand-index": None})
     report = write_report(tmp_path).read_text()
-    assert "minus each rival" not in report
+    assert "minus each baseline" not in report
     assert not (tmp_path / "report" / "rand-index.png").exists()
 
 
@@ -241,18 +246,20 @@ def test_the_same_results_give_the_same_files(folder, report):
 
 
 def test_a_mean_curve_by_hand():
-    curves = [Curve((5, 10), (0.2, 0.6), (1e6, 2e6)), Curve((5, 8, 10), (0.4, 0.9, 0.8),
-                                                            (3e6, 3e6, 4e6))]  # fmt: skip
+    curves = [
+        pd.DataFrame({"accuracy": [0.2, 0.6], "bytes": [1e6, 2e6]}, index=[5, 10]),
+        pd.DataFrame({"accuracy": [0.4, 0.9, 0.8], "bytes": [3e6, 3e6, 4e6]}, index=[5, 8, 10]),
+    ]
     found = mean_curve(curves)
-    assert found.rounds.tolist() == [5, 10]
-    assert found.mean == pytest.approx([30, 70])
-    assert found.low == pytest.approx([20, 60])
-    assert found.high == pytest.approx([40, 80])
-    assert found.megabytes == pytest.approx([2, 3])
+    assert found.index.tolist() == [5, 10]
+    assert found["mean"].tolist() == pytest.approx([30, 70])
+    assert found["low"].tolist() == pytest.approx([20, 60])
+    assert found["high"].tolist() == pytest.approx([40, 80])
+    assert found["megabytes"].tolist() == pytest.approx([2, 3])
 
 
 def test_seventeen_algorithms_look_different(tmp_path):
-    names = [f"rival-{i}" for i in range(16)] + ["FedDAG"]
+    names = [f"baseline-{i}" for i in range(16)] + ["FedDAG"]
     write_suite(tmp_path, names, {"s": None}, [1])
     styles = styles_of(read_results(tmp_path))
     assert len({(style.colour, style.dashes) for style in styles.values()}) == 17
@@ -287,13 +294,13 @@ def test_values_as_a_reader_wants_them():
     assert (duration(59.6), duration(3661)) == ("1 min 00 s", "1 h 01 min 01 s")
 
 
-def test_settings_tables_hold_no_path_and_no_broken_cell(tmp_path):
+def test_settings_tables_hold_no_path_and_no_broken_trial(tmp_path):
     write_suite(tmp_path, ["FedDAG"], {"s": None}, [1], settings={"corruptions": "a|b", "top-k": 2},
                 **{"command-line": {"data-dir": "/home/someone"}})  # fmt: skip
     report = write_report(tmp_path).read_text()
     assert "/home/someone" not in report
     assert "command line" not in report
-    assert r'| every cell | corruptions="a\|b", `top-k=2` |' in report
+    assert r'| every trial | corruptions="a\|b", `top-k=2` |' in report
 
 
 def test_what_stands_beside_the_paper_says_in_what_it_differs(report):
@@ -309,7 +316,7 @@ def test_a_dollar_is_no_formula_and_a_failing_figure_costs_no_tables(tmp_path, m
     name = r"a $\frac{ b$" + 200 * "x"
     write_suite(tmp_path, ["FedDAG", "$x_{$"], {name: "table_2/fmnist"}, [1])
     for algorithm in ("FedDAG", "$x_{$"):
-        write_cell(tmp_path, algorithm, name, 1, {"a": 0.5, "b": 0.6})
+        write_trial(tmp_path, algorithm, name, 1, {"a": 0.5, "b": 0.6})
     report = write_report(tmp_path).read_text()
     assert "failed" not in report
     assert report.count("](") == 3
@@ -330,7 +337,7 @@ def test_one_seed_has_no_band_and_no_bar(tmp_path, monkeypatch):
         folder = tmp_path / str(len(seeds))
         write_suite(folder, ["FedDAG"], {"s": "table_2/fmnist"}, seeds)
         for seed in seeds:
-            write_cell(folder, "FedDAG", "s", seed, {"a": 0.5, "b": 0.6})
+            write_trial(folder, "FedDAG", "s", seed, {"a": 0.5, "b": 0.6})
         write_report(folder)
     (curves, _, published), (more_curves, _, more_published) = texts[:3], texts[3:]
     assert "s\n1 seed" in curves
@@ -344,11 +351,11 @@ def words_of(figure):
     return {text.get_text() for text in figure.findobj(Text)}
 
 
-def test_a_scenario_without_a_finished_cell_is_one_line(tmp_path):
+def test_a_scenario_without_a_finished_trial_is_one_line(tmp_path):
     write_suite(tmp_path, ["FedAvg", "FedDAG"], {"s": None, "later": None}, [1, 2])
     for name in ("FedAvg", "FedDAG"):
-        write_cell(tmp_path, name, "s", 1, {"a": 0.5, "b": 0.6})
+        write_trial(tmp_path, name, "s", 1, {"a": 0.5, "b": 0.6})
     report = write_report(tmp_path).read_text()
-    assert "Without a finished cell: later." in report
-    assert report.count("later") == 3  # the cells not run, the scenario's settings, and that line
+    assert "Without a finished trial: later." in report
+    assert report.count("later") == 3  # the trials not run, the scenario's settings, and that line
     assert "| later | all | 1, 2 | missing |" in report

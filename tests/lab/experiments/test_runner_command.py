@@ -1,4 +1,4 @@
-"""``feddag-lab experiment``, and real cells in one worker."""
+"""``feddag-lab experiment``, and real trials in one worker."""
 
 import io
 import json
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fabricated_results import write_cell
+from fabricated_results import write_trial
 from memory_grid import QUICK
 
 from feddag_lab.cli import main
@@ -38,10 +38,10 @@ def suite(tmp_path):
 def test_the_shipped_suites_are_listed(capsys):
     assert main(["experiment", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("smoke ") and " cells  " in line for line in lines)
+    assert any(line.startswith("smoke ") and " trials  " in line for line in lines)
 
 
-def test_a_dry_run_lists_the_cells_and_makes_nothing(suite, tmp_path, capsys):
+def test_a_dry_run_lists_the_trials_and_makes_nothing(suite, tmp_path, capsys):
     output = tmp_path / "out"
     command = ["experiment", "run", str(suite), "--output", str(output), "--dry-run"]
     assert main([*command, "--only", "FedAvg"]) == 0
@@ -68,13 +68,13 @@ def test_a_terminal_without_unicode_shows_names_all_the_same(suite, tmp_path, mo
     assert shown.getvalue().splitlines()[0] == rb"FedAvg / Gr\xf6\xdfe \u2265 1 / seed 1"
 
 
-def test_settings_of_cells_that_are_not_chosen_are_looked_at_too(suite, tmp_path, capsys):
+def test_settings_of_trials_that_are_not_chosen_are_looked_at_too(suite, tmp_path, capsys):
     output = tmp_path / "out"
-    cell = write_cell(output, "FedDAG", "S", 1, {"a": 0.5, "b": 1.0}, settings={"momentum": 0.0})
-    cell.rename(output / "cells" / "s--feddag--seed-1")
+    trial = write_trial(output, "FedDAG", "S", 1, {"a": 0.5, "b": 1.0}, settings={"momentum": 0.0})
+    trial.rename(output / "trials" / "s--feddag--seed-1")
     command = ["experiment", "run", str(suite), "--output", str(output), "--rerun-changed"]
     assert main([*command, "--only", "FedAvg", "--set", "momentum=0.25"]) == 1
-    assert "cell s--feddag--seed-1: " in (told := capsys.readouterr().err)
+    assert "trial s--feddag--seed-1: " in (told := capsys.readouterr().err)
     assert "momentum: 0.0, now 0.25" in told
     assert not (output / "suite.json").exists()
 
@@ -91,17 +91,18 @@ def test_missing_data_fails_before_anything_runs(suite, tmp_path, capsys):
     command += ["--set", "source=fashion-mnist", "--data-dir", str(tmp_path / "nowhere")]
     assert main(command) == 1
     assert f"data-dir = '{tmp_path / 'nowhere'}'" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "cells").exists()
+    assert not (tmp_path / "out" / "trials").exists()
 
 
 @pytest.mark.e2e
-def test_cells_that_share_a_worker_do_not_touch_each_other(suite, tmp_path):
+def test_trials_that_share_a_worker_do_not_touch_each_other(suite, tmp_path):
     """FedDAG after FedAvg in one worker is FedDAG alone, to the byte; so is the run in-process."""
     command = [sys.executable, "-m", "feddag_flwr.launcher"]
-    run = [*command, "experiment", "run", str(suite), "--workers", "1", "--output"]
+    lab = [sys.executable, "-m", "feddag_lab"]
+    run = [*lab, "experiment", "run", str(suite), "--workers", "1", "--output"]
     subprocess.run([*run, str(tmp_path / "both")], check=True)
     subprocess.run([*run, str(tmp_path / "alone"), "--only", "FedDAG"], check=True)
-    both, alone = (tmp_path / name / "cells" / "s--feddag--seed-1" for name in ("both", "alone"))
+    both, alone = (tmp_path / name / "trials" / "s--feddag--seed-1" for name in ("both", "alone"))
     config = {**QUICK, "num-rounds": 1, "run-dir": str(tmp_path), "run-name": "by-hand"}
     pairs = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
     subprocess.run([*command, "run", str(ROOT), "--in-process", "--run-config", pairs], check=True)
@@ -110,22 +111,22 @@ def test_cells_that_share_a_worker_do_not_touch_each_other(suite, tmp_path):
         expected = (alone / name).read_bytes()
         assert (both / name).read_bytes() == expected, name
         assert (tmp_path / "by-hand" / name).read_bytes() == expected, name
-    report = subprocess.run([*command, "experiment", "report", str(tmp_path / "both")], check=True)
+    report = subprocess.run([*lab, "experiment", "report", str(tmp_path / "both")], check=True)
     assert report.returncode == 0
     assert (tmp_path / "both" / "report" / "report.md").exists()
 
 
 @pytest.mark.e2e
-def test_a_cell_through_flower_is_the_cell_in_process(suite, tmp_path):
+def test_a_trial_through_flower_is_the_trial_in_process(suite, tmp_path):
     patient = ["--set", "join-timeout=120", "--set", "round-timeout=300"]
     command = ["experiment", "run", str(suite), "--only", "FedAvg", *patient, "--output"]
-    run = [sys.executable, "-m", "feddag_flwr.launcher", *command]
+    run = [sys.executable, "-m", "feddag_lab", *command]
     flower = ["--backend", "flower", "--app-dir", str(ROOT)]
     subprocess.run([*run, str(tmp_path / "flower"), *flower], check=True)
     subprocess.run([*run, str(tmp_path / "here")], check=True)
 
-    there, here = (tmp_path / name / "cells/s--fedavg--seed-1" for name in ("flower", "here"))
+    there, here = (tmp_path / name / "trials/s--fedavg--seed-1" for name in ("flower", "here"))
     assert (there / "metrics.jsonl").read_bytes() == (here / "metrics.jsonl").read_bytes()
-    record = json.loads((there / "cell.json").read_text())
+    record = json.loads((there / "trial.json").read_text())
     assert record["backend"] == "flower"
     assert record["cpu-seconds"] is None

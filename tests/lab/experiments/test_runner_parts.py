@@ -9,11 +9,11 @@ from rich.console import Console
 
 from feddag_flwr.settings import Settings
 from feddag_lab.experiments import machine
-from feddag_lab.experiments.cells import Cell
 from feddag_lab.experiments.forecast import Forecast, by_algorithm, duration
-from feddag_lab.experiments.layout import CellRecord
+from feddag_lab.experiments.layout import TrialRecord
 from feddag_lab.experiments.progress import Board
 from feddag_lab.experiments.runner import provenance
+from feddag_lab.experiments.trials import Trial
 
 # --- time left ---
 
@@ -34,9 +34,9 @@ def test_time_left_counts_each_algorithm_at_its_own_pace():
     assert forecast.left([], [("A", 99.0)], 2) == 0.0
 
 
-def test_cells_of_an_earlier_attempt_teach_it():
+def test_trials_of_an_earlier_attempt_teach_it():
     records = [
-        CellRecord(algorithm=name, scenario="S", seed=1, status="finished", seconds=seconds)
+        TrialRecord(algorithm=name, scenario="S", seed=1, status="finished", seconds=seconds)
         for name, seconds in (("A", 4), ("A", 6.0), ("B", None))
     ]
     assert by_algorithm(records).left(["A", "B"], [], 1) == 10.0
@@ -114,7 +114,7 @@ def test_the_version_is_told():
 
 
 def made_up(algorithm):
-    return Cell(algorithm, "S", 1, Settings.from_run_config({"run-name": f"s--{algorithm}"}))
+    return Trial(algorithm, "S", 1, Settings.from_run_config({"run-name": f"s--{algorithm}"}))
 
 
 def show(*, terminal):
@@ -130,7 +130,7 @@ def show(*, terminal):
     return stream.getvalue()
 
 
-def test_away_from_a_terminal_each_cell_is_a_line():
+def test_away_from_a_terminal_each_trial_is_a_line():
     assert show(terminal=False).splitlines() == [
         "4/5 |  87.50 % | A / S / seed 1 | 12 s | 12 s left",
         "5/5 | FAILED   | B / S / seed 1 | 1 s | 0 s left, 1 failed | OSError: disk full",
@@ -140,4 +140,4 @@ def test_away_from_a_terminal_each_cell_is_a_line():
 def test_at_a_terminal_there_is_a_board_as_well():
     shown = show(terminal=True)
     assert "4/5 |  87.50 % | A / S / seed 1 | 12 s" in shown
-    assert "5/5 cells" in shown
+    assert "5/5 trials" in shown

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feddag_flwr.algorithms import ALGORITHMS
-from feddag_lab.experiments.cells import choose_cells, plan_cells
 from feddag_lab.experiments.suite import find_suite, load_suite, shipped_suites, slug
-from feddag_lab.experiments.yaml_nodes import SuiteError, parse_assignment
+from feddag_lab.experiments.trials import choose_trials, plan_trials
+from feddag_lab.experiments.yaml_marks import SuiteError, parse_assignment
 
 GOOD = """\
 description: a small one
@@ -35,7 +35,7 @@ def load(tmp_path, text, name="made-up.yaml"):
 
 
 def plan(tmp_path, text, **overrides):
-    return plan_cells(load(tmp_path, text), overrides, tmp_path / "out")
+    return plan_trials(load(tmp_path, text), overrides, tmp_path / "out")
 
 
 def faults(tmp_path, text, **overrides):
@@ -53,29 +53,29 @@ def change(old, new):
 # --- good suites ---
 
 
-def test_cells_come_seed_by_seed_then_scenario_by_scenario(tmp_path):
-    cells = plan(tmp_path, GOOD)
-    assert [(cell.seed, cell.scenario, cell.algorithm) for cell in cells] == [
+def test_trials_come_seed_by_seed_then_scenario_by_scenario(tmp_path):
+    trials = plan(tmp_path, GOOD)
+    assert [(trial.seed, trial.scenario, trial.algorithm) for trial in trials] == [
         (seed, scenario, algorithm)
         for seed in (2, 1)
         for scenario in ("I 20 %", "III")
         for algorithm in ("FedDAG", "FedDAG*", "FedAvg")
         if (scenario, algorithm) != ("I 20 %", "FedAvg")
     ]
-    assert load(tmp_path, GOOD).num_cells == len(cells) == 10
-    assert [cell.slug for cell in cells[:2]] == [
+    assert load(tmp_path, GOOD).num_trials == len(trials) == 10
+    assert [trial.slug for trial in trials[:2]] == [
         "i-20--feddag--seed-2",
         "i-20--feddag-star--seed-2",
     ]
-    assert len({cell.slug for cell in cells}) == 10
-    assert str(cells[1]) == "FedDAG* / I 20 % / seed 2"
-    assert all(cell.settings.seed == cell.seed for cell in cells)
-    assert {cell.settings.run_dir for cell in cells} == {str(tmp_path / "out" / "cells")}
+    assert len({trial.slug for trial in trials}) == 10
+    assert str(trials[1]) == "FedDAG* / I 20 % / seed 2"
+    assert all(trial.settings.seed == trial.seed for trial in trials)
+    assert {trial.settings.run_dir for trial in trials} == {str(tmp_path / "out" / "trials")}
 
 
 def test_algorithm_wins_over_scenario_over_suite_and_the_command_line_over_all(tmp_path):
-    cells = {str(cell): cell.settings for cell in plan(tmp_path, GOOD)}
-    rounds = {name: settings.num_rounds for name, settings in cells.items() if "seed 1" in name}
+    trials = {str(trial): trial.settings for trial in plan(tmp_path, GOOD)}
+    rounds = {name: settings.num_rounds for name, settings in trials.items() if "seed 1" in name}
     assert rounds == {
         "FedDAG / I 20 % / seed 1": 4,
         "FedDAG* / I 20 % / seed 1": 5,
@@ -83,11 +83,11 @@ def test_algorithm_wins_over_scenario_over_suite_and_the_command_line_over_all(t
         "FedDAG* / III / seed 1": 5,
         "FedAvg / III / seed 1": 3,
     }
-    settings = cells["FedDAG / I 20 % / seed 1"]
+    settings = trials["FedDAG / I 20 % / seed 1"]
     assert (settings.label_skew, settings.momentum, settings.learning_rate) == (20.0, 0.0, 0.001)
-    assert cells["FedDAG / III / seed 1"].learning_rate == 0.01
+    assert trials["FedDAG / III / seed 1"].learning_rate == 0.01
     overridden = plan(tmp_path, GOOD, **{"num-rounds": 9, "top-k": 1})
-    assert {(cell.settings.num_rounds, cell.settings.top_k) for cell in overridden} == {(9, 1)}
+    assert {(trial.settings.num_rounds, trial.settings.top_k) for trial in overridden} == {(9, 1)}
 
 
 def test_the_suite_is_written_as_it_was_resolved(tmp_path):
@@ -118,11 +118,11 @@ def test_the_suite_is_written_as_it_was_resolved(tmp_path):
         (["*/III", "FedAvg"], 6),
     ],
 )
-def test_patterns_choose_cells_and_a_star_in_a_name_is_itself(tmp_path, patterns, count):
-    cells = plan(tmp_path, GOOD)
-    chosen = choose_cells(cells, patterns)
+def test_patterns_choose_trials_and_a_star_in_a_name_is_itself(tmp_path, patterns, count):
+    trials = plan(tmp_path, GOOD)
+    chosen = choose_trials(trials, patterns)
     assert len(chosen) == count
-    assert chosen == [cell for cell in cells if cell in chosen]
+    assert chosen == [trial for trial in trials if trial in chosen]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_patterns_choose_cells_and_a_star_in_a_name_is_itself(tmp_path, patterns
 )
 def test_a_pattern_that_chooses_nothing_is_a_mistake(tmp_path, pattern):
     with pytest.raises(SuiteError, match="--only"):
-        choose_cells(plan(tmp_path, GOOD), [pattern])
+        choose_trials(plan(tmp_path, GOOD), [pattern])
 
 
 @given(st.text(min_size=1))
@@ -170,17 +170,17 @@ def test_slugs_keep_variants_apart():
         ("momentum: 0", "momentum:",
          "2: settings: momentum: expected a number, text, true or false"),
         ("momentum: 0", "momentum: 0, num-rounds: 4",
-         "2: settings: 'num-rounds' was given before, at made-up.yaml:2"),
-        ("momentum: 0", "seed: 4", "2: settings: 'seed' is decided by the runner for each cell"),
+         "2: 'num-rounds' was given before, at made-up.yaml:2"),
+        ("momentum: 0", "seed: 4", "2: settings: 'seed' is decided by the runner for each trial"),
         ("{secondary: none,", "{secondary: some,",
          "5: setting secondary = 'some': input should be 'shared', 'own' or 'none'"),
         ("algorithm: fedavg", "algorithm: fedavgg", "6: setting algorithm = 'fedavgg': must"),
         ("  FedAvg: {", "  FedDAG: {",
-         "6: algorithms: 'FedDAG' was given before, at made-up.yaml:4"),
+         "6: 'FedDAG' was given before, at made-up.yaml:4"),
         ("  FedAvg: {", "  FEDDAG: {", "6: algorithms: 'FEDDAG' is too like 'FedDAG'"),
         ("  FedAvg: {", "  Fed/Avg: {",
          "6: algorithms: 'Fed/Avg' must hold letters or digits, and no '/'"),
-        ("  FedAvg: {", "  7: {", "6: algorithms: a key must be text (quote it)"),
+        ("  FedAvg: {", "  7: {", "6: the key 7 must be text (quote it)"),
         ("  FedAvg: {algorithm: fedavg}", "  FedAvg: fedavg",
          "6: algorithm 'FedAvg': expected keys with values"),
         ("label-skew: 20,", "client-groups: 9,",
@@ -199,10 +199,10 @@ def test_slugs_keep_variants_apart():
         ("[2, 1]", "!!python/tuple [2, 1]", "13: the tag 'tag:yaml.org,2002:python/tuple' is not"),
         ("[2, 1]", "!!map [2, 1]", "13: the tag 'tag:yaml.org,2002:map' is not allowed"),
         ("seeds: [2, 1]", "? {a: !x [1]}\n: 1", "13: the tag '!x' is not allowed"),
-        ("seeds: [2, 1]", "seeds: &a [*a]", "13: seeds: expected a number"),
+        ("seeds: [2, 1]", "seeds: &a [*a]", "13: seeds: None is no integer"),
         ("seeds: [2, 1]", "seeds: " + "[" * 20_000, "1: no valid YAML: nested too deeply"),
         ("momentum: 0", "<<: {momentum: 0}",
-         "2: settings: '<<' merges nothing here: write the keys out"),
+         "2: '<<' merges nothing here: write the keys out"),
         ("  III:", f"  {'I' * 101}:", f"12: scenarios: '{'I' * 101}' has over 100 letters"),
         ("scenario: lda", "source: fashion-mnist",
          "12: setting data-dir = '': source 'fashion-mnist' needs a folder or file"),
@@ -215,7 +215,7 @@ def test_a_fault_is_told_with_its_line(tmp_path, old, new, told):
 
 def test_the_longest_names_make_file_names(tmp_path):
     text = change("  III:", f"  {'I' * 100}:").replace("FedAvg", "F" * 100)
-    longest = max(len(cell.slug) for cell in plan(tmp_path, text))
+    longest = max(len(trial.slug) for trial in plan(tmp_path, text))
     assert longest == len("--".join(("i" * 100, "f" * 100, "seed-1")))
     assert longest + 20 + len(".log") <= 255  # a seed of 21 digits
 
@@ -228,7 +228,7 @@ def test_all_faults_are_told_at_once_and_each_once(tmp_path):
 
 def test_faults_of_the_command_line_say_so(tmp_path):
     assert faults(tmp_path, GOOD, **{"num-rounds": "x", "seed": 3}) == [
-        "command line: 'seed' is decided by the runner for each cell",
+        "command line: 'seed' is decided by the runner for each trial",
         "command line: setting num-rounds = 'x': input should be a valid integer",
     ]
 
@@ -293,15 +293,15 @@ def test_a_suite_is_found_by_name_or_by_path(tmp_path, monkeypatch):
 def test_a_shipped_suite_can_be_run(name, tmp_path):
     suite = load_suite(find_suite(name))
     assert suite.description
-    cells = plan_cells(suite, {"data-dir": str(tmp_path)}, tmp_path)
-    assert len(cells) == suite.num_cells
+    trials = plan_trials(suite, {"data-dir": str(tmp_path)}, tmp_path)
+    assert len(trials) == suite.num_trials
 
 
 @pytest.mark.parametrize("name", ["smoke", "fmnist", "fmnist-fifth", "cifar10", "svhn", "cifar100"])
 def test_the_suites_of_the_tables_have_every_algorithm(name):
     suite, smoke = load_suite(find_suite(name)), load_suite(find_suite("smoke"))
-    assert [(name, layer.values) for name, layer in suite.algorithms.items()] == [
-        (name, layer.values) for name, layer in smoke.algorithms.items()
+    assert [(name, layer) for name, layer in suite.algorithms.items()] == [
+        (name, layer) for name, layer in smoke.algorithms.items()
     ]
-    used = {layer.values.get("algorithm", "feddag") for layer in suite.algorithms.values()}
+    used = {layer.get("algorithm", "feddag") for layer in suite.algorithms.values()}
     assert used == set(ALGORITHMS)

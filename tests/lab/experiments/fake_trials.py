@@ -1,4 +1,4 @@
-"""Cells without learning, for workers: ``data-dir`` says what a cell does."""
+"""Trials without learning, for workers: ``data-dir`` says what a trial does."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def act(behaviour, parent):
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "nap":
         time.sleep(0.05)
-    if behaviour == "together":  # until another cell is under way
+    if behaviour == "together":  # until another trial is under way
         wait(lambda: len(list((parent / "together").iterdir())) == 2, parent, "together")
     if behaviour == "hang":
         wait((parent / "go").exists, parent, "hang")
@@ -69,16 +69,18 @@ def check(run_config):
 
 
 def through_runner(suite, output, workers):
-    """Run a suite in this process, as the command does, with these cells."""
-    from feddag_lab.experiments.cells import plan_cells
+    """Run a suite in this process, as the command does, with these trials."""
     from feddag_lab.experiments.output import Output
-    from feddag_lab.experiments.runner import Plan, run_cells
+    from feddag_lab.experiments.runner import RunnerOptions, run_trials
     from feddag_lab.experiments.suite import load_suite
+    from feddag_lab.experiments.trials import plan_trials
 
     loaded = load_suite(Path(suite))
-    cells = plan_cells(loaded, {}, Path(output))
-    plan = Plan(workers=int(workers), function="fake_cells:run", check="fake_cells:check")
-    return run_cells(loaded.to_json({}), cells, Output(Path(output)), plan)
+    trials = plan_trials(loaded, {}, Path(output))
+    plan = RunnerOptions(
+        workers=int(workers), function="fake_trials:run", check="fake_trials:check"
+    )
+    return run_trials(loaded.to_json({}), trials, Output(Path(output)), plan)
 
 
 if __name__ == "__main__":
