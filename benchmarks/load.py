@@ -158,7 +158,7 @@ def report(samples: list[Sample], load: Load, what: str, output: Path) -> list[T
     trends = judge(rounds, *window)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(tabulate(trends, f"{title}; rounds {window[0]} to {window[1]}"))
-    for role in sorted(FLEETING & rounds.keys()):
+    for role in sorted(FLEETING & set(rounds.index.unique("role"))):
         console.print(f"{role}: at most {peak_processes(samples, role)} at once, not in the total")
     return trends
 

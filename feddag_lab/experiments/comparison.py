@@ -164,7 +164,8 @@ def paired_differences(
         or belongs to another true group.
     """
     mine, other = ours.judged, theirs.judged
-    both = mine.join(other, how="inner", lsuffix=" ours", rsuffix=" theirs").sort_index()
+    both = mine.merge(other, left_index=True, right_index=True, suffixes=(" ours", " theirs"))
+    both = both.sort_index()
     if both.empty:
         raise UnpairedError("they have no client in common")
     _check_same(

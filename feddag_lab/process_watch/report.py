@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, fields
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
-from matplotlib.axes import Axes
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
-from feddag_lab.process_watch.trend import TOTAL, ByRound, Taken, Trend
+from feddag_lab.process_watch.trend import TOTAL, Trend
 
 DPI = 150
 TOTAL_COLOUR = "#222222"
 # Okabe and Ito's colours: told apart by all common kinds of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#595959")
+PANELS = {"rss_mb": "resident memory, MB", "handles": "open file handles", "processes": "processes"}
 
 
-def write_rounds(rounds: ByRound, path: Path) -> None:
-    """Write what each role took in each round as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["role", "round", *(field.name for field in fields(Taken))])
-        for role, values in rounds.items():
-            for number, taken in values.items():
-                writer.writerow([role, number, *(round(value, 2) for value in astuple(taken))])
+def write_rounds(rounds: pd.DataFrame, path: Path) -> None:
+    """Write what each role took in each round, see `by_round`, as CSV."""
+    rounds.round(2).to_csv(path)
 
 
 def tabulate(trends: Iterable[Trend], title: str) -> Table:
@@ -38,29 +33,27 @@ def tabulate(trends: Iterable[Trend], title: str) -> Table:
     for column in ("level", "a round", "95 % interval", "of the level"):
         table.add_column(column, justify="right")
     table.add_column("flat")
-    role = None
-    for trend in trends:
-        if role not in (None, trend.role):
-            table.add_section()
-        table.add_row(
-            trend.role if trend.role != role else "",
-            trend.quantity,
-            f"{trend.level:,.0f}",
-            f"{trend.slope:+.3f}",
-            f"{trend.low:+.3f} to {trend.high:+.3f}",
-            f"{trend.share:+.3%}",
-            "yes" if trend.flat else "NO",
-        )
-        role = trend.role
+    for role, of_it in groupby(trends, lambda trend: trend.role):
+        for number, trend in enumerate(of_it):
+            table.add_row(
+                "" if number else role,
+                trend.quantity,
+                f"{trend.level:,.0f}",
+                f"{trend.slope:+.3f}",
+                f"{trend.low:+.3f} to {trend.high:+.3f}",
+                f"{trend.share:+.3%}",
+                "yes" if trend.flat else "NO",
+            )
+        table.add_section()
     return table
 
 
-def plot(rounds: ByRound, window: tuple[int, int], title: str, path: Path) -> None:
+def plot(rounds: pd.DataFrame, window: tuple[int, int], title: str, path: Path) -> None:
     """Draw memory, handles and processes of every role against rounds.
 
     Parameters
     ----------
-    rounds : mapping
+    rounds : DataFrame
         As `by_round` gives it.
     window : tuple of int
         The rounds that are judged; the others are shaded.
@@ -71,14 +64,13 @@ def plot(rounds: ByRound, window: tuple[int, int], title: str, path: Path) -> No
     """
     figure = Figure(figsize=(10.5, 9.0), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True)
-    roles = [role for role in rounds if role != TOTAL]
-    for each, label, of in zip(
-        axes,
-        ("resident memory, MB", "open file handles", "processes"),
-        (lambda t: t.rss_mb, lambda t: t.handles, lambda t: t.processes),
-        strict=True,
-    ):
-        _draw(each, rounds, roles, of)
+    for each, (column, label) in zip(axes, PANELS.items(), strict=True):
+        for index, role in enumerate(map(str, rounds.index.unique("role"))):
+            colour, width = COLOURS[index % len(COLOURS)], 1.5
+            if role == TOTAL:
+                colour, width = TOTAL_COLOUR, 2.2
+            values = rounds.xs(role)[column]
+            each.plot(values.index, values, color=colour, linewidth=width, label=role)
         each.set_ylabel(label)
         each.set_ylim(bottom=0)
         each.axvspan(each.get_xlim()[0], window[0], color="#000000", alpha=0.05, linewidth=0)
@@ -88,15 +80,3 @@ def plot(rounds: ByRound, window: tuple[int, int], title: str, path: Path) -> No
     axes[0].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=DPI)
-
-
-def _draw(axes: Axes, rounds: ByRound, roles: Sequence[str], of: Callable[[Taken], float]) -> None:
-    for index, role in enumerate(roles):
-        values = rounds[role]
-        colour = COLOURS[index % len(COLOURS)]
-        axes.plot(list(values), [of(each) for each in values.values()], color=colour, label=role)
-    total = rounds[TOTAL]
-    axes.plot(
-        list(total), [of(each) for each in total.values()], color=TOTAL_COLOUR, linewidth=2.2,
-        label=TOTAL,
-    )  # fmt: skip

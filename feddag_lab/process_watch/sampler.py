@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
+import pandas as pd
 import psutil
 
 # Roles by what is in a command line; the first that fits counts. Flower's simulation has its server
@@ -30,8 +30,7 @@ OWN = "this process"
 MEGABYTE = 1e6
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One process at one moment.
 
     Parameters
@@ -100,31 +99,21 @@ class Sampler:
     def _work(self) -> None:
         start = time.monotonic()
         while not self._over.wait(self._period):
-            done = count_lines(self._lines)
-            moment = time.monotonic() - start
-            for process in self._find():
-                sample = take(process, moment, done)
-                if sample is not None:
-                    self.samples.append(sample)
+            done, moment = count_lines(self._lines), round(time.monotonic() - start, 2)
+            samples = (take(process, moment, done) for process in self._find())
+            self.samples += [sample for sample in samples if sample is not None]
 
 
 def take(process: psutil.Process, seconds: float, done: int) -> Sample | None:
     """Sample one process; None where it has gone, or is about to."""
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
-            return Sample(round(seconds, 2), done, ENDED, process.pid, 0.0, 0.0, 0, 0)
+            return Sample(seconds, done, ENDED, process.pid, 0.0, 0.0, 0, 0)
         with process.oneshot():
             memory = process.memory_info()
-            return Sample(
-                round(seconds, 2),
-                done,
-                role_of(process),
-                process.pid,
-                memory.rss / MEGABYTE,
-                (memory.rss - memory.shared) / MEGABYTE,
-                process.num_fds(),
-                process.num_threads(),
-            )
+            rss, private = memory.rss / MEGABYTE, (memory.rss - memory.shared) / MEGABYTE
+            counts = process.num_fds(), process.num_threads()
+            return Sample(seconds, done, role_of(process), process.pid, rss, private, *counts)
     except (psutil.Error, OSError):
         return None
 
@@ -134,10 +123,7 @@ def role_of(process: psutil.Process) -> str:
     if process.pid == os.getpid():
         return OWN
     command = " ".join(process.cmdline())
-    for role, marks in ROLES:
-        if any(mark in command for mark in marks):
-            return role
-    return OTHER
+    return next((role for role, marks in ROLES if any(mark in command for mark in marks)), OTHER)
 
 
 def descendants() -> list[psutil.Process]:
@@ -160,9 +146,4 @@ def count_lines(path: Path) -> int:
 
 def write_samples(samples: Iterable[Sample], path: Path) -> None:
     """Write samples as CSV, a line each."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(field.name for field in fields(Sample))
-        for sample in samples:
-            values = astuple(sample)
-            writer.writerow(round(v, 2) if isinstance(v, float) else v for v in values)
+    pd.DataFrame(samples, columns=Sample._fields).round(2).to_csv(path, index=False)

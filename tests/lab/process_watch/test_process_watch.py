@@ -5,7 +5,6 @@ import io
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -120,19 +119,19 @@ def test_the_sampler_follows_the_rounds(tmp_path):
 def test_processes_are_summed_and_moments_of_a_round_give_medians():
     samples = []
     for second, memory in ((1.0, 10.0), (2.0, 20.0), (3.0, 90.0)):
-        samples.append(replace(BASE, seconds=second, rss_mb=memory))
-        samples.append(replace(BASE, seconds=second, role="Ray actors", pid=2, rss_mb=5.0))
-        samples.append(replace(BASE, seconds=second, role="Ray actors", pid=3, rss_mb=7.0))
-    samples.append(replace(BASE, seconds=2.0, role="client apps", pid=4, rss_mb=600.0))
+        samples.append(BASE._replace(seconds=second, rss_mb=memory))
+        samples.append(BASE._replace(seconds=second, role="Ray actors", pid=2, rss_mb=5.0))
+        samples.append(BASE._replace(seconds=second, role="Ray actors", pid=3, rss_mb=7.0))
+    samples.append(BASE._replace(seconds=2.0, role="client apps", pid=4, rss_mb=600.0))
 
     rounds = by_round(samples)
 
-    assert rounds["server app"][1].rss_mb == 20.0
-    assert rounds["Ray actors"][1].rss_mb == 12.0
-    assert rounds["Ray actors"][1].processes == 2
-    assert rounds["Ray actors"][1].handles == 20
-    assert rounds["client apps"][1].rss_mb == 0.0  # there at one of three moments
-    assert rounds[TOTAL][1].rss_mb == 32.0  # without the client apps, which come and go
+    assert rounds.loc[("server app", 1), "rss_mb"] == 20.0
+    assert rounds.loc[("Ray actors", 1), "rss_mb"] == 12.0
+    assert rounds.loc[("Ray actors", 1), "processes"] == 2
+    assert rounds.loc[("Ray actors", 1), "handles"] == 20
+    assert rounds.loc[("client apps", 1), "rss_mb"] == 0.0  # there at one of three moments
+    assert rounds.loc[(TOTAL, 1), "rss_mb"] == 32.0  # without the client apps, which come and go
     assert peak_processes(samples, "client apps") == 1
     assert peak_processes(samples, "Ray actors") == 2
 
@@ -140,7 +139,7 @@ def test_processes_are_summed_and_moments_of_a_round_give_medians():
 def series(values, **others):
     """One server app, and a sample in the middle of each round from 1."""
     return [
-        replace(BASE, seconds=float(n), round=n, rss_mb=value, **others)
+        BASE._replace(seconds=float(n), round=n, rss_mb=value, **others)
         for n, value in enumerate(values, start=1)
     ]
 
@@ -178,9 +177,9 @@ def test_a_step_before_the_window_and_a_fall_are_flat():
 
 
 def test_one_handle_a_round_grows_and_one_in_all_does_not():
-    leaking = [replace(BASE, seconds=float(n), round=n, handles=20 + n) for n in range(1, 31)]
+    leaking = [BASE._replace(seconds=float(n), round=n, handles=20 + n) for n in range(1, 31)]
     assert not trend(leaking, "handles").flat
-    one_more = [replace(BASE, seconds=float(n), round=n, handles=20 + (n > 15)) for n in range(31)]
+    one_more = [BASE._replace(seconds=float(n), round=n, handles=20 + (n > 15)) for n in range(31)]
     assert trend(one_more, "handles").flat
 
 
