@@ -42,9 +42,9 @@ def _rounds(text: str) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from feddag_lab.demonstration.demo import Demonstration  # takes a second
+    from feddag_lab.demonstration.demo import DeployDemo  # takes a second
 
-    demonstration = Demonstration(
+    demonstration = DeployDemo(
         options.app_dir,
         options.run_dir.expanduser(),
         options.rounds,

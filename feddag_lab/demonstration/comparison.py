@@ -10,7 +10,7 @@ from feddag_flwr.state import ServerState
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StateComparison:
     """Two servers' states beside each other.
 
     Attributes
@@ -45,7 +45,7 @@ class Comparison:
         )
 
 
-def compare_states(first: ServerState, second: ServerState) -> Comparison:
+def compare_states(first: ServerState, second: ServerState) -> StateComparison:
     """Compare clusters and models of two servers, numbers by their bits.
 
     Parameters
@@ -55,7 +55,7 @@ def compare_states(first: ServerState, second: ServerState) -> Comparison:
 
     Returns
     -------
-    Comparison
+    StateComparison
         What is the same and what is not.
     """
     same = (first.assignments, first.sources) == (second.assignments, second.sources)
@@ -63,7 +63,7 @@ def compare_states(first: ServerState, second: ServerState) -> Comparison:
     numbers = sum(array.size for array in ours.values())
     looks = [{key: (each.shape, each.dtype) for key, each in its.items()} for its in (ours, theirs)]
     if looks[0] != looks[1]:
-        return Comparison(False, numbers, numbers, float("inf"))
+        return StateComparison(False, numbers, numbers, float("inf"))
     different, largest = 0, 0.0
     for key, array in ours.items():
         unequal = _bits(array) != _bits(theirs[key])
@@ -72,7 +72,7 @@ def compare_states(first: ServerState, second: ServerState) -> Comparison:
             one, other = (each[unequal].astype(np.float64) for each in (array, theirs[key]))
             gaps = np.nan_to_num(np.abs(one - other), nan=np.inf, posinf=np.inf)
             largest = max(largest, float(gaps.max()))
-    return Comparison(same, numbers, different, largest)
+    return StateComparison(same, numbers, different, largest)
 
 
 def _arrays(state: ServerState) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ TABLE_WIDTH = 110
 
 
 @dataclass(frozen=True)
-class Demonstration:
+class DeployDemo:
     """What to show.
 
     Attributes

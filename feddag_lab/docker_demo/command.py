@@ -19,8 +19,8 @@ from pathlib import Path
 from types import FrameType
 
 from feddag_lab.docker_demo.engine import NoEngineError, Project, find_engine
-from feddag_lab.docker_demo.progress import Table, say
-from feddag_lab.docker_demo.steps import Demonstration
+from feddag_lab.docker_demo.progress import StepTable, say
+from feddag_lab.docker_demo.steps import ContainerDemo
 
 EXIT_USAGE = 2
 EXIT_SKIPPED = 77
@@ -46,7 +46,7 @@ def federation_folder() -> Iterator[tuple[Path, str]]:
 
 def demonstrate(compose_file: Path, device: str, minutes: float) -> int:
     """Run the demonstration; return the exit status."""
-    table = Table()
+    table = StepTable()
     with federation_folder() as (folder, user):
         environment = {
             "FEDDAG_DEVICE": device,
@@ -57,7 +57,7 @@ def demonstrate(compose_file: Path, device: str, minutes: float) -> int:
         project = Project(f"feddag-demo-{os.getpid()}", compose_file, environment, deadline)
         failure = "interrupted"
         try:
-            demonstration = Demonstration(project, table, deadline)
+            demonstration = ContainerDemo(project, table, deadline)
             demonstration.build(f"feddag-flwr:{device}")
             demonstration.start()
             demonstration.run()
@@ -82,7 +82,7 @@ def print_logs(project: Project) -> None:
         say(f"no logs: {error}")
 
 
-def clean_up(project: Project, table: Table) -> str:
+def clean_up(project: Project, table: StepTable) -> str:
     """Remove containers, volumes and network; return what is wrong, else an empty text."""
     start = time.monotonic()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Table:
+class StepTable:
     """What was done, what came of it, and how long it took."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from feddag_lab.docker_demo.engine import Project
-from feddag_lab.docker_demo.progress import Table, say
+from feddag_lab.docker_demo.progress import StepTable, say
 from feddag_lab.docker_demo.submission import Submission, wait
 
 NODES = [f"ward-{number}" for number in range(1, 7)]
@@ -22,20 +22,20 @@ CLIENT_APP = "flwr-clientapp"
 ACTIVATED = "SuperNode ID:"
 
 
-class Demonstration:
+class ContainerDemo:
     """The steps, each with its row in the table.
 
     Parameters
     ----------
     project : Project
         The federation in containers.
-    table : Table
+    table : StepTable
         Where results go.
     deadline : float
         Of the monotonic clock.
     """
 
-    def __init__(self, project: Project, table: Table, deadline: float) -> None:
+    def __init__(self, project: Project, table: StepTable, deadline: float) -> None:
         self.project = project
         self.table = table
         self.deadline = deadline

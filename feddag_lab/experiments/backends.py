@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-import tomli_w
-
 from feddag_flwr.data.scenarios import load_client_data
-from feddag_flwr.settings import Settings, SettingValue
+from feddag_flwr.launcher import run_simulation
 from feddag_flwr.simulation import run_in_process
+from feddag_lab.experiments.product import Settings, SettingValue
 
 
 def check_data(run_config: dict[str, SettingValue]) -> None:
@@ -49,21 +45,13 @@ def through_flower(run_config: dict[str, SettingValue], app_dir: str) -> None:
     RuntimeError
         The run failed; its log says why.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "run-config.toml"
-        path.write_text(tomli_w.dumps(run_config), encoding="utf-8")
-        command = [sys.executable, "-m", "feddag_flwr.launcher", "run", app_dir]
-        gpus = ["--gpus-per-client", "1"] if shutil.which("nvidia-smi") else []
-        process = subprocess.Popen(
-            [*command, "--run-config", str(path), *gpus],
-            stdin=subprocess.DEVNULL,
-            env={key: value for key, value in os.environ.items() if key != "PYTHONFAULTHANDLER"},
-        )
-        try:
-            status = process.wait()
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)  # it ends Flower's processes
-                process.wait()
-    if status:
-        raise RuntimeError(f"feddag-flwr run ended with status {status}")
+    os.environ.pop("PYTHONFAULTHANDLER", None)  # for this worker, not for Ray's
+    outcome = run_simulation(
+        Path(app_dir),
+        run_config,
+        num_supernodes=Settings.from_run_config(run_config).num_clients,
+        gpus_per_client=1.0 if shutil.which("nvidia-smi") else 0.0,
+        stream=sys.stdout,
+    )
+    if not outcome.succeeded:
+        raise RuntimeError(f"the run is {outcome.status}: {outcome.details}")

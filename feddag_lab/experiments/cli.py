@@ -10,7 +10,7 @@ from typing import Any
 from feddag_lab.experiments.layout import DamagedError
 from feddag_lab.experiments.output import Output
 from feddag_lab.experiments.product import SettingValue
-from feddag_lab.experiments.runner import BACKENDS, Outcome, RunnerOptions, run_trials
+from feddag_lab.experiments.runner import BACKENDS, ExperimentOutcome, RunnerOptions, run_trials
 from feddag_lab.experiments.suite import find_suite, load_suite, shipped_suites
 from feddag_lab.experiments.trials import choose_trials, plan_trials
 from feddag_lab.experiments.yaml_marks import parse_assignment
@@ -89,7 +89,7 @@ def _run(options: argparse.Namespace) -> int:
     return _tell(outcome)
 
 
-def _tell(outcome: Outcome) -> int:
+def _tell(outcome: ExperimentOutcome) -> int:
     print(
         f"{outcome.finished} trials finished, {outcome.earlier} had finished before, "
         f"{len(outcome.failures)} failed"

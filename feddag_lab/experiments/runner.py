@@ -13,11 +13,10 @@ from typing import Any
 
 from feddag_lab.experiments import machine
 from feddag_lab.experiments.finished import read_trial
-from feddag_lab.experiments.forecast import by_algorithm
 from feddag_lab.experiments.layout import DamagedError
 from feddag_lab.experiments.output import FAILED, FINISHED, ExperimentError, Output
 from feddag_lab.experiments.pool import Ending, Job, Pool
-from feddag_lab.experiments.progress import Board
+from feddag_lab.experiments.progress import Board, Forecast
 from feddag_lab.experiments.resume import take_stock
 from feddag_lab.experiments.trials import Trial
 
@@ -54,7 +53,7 @@ class RunnerOptions:
 
 
 @dataclass
-class Outcome:
+class ExperimentOutcome:
     """How an experiment went: trials by number, and the failed ones with their reasons."""
 
     finished: int = 0
@@ -69,7 +68,7 @@ def run_trials(
     options: RunnerOptions,
     *,
     others: Sequence[Trial] = (),
-) -> Outcome:
+) -> ExperimentOutcome:
     """Run the trials that are not finished yet.
 
     Parameters
@@ -87,7 +86,7 @@ def run_trials(
 
     Returns
     -------
-    Outcome
+    ExperimentOutcome
         A trial that failed is in it; it stops no other.
 
     Raises
@@ -102,9 +101,9 @@ def run_trials(
         for slug, reason in standing.reopened.items():
             print(f"trial {slug} runs again: {reason}")
         done = len(standing.finished)
-        outcome = Outcome(earlier=done)
+        outcome = ExperimentOutcome(earlier=done)
         if todo:
-            forecast = by_algorithm(standing.finished.values())
+            forecast = Forecast(standing.finished.values())
             with _pool(todo, options) as pool:
                 _check(pool, todo, options)
                 board = Board(todo, done=done, workers=pool.most, forecast=forecast)
@@ -159,13 +158,14 @@ def _run(
     trials: Sequence[Trial],
     output: Output,
     options: RunnerOptions,
-    outcome: Outcome,
+    outcome: ExperimentOutcome,
 ) -> None:
     by_slug = {trial.slug: trial for trial in trials}
     common = {"backend": options.backend, **provenance()}
     started: dict[str, str] = {}
     for event in pool.work([_job(trial, output, options) for trial in trials]):
         if event.job is None:
+            board.tick()
             continue
         trial = by_slug[event.job.key]
         if event.ending is None:

@@ -9,9 +9,8 @@ from rich.console import Console
 
 from feddag_flwr.settings import Settings
 from feddag_lab.experiments import machine
-from feddag_lab.experiments.forecast import Forecast, by_algorithm, duration
 from feddag_lab.experiments.layout import TrialRecord
-from feddag_lab.experiments.progress import Board
+from feddag_lab.experiments.progress import Board, Forecast, duration
 from feddag_lab.experiments.runner import provenance
 from feddag_lab.experiments.trials import Trial
 
@@ -25,8 +24,8 @@ def test_time_left_counts_each_algorithm_at_its_own_pace():
     forecast.learn("A", 20.0)
     forecast.learn("B", 100.0)
 
-    assert forecast.expected("A") == 15.0
-    assert forecast.expected("unknown") == 57.5  # the mean of 15 and 100
+    assert forecast.left(["A"], [], 1) == 15.0
+    assert forecast.left(["unknown"], [], 1) == 57.5  # the mean of 15 and 100
     # two A and one B wait; an A is 5 s, a B 40 s under way: 30 + 100 + 10 + 60 over 4 workers
     waiting, running = ["A", "A", "B"], [("A", 5.0), ("B", 40.0)]
     assert forecast.left(waiting, running, 4) == pytest.approx(60.0)  # the B under way is longest
@@ -39,7 +38,7 @@ def test_trials_of_an_earlier_attempt_teach_it():
         TrialRecord(algorithm=name, scenario="S", seed=1, status="finished", seconds=seconds)
         for name, seconds in (("A", 4), ("A", 6.0), ("B", None))
     ]
-    assert by_algorithm(records).left(["A", "B"], [], 1) == 10.0
+    assert Forecast(records).left(["A", "B"], [], 1) == 10.0
 
 
 def test_durations_are_written_for_people():
