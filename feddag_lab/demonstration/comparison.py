@@ -61,18 +61,15 @@ def compare_states(first: ServerState, second: ServerState) -> StateComparison:
     same = (first.assignments, first.sources) == (second.assignments, second.sources)
     ours, theirs = _arrays(first), _arrays(second)
     numbers = sum(array.size for array in ours.values())
-    looks = [{key: (each.shape, each.dtype) for key, each in its.items()} for its in (ours, theirs)]
-    if looks[0] != looks[1]:
+    kinds = [{key: (a.shape, a.dtype) for key, a in arrays.items()} for arrays in (ours, theirs)]
+    if kinds[0] != kinds[1]:
         return StateComparison(False, numbers, numbers, float("inf"))
-    different, largest = 0, 0.0
+    gaps = [np.zeros(0)]
     for key, array in ours.items():
         unequal = _bits(array) != _bits(theirs[key])
-        if unequal.any():
-            different += int(unequal.sum())
-            one, other = (each[unequal].astype(np.float64) for each in (array, theirs[key]))
-            gaps = np.nan_to_num(np.abs(one - other), nan=np.inf, posinf=np.inf)
-            largest = max(largest, float(gaps.max()))
-    return StateComparison(same, numbers, different, largest)
+        gaps.append(np.abs(array[unequal].astype(float) - theirs[key][unequal].astype(float)))
+    different = np.nan_to_num(np.concatenate(gaps), nan=np.inf, posinf=np.inf)
+    return StateComparison(same, numbers, different.size, float(different.max(initial=0.0)))
 
 
 def _arrays(state: ServerState) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from feddag_flwr.state import ServerState
 from feddag_lab.demonstration.comparison import compare_states
 from feddag_lab.demonstration.example_parts import write_parts
 from feddag_lab.demonstration.federation import Federation, federation
-from feddag_lab.demonstration.refusals import Intruder, prepare_intruders
+from feddag_lab.demonstration.refusals import Refusal, prepare_intruders
 
 TABLE_WIDTH = 110
 
@@ -94,7 +94,9 @@ class DeployDemo:
                 _say(f"meanwhile: {intruder.tries}")
                 intruder.node.start()
             outcome = run.wait(self.timeout)
-            refusals = [_ask(intruder) for intruder in intruders] if outcome.succeeded else []
+            refusals = (
+                [intruder.await_refusal() for intruder in intruders] if outcome.succeeded else []
+            )
         return outcome, refusals
 
     def _run_config(self) -> dict[str, Value]:
@@ -115,30 +117,6 @@ class DeployDemo:
         own = {"data-dir": str(folder), "run-dir": str(folder / "runs")}
         config = {**read_defaults(self.app_dir), **self._run_config(), **own}
         return newest_checkpoint(run_in_process(Settings.from_run_config(config))).state
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """What became of an intruder.
-
-    Attributes
-    ----------
-    tries, answer : str
-        What it did, and what it was told.
-    refused : bool
-        Whether it was turned away.
-    """
-
-    tries: str
-    answer: str
-    refused: bool
-
-
-def _ask(intruder: Intruder) -> Refusal:
-    try:
-        return Refusal(intruder.tries, intruder.answer(), True)
-    except TimeoutError as error:
-        return Refusal(intruder.tries, f"NOT TURNED AWAY: {error}", False)
 
 
 def _run_folder(outcome: RunOutcome) -> Path:
@@ -167,8 +145,8 @@ def _print_refusals(refusals: list[Refusal]) -> None:
     table = Table(title="Who got nowhere", title_justify="left", show_lines=True)
     table.add_column("tried", ratio=2)
     table.add_column("was told", ratio=3)
-    for refusal in refusals:
-        table.add_row(refusal.tries, refusal.answer)
+    for tries, answer, _ in refusals:
+        table.add_row(tries, answer)
     console = Console(width=TABLE_WIDTH, no_color=True, markup=False, highlight=False)
     console.print(table)
 

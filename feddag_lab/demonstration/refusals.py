@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from feddag_flwr.deployment.keys import KeyFolder, make_keys
 from feddag_lab.demonstration.federation import Federation
@@ -14,8 +14,15 @@ from feddag_lab.demonstration.node import Node
 ANSWER_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Intruder:
+class Refusal(NamedTuple):
+    """What became of an intruder: what it tried, what it was told, whether it was turned away."""
+
+    tries: str
+    answer: str
+    refused: bool
+
+
+class Intruder(NamedTuple):
     """A node that should be turned away.
 
     Attributes
@@ -32,23 +39,16 @@ class Intruder:
     told: str
     node: Node
 
-    def answer(self, timeout: float = ANSWER_SECONDS) -> str:
-        """Wait for what it is told.
-
-        Returns
-        -------
-        str
-            The reason, and whether its process has ended for it.
-
-        Raises
-        ------
-        TimeoutError
-            It is told nothing: it may have got in.
-        """
-        line = self.node.wait_for(self.told, timeout)
+    def await_refusal(self, timeout: float = ANSWER_SECONDS) -> Refusal:
+        """Wait for what it is told, and see whether its process has ended for it."""
+        try:
+            line = self.node.wait_for(self.told, timeout)
+        except TimeoutError as error:  # it may have got in
+            return Refusal(self.tries, f"NOT TURNED AWAY: {error}", False)
         found = re.search(self.told, line)
         assert found is not None
-        return found[0] + ("" if self.node.running else " (and the node ends)")
+        ended = "" if self.node.running else " (and the node ends)"
+        return Refusal(self.tries, found[0] + ended, True)
 
 
 def prepare_intruders(federation: Federation, victim: str, data: Path) -> list[Intruder]:

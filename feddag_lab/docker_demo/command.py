@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -33,15 +32,12 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @contextmanager
 def federation_folder() -> Iterator[tuple[Path, str]]:
     """Give a folder for keys and data, and the user who owns it; remove it afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="feddag-docker-"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="feddag-docker-") as folder:
         user, group = os.getuid(), os.getgid()
         if user == 0:
             user = group = IMAGE_USER
             os.chown(folder, user, group)
-        yield folder, f"{user}:{group}"
-    finally:
-        shutil.rmtree(folder)
+        yield Path(folder), f"{user}:{group}"
 
 
 def demonstrate(compose_file: Path, device: str, minutes: float) -> int:

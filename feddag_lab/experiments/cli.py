@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from feddag_lab.experiments.layout import DamagedError
+from feddag_lab.experiments.layout import DamagedResultsError
 from feddag_lab.experiments.output import Output
 from feddag_lab.experiments.product import SettingValue
 from feddag_lab.experiments.runner import BACKENDS, ExperimentOutcome, RunnerOptions, run_trials
@@ -111,8 +111,8 @@ def _report(options: argparse.Namespace) -> int:
 
     try:
         print(write_report(options.results, options.output))
-    except DamagedError as error:
-        raise DamagedError(f"{options.results}: {error}") from None
+    except DamagedResultsError as error:
+        raise DamagedResultsError(f"{options.results}: {error}") from None
     return 0
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from feddag_lab.experiments.layout import (
     ClientScore,
-    DamagedError,
+    DamagedResultsError,
     EvaluationRecord,
     RoundLine,
     RunSettings,
@@ -95,7 +95,7 @@ def read_trial(path: Path, seed: int) -> FinishedTrial:
 
     Raises
     ------
-    DamagedError
+    DamagedResultsError
         A file is missing or malformed; a round is missing or there twice; the last round of the
         settings has no evaluation of all clients; a mean is not that of its clients; or bytes
         do not add up to the summary's.
@@ -104,7 +104,7 @@ def read_trial(path: Path, seed: int) -> FinishedTrial:
     lines = read_lines(path / "metrics.jsonl")
     summary = read_record(RunSummary, path / "summary.json")
     if settings.seed != seed:
-        raise DamagedError(f"settings.json: seed is {settings.seed}, not {seed}")
+        raise DamagedResultsError(f"settings.json: seed is {settings.seed}, not {seed}")
     _check_rounds([line.round for line in lines], settings.num_rounds)
     last = lines[-1]
     scores = {"": _required(last), "tuned-": _scores(last.tuned, "tuned"),
@@ -114,7 +114,7 @@ def read_trial(path: Path, seed: int) -> FinishedTrial:
     clients = members + len(summary.without_cluster) or settings.num_clients
     total = sum(_bytes_of(line, without=frozenset()) for line in lines) / clients
     if summary.bytes_per_client is not None and abs(total - summary.bytes_per_client) > 1:
-        raise DamagedError(
+        raise DamagedResultsError(
             f"metrics.jsonl adds up to {total:.0f} bytes a client, "
             f"summary.json says {summary.bytes_per_client}"
         )
@@ -212,8 +212,8 @@ def _check_rounds(rounds: list[int], num_rounds: int) -> None:
         return
     if not rounds or max(rounds) < num_rounds:
         last = max(rounds) if rounds else "none"
-        raise DamagedError(f"metrics.jsonl: the last round is {last}, not {num_rounds}")
-    raise DamagedError(f"metrics.jsonl: rounds are not 0, 1, .. {num_rounds}, each once")
+        raise DamagedResultsError(f"metrics.jsonl: the last round is {last}, not {num_rounds}")
+    raise DamagedResultsError(f"metrics.jsonl: rounds are not 0, 1, .. {num_rounds}, each once")
 
 
 def _bytes_of(line: RoundLine, *, without: frozenset[str]) -> int:
@@ -228,7 +228,9 @@ def _bytes_of(line: RoundLine, *, without: frozenset[str]) -> int:
 def _required(line: RoundLine) -> Scores:
     scores = _scores(line.all, "all")
     if scores is None:
-        raise DamagedError(f"metrics.jsonl: round {line.round} has no evaluation of all clients")
+        raise DamagedResultsError(
+            f"metrics.jsonl: round {line.round} has no evaluation of all clients"
+        )
     return scores
 
 
@@ -240,7 +242,7 @@ def _scores(evaluation: EvaluationRecord | None, scope: str) -> Scores | None:
     own = evaluation.overall.balanced_accuracy
     recounted = mean_balanced_accuracy(scores)
     if own is None or abs(own - recounted) > MEAN_TOLERANCE:
-        raise DamagedError(
+        raise DamagedResultsError(
             f"metrics.jsonl: {scope}: balanced accuracy is {own} overall, but its clients' mean "
             f"is {recounted}"
         )

@@ -32,7 +32,7 @@ def record_path(trial: Path) -> Path:
     return old if old.exists() and not (trial / RECORD).exists() else trial / RECORD
 
 
-class DamagedError(ValueError):
+class DamagedResultsError(ValueError):
     """A file is missing, or does not hold what it should."""
 
 
@@ -152,23 +152,23 @@ AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
 
 
 def read_text(path: Path) -> str:
-    """Read a file of text; a `DamagedError` says why it cannot be read."""
+    """Read a file of text; a `DamagedResultsError` says why it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise DamagedError(f"{path.name} is missing") from None
+        raise DamagedResultsError(f"{path.name} is missing") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DamagedError(f"{path.name} cannot be read: {error}") from None
+        raise DamagedResultsError(f"{path.name} cannot be read: {error}") from None
 
 
 def parse(kind: type[AnyRecord], text: str, where: str) -> AnyRecord:
-    """Parse one JSON value; a `DamagedError` names `where`, the key and what is wrong with it."""
+    """Parse one JSON value; a `DamagedResultsError` names `where`, the key and what is wrong."""
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = "/".join(map(str, first["loc"]))
-        raise DamagedError(f"{where}: {f'{key}: ' if key else ''}{first['msg']}") from None
+        raise DamagedResultsError(f"{where}: {f'{key}: ' if key else ''}{first['msg']}") from None
 
 
 def read_record(kind: type[AnyRecord], path: Path) -> AnyRecord:

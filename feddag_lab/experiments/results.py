@@ -12,7 +12,7 @@ import pandas as pd
 from feddag_lab.experiments.agreement import DATA_SETTINGS, deviation, odd_ones
 from feddag_lab.experiments.finished import CLIENT_COLUMNS, FinishedTrial, read_trial
 from feddag_lab.experiments.layout import (
-    DamagedError,
+    DamagedResultsError,
     TrialRecord,
     read_record,
     record_path,
@@ -120,7 +120,7 @@ def read_results(folder: Path) -> Results:
 
     Raises
     ------
-    DamagedError
+    DamagedResultsError
         ``suite.json`` cannot be used. Nothing that is wrong with a trial raises.
     """
     suite = read_record(Suite, folder / "suite.json")
@@ -129,7 +129,7 @@ def read_results(folder: Path) -> Results:
     for path in sorted(each for each in trials_folder(folder).glob("*") if each.is_dir()):
         try:
             record = read_record(TrialRecord, record_path(path))
-        except DamagedError as error:
+        except DamagedResultsError as error:
             broken_off = not record_path(path).exists()
             strays.append((path.name, BROKEN_OFF if broken_off else str(error)))
             continue
@@ -159,7 +159,7 @@ def _judge(path: Path, record: TrialRecord, suite: Suite) -> TrialResult:
         return TrialResult("missing", f"status {record.status!r}", record)
     try:
         files = read_trial(path, record.seed)
-    except DamagedError as error:
+    except DamagedResultsError as error:
         return TrialResult("damaged", str(error), record)
     deviates = deviation(files.settings, suite.settings_of(record.scenario, record.algorithm))
     if deviates:

@@ -12,7 +12,7 @@ from typing import Any
 
 from feddag_lab.experiments.agreement import MACHINE_SETTINGS, in_full
 from feddag_lab.experiments.finished import read_trial
-from feddag_lab.experiments.layout import DamagedError, TrialRecord, read_record, record_path
+from feddag_lab.experiments.layout import DamagedResultsError, TrialRecord, read_record, record_path
 from feddag_lab.experiments.output import FINISHED, ExperimentError, Output
 from feddag_lab.experiments.trials import Trial
 
@@ -91,7 +91,7 @@ def _look(trials: Sequence[Trial], output: Output) -> Standing:
             if record.status != FINISHED:
                 continue
             before = read_trial(path.parent, trial.seed).settings
-        except DamagedError as error:
+        except DamagedResultsError as error:
             standing.reopened[trial.slug] = str(error)
             continue
         standing.finished[trial.slug] = record
@@ -104,7 +104,7 @@ def _own_record(trial: Trial, record: TrialRecord) -> TrialRecord:
     # Two names may share a slug: what an earlier edition of the suite called otherwise is not this.
     theirs = f"{record.algorithm} / {record.scenario} / seed {record.seed}"
     if theirs != str(trial):
-        raise DamagedError(f"trial.json is that of {theirs}")
+        raise DamagedResultsError(f"trial.json is that of {theirs}")
     return record
 
 

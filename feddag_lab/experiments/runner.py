@@ -13,7 +13,7 @@ from typing import Any
 
 from feddag_lab.experiments import machine
 from feddag_lab.experiments.finished import read_trial
-from feddag_lab.experiments.layout import DamagedError
+from feddag_lab.experiments.layout import DamagedResultsError
 from feddag_lab.experiments.output import FAILED, FINISHED, ExperimentError, Output
 from feddag_lab.experiments.pool import Ending, Job, Pool
 from feddag_lab.experiments.progress import Board, Forecast
@@ -199,7 +199,7 @@ def _with_files_read(ending: Ending, trial: Trial, output: Output) -> Ending:
     if ending.failure is None:
         try:
             read_trial(output.folder(trial), trial.seed)
-        except DamagedError as error:
+        except DamagedResultsError as error:
             return replace(ending, failure=f"its files cannot be used: {error}")
     return ending
 

@@ -54,7 +54,7 @@ def write_report(results: Path, output: Path | None = None) -> Path:
 
     Raises
     ------
-    DamagedError
+    DamagedResultsError
         ``suite.json`` is missing or malformed. A trial that cannot be used is listed in the
         report instead.
     """

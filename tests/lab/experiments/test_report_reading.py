@@ -5,7 +5,7 @@ from fabricated_results import evaluation, lines_of, write_suite, write_trial
 from memory_grid import run_quickly
 
 from feddag_lab.experiments.finished import read_trial
-from feddag_lab.experiments.layout import DamagedError
+from feddag_lab.experiments.layout import DamagedResultsError
 from feddag_lab.experiments.results import BROKEN_OFF, read_results
 
 SHARES = {"a": 0.9, "b": 0.7}
@@ -233,7 +233,7 @@ def test_missing_and_truncated_files(folder, name):
     assert trial_of(folder).reason == f"{name} is missing"
     path.write_bytes(b"\xff\xfe")
     assert name in trial_of(folder).reason
-    with pytest.raises(DamagedError, match=name):
+    with pytest.raises(DamagedResultsError, match=name):
         read_trial(path.parent, 1)
 
 
@@ -261,10 +261,10 @@ def test_folders_that_are_no_trials_are_named(folder):
 
 
 def test_without_a_suite_there_are_no_results(tmp_path):
-    with pytest.raises(DamagedError, match=r"suite\.json is missing"):
+    with pytest.raises(DamagedResultsError, match=r"suite\.json is missing"):
         read_results(tmp_path)
     (tmp_path / "suite.json").write_text('{"name": "x", "algorithms": {}}')
-    with pytest.raises(DamagedError, match=r"suite\.json: algorithms"):
+    with pytest.raises(DamagedResultsError, match=r"suite\.json: algorithms"):
         read_results(tmp_path)
 
 
