@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from feddag_lab.experiments.layout import (
 from feddag_lab.experiments.product import adjusted_rand_index
 
 # Messages that only measure; every other kind is part of what an algorithm needs for its models.
-EVALUATION_KINDS = frozenset({"evaluate"})
+EVALUATION_KINDS = ["evaluate"]
 # A run's own mean and that of its clients may differ by rounding alone.
 MEAN_TOLERANCE = 1e-9
 # One row a client; `part` says whether training saw the client. Shares, not percent.
@@ -112,30 +112,25 @@ def read_trial(path: Path, seed: int) -> FinishedTrial:
               "unseen-tuned-": _scores(last.unseen_tuned, "unseen-tuned")}  # fmt: skip
     members = sum(len(cluster.members) for cluster in summary.clusters)
     clients = members + len(summary.without_cluster) or settings.num_clients
-    total = sum(_bytes_of(line, without=frozenset()) for line in lines) / clients
+    sent = pd.DataFrame([Counter(line.bytes.down) + Counter(line.bytes.up) for line in lines])
+    total = float(sent.sum().sum()) / clients
     if summary.bytes_per_client is not None and abs(total - summary.bytes_per_client) > 1:
         raise DamagedResultsError(
             f"metrics.jsonl adds up to {total:.0f} bytes a client, "
             f"summary.json says {summary.bytes_per_client}"
         )
-    training = list(accumulate(_bytes_of(line, without=EVALUATION_KINDS) for line in lines))
-    evaluated = [(line, sent) for line, sent in zip(lines, training, strict=True) if line.all]
+    training = sent.drop(columns=EVALUATION_KINDS, errors="ignore").sum(axis=1).cumsum() / clients
+    accuracy = {line.round: mean_balanced_accuracy(_required(line)) for line in lines if line.all}
+    curve = pd.DataFrame({"accuracy": accuracy}).assign(bytes=training)
     history = list(_clusterings(lines))
     figures = {
         **_means(scores),
         "adjusted-rand-index": summary.adjusted_rand_index,
         "clusters": _inhabited(summary),
         "bytes-per-client": total,
-        "training-bytes-per-client": training[-1] / clients,
+        "training-bytes-per-client": float(training.iloc[-1]),
         **_best_round(history, summary.true_groups),
     }
-    curve = pd.DataFrame(
-        {
-            "accuracy": [mean_balanced_accuracy(_required(line)) for line, _ in evaluated],
-            "bytes": [sent / clients for _, sent in evaluated],
-        },
-        index=[line.round for line, _ in evaluated],
-    )
     clusters = history[-1][1] if history else {}
     return FinishedTrial(
         figures,
@@ -214,15 +209,6 @@ def _check_rounds(rounds: list[int], num_rounds: int) -> None:
         last = max(rounds) if rounds else "none"
         raise DamagedResultsError(f"metrics.jsonl: the last round is {last}, not {num_rounds}")
     raise DamagedResultsError(f"metrics.jsonl: rounds are not 0, 1, .. {num_rounds}, each once")
-
-
-def _bytes_of(line: RoundLine, *, without: frozenset[str]) -> int:
-    return sum(
-        count
-        for kinds in (line.bytes.down, line.bytes.up)
-        for kind, count in kinds.items()
-        if kind not in without
-    )
 
 
 def _required(line: RoundLine) -> Scores:
