@@ -32,10 +32,10 @@ from latency_apps.message_clock import FOLDER_VARIABLE, Moment
 from rich.console import Console
 from rich.table import Table
 
-from feddag_flwr.deployment.example_parts import write_parts
-from feddag_flwr.deployment.federation import Federation, federation
 from feddag_flwr.exchange import POLL_LAST
 from feddag_flwr.settings import SettingValue
+from feddag_lab.demonstration.example_parts import write_parts
+from feddag_lab.demonstration.federation import Federation, federation
 
 APP_DIR = Path(__file__).resolve().parents[1]
 LATENCY_APPS = Path(__file__).resolve().parent / "latency_apps"

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "feddag_flwr"
+LAB = ROOT / "feddag_lab"
 
 # Who may import whom inside the package; a folder may always import itself.
 ALLOWED = {
@@ -77,10 +78,35 @@ ALLOWED = {
     "flower": set(),
     "deployment": {"checkpoints", "flower", "layout", "settings", "simulation", "state"},
     "launcher": {
-        "data", "data_check", "deployment", "experiments", "flower", "inference", "settings",
-        "simulation",
+        "data", "data_check", "deployment", "flower", "inference", "settings", "simulation",
     },
 }  # fmt: skip
+
+# The product knows nothing of what is built on it.
+ABOVE = {"client_app", "server_app", "feddag_lab", "tests"}
+
+# The same for the laboratory, which may import all of `feddag_flwr` besides.
+LAB_ALLOWED = {
+    "experiments": set(),
+    "process_watch": set(),
+    "demonstration": set(),
+    "docker_demo": set(),
+    "cli": {"demonstration", "docker_demo", "experiments"},
+    "__main__": {"cli"},
+}
+
+# The product knows nothing of what is built on it.
+ABOVE = {"client_app", "server_app", "feddag_lab", "tests"}
+
+# The same for the laboratory, which may import all of `feddag_flwr` besides.
+LAB_ALLOWED = {
+    "experiments": set(),
+    "process_watch": set(),
+    "demonstration": set(),
+    "docker_demo": set(),
+    "cli": {"demonstration", "docker_demo", "experiments"},
+    "__main__": {"cli"},
+}
 
 MATHEMATICS = ("similarity", "clustering", "aggregation", "metrics", "profile")
 FORBIDDEN_IN_MATHEMATICS = {"flwr", "torch", "torchvision", "ray"}
@@ -96,9 +122,9 @@ def imported(path, nodes=None):
             yield node.module
 
 
-def files_of(room):
-    single = PACKAGE / f"{room}.py"
-    return [single] if single.exists() else sorted((PACKAGE / room).rglob("*.py"))
+def files_of(room, package=PACKAGE):
+    single = package / f"{room}.py"
+    return [single] if single.exists() else sorted((package / room).rglob("*.py"))
 
 
 def test_every_room_is_listed():
@@ -111,10 +137,37 @@ def test_imports_run_one_way(room):
     for path in files_of(room):
         for module in imported(path):
             top, _, rest = module.partition(".")
-            assert top not in {"client_app", "server_app", "tests"}, f"{path} imports {module}"
+            assert top not in ABOVE, f"{path} imports {module}"
             if top == "feddag_flwr" and rest:
                 other = rest.split(".")[0]
                 assert other in ALLOWED[room] | {room}, f"{path} imports {module}"
+
+
+def test_every_room_of_the_laboratory_is_listed():
+    rooms = {path.stem for path in LAB.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert rooms - {"__init__", "__pycache__"} == set(LAB_ALLOWED)
+
+
+@pytest.mark.parametrize("room", sorted(LAB_ALLOWED))
+def test_the_laboratory_is_built_on_the_product_and_its_rooms_on_few_others(room):
+    for path in files_of(room, LAB):
+        for module in imported(path):
+            top, _, rest = module.partition(".")
+            assert top not in ABOVE - {"feddag_lab"}, f"{path} imports {module}"
+            if top == "feddag_lab":
+                assert rest.split(".")[0] in LAB_ALLOWED[room] | {room}, f"{path} imports {module}"
+
+
+def test_the_demonstration_in_containers_needs_python_alone():
+    for path in files_of("docker_demo", LAB):
+        tops = {module.split(".")[0] for module in imported(path)}
+        assert tops <= sys.stdlib_module_names | {"feddag_lab"}, path
+
+
+@pytest.mark.parametrize("app", ["client_app", "server_app"])
+def test_the_apps_know_nothing_of_the_laboratory(app):
+    modules = {module for path in (ROOT / app).rglob("*.py") for module in imported(path)}
+    assert "feddag_lab" not in {module.split(".")[0] for module in modules}
 
 
 @pytest.mark.parametrize("room", MATHEMATICS)
@@ -193,6 +246,6 @@ def test_no_cycles():
 
 
 def test_no_room_is_called_utils():
-    names = {path.stem for folder in ("feddag_flwr", "client_app", "server_app", "benchmarks")
-             for path in (ROOT / folder).rglob("*.py")}  # fmt: skip
+    folders = ("feddag_flwr", "feddag_lab", "client_app", "server_app", "benchmarks")
+    names = {path.stem for folder in folders for path in (ROOT / folder).rglob("*.py")}
     assert not names & {"utils", "util", "helpers", "helper", "misc", "common"}
