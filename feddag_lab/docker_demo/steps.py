@@ -188,7 +188,7 @@ class ContainerDemo:
     def participants(self, server_round: int) -> list[str]:
         """Return who sent a valid update in a round."""
         (line,) = (line for line in self.metrics() if line["round"] == server_round)
-        return sorted(set(line["sampled"]) - set(line["lost"]))
+        return sorted(set(line["sampled"]) - set(line["failed"]))
 
     def trained_in(self, server_round: int) -> str:
         """Say who sent a valid update in a round."""

@@ -12,9 +12,9 @@ Older experiments call them ``cells`` and ``cell.json``, and are read just as we
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 TRIALS, OLD_TRIALS = "trials", "cells"
 RECORD, OLD_RECORD = "trial.json", "cell.json"
@@ -48,6 +48,11 @@ class _Record(BaseModel):
         validate_by_name=False,
         validate_by_alias=True,
     )
+
+
+def _renamed(*names: str) -> Any:  # noqa: ANN401 - pydantic fields are typed so
+    """Read a key by its present name or by the one that older runs wrote."""
+    return Field(default=None, validation_alias=AliasChoices(*names))
 
 
 class TrialRecord(_Record):
@@ -115,9 +120,9 @@ class RoundLine(_Record):
 
     round: int = Field(ge=0)
     all: EvaluationRecord | None = None
-    tuned: EvaluationRecord | None = None
-    unseen: EvaluationRecord | None = None
-    unseen_tuned: EvaluationRecord | None = None
+    tuned: EvaluationRecord | None = _renamed("personalised", "tuned")
+    unseen: EvaluationRecord | None = _renamed("held-out", "unseen")
+    unseen_tuned: EvaluationRecord | None = _renamed("held-out-personalised", "unseen-tuned")
     bytes: RoundBytes
     moved: dict[str, int] = {}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feddag_flwr.algorithms import ALGORITHMS
+from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_lab.experiments.suite import find_suite, load_suite, shipped_suites, slug
 from feddag_lab.experiments.trials import choose_trials, plan_trials
 from feddag_lab.experiments.yaml_marks import SuiteError, parse_assignment
