@@ -40,12 +40,12 @@ def test_each_ward_has_real_digits_of_its_own(tmp_path):
         seen |= own
 
 
-def state(numbers, sources=((1,), (0,))):
+def state(numbers, teachers=((1,), (0,))):
     weights = [Weights(np.array(each, dtype=np.float32)) for each in numbers]
     return ServerState(
         ("0", "1"), (1, 8, 8), ((0.0, 1.0),), {"a": Client("a", 3, 1), "b": Client("b", 3, 1)},
         assignments={"a": 0, "b": 1}, models=[{"primary": each} for each in weights],
-        sources=sources,
+        teachers=sources,
     )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def test_bits_count_and_nan_is_far_from_everything():
 
 def test_other_clusters_are_no_equality():
     one = state([[1], [2]])
-    assert not compare_states(one, state([[1], [2]], sources=((), ()))).equal
+    assert not compare_states(one, state([[1], [2]], teachers=((), ()))).equal
     moved = dataclasses.replace(one, assignments={"a": 1, "b": 1})
     found = compare_states(one, moved)
     assert not found.equal
