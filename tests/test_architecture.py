@@ -37,7 +37,9 @@ ALLOWED = {
         "data", "metrics", "models", "profile", "records", "seeds", "settings", "training",
     },
     "simulation": {"records", "run_folder", "settings", "strategies"},
-    "experiments": {"clustering", "data", "run_folder", "seeds", "settings", "simulation"},
+    "experiments": {
+        "clustering", "data", "flower", "run_folder", "seeds", "settings", "simulation",
+    },
     "inference": {"aggregation", "checkpoints", "data", "models", "settings", "state"},
     "flower": set(),
     "deployment": {"checkpoints", "flower", "settings", "simulation", "state"},

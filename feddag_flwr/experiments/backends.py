@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import tomli_w
 
 from feddag_flwr.data.scenarios import load_client_data
+from feddag_flwr.experiments.machine import visible_gpus
 from feddag_flwr.settings import Settings, SettingValue
 from feddag_flwr.simulation import run_in_process
 
@@ -53,7 +53,7 @@ def through_flower(run_config: dict[str, SettingValue], app_dir: str) -> None:
         path = Path(folder) / "run-config.toml"
         path.write_text(tomli_w.dumps(run_config), encoding="utf-8")
         command = [sys.executable, "-m", "feddag_flwr.launcher", "run", app_dir]
-        gpus = ["--gpus-per-client", "1"] if shutil.which("nvidia-smi") else []
+        gpus = ["--gpus-per-client", "1"] if visible_gpus() else []
         process = subprocess.Popen(
             [*command, "--run-config", str(path), *gpus],
             stdin=subprocess.DEVNULL,

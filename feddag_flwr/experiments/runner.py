@@ -20,6 +20,7 @@ from feddag_flwr.experiments.pool import Ending, Job, Pool
 from feddag_flwr.experiments.progress import Board
 from feddag_flwr.experiments.results import read_run
 from feddag_flwr.experiments.resume import take_stock
+from feddag_flwr.flower.machine import usable_cores
 
 BACKENDS = ("in-process", "flower")
 JOBS = "feddag_flwr.experiments.backends"
@@ -121,7 +122,7 @@ def _pool(cells: Sequence[Cell], plan: Plan) -> Pool:
     elif plan.backend == "flower":  # which takes the whole machine for each run
         most = 1
     else:
-        most = max(1, machine.usable_cores() // threads)
+        most = max(1, usable_cores() // threads)
     return Pool(
         min(most, len(cells)),
         machine.has_room,

@@ -12,6 +12,7 @@ from typing import Any
 from feddag_flwr.data_check import command as data_check
 from feddag_flwr.deployment import cli as deployment
 from feddag_flwr.experiments import cli as experiments
+from feddag_flwr.flower.private_home import require_posix
 from feddag_flwr.flower.run_config import (
     RESUME,
     Value,
@@ -31,6 +32,8 @@ EXIT_USAGE = 2
 EXIT_TIMED_OUT = 124
 EXIT_SIGNALLED = 128
 TAIL_LINES = 30
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+POSIX_COMMANDS = ("run", "experiment", "deploy-demo")
 # Options of ``run`` that only Flower has a use for; None where they are not given.
 FLOWER_OPTIONS = (
     "num_supernodes", "cpus", "cpus_per_client", "gpus_per_client", "ray_address", "timeout",
@@ -57,10 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # no name of a scenario may end an experiment
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+    for name in STOP_SIGNALS:
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _exit_on_signal)
     try:
+        if options.command in POSIX_COMMANDS:
+            require_posix()
         status: int = options.handler(options)
     except ValueError as error:
         print(f"feddag-flwr: {error}", file=sys.stderr)
@@ -150,7 +156,7 @@ def _share(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="feddag-flwr", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_scenario(commands)
     data_check.add_command(commands, parse_overrides)
@@ -198,7 +204,9 @@ def _add_run(commands: Any) -> None:  # noqa: ANN401 - argparse has no public ty
         "on one core; of the options below it takes none",
     )
     run.add_argument("--num-supernodes", type=_positive, metavar="N", help="default: num-clients")
-    run.add_argument("--cpus", type=_positive, metavar="C", help="for all clients; default: all")
+    run.add_argument(
+        "--cpus", type=_positive, metavar="C", help="for all clients; default: all usable"
+    )
     run.add_argument("--cpus-per-client", type=_positive, metavar="N", help="default: 1")
     run.add_argument("--gpus-per-client", type=_share, metavar="F", help="default: 0")
     run.add_argument(

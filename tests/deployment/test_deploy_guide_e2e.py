@@ -16,7 +16,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from feddag_flwr.deployment.example_parts import write_parts
 from feddag_flwr.deployment.node import CONNECTED
 from feddag_flwr.flower.commands import free_ports, read_log
-from feddag_flwr.flower.processes import child_environment, private_home
+from feddag_flwr.flower.private_home import private_home
+from feddag_flwr.flower.processes import child_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "deploy.md"
