@@ -14,7 +14,7 @@ from feddag_flwr.settings import Settings
 
 LACKING = """
 import os, signal, sys
-import cryptography.x509, flwr.common.config, numpy, PIL.Image, psutil
+import cryptography.x509, filelock, flwr.common.config, numpy, PIL.Image, psutil
 for module in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[module] = None
 for name in ("SIGHUP", "SIGKILL", "SIGSTOP", "SIGCONT", "SIGQUIT", "SIGALRM"):
@@ -37,8 +37,7 @@ def archive(tmp_path):
     random = np.random.default_rng(1)
     images = random.integers(0, 255, (60, 8, 8), dtype=np.uint8)
     path = tmp_path / "ward-1.npz"
-    np.savez(path, train_images=images[:40], train_labels=np.arange(40) % 4,
-             test_images=images[40:], test_labels=np.arange(20) % 4)  # fmt: skip
+    np.savez(path, images=images, labels=np.arange(60) % 4)
     return path
 
 
@@ -46,7 +45,7 @@ def test_data_are_checked(archive):
     done = run(TRAINING + COMMAND, "check-data", str(archive))
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert "40" in done.stdout
+    assert "ward-1" in done.stdout
 
 
 def test_keys_are_made(tmp_path):
