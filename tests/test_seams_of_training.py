@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from feddag_flwr.exchange import Exchange, Question
 from flwr.app import Array, Context, Message, RecordDict
 from memory_grid import QUICK, MemoryGrid, quick_settings, run_quickly
 from torch.nn import functional
@@ -13,7 +14,6 @@ from torch.nn import functional
 from client_app.app import app
 from feddag_flwr.client.registry import ACTIONS as BUILT_IN
 from feddag_flwr.client.registry import CUSTOM, load_action
-from feddag_flwr.exchange import Exchange, Question
 from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model

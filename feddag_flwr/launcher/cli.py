@@ -8,6 +8,7 @@ from typing import Any
 
 from feddag_flwr.data_check import command as data_check
 from feddag_flwr.deployment import cli as deployment
+from feddag_flwr.flower.private_home import require_posix
 from feddag_flwr.flower.run_config import (
     RESUME,
     Value,
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    require_posix()
     if options.in_process:
         return _run_in_process(options)
     outcome = _simulate(options)
@@ -132,7 +134,7 @@ def _share(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="feddag-flwr", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_scenario(commands)
     data_check.add_command(commands, parse_overrides)
@@ -179,7 +181,9 @@ def _add_run(commands: Any) -> None:  # noqa: ANN401 - argparse has no public ty
         "on one core; of the options below it takes none",
     )
     run.add_argument("--num-supernodes", type=_positive, metavar="N", help="default: num-clients")
-    run.add_argument("--cpus", type=_positive, metavar="C", help="for all clients; default: all")
+    run.add_argument(
+        "--cpus", type=_positive, metavar="C", help="for all clients; default: all usable"
+    )
     run.add_argument("--cpus-per-client", type=_positive, metavar="N", help="default: 1")
     run.add_argument("--gpus-per-client", type=_share, metavar="F", help="default: 0")
     run.add_argument(

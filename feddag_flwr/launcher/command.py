@@ -10,6 +10,7 @@ from types import FrameType
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_SIGNALLED = 128
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
@@ -32,8 +33,9 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         if isinstance(stream, io.TextIOWrapper):  # no name of a scenario may end an experiment
             stream.reconfigure(errors="backslashreplace")
     options = parser.parse_args(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+    for name in STOP_SIGNALS:
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _exit_on_signal)
     try:
         status: int = options.handler(options)

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from feddag_flwr.flower.private_home import require_posix
+
 MIN_ROUNDS = 4
 
 
@@ -44,6 +46,7 @@ def _rounds(text: str) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from feddag_lab.demonstration.demo import DeployDemo  # takes a second
 
+    require_posix()
     demonstration = DeployDemo(
         options.app_dir,
         options.run_dir.expanduser(),

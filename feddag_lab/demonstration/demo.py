@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from feddag_flwr.checkpoints import newest_checkpoint
+from feddag_flwr.flower.private_home import private_home
 from feddag_flwr.flower.run_config import Value, read_defaults
 from feddag_flwr.flower.run_status import RunOutcome
 from feddag_flwr.settings import Settings
@@ -61,15 +61,15 @@ class DeployDemo:
         bool
             Whether the run completed, equals its simulation to the bit, and nobody got in.
         """
-        with tempfile.TemporaryDirectory(prefix="feddag-parts-") as folder:
-            parts = write_parts(Path(folder))
+        with private_home() as folder:
+            parts = write_parts(folder)
             outcome, refusals = self._deploy(parts)
             _say(f"the run is {outcome.status} after {outcome.seconds:.1f} s {outcome.details}")
             if not outcome.succeeded:
                 return False
             run_folder = _run_folder(outcome)
             _say("now the simulation of the same parts, names, settings and seed, in this process")
-            simulated = self._simulate(Path(folder))
+            simulated = self._simulate(folder)
         deployed = newest_checkpoint(run_folder).state
         comparison = compare_states(deployed, simulated)
         members = set(deployed.clients)

@@ -15,7 +15,8 @@ import psutil
 from feddag_flwr.deployment.keys import KeyFolder, make_keys
 from feddag_flwr.deployment.run import Run
 from feddag_flwr.flower.commands import ANSI_STYLE, free_ports, spawn
-from feddag_flwr.flower.processes import child_environment, private_home
+from feddag_flwr.flower.private_home import private_home
+from feddag_flwr.flower.processes import child_environment
 from feddag_flwr.flower.run_config import (
     Value,
     complete_overrides,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.launcher import run_simulation
 from feddag_flwr.simulation import run_in_process
+from feddag_lab.experiments.machine import visible_gpus
 from feddag_lab.experiments.product import Settings, SettingValue
 
 
@@ -50,7 +50,7 @@ def through_flower(run_config: dict[str, SettingValue], app_dir: str) -> None:
         Path(app_dir),
         run_config,
         num_supernodes=Settings.from_run_config(run_config).num_clients,
-        gpus_per_client=1.0 if shutil.which("nvidia-smi") else 0.0,
+        gpus_per_client=1.0 if visible_gpus() else 0.0,
         stream=sys.stdout,
     )
     if not outcome.succeeded:

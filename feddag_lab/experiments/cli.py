@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from feddag_flwr.flower.private_home import require_posix
 from feddag_lab.experiments.layout import DamagedResultsError
 from feddag_lab.experiments.output import Output
 from feddag_lab.experiments.product import SettingValue
@@ -66,6 +67,7 @@ def _add_run(actions: Any) -> None:  # noqa: ANN401
 
 
 def _run(options: argparse.Namespace) -> int:
+    require_posix()
     suite = load_suite(find_suite(options.suite))
     overrides: dict[str, SettingValue] = dict(map(parse_assignment, options.set))
     if options.data_dir is not None:

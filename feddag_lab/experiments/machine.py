@@ -1,4 +1,4 @@
-"""What this machine offers to workers: cores, memory and GPUs."""
+"""What this machine offers to workers: memory and GPUs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,6 @@ MIB = 2**20
 # A worker with PyTorch and a data set of 60,000 grey images, before one was measured.
 FIRST_GUESS_MIB = 1500.0
 CGROUP = Path("/sys/fs/cgroup")
-
-
-def usable_cores() -> int:
-    """Return the cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = _first_number(CGROUP / "cpu.max")
-    if quota is not None:
-        period = float((CGROUP / "cpu.max").read_text(encoding="ascii").split()[1])
-        cores = min(cores or 1, max(1, int(quota / period)))
-    return cores or 1
 
 
 def available_memory() -> float:

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from feddag_flwr.flower.machine import usable_cores
 from feddag_lab.experiments import machine
 from feddag_lab.experiments.finished import read_trial
 from feddag_lab.experiments.layout import DamagedResultsError
@@ -120,7 +121,7 @@ def _pool(trials: Sequence[Trial], options: RunnerOptions) -> Pool:
     elif options.backend == "flower":  # which takes the whole machine for each run
         most = 1
     else:
-        most = max(1, machine.usable_cores() // threads)
+        most = max(1, usable_cores() // threads)
     return Pool(
         min(most, len(trials)),
         machine.has_room,

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import queue
-import resource
 import signal
 import sys
 import threading
@@ -72,6 +71,8 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         ``failure`` (None, or what went wrong in one line), ``seconds``, ``cpu-seconds`` (of this
         process and its ended children) and ``peak-memory-mib`` (of this process, so far).
     """
+    import resource  # not on Windows
+
     start, cpu = time.perf_counter(), sum(os.times()[:4])
     failure = None
     try:

@@ -14,7 +14,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from feddag_flwr.flower.commands import free_ports, read_log
-from feddag_flwr.flower.processes import child_environment, private_home
+from feddag_flwr.flower.private_home import private_home
+from feddag_flwr.flower.processes import child_environment
 from feddag_lab.demonstration.example_parts import write_parts
 from feddag_lab.demonstration.node import CONNECTED
 

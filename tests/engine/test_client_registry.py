@@ -2,10 +2,7 @@ import logging
 
 import numpy as np
 import pytest
-from memory_grid import MemoryGrid, quick_settings
-
 from feddag_flwr.exchange import Exchange
-from feddag_flwr.records import Description
 from feddag_flwr.strategies.client_registry import (
     ClientRegistry,
     FederationError,
@@ -14,6 +11,9 @@ from feddag_flwr.strategies.client_registry import (
     sample_scale,
     wait_for_nodes,
 )
+from memory_grid import MemoryGrid, quick_settings
+
+from feddag_flwr.records import Description
 
 
 def roll(settings, grid):

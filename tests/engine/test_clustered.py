@@ -3,6 +3,7 @@ import logging
 
 import numpy as np
 import pytest
+from feddag_flwr.strategies.client_registry import FederationError
 from flwr.app import Array, ArrayRecord, ConfigRecord
 from memory_grid import (
     TRAINING,
@@ -16,9 +17,8 @@ from memory_grid import (
 
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.checkpoints import newest_checkpoint
-from feddag_flwr.run_folder import RunFolder
-from feddag_flwr.strategies.client_registry import FederationError
 from feddag_flwr.engine.runs import build_strategy
+from feddag_flwr.run_folder import RunFolder
 
 FEDAVG = {"algorithm": "fedavg", "num_rounds": 3, "participation": 1.0, "evaluate_every": 3}
 

@@ -4,6 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from feddag_flwr.strategies.client_registry import FederationError
+from feddag_flwr.strategies.feddag import FedDAG
+from feddag_flwr.strategies.profiling import DiskBackedWeights
+from feddag_flwr.strategies.sharing import AGREEMENT_COORDINATES, Sharing
 from flwr.app import Array
 from judgements import evaluation
 from memory_grid import TRAINING, array_of, failed, run_quickly
@@ -17,10 +21,6 @@ from feddag_flwr.records import TrainReply
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies.client_registry import FederationError
-from feddag_flwr.strategies.feddag import FedDAG
-from feddag_flwr.strategies.profiling import DiskBackedWeights
-from feddag_flwr.strategies.sharing import AGREEMENT_COORDINATES, Sharing
 
 NOTHING = evaluation([0, 0], [0, 0])
 

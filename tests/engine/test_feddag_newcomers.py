@@ -5,9 +5,8 @@ import logging
 
 import numpy as np
 import pytest
-from memory_grid import array_of, replace_array, run_quickly
-
 from feddag_flwr.strategies.feddag import FedDAG
+from memory_grid import array_of, replace_array, run_quickly
 
 LATE = {
     "num_clients": 9,

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from feddag_flwr.strategies.fedrc import FedRC, class_shares
 from memory_grid import TRAINING, array_of, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
@@ -13,7 +14,6 @@ from feddag_flwr.algorithms.fedrc.messages import (
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.records import Limits, RecordError, RequestHeader
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies.fedrc import FedRC, class_shares
 
 QUICK_RC = {"algorithm": "fedrc", "num_clusters": 2, "participation": 1.0}
 

@@ -2,13 +2,13 @@ import json
 
 import numpy as np
 import pytest
+from feddag_flwr.strategies.fedsoft import FedSoft, draw_chances, draw_sizes, importance_of
 from memory_grid import TRAINING, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.records import TrainReply
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies.fedsoft import FedSoft, draw_chances, draw_sizes, importance_of
 
 QUICK_SOFT = {"algorithm": "fedsoft", "num_clusters": 2, "participation": 1.0}
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 import hypothesis
 import numpy as np
 import pytest
+from feddag_flwr.exchange import Exchange
+from feddag_flwr.strategies.notes import evaluations_to_json
 from flwr.app import Message
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.serverapp.strategy import Result
@@ -24,10 +26,8 @@ from memory_grid import MemoryGrid, array_of, quick_settings, replace_array
 from slept_clock import Clock
 
 from feddag_flwr import exchange
-from feddag_flwr.exchange import Exchange
-from feddag_flwr.run_folder import RunFolder
-from feddag_flwr.strategies.notes import evaluations_to_json
 from feddag_flwr.engine.runs import build_strategy
+from feddag_flwr.run_folder import RunFolder
 
 # Examples of each exchange; FEDDAG_HOSTILE_EXAMPLES=1000 looks longer.
 EXAMPLES = int(os.environ.get("FEDDAG_HOSTILE_EXAMPLES", "10"))

@@ -2,18 +2,18 @@ import logging
 import re
 from pathlib import Path
 
+import feddag_flwr.strategies
 import numpy as np
 import pytest
 from memory_grid import run_quickly
 
-import feddag_flwr.strategies
 from feddag_flwr.algorithm_names import ALGORITHMS
-from feddag_flwr.settings import Settings
 from feddag_flwr.engine.idle_settings import (
     FEDDAG_ALONE,
     TOLD_THE_NUMBER,
     tell_of_settings,
 )
+from feddag_flwr.settings import Settings
 
 GRAPH = {"sources": "graph", "classifier-training": "joint"}
 

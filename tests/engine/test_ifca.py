@@ -3,13 +3,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from feddag_flwr.strategies.ifca import IFCA
 from memory_grid import TRAINING, array_of, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithms.ifca.messages import ChoiceReply
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies.ifca import IFCA
 
 QUICK_IFCA = {"algorithm": "ifca", "num_clusters": 2, "participation": 1.0}
 

@@ -5,14 +5,14 @@ import logging
 
 import numpy as np
 import pytest
+from feddag_flwr.strategies.client_registry import FederationError
 from memory_grid import TRAINING, MemoryGrid, failed, quick_settings, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithm_names import ALGORITHMS
+from feddag_flwr.engine.runs import build_strategy
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.simulation.grid import FIRST_NODE, partitions
-from feddag_flwr.strategies.client_registry import FederationError
-from feddag_flwr.engine.runs import build_strategy
 
 CLIENTS = 9
 LATE = {

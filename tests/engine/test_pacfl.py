@@ -4,6 +4,8 @@ import logging
 
 import numpy as np
 import pytest
+from feddag_flwr.strategies.client_registry import FederationError
+from feddag_flwr.strategies.pacfl import PACFL, smallest_angles, smallest_angles_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_grid import array_of, quick_settings, replace_array, run_quickly
@@ -11,8 +13,6 @@ from scipy.linalg import subspace_angles
 
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.run_folder import RunFolder
-from feddag_flwr.strategies.client_registry import FederationError
-from feddag_flwr.strategies.pacfl import PACFL, smallest_angles, smallest_angles_to
 
 FULL = {"algorithm": "pacfl", "num_clusters": 3, "participation": 1.0, "num_rounds": 0}
 # Average linkage merges the first two at 10 degrees and the third at (60 + 70) / 2 = 65.

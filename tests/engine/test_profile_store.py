@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from feddag_flwr.strategies.profile_store import ProfileStore
+from feddag_flwr.strategies.profiling import Profiles
 from safetensors.numpy import load, save
 
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
 from feddag_flwr.similarity.proximity import measure_proximity, pack_bases
-from feddag_flwr.strategies.profile_store import ProfileStore
-from feddag_flwr.strategies.profiling import Profiles
 
 FOUNDERS, CLIENTS, CLASSES, FEATURES = 15, 21, 5, 10
 

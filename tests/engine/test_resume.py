@@ -9,11 +9,11 @@ from memory_grid import QUICK, MemoryGrid, failed
 
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.checkpoints import AlgorithmState
+from feddag_flwr.engine.runs import open_run, strategy_class
 from feddag_flwr.records import REJECTION_ACTION
 from feddag_flwr.run_folder import RunFolder, RunFolderInUseError
 from feddag_flwr.settings import Settings, SettingsError
 from feddag_flwr.simulation.grid import partitions
-from feddag_flwr.engine.runs import open_run, strategy_class
 
 ROUNDS = 5
 # Settings under which an algorithm has something to remember, and does something with it after.

@@ -8,11 +8,11 @@ import logging
 
 import numpy as np
 import pytest
+from feddag_flwr.strategies.client_registry import FederationError
 from memory_grid import TRAINING, MemoryGrid, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.simulation import load_client_app
-from feddag_flwr.strategies.client_registry import FederationError
 
 SIMPLE = ["fedavg", "fedprox", "local", "oracle", "pacfl", "per-fedavg"]
 FULL = {"participation": 1.0, "num_rounds": 1, "evaluate_every": 1}

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from feddag_flwr.strategies.notes import evaluations_from_json, evaluations_to_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from judgements import METRICS, evaluation
@@ -17,7 +18,6 @@ from feddag_flwr.metrics import (
     metric_names,
 )
 from feddag_flwr.registry import RegistryError
-from feddag_flwr.strategies.notes import evaluations_from_json, evaluations_to_json
 
 NAN, INF = float("nan"), float("inf")
 
