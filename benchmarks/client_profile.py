@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from feddag_flwr.data.images import LabelledImages, pixel_moments, unit_pixels
+from feddag_flwr.data.samples import LabelledSamples, sample_moments, unit_pixels
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import get_weights
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.records import Task, encode_profile
+from feddag_flwr.records import RequestHeader, encode_profile
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.training.device import Samples, prepare_device
@@ -48,7 +48,7 @@ CHUNK = 500
 
 
 @dataclass(frozen=True)
-class Measurement:
+class CandidateLosses:
     """One step's outcome.
 
     Attributes
@@ -74,7 +74,7 @@ class Bench:
     """What a step works on."""
 
     settings: Settings
-    data: LabelledImages
+    data: LabelledSamples
     classes: int
     share: float
     output: Path
@@ -85,20 +85,21 @@ class Bench:
         return with_cap(self.settings, max(1, len(self.data)))
 
     @property
-    def few(self) -> LabelledImages:
+    def few(self) -> LabelledSamples:
         """The share of the data that the warm-up is measured on, at least one batch."""
         count = max(self.settings.batch_size, round(self.share * len(self.data)))
         order = generator(0, "few").permutation(len(self.data))
         return self.data.select(np.sort(order[:count]))
 
     @property
-    def task(self) -> Task:
+    def task(self) -> RequestHeader:
         """The common part of a profile request."""
         names = tuple(f"class {label}" for label in range(self.classes))
         scale = tuple(
-            (mean, max(square - mean**2, 1e-12) ** 0.5) for mean, square in pixel_moments(self.data)
+            (mean, max(square - mean**2, 1e-12) ** 0.5)
+            for mean, square in sample_moments(self.data)
         )
-        return Task(CLIENT, 0, names, IMAGE_SHAPE, scale)
+        return RequestHeader(CLIENT, 0, names, IMAGE_SHAPE, scale)
 
     def model(self, settings: Settings) -> ClusterModel:
         """Make the single-encoder model that is warmed up."""
@@ -112,7 +113,7 @@ def with_cap(settings: Settings, cap: int) -> Settings:
     return Settings.from_run_config(settings.to_run_config() | {"max-class-samples": cap})
 
 
-def made_up_images(classes: int, samples_per_class: int) -> LabelledImages:
+def made_up_images(classes: int, samples_per_class: int) -> LabelledSamples:
     """Make smooth random images, class by class and in chunks, so that little else is held."""
     channels, side, _ = IMAGE_SHAPE
     images = np.empty((classes * samples_per_class, *IMAGE_SHAPE), dtype=np.uint8)
@@ -133,7 +134,7 @@ def made_up_images(classes: int, samples_per_class: int) -> LabelledImages:
             values += NOISE * rng.standard_normal(values.shape)
             pixels = np.clip(128 + 40 * values, 0, 255).reshape(count, *IMAGE_SHAPE)
             images[first + start : first + start + count] = pixels.astype(np.uint8)
-    return LabelledImages(images, labels)
+    return LabelledSamples(images, labels)
 
 
 # -- the steps, each in a process of its own -----------------------------------------------------
@@ -146,13 +147,13 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def nothing(bench: Bench) -> Measurement:
+def nothing(bench: Bench) -> CandidateLosses:
     """Hold the images and do nothing: the memory that every step starts from."""
     del bench
-    return Measurement(0.0, peak_mib())
+    return CandidateLosses(0.0, peak_mib())
 
 
-def subspaces(bench: Bench, settings: Settings, name: str) -> Measurement:
+def subspaces(bench: Bench, settings: Settings, name: str) -> CandidateLosses:
     """Take the SVD of every class and leave the vectors in a file."""
     start = time.perf_counter()
     vectors, classes = class_subspaces(
@@ -160,45 +161,45 @@ def subspaces(bench: Bench, settings: Settings, name: str) -> Measurement:
     )
     seconds = time.perf_counter() - start
     np.savez(bench.output / f"{name}.npz", vectors=vectors, classes=classes)
-    return Measurement(seconds, peak_mib())
+    return CandidateLosses(seconds, peak_mib())
 
 
-def capped(bench: Bench) -> Measurement:
+def capped(bench: Bench) -> CandidateLosses:
     """Take the SVD as it is by default."""
     return subspaces(bench, bench.settings, "capped")
 
 
-def uncapped(bench: Bench) -> Measurement:
+def uncapped(bench: Bench) -> CandidateLosses:
     """Take the SVD of all samples."""
     return subspaces(bench, bench.uncapped, "uncapped")
 
 
-def reference(bench: Bench) -> Measurement:
+def reference(bench: Bench) -> CandidateLosses:
     """Take one class's SVD the plain way, from all its samples."""
 
     def work() -> None:
-        members = bench.data.images[bench.data.labels == 0]
+        members = bench.data.samples[bench.data.labels == 0]
         np.linalg.svd(unit_pixels(members).reshape(len(members), -1).T, full_matrices=False)
 
-    return Measurement(timed(work), peak_mib())
+    return CandidateLosses(timed(work), peak_mib())
 
 
-def warm_up(bench: Bench) -> Measurement:
+def warm_up(bench: Bench) -> CandidateLosses:
     """Train for one epoch on a share of the data, after a first one on two batches."""
     settings, device = bench.settings, torch.device("cpu")
     model = bench.model(settings).to(device)
 
-    def epoch(data: LabelledImages) -> float:
-        samples = Samples.on(device, data, bench.task.pixel_scale)
+    def epoch(data: LabelledSamples) -> float:
+        samples = Samples.on(device, data, bench.task.sample_scale)
         rng = generator(settings.seed, "warm-up", client=CLIENT)
         return timed(lambda: train_primary(model, samples, settings, rng, 1))
 
     few = bench.few
     epoch(few.select(np.arange(min(len(few), 2 * settings.batch_size))))
-    return Measurement(epoch(few), peak_mib(), batches=count_batches(len(few), settings))
+    return CandidateLosses(epoch(few), peak_mib(), batches=count_batches(len(few), settings))
 
 
-def whole(bench: Bench) -> Measurement:
+def whole(bench: Bench) -> CandidateLosses:
     """Make the whole profile, with one warm-up epoch on the share of the data, and encode it."""
     settings = Settings.from_run_config(
         bench.settings.to_run_config() | {"warmup-rounds": 1, "warmup-epochs": 1}
@@ -210,7 +211,7 @@ def whole(bench: Bench) -> Measurement:
     made = make_profile(
         model,
         bench.data,
-        Samples.on(torch.device("cpu"), few, task.pixel_scale),
+        Samples.on(torch.device("cpu"), few, task.sample_scale),
         settings,
         client=CLIENT,
         num_classes=bench.classes,
@@ -223,7 +224,7 @@ def whole(bench: Bench) -> Measurement:
         for key, array in record.items():
             part = {"vector-classes": "vectors"}.get(key, key.partition(".")[0])
             sizes[part] = sizes.get(part, 0) + len(array.data)
-    return Measurement(seconds, peak_mib(), count_batches(len(few), settings), sizes)
+    return CandidateLosses(seconds, peak_mib(), count_batches(len(few), settings), sizes)
 
 
 def count_batches(samples: int, settings: Settings) -> int:
@@ -238,12 +239,12 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-STEPS: dict[str, Callable[[Bench], Measurement]] = {
+STEPS: dict[str, Callable[[Bench], CandidateLosses]] = {
     step.__name__: step for step in (nothing, capped, uncapped, reference, warm_up, whole)
 }
 
 
-def run_step(step: str, arguments: argparse.Namespace) -> Measurement:
+def run_step(step: str, arguments: argparse.Namespace) -> CandidateLosses:
     """Run a step in this process."""
     settings = Settings.from_run_config({"device": "cpu", "threads": arguments.threads})
     prepare_device(settings)
@@ -251,13 +252,13 @@ def run_step(step: str, arguments: argparse.Namespace) -> Measurement:
     return STEPS[step](Bench(settings, data, arguments.classes, arguments.share, arguments.output))
 
 
-def run_step_in_fresh_process(step: str, arguments: argparse.Namespace) -> Measurement:
+def run_step_in_fresh_process(step: str, arguments: argparse.Namespace) -> CandidateLosses:
     """Run a step in a new interpreter, so that its peak memory is its own."""
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", step]
     for name in ("samples_per_class", "classes", "threads", "share", "output"):
         command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return Measurement(**json.loads(done.stdout))
+    return CandidateLosses(**json.loads(done.stdout))
 
 
 # -- the report ----------------------------------------------------------------------------------
@@ -279,7 +280,7 @@ def largest_angles(output: Path) -> dict[int, float]:
 
 
 def report_steps(
-    found: dict[str, Measurement], arguments: argparse.Namespace, settings: Settings
+    found: dict[str, CandidateLosses], arguments: argparse.Namespace, settings: Settings
 ) -> Table:
     """Tabulate seconds, memory and the ratio to the plain reference."""
     classes, images = arguments.classes, arguments.classes * arguments.samples_per_class

@@ -218,7 +218,7 @@ def run_config(kind: str, rounds: int, folder: Path) -> dict[str, SettingValue]:
     }
 
 
-def measure(made: Federation, kind: str, app: Path, rounds: int, folder: Path) -> Measured:
+def candidate_losses(made: Federation, kind: str, app: Path, rounds: int, folder: Path) -> Measured:
     """Run one app, and split its rounds."""
     run = made.submit(app, run_config(kind, rounds, folder / "runs"))
     outcome = run.wait(RUN_SECONDS)

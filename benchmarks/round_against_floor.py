@@ -146,7 +146,7 @@ def read_run(folder: Path) -> Simulated:
     teaching = {source for row in clustering["sources"] for source in row}
     plan: Plan = []
     for line in read_lines(folder / "metrics.jsonl")[1:]:
-        if line["lost"]:
+        if line["failed"]:
             raise SystemExit(f"round {line['round']}: no reply of {line['lost']}; not comparable")
         plan.append(
             [
@@ -169,7 +169,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 class ClientTensors:
     """One client's data: training images as standardised floats, test images as stored."""
 
-    images: Tensor
+    samples: Tensor
     labels: Tensor
     test_images: Tensor
     test_labels: Tensor
@@ -191,7 +191,7 @@ class Bench:
     @classmethod
     def open(cls, settings: Settings, names: Sequence[str]) -> Bench:
         """Load the data of the named clients and make the networks."""
-        pixels = load_source(settings).train.images
+        pixels = load_source(settings).train.samples
         mean, deviation = float(pixels.mean()), float(pixels.std(dtype=np.float64))
         clients = {}
         for name in names:
@@ -199,9 +199,9 @@ class Bench:
             data = load_client_data(settings, partition)
             assert data.name == name
             clients[name] = ClientTensors(
-                (torch.from_numpy(data.train.images).float() - mean) / deviation,
+                (torch.from_numpy(data.train.samples).float() - mean) / deviation,
                 torch.from_numpy(data.train.labels),
-                torch.from_numpy(data.test.images),
+                torch.from_numpy(data.test.samples),
                 torch.from_numpy(data.test.labels),
             )
         torch.manual_seed(settings.seed)
@@ -224,12 +224,12 @@ class Bench:
 
     def train_primary(self, data: ClientTensors) -> int:
         """Train the primary encoder and its half of the classifier, or all of it; count steps."""
-        if self.halves:
+        if self.separate_heads:
             return self.train_half(0, self.primary, data)
-        frozen = features(self.secondary, data.images)
+        frozen = features(self.secondary, data.samples)
 
         def loss(index: Tensor) -> Tensor:
-            logits = self.heads[0](self.primary(data.images[index])) + self.heads[1](frozen[index])
+            logits = self.heads[0](self.primary(data.samples[index])) + self.heads[1](frozen[index])
             return functional.cross_entropy(logits, data.labels[index])
 
         trained = [*self.primary.parameters(), *self.heads.parameters()]
@@ -237,12 +237,12 @@ class Bench:
 
     def train_secondary(self, data: ClientTensors) -> int:
         """Train the secondary encoder and its half of the classifier, or it alone; count steps."""
-        if self.halves:
+        if self.separate_heads:
             return self.train_half(1, self.secondary, data)
-        frozen = features(self.primary, data.images)
+        frozen = features(self.primary, data.samples)
 
         def loss(index: Tensor) -> Tensor:
-            images = data.images[index]
+            images = data.samples[index]
             logits = self.heads[0](frozen[index]) + self.heads[1](self.secondary(images))
             return functional.cross_entropy(logits, data.labels[index])
 
@@ -256,7 +256,7 @@ class Bench:
         head = self.heads[which]
 
         def loss(index: Tensor) -> Tensor:
-            logits = head(encoder(data.images[index]))
+            logits = head(encoder(data.samples[index]))
             return functional.cross_entropy(logits, data.labels[index])
 
         return self.descend([*encoder.parameters(), *head.parameters()], loss, len(data.labels))

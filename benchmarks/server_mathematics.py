@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Measurement:
+class CandidateLosses:
     """One size's outcome: seconds by step, processor time and peak memory, clusters found.
 
     Processor time is that of all threads. Much less than total x cores: the machine was busy.
@@ -83,7 +83,7 @@ def profiles(
     return bases, counts, updates
 
 
-def measure(clients: int) -> Measurement:
+def candidate_losses(clients: int) -> CandidateLosses:
     """Run phases 2 to 4 once in this process."""
     bases, counts, updates = profiles(clients)
     before = time.process_time()
@@ -105,17 +105,17 @@ def measure(clients: int) -> Measurement:
     # Linux counts ru_maxrss in KiB, macOS in bytes.
     unit = 2**30 if sys.platform == "darwin" else 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    return Measurement(clients, seconds, processor, peak, chosen.num_clusters)
+    return CandidateLosses(clients, seconds, processor, peak, chosen.num_clusters)
 
 
-def measure_in_fresh_process(clients: int) -> Measurement:
+def measure_in_fresh_process(clients: int) -> CandidateLosses:
     """Run `measure` in a new interpreter, so that its peak memory is its own."""
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(clients)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return Measurement(**json.loads(done.stdout))
+    return CandidateLosses(**json.loads(done.stdout))
 
 
-def report(measurements: list[Measurement]) -> Table:
+def report(measurements: list[CandidateLosses]) -> Table:
     """Tabulate seconds by step, total, peak memory, limits, and growth since the size before."""
     table = Table(title="Phases 2 to 4 on the server")
     for column in (
@@ -130,7 +130,7 @@ def report(measurements: list[Measurement]) -> Table:
     ):
         table.add_column(column, justify="right")
     table.add_column("within limits")
-    before: Measurement | None = None
+    before: CandidateLosses | None = None
     for one in measurements:
         limit = LIMIT_SECONDS.get(one.clients)
         table.add_row(
@@ -148,7 +148,7 @@ def report(measurements: list[Measurement]) -> Table:
     return table
 
 
-def plot(measurements: list[Measurement], path: Path) -> None:
+def plot(measurements: list[CandidateLosses], path: Path) -> None:
     """Draw seconds by step and peak memory over the number of clients, both axes logarithmic."""
     mpl.use("Agg")
     from matplotlib import pyplot as plt

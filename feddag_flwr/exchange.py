@@ -15,7 +15,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from google.protobuf.message import DecodeError
 from httpx import HTTPStatusError
 
-from feddag_flwr.records import NOTICE_ACTION
+from feddag_flwr.records import REJECTION_ACTION
 from feddag_flwr.records.sizes import least_weights_up
 from feddag_flwr.traffic import Traffic
 
@@ -105,7 +105,7 @@ class Exchange:
                 message = follow_ups.popleft() if follow_ups else next(source, None)
                 if message is None:
                     break
-                if message.metadata.message_type == NOTICE_ACTION:
+                if message.metadata.message_type == REJECTION_ACTION:
                     self.tell([message], timeout)
                 else:
                     seconds = longest.get(kind_of(message), timeout)
@@ -130,7 +130,7 @@ class Exchange:
             self._nodes = sorted(self.grid.get_node_ids())
         except HTTPStatusError as error:
             _check_passing(error)
-            logger.warning("the SuperLink names no nodes now: %s", told(str(error)))
+            logger.warning("the SuperLink names no nodes now: %s", one_line(str(error)))
         return self._nodes
 
     def tell(self, messages: Iterable[Message], timeout: float) -> None:
@@ -168,7 +168,7 @@ class Exchange:
             ids = [each for each in self.grid.push_messages([message]) if each]
         except (ObjectPushError, HTTPStatusError) as error:
             _check_passing(error)
-            ids, reason = [], f": {told(str(error))}"
+            ids, reason = [], f": {one_line(str(error))}"
         if len(ids) == 1:
             return ids[0]
         node_id = message.metadata.dst_node_id
@@ -188,7 +188,7 @@ class Exchange:
                 self._one_by_one = True
                 logger.error(
                     "a reply cannot be read (%s) and takes others with it; replies are taken one "
-                    "by one from now on", told(f"{type(error).__name__}: {error}"),
+                    "by one from now on", one_line(f"{type(error).__name__}: {error}"),
                 )  # fmt: skip
         replies: list[Message] = []
         for message_id in list(waiting):
@@ -196,7 +196,7 @@ class Exchange:
                 replies += self._ask([message_id])
             except UNREADABLE as error:
                 sent = waiting.pop(message_id)
-                reason = told(f"{type(error).__name__}: {error}")
+                reason = one_line(f"{type(error).__name__}: {error}")
                 self._log(sent.node_id, sent.kind, f"the reply cannot be read: {reason}")
         return replies
 
@@ -206,7 +206,7 @@ class Exchange:
             return list(self.grid.pull_messages(message_ids))
         except HTTPStatusError as error:
             _check_passing(error)
-            logger.warning("the SuperLink hands over no replies now: %s", told(str(error)))
+            logger.warning("the SuperLink hands over no replies now: %s", one_line(str(error)))
             return []
 
     def _accept(self, reply: Message, waiting: dict[str, _Sent]) -> bool:
@@ -216,7 +216,7 @@ class Exchange:
             return False
         kind = sent.kind
         if reply.has_error():
-            reason = told(reply.error.reason or "")
+            reason = one_line(reply.error.reason or "")
             self._log(sent.node_id, kind, f"error {reply.error.code}: {reason}")
             return False
         if not reply.has_content():
@@ -250,10 +250,10 @@ def _check_passing(error: Exception) -> None:
 
 def kind_of(message: Message) -> str:
     """Return the action that a message asks for or answers: train, evaluate, profile, .."""
-    return told(message.metadata.message_type.rpartition(".")[2])
+    return one_line(message.metadata.message_type.rpartition(".")[2])
 
 
-def told(reason: str) -> str:
+def one_line(reason: str) -> str:
     """Shorten an error's reason to one printable line: the last that names an error, or the first.
 
     A traceback names its error in its last lines, which may be followed by advice.

@@ -94,7 +94,7 @@ def closing_summary(
                 "cluster": cluster,
                 "members": [member.name for member in members],
                 "train-samples": sum(member.train_samples for member in members),
-                "sources": list(state.sources[cluster]) if state.sources else [],
+                "teachers": list(state.teachers[cluster]) if state.teachers else [],
                 **mean_over_clients(of_members),
             }
         )
@@ -119,14 +119,14 @@ def _percent(value: float | None) -> str:
 def print_closing_table(summary: Mapping[str, Any], folder: Path) -> None:
     """Print the closing table and where the files are."""
     table = Table(title=f"After round {summary['rounds']}", title_justify="left")
-    for column in ("cluster", "members", "samples", "sources", "balanced accuracy", "accuracy"):
-        table.add_column(column, justify="left" if column == "sources" else "right")
+    for column in ("cluster", "members", "samples", "teachers", "balanced accuracy", "accuracy"):
+        table.add_column(column, justify="left" if column == "teachers" else "right")
     for row in summary["clusters"]:
         table.add_row(
             str(row["cluster"]),
             str(len(row["members"])),
             str(row["train-samples"]),
-            ", ".join(map(str, row["sources"])) or "-",
+            ", ".join(map(str, row["teachers"])) or "-",
             _percent(row.get("balanced-accuracy")),
             _percent(row.get("accuracy")),
         )
@@ -147,9 +147,9 @@ def print_closing_table(summary: Mapping[str, Any], folder: Path) -> None:
         console.print(f"adjusted Rand index against the true groups: {index:.3f}")
     if summary["without-cluster"]:
         console.print(f"clients without a cluster: {', '.join(summary['without-cluster'])}")
-    if "unseen" in summary:
-        accuracy = _percent(summary["unseen"].get("balanced-accuracy"))
-        console.print(f"clients unseen in training: {summary['unseen']['clients']}, {accuracy}")
+    if "held-out" in summary:
+        accuracy = _percent(summary["held-out"].get("balanced-accuracy"))
+        console.print(f"clients unseen in training: {summary['held_out']['clients']}, {accuracy}")
     times = summary["overhead"]
     least = "" if times is None else f" ({times:.2f} times the least)"
     console.print(f"bytes a client, both ways: {summary['bytes-sent-per-client']:,}{least}")

@@ -413,7 +413,7 @@ class Settings(BaseModel):
     )
     classifier_training: Literal["halves", "joint"] = _setting(
         "halves",
-        "halves: each encoder and its half of the classifier on their own loss; joint: P and the "
+        "separate_heads: each encoder and its half of the classifier on their own loss; joint: P and the "
         "whole classifier, then S alone, on the whole model's loss (Eq. 16 to 20)",
         symbol="K",
     )
@@ -602,8 +602,8 @@ class Settings(BaseModel):
         self._check_changes_of_clients()
         if self.secondary == "none" and self.schedule != "both":
             raise ValueError(f"schedule = {self.schedule!r}: secondary = 'none' has no such phase")
-        halves = self.classifier_training == "halves"
-        if self.secondary == "shared" and self.sources == "graph" and halves:
+        separate_heads = self.classifier_training == "halves"
+        if self.secondary == "shared" and self.sources == "graph" and separate_heads:
             raise ValueError(
                 f"classifier-training = {self.classifier_training!r}: under sources = 'graph' a "
                 "cluster trains other clusters' S, and its half of the classifier would not fit "

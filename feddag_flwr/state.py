@@ -33,9 +33,9 @@ class ServerState:
     ----------
     class_names : tuple of str
         Classes of the federation, in the order of the classifiers' outputs.
-    image_shape : tuple of int
+    sample_shape : tuple of int
         (channels, height, width).
-    pixel_scale : tuple of (float, float)
+    sample_scale : tuple of (float, float)
         Mean and deviation of a channel by which the models' inputs are standardised.
     clients : dict of str to Client
         By name, in the order of names.
@@ -45,20 +45,20 @@ class ServerState:
         Cluster of each client that has one.
     models : list of dict of str to Weights
         The parts of each cluster's model.
-    sources : tuple of tuple of int
+    teachers : tuple of tuple of int
         The clusters that train each cluster's secondary encoder, whichever rule says so: itself
-        (FedDAG-dagger), those it agrees with, all, or its sources in the complementarity graph
+        (FedDAG-dagger), those it agrees with, all, or its teachers in the complementarity graph
         (Sec. 4). Empty without such an encoder.
     """
 
     class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    pixel_scale: tuple[tuple[float, float], ...]
+    sample_shape: tuple[int, int, int]
+    sample_scale: tuple[tuple[float, float], ...]
     clients: dict[str, Client]
     server_round: int = 0
     assignments: dict[str, int] = field(default_factory=dict)
     models: list[dict[str, Weights]] = field(default_factory=list)
-    sources: tuple[tuple[int, ...], ...] = ()
+    teachers: tuple[tuple[int, ...], ...] = ()
 
     @property
     def num_clusters(self) -> int:
@@ -71,7 +71,7 @@ class ServerState:
 
     def learners(self, source: int) -> list[int]:
         """Return the clusters that learn from `source`, ascending."""
-        return [cluster for cluster, its in enumerate(self.sources) if source in its]
+        return [cluster for cluster, its in enumerate(self.teachers) if source in its]
 
     def admit(self, client: Client) -> None:
         """Add a client, or take over what it says of itself now."""
@@ -85,9 +85,9 @@ class ServerState:
         names: Sequence[str],
         labels: Sequence[int],
         models: Sequence[dict[str, Weights]],
-        sources: Sequence[Sequence[int]] = (),
+        teachers: Sequence[Sequence[int]] = (),
     ) -> None:
         """Take over a clustering: the cluster of each name, and each cluster's model."""
         self.assignments = {name: int(label) for name, label in zip(names, labels, strict=True)}
         self.models = list(models)
-        self.sources = tuple(tuple(row) for row in sources)
+        self.sources = tuple(tuple(row) for row in teachers)

@@ -5,7 +5,7 @@ import pytest
 from slept_clock import Clock
 
 from feddag_flwr import exchange
-from feddag_flwr.strategies import clustered, roster
+from feddag_flwr.strategies import clustered, registry
 
 # No deadline a single example: a loaded machine is no fault of the code.
 hypothesis.settings.register_profile("feddag", deadline=None)
@@ -17,7 +17,7 @@ def clock(monkeypatch):
     """Give exchanges, the roll call and rounds a clock of their own."""
     made = Clock()
     monkeypatch.setattr(exchange, "time", made)
-    monkeypatch.setattr(roster, "time", made)
+    monkeypatch.setattr(registry, "time", made)
     monkeypatch.setattr(clustered, "time", made)
     return made
 

@@ -9,34 +9,40 @@ from client_app.app import app
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.records import Recipe, RecordError, Task, TrainReply, TrainRequest
+from feddag_flwr.records import (
+    LocalTrainingConfig,
+    RecordError,
+    RequestHeader,
+    TrainReply,
+    TrainRequest,
+)
 
 CLASSES = tuple(str(digit) for digit in range(10))
 SHAPE = (1, 8, 8)
-TASK = Task("client-2", 3, CLASSES, SHAPE, ((0.3, 0.4),))
-JOINT = Recipe()
+HEADER = RequestHeader("client-2", 3, CLASSES, SHAPE, ((0.3, 0.4),))
+JOINT = LocalTrainingConfig()
 
 
 def parts():
     """A cluster model, and an S' that is another encoder than its S."""
     model = get_parts(build_model("small", SHAPE, 10, dual=True, seed=1))
     other = get_parts(build_model("small", SHAPE, 10, dual=True, seed=2))
-    return model | {"shared": other["secondary"]}
+    return model | {"transfer": other["secondary"]}
 
 
-def ask(given, phases, task=TASK, recipe=JOINT, **changes):
+def ask(given, phases, header=HEADER, config=JOINT, **changes):
     settings = quick_settings(**changes)
     node = {"partition-id": 2, "num-partitions": 6}
     context = Context(1, 7, node, RecordDict(), settings.to_run_config())
-    request = TrainRequest(task, given, phases, recipe)
+    request = TrainRequest(header, given, phases, config)
     reply = app(Message(request.encode(), 7, "train"), context)
     expected = {
         name: request.start_of(name, None)
-        for phase, names in (("primary", ("primary", "classifier")), ("secondary", ("shared",)))
+        for phase, names in (("primary", ("primary", "classifier")), ("secondary", ("transfer",)))
         for name in names
         if phase in phases
     }
-    if recipe.halves:
+    if config.separate_heads:
         expected["classifier"] = request.start_of("classifier", None)
     samples = reply.content.config_records["info"]["samples"]
     tests = int(reply.content.array_records["arrays"]["received.totals"].numpy().sum())
@@ -54,23 +60,23 @@ def test_the_phases_are_independent():
     both = ask(parts(), ("primary", "secondary"))
     primary = ask(parts(), ("primary",))
     secondary = ask(parts(), ("secondary",))
-    for name, alone in (("primary", primary), ("classifier", primary), ("shared", secondary)):
+    for name, alone in (("primary", primary), ("classifier", primary), ("transfer", secondary)):
         np.testing.assert_array_equal(both.parts[name].floats, alone.parts[name].floats)
     # And what is trained depends on what is held fixed.
     swapped = parts()
-    swapped["secondary"] = swapped["shared"]
+    swapped["secondary"] = swapped["transfer"]
     other = ask(swapped, ("primary",))
     assert (other.parts["primary"].floats != primary.parts["primary"].floats).any()
 
 
 def test_the_phases_are_independent_by_halves():
     """Each phase moves its encoder and its half of K, whatever the other one does."""
-    halves = Recipe(halves=True)
-    both = ask(parts(), ("primary", "secondary"), recipe=halves)
-    primary = ask(parts(), ("primary",), recipe=halves)
-    secondary = ask(parts(), ("secondary",), recipe=halves)
+    separate_heads = LocalTrainingConfig(separate_heads=True)
+    both = ask(parts(), ("primary", "secondary"), config=separate_heads)
+    primary = ask(parts(), ("primary",), config=separate_heads)
+    secondary = ask(parts(), ("secondary",), config=separate_heads)
     assert both.parts["primary"].equals(primary.parts["primary"])
-    assert both.parts["shared"].equals(secondary.parts["shared"])
+    assert both.parts["transfer"].equals(secondary.parts["transfer"])
     single = build_model("small", SHAPE, 10, dual=False, seed=1).classifier
     size = sum(parameter.numel() for parameter in single.parameters())
     given, of_both, of_primary, of_secondary = (
@@ -92,18 +98,21 @@ def test_the_model_received_is_evaluated_and_not_the_trained_one():
 
 
 @pytest.mark.parametrize(
-    ("task", "message"),
+    ("header", "message"),
     [
-        (Task("client-3", 3, CLASSES, SHAPE, ((0.3, 0.4),)), "for 'client-3', this is 'client-2'"),
         (
-            Task("client-2", 3, CLASSES, (1, 9, 9), ((0.3, 0.4),)),
+            RequestHeader("client-3", 3, CLASSES, SHAPE, ((0.3, 0.4),)),
+            "for 'client-3', this is 'client-2'",
+        ),
+        (
+            RequestHeader("client-2", 3, CLASSES, (1, 9, 9), ((0.3, 0.4),)),
             "'client-2': images are 1 x 8",
         ),
     ],
 )
-def test_a_task_for_others_is_refused(task, message):
+def test_a_task_for_others_is_refused(header, message):
     with pytest.raises(ValueError, match=message):
-        ask(parts(), ("primary",), task=task)
+        ask(parts(), ("primary",), header=header)
 
 
 def test_weights_of_another_model_are_refused():
@@ -124,9 +133,9 @@ def test_the_secondary_phase_needs_both_encoders():
 
 def test_without_an_s_prime_the_secondary_phase_trains_s():
     given = parts()
-    given["shared"] = given["secondary"]
+    given["transfer"] = given["secondary"]
     reply = ask(given, ("primary", "secondary"))
-    alone = {name: weights for name, weights in given.items() if name != "shared"}
+    alone = {name: weights for name, weights in given.items() if name != "transfer"}
     for name, weights in ask(alone, ("primary", "secondary")).parts.items():
         assert weights.equals(reply.parts[name])
         assert not weights.equals(given[name])

@@ -8,19 +8,19 @@ from memory_grid import quick_settings
 from torch.nn import functional
 
 from client_app.app import app
-from client_app.workplace import WORST_LOSS
+from client_app.session import WORST_LOSS
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.data.images import unit_pixels
+from feddag_flwr.data.samples import unit_pixels
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.records import (
+    CandidateLosses,
+    CandidateLossesRequest,
     EvaluateReply,
     EvaluateRequest,
-    Measurement,
-    MeasureRequest,
-    Recipe,
-    Task,
+    LocalTrainingConfig,
+    RequestHeader,
     TrainReply,
     TrainRequest,
     decode_vectors,
@@ -28,15 +28,15 @@ from feddag_flwr.records import (
 from feddag_flwr.seeds import generator
 from feddag_flwr.training.device import Samples
 from feddag_flwr.training.evaluation import evaluate
-from feddag_flwr.training.local import Pull, train_meta, train_primary
+from feddag_flwr.training.local import ProximalTerm, train_fomaml, train_primary
 
 SHAPE = (1, 8, 8)
-TASK = Task("client-2", 3, tuple(map(str, range(10))), SHAPE, ((0.3, 0.4),))
+HEADER = RequestHeader("client-2", 3, tuple(map(str, range(10))), SHAPE, ((0.3, 0.4),))
 NODE = {"partition-id": 2, "num-partitions": 6}
 SETTINGS = quick_settings()
 DATA = load_client_data(SETTINGS, NODE)
-TRAIN = Samples.on(torch.device("cpu"), DATA.train, TASK.pixel_scale)
-TEST = Samples.on(torch.device("cpu"), DATA.test, TASK.pixel_scale)
+TRAIN = Samples.on(torch.device("cpu"), DATA.train, HEADER.sample_scale)
+TEST = Samples.on(torch.device("cpu"), DATA.test, HEADER.sample_scale)
 
 
 def ask(content, kind):
@@ -66,21 +66,21 @@ def reference_losses():
         )
 
 
-def measure(models):
-    content = ask(MeasureRequest(TASK, models).encode(), "query.measure")
-    return Measurement.decode(content, TASK, count=len(models), limit=len(TRAIN))
+def candidate_losses(models):
+    content = ask(CandidateLossesRequest(HEADER, models).encode(), "query.candidate-losses")
+    return CandidateLosses.decode(content, HEADER, count=len(models), limit=len(TRAIN))
 
 
 def test_models_are_measured_on_the_training_data():
     found, losses = measure(MODELS), reference_losses()
     np.testing.assert_allclose(found.losses, losses.mean(dim=1), rtol=1e-5)
-    wins = [int((losses.argmin(dim=0) == k).sum()) for k in range(3)]
-    assert found.wins.tolist() == wins
-    assert min(wins) > 0
+    lowest = [int((losses.argmin(dim=0) == k).sum()) for k in range(3)]
+    assert found.lowest.tolist() == lowest
+    assert min(lowest) > 0
 
 
 def test_of_equal_models_the_first_wins_every_sample():
-    assert measure((MODELS[1], MODELS[1])).wins.tolist() == [len(TRAIN), 0]
+    assert measure((MODELS[1], MODELS[1])).lowest.tolist() == [len(TRAIN), 0]
 
 
 def test_a_diverged_model_has_the_worst_loss_and_not_none():
@@ -88,7 +88,7 @@ def test_a_diverged_model_has_the_worst_loss_and_not_none():
     assert found.losses[0] > 1e10
     assert found.losses.max() <= WORST_LOSS * (1 + 1e-9)
     assert found.losses[1] == pytest.approx(float(reference_losses()[1].mean()), rel=1e-5)
-    assert found.wins[1] > 0
+    assert found.lowest[1] > 0
 
 
 def train(request, expected=MODELS[0]):
@@ -100,23 +100,23 @@ def train(request, expected=MODELS[0]):
 
 def test_a_client_trains_the_candidate_of_lowest_training_loss():
     best = int(reference_losses().mean(dim=1).argmin())
-    chosen = train(TrainRequest(TASK, {}, ("primary",), candidates=MODELS))
+    chosen = train(TrainRequest(HEADER, {}, ("primary",), candidates=MODELS))
     assert chosen.choice == best
-    alone = train(TrainRequest(TASK, MODELS[best], ("primary",)))
+    alone = train(TrainRequest(HEADER, MODELS[best], ("primary",)))
     for part, weights in alone.parts.items():
         np.testing.assert_array_equal(chosen.parts[part].floats, weights.floats)
     assert chosen.received.hits.tolist() == alone.received.hits.tolist()
 
 
 def test_a_diverged_candidate_is_not_chosen():
-    reply = train(TrainRequest(TASK, {}, ("primary",), candidates=(DIVERGED, MODELS[1])))
+    reply = train(TrainRequest(HEADER, {}, ("primary",), candidates=(DIVERGED, MODELS[1])))
     assert reply.choice == 1
 
 
 def test_the_proximal_term_pulls_to_the_weights_received():
-    found = train(TrainRequest(TASK, MODELS[0], ("primary",), Recipe(proximal=2.0)))
+    found = train(TrainRequest(HEADER, MODELS[0], ("primary",), LocalTrainingConfig(proximal=2.0)))
     model = make_model(1)
-    pull = Pull.to_present(2.0, make_model(1))
+    pull = ProximalTerm.to_present(2.0, make_model(1))
     rng = generator(SETTINGS.seed, "primary", server_round=3, client="client-2")
     train_primary(model, TRAIN, SETTINGS, rng, SETTINGS.local_epochs, pull)
     for part, weights in get_parts(model).items():
@@ -124,16 +124,16 @@ def test_the_proximal_term_pulls_to_the_weights_received():
 
 
 def test_the_meta_phase_takes_its_inner_rate_from_the_recipe():
-    found = train(TrainRequest(TASK, MODELS[0], ("meta",), Recipe(inner_rate=0.7)))
+    found = train(TrainRequest(HEADER, MODELS[0], ("fomaml",), LocalTrainingConfig(inner_rate=0.7)))
     model = make_model()
     rng = generator(SETTINGS.seed, "primary", server_round=3, client="client-2")
-    train_meta(model, TRAIN, SETTINGS, rng, SETTINGS.local_epochs, 0.7)
+    train_fomaml(model, TRAIN, SETTINGS, rng, SETTINGS.local_epochs, 0.7)
     for part, weights in get_parts(model).items():
         np.testing.assert_allclose(found.parts[part].floats, weights.floats, atol=1e-6)
 
 
 def test_epoch_losses_come_back_where_they_are_asked_for():
-    request = TrainRequest(TASK, MODELS[0], ("primary",), Recipe(losses=True))
+    request = TrainRequest(HEADER, MODELS[0], ("primary",), LocalTrainingConfig(losses=True))
     reply = TrainReply.decode(
         ask(request.encode(), "train"), request, expected=MODELS[0], numbers={"losses": (1,)},
         limit=len(TRAIN) + len(TEST),
@@ -142,8 +142,8 @@ def test_epoch_losses_come_back_where_they_are_asked_for():
 
 
 def judged(adapt, tune):
-    content = ask(EvaluateRequest(TASK, MODELS[0], adapt, tune).encode(), "evaluate")
-    return EvaluateReply.decode(content, TASK, limit=len(TEST), tuned=tune > 0)
+    content = ask(EvaluateRequest(HEADER, MODELS[0], adapt, tune).encode(), "evaluate")
+    return EvaluateReply.decode(content, HEADER, limit=len(TEST), personalised=tune > 0)
 
 
 def fitted(model, epochs, purpose):
@@ -156,31 +156,33 @@ def test_adapting_comes_before_the_judgement_and_tuning_after_it():
     model = make_model()
     plain = evaluate(model, TEST, 10)
     adapted = fitted(model, 2, "adapt")
-    tuned = fitted(model, 3, "fine-tune")
+    personalised = fitted(model, 3, "fine-tune")
     found = judged(2, 3)
     assert found.evaluation.loss_sum == pytest.approx(adapted.loss_sum, rel=1e-5)
-    assert found.tuned.loss_sum == pytest.approx(tuned.loss_sum, rel=1e-5)
+    assert found.personalised.loss_sum == pytest.approx(personalised.loss_sum, rel=1e-5)
     assert judged(0, 0).evaluation.loss_sum == pytest.approx(plain.loss_sum, rel=1e-5)
-    assert judged(0, 0).tuned is None
-    assert tuned.loss_sum < adapted.loss_sum < plain.loss_sum
+    assert judged(0, 0).personalised is None
+    assert personalised.loss_sum < adapted.loss_sum < plain.loss_sum
 
 
 @pytest.mark.parametrize("training", ["halves", "joint"])
 def test_a_model_of_two_encoders_is_tuned_as_it_is_trained(training):
     model = build_model("small", SHAPE, 10, dual=True, seed=1)
     settings = quick_settings(classifier_training=training)
-    request = EvaluateRequest(TASK, get_parts(model), 0, 2).encode()
+    request = EvaluateRequest(HEADER, get_parts(model), 0, 2).encode()
     context = Context(1, 7, NODE, RecordDict(), settings.to_run_config())
     content = app(Message(request, 7, "evaluate"), context).content
-    found = EvaluateReply.decode(content, TASK, limit=len(TEST), tuned=True)
+    found = EvaluateReply.decode(content, HEADER, limit=len(TEST), personalised=True)
     rng = generator(settings.seed, "fine-tune", server_round=3, client="client-2")
-    train_primary(model, TRAIN, settings, rng, 2, halves=training == "halves")
-    assert found.tuned.loss_sum == pytest.approx(evaluate(model, TEST, 10).loss_sum, rel=1e-5)
+    train_primary(model, TRAIN, settings, rng, 2, separate_heads=training == "halves")
+    assert found.personalised.loss_sum == pytest.approx(
+        evaluate(model, TEST, 10).loss_sum, rel=1e-5
+    )
 
 
 def test_vectors_are_the_leading_singular_vectors_of_all_data():
-    found = decode_vectors(ask(TASK.encode(), "query.vectors"), TASK, size=3)
-    pixels = unit_pixels(DATA.train.images).reshape(len(DATA.train), -1).astype(float)
+    found = decode_vectors(ask(HEADER.encode(), "query.vectors"), HEADER, size=3)
+    pixels = unit_pixels(DATA.train.samples).reshape(len(DATA.train), -1).astype(float)
     expected = np.linalg.svd(pixels.T, full_matrices=False)[0][:, :3].T
     assert found.shape == (3, 64)
     cosines = np.abs(np.sum(found * expected, axis=1))

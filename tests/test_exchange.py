@@ -157,7 +157,7 @@ def test_an_upload_that_the_superlink_breaks_off_costs_that_node_alone(caplog):
     grid.push_messages = breaking
     with caplog.at_level(logging.WARNING, logger="flwr"):
         replies = ask(exchange, sorted(grid.contexts))
-        exchange.tell([Message(content(), 102, "query.notice")], 5.0)
+        exchange.tell([Message(content(), 102, "query.rejection")], 5.0)
     assert len(replies) == 5
     assert "client-102 is left out: the message could not be sent: Failed to push" in caplog.text
 
@@ -237,14 +237,14 @@ def error_in_place_of(reply, reason):
 
 def test_nobody_waits_for_a_notice_to_be_read():
     def tamper(partition, action, reply):
-        return None if action == "query.notice" else reply
+        return None if action == "query.rejection" else reply
 
     grid, exchange = make(tamper)
-    follow_ups = deque([Message(content(), 101, "query.notice")])
+    follow_ups = deque([Message(content(), 101, "query.rejection")])
     messages = (Message(content(), node, "train") for node in (102, 103))
     replies = list(exchange.send(messages, 60.0, follow_ups))
     assert [reply.metadata.src_node_id for reply in replies] == [102, 103]
-    assert grid.sent[0] == ("query.notice", 101)
+    assert grid.sent[0] == ("query.rejection", 101)
 
 
 def test_follow_ups_go_out_in_the_same_exchange():

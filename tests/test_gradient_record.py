@@ -5,12 +5,12 @@ from feddag_flwr.aggregation import Weights
 from feddag_flwr.records import (
     GradientRequest,
     RecordError,
-    Task,
+    RequestHeader,
     decode_gradient,
     encode_gradient,
 )
 
-TASK = Task("client-2", 3, ("0", "1"), (1, 8, 8), ((0.3, 0.4),))
+HEADER = RequestHeader("client-2", 3, ("0", "1"), (1, 8, 8), ((0.3, 0.4),))
 MODEL = {
     "primary": Weights(np.ones(3, np.float32), buffers=np.ones(2, np.float32)),
     "classifier": Weights(np.ones(2, np.float32)),
@@ -18,10 +18,10 @@ MODEL = {
 
 
 def test_a_gradient_has_the_order_of_the_requests_parts():
-    request = GradientRequest.decode(GradientRequest(TASK, MODEL).encode())
-    assert request.task == TASK
+    request = GradientRequest.decode(GradientRequest(HEADER, MODEL).encode())
+    assert request.header == HEADER
     found = {"classifier": np.array([4, 5], np.float32), "primary": np.array([1, 2, 3], np.float32)}
-    values = decode_gradient(encode_gradient(TASK, found), request)
+    values = decode_gradient(encode_gradient(HEADER, found), request)
     np.testing.assert_array_equal(values, [1, 2, 3, 4, 5])
 
 
@@ -39,11 +39,11 @@ def test_a_gradient_has_the_order_of_the_requests_parts():
 def test_a_gradient_of_another_model_is_refused(found, message):
     arrays = {name: np.array(values, np.float32) for name, values in found.items()}
     with pytest.raises(RecordError, match=message):
-        decode_gradient(encode_gradient(TASK, arrays), GradientRequest(TASK, MODEL))
+        decode_gradient(encode_gradient(HEADER, arrays), GradientRequest(HEADER, MODEL))
 
 
 def test_a_gradient_of_another_client_is_refused():
-    other = Task("client-1", 3, ("0", "1"), (1, 8, 8), ((0.3, 0.4),))
+    other = RequestHeader("client-1", 3, ("0", "1"), (1, 8, 8), ((0.3, 0.4),))
     arrays = {name: weights.floats for name, weights in MODEL.items()}
     with pytest.raises(RecordError, match="client"):
-        decode_gradient(encode_gradient(other, arrays), GradientRequest(TASK, MODEL))
+        decode_gradient(encode_gradient(other, arrays), GradientRequest(HEADER, MODEL))

@@ -24,13 +24,13 @@ import feddag_flwr.similarity.drift
 added = set(sys.modules) - before
 
 import numpy as np
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
 from feddag_flwr.training.device import Samples
 from feddag_flwr.training.local import train_primary, train_secondary
 
-data = LabelledImages(np.zeros((8, 1, 8, 8), np.uint8), np.arange(8) % 2)
+data = LabelledSamples(np.zeros((8, 1, 8, 8), np.uint8), np.arange(8) % 2)
 samples = Samples.on(torch.device("cpu"), data, ((0.0, 1.0),))
 model = build_model("small", (1, 8, 8), 2, dual=True, seed=1)
 for train in (train_primary, train_secondary):

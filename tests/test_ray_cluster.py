@@ -29,11 +29,11 @@ import json, os
 from pathlib import Path
 from feddag_flwr.models.encoders import SmallEncoder
 
-def build(image_shape):
+def build(sample_shape):
     import client_app
     note = {"code": client_app.__file__, "cwd": os.getcwd()}
     (Path(__file__).parent / f"seen-{os.getpid()}.json").write_text(json.dumps(note))
-    return SmallEncoder(image_shape)
+    return SmallEncoder(sample_shape)
 """
 
 

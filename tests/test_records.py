@@ -14,7 +14,7 @@ from feddag_flwr.records import (
     EvaluateRequest,
     ProfileRequest,
     RecordError,
-    Task,
+    RequestHeader,
     TrainReply,
     TrainRequest,
     arrays_nbytes,
@@ -23,7 +23,7 @@ from feddag_flwr.records import (
 )
 
 SCALE = ((0.5, 0.25),)
-TASK = Task("ward-3", 4, ("cat", "dog", "eel"), (1, 2, 2), SCALE)
+HEADER = RequestHeader("ward-3", 4, ("cat", "dog", "eel"), (1, 2, 2), SCALE)
 LIMIT = 1000
 
 
@@ -69,13 +69,13 @@ def make_profile():
 
 
 def encoded_profile():
-    return encode_profile(TASK, make_profile(), weights(0, 0, 0, integers=[0]))
+    return encode_profile(HEADER, make_profile(), weights(0, 0, 0, integers=[0]))
 
 
-def decode(content, task=TASK, encoder=None, subspace=2.0):
+def decode(content, header=HEADER, encoder=None, subspace=2.0):
     return decode_profile(
         content,
-        task,
+        header,
         encoder=encoder or weights(0, 0, 0, integers=[0]),
         coordinates=2,
         limit=LIMIT,
@@ -85,9 +85,11 @@ def decode(content, task=TASK, encoder=None, subspace=2.0):
 
 def test_requests_survive_the_wire():
     parts = {"primary": weights(1, 2, buffers=[0.5], integers=[3]), "classifier": weights(4)}
-    profile = ProfileRequest.decode(wire(ProfileRequest(TASK, parts, 2**62).encode()))
-    train = TrainRequest.decode(wire(TrainRequest(TASK, parts, ("primary", "secondary")).encode()))
-    evaluate = EvaluateRequest.decode(wire(EvaluateRequest(TASK, parts).encode()))
+    profile = ProfileRequest.decode(wire(ProfileRequest(HEADER, parts, 2**62).encode()))
+    train = TrainRequest.decode(
+        wire(TrainRequest(HEADER, parts, ("primary", "secondary")).encode())
+    )
+    evaluate = EvaluateRequest.decode(wire(EvaluateRequest(HEADER, parts).encode()))
     assert profile.coordinate_seed == 2**62
     assert train.phases == ("primary", "secondary")
     for request, found in (
@@ -95,7 +97,7 @@ def test_requests_survive_the_wire():
         (train, train.parts),
         (evaluate, evaluate.parts),
     ):
-        assert request.task == TASK
+        assert request.header == HEADER
         assert list(found) == list(parts)
         assert all(same(found[name], parts[name]) for name in parts)
 
@@ -110,9 +112,9 @@ def test_replies_survive_the_wire():
     grouped = replace(description, true_group=3)
     assert Description.decode(wire(grouped.encode()), LIMIT) == grouped
     reply = EvaluateReply.decode(
-        wire(EvaluateReply(make_evaluation()).encode(TASK)), TASK, limit=4, tuned=False
+        wire(EvaluateReply(make_evaluation()).encode(HEADER)), HEADER, limit=4, personalised=False
     )
-    assert reply.tuned is None
+    assert reply.personalised is None
     assert reply.evaluation.hits.tolist() == [1, 2, 0]
     assert reply.evaluation.loss_sum == 2.5
 
@@ -122,7 +124,7 @@ def make_evaluation():
 
 
 def test_bytes_are_those_of_the_arrays():
-    content = EvaluateRequest(TASK, {"primary": weights(*range(1000))}).encode()
+    content = EvaluateRequest(HEADER, {"primary": weights(*range(1000))}).encode()
     assert 4000 <= arrays_nbytes(content) <= 4200
 
 
@@ -187,7 +189,7 @@ def test_no_more_vectors_of_a_class_than_a_sample_has_values():
     profile = replace(
         make_profile(), vectors=vectors, vector_classes=classes, counts=np.array([LIMIT, 0, 0])
     )
-    content = encode_profile(TASK, profile, weights(0, 0, 0, integers=[0]))
+    content = encode_profile(HEADER, profile, weights(0, 0, 0, integers=[0]))
     with pytest.raises(RecordError, match=r"'vector-classes' has .* at most 4 values"):
         decode(content, subspace=1 - 1e-9)
 
@@ -223,15 +225,15 @@ def test_an_archive_in_place_of_an_array_is_refused():
 
 def test_a_reply_in_another_name_or_of_another_round_is_refused():
     content = encoded_profile()
-    other = Task("ward-4", 4, TASK.class_names, TASK.image_shape, SCALE)
+    other = RequestHeader("ward-4", 4, HEADER.class_names, HEADER.sample_shape, SCALE)
     with pytest.raises(RecordError, match="signed 'ward-3', but this node is 'ward-4'"):
-        decode(content, task=other)
-    later = Task("ward-3", 5, TASK.class_names, TASK.image_shape, SCALE)
+        decode(content, header=other)
+    later = RequestHeader("ward-3", 5, HEADER.class_names, HEADER.sample_shape, SCALE)
     with pytest.raises(RecordError, match="is of round 4, not 5"):
-        decode(content, task=later)
+        decode(content, header=later)
 
 
-REQUEST = TrainRequest(TASK, {"primary": weights(0, 0), "classifier": weights(0)}, ("primary",))
+REQUEST = TrainRequest(HEADER, {"primary": weights(0, 0), "classifier": weights(0)}, ("primary",))
 
 
 def train_reply(parts=None, samples=6, evaluation=None):
@@ -313,8 +315,8 @@ def test_a_faulty_evaluation_is_refused(evaluation, message):
         ({"class-names": []}, "must be a list of 1 to 1000 names, got 0"),
         ({"class-names": [str(i) for i in range(1001)]}, "1 to 1000 names, got 1001"),
         ({"class-names": ["a", "a"]}, "names something twice"),
-        ({"image-shape": [1, 8]}, "image-shape must be three positive"),
-        ({"image-shape": [1, 8, 0]}, "image-shape must be three positive"),
+        ({"sample-shape": [1, 8]}, "image-shape must be three positive"),
+        ({"sample-shape": [1, 8, 0]}, "image-shape must be three positive"),
         ({"train-samples": 0}, "train-samples = 0 is outside 1..1000"),
         ({"train-samples": 10**12}, "is outside 1..1000"),
         ({"test-samples": -1}, "test-samples = -1 is outside 0..1000"),
@@ -335,6 +337,6 @@ def test_a_faulty_description_is_refused(changes, message):
 
 
 def test_unknown_phases_are_refused():
-    content = TrainRequest(TASK, {"primary": weights(1)}, ("tertiary",)).encode()
+    content = TrainRequest(HEADER, {"primary": weights(1)}, ("tertiary",)).encode()
     with pytest.raises(RecordError, match="phases must be among"):
         TrainRequest.decode(content)

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 from flwr.app import Array, MetricRecord
-from test_records import INF, NAN, SCALE, TASK, make_evaluation, same, weights, wire
+from test_records import HEADER, INF, NAN, SCALE, make_evaluation, same, weights, wire
 
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.records import (
+    CandidateLosses,
+    CandidateLossesRequest,
     EvaluateReply,
     EvaluateRequest,
-    Measurement,
-    MeasureRequest,
-    Recipe,
+    LocalTrainingConfig,
     RecordError,
-    Task,
+    RequestHeader,
     TrainReply,
     TrainRequest,
     decode_vectors,
@@ -39,34 +39,34 @@ def info(content):
 
 
 def test_a_recipe_survives_the_wire():
-    recipe = Recipe(proximal=0.01, inner_rate=0.5, losses=True)
-    found = TrainRequest.decode(wire(TrainRequest(TASK, PARTS, ("primary",), recipe).encode()))
-    assert found.recipe == recipe
-    plain = TrainRequest.decode(wire(TrainRequest(TASK, PARTS, ("primary",)).encode()))
-    assert plain.recipe == Recipe()
+    config = LocalTrainingConfig(proximal=0.01, inner_rate=0.5, losses=True)
+    found = TrainRequest.decode(wire(TrainRequest(HEADER, PARTS, ("primary",), config).encode()))
+    assert found.config == config
+    plain = TrainRequest.decode(wire(TrainRequest(HEADER, PARTS, ("primary",)).encode()))
+    assert plain.config == LocalTrainingConfig()
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("recipe-proximal", -0.5, "recipe-proximal = -0.5 must be 0 or more"),
-        ("recipe-proximal", NAN, "recipe-proximal = nan must be 0 or more"),
-        ("recipe-inner-rate", INF, "recipe-inner-rate = inf must be 0 or more, and finite"),
-        ("recipe-inner-rate", "fast", "recipe-inner-rate = 'fast' is of type str"),
-        ("recipe-losses", 1, "recipe-losses = 1 is of type int"),
+        ("training-proximal", -0.5, "training-proximal = -0.5 must be 0 or more"),
+        ("training-proximal", NAN, "training-proximal = nan must be 0 or more"),
+        ("training-inner-rate", INF, "training-inner-rate = inf must be 0 or more, and finite"),
+        ("training-inner-rate", "fast", "training-inner-rate = 'fast' is of type str"),
+        ("training-losses", 1, "training-losses = 1 is of type int"),
     ],
 )
 def test_a_faulty_recipe_is_refused(key, value, message):
-    content = TrainRequest(TASK, PARTS, ("primary",), Recipe(proximal=1.0)).encode()
+    content = TrainRequest(HEADER, PARTS, ("primary",), LocalTrainingConfig(proximal=1.0)).encode()
     info(content)[key] = value
     with pytest.raises(RecordError, match=message):
         TrainRequest.decode(content)
 
 
 def test_a_recipe_lacking_a_value_is_refused():
-    content = TrainRequest(TASK, PARTS, ("primary",)).encode()
-    del info(content)["recipe-inner-rate"]
-    with pytest.raises(RecordError, match="no 'recipe-inner-rate'"):
+    content = TrainRequest(HEADER, PARTS, ("primary",)).encode()
+    del info(content)["training-inner-rate"]
+    with pytest.raises(RecordError, match="no 'training-inner-rate'"):
         TrainRequest.decode(content)
 
 
@@ -74,35 +74,37 @@ def test_a_recipe_lacking_a_value_is_refused():
 
 
 def test_candidates_survive_the_wire():
-    request = TrainRequest(TASK, {"shared": weights(9)}, ("primary",), candidates=(PARTS, OTHER))
+    request = TrainRequest(
+        HEADER, {"transfer": weights(9)}, ("primary",), candidates=(PARTS, OTHER)
+    )
     found = TrainRequest.decode(wire(request.encode()))
     assert len(found.candidates) == 2
     for got, sent in zip(found.candidates, (PARTS, OTHER), strict=True):
         assert list(got) == list(sent)
         assert all(same(got[part], sent[part]) for part in sent)
     assert same(found.start_of("primary", 1), OTHER["primary"])
-    assert same(found.start_of("shared", 1), weights(9))
-    assert same(TrainRequest(TASK, PARTS, ("primary",)).start_of("primary", None), weights(1, 2))
+    assert same(found.start_of("transfer", 1), weights(9))
+    assert same(TrainRequest(HEADER, PARTS, ("primary",)).start_of("primary", None), weights(1, 2))
 
 
 @pytest.mark.parametrize(
     "parts", [["1/primary"], ["1/primary", "0/primary"], ["0/primary", "2/primary"], ["x/primary"]]
 )
 def test_candidates_out_of_order_are_refused(parts):
-    content = TrainRequest(TASK, {name: weights(1) for name in parts}, ("primary",)).encode()
+    content = TrainRequest(HEADER, {name: weights(1) for name in parts}, ("primary",)).encode()
     with pytest.raises(RecordError, match="candidate models are numbered"):
         TrainRequest.decode(content)
 
 
 def reply_to_candidates(choice, numbers=None):
-    request = TrainRequest(TASK, {}, ("primary",), candidates=(PARTS, OTHER))
+    request = TrainRequest(HEADER, {}, ("primary",), candidates=(PARTS, OTHER))
     return TrainReply(6, OTHER, make_evaluation(), choice, numbers or {}).encode(request)
 
 
 def decode_choice(content, numbers=None):
     return TrainReply.decode(
         content,
-        TrainRequest(TASK, {}, ("primary",), candidates=(PARTS, OTHER)),
+        TrainRequest(HEADER, {}, ("primary",), candidates=(PARTS, OTHER)),
         expected=PARTS,
         numbers=numbers or {},
         limit=6,
@@ -131,7 +133,7 @@ def test_a_faulty_choice_is_refused(content, message):
 def test_a_choice_that_nobody_asked_for_is_not_read():
     reply = TrainReply.decode(
         reply_to_candidates(7),
-        TrainRequest(TASK, PARTS, ("primary",)),
+        TrainRequest(HEADER, PARTS, ("primary",)),
         expected=PARTS,
         numbers={},
         limit=6,
@@ -164,25 +166,27 @@ def test_faulty_numbers_are_refused(values, message):
 
 
 def test_a_measurement_survives_the_wire():
-    request = MeasureRequest.decode(wire(MeasureRequest(TASK, (PARTS, OTHER)).encode()))
-    assert request.task == TASK
+    request = CandidateLossesRequest.decode(
+        wire(CandidateLossesRequest(HEADER, (PARTS, OTHER)).encode())
+    )
+    assert request.header == HEADER
     assert all(same(request.candidates[1][part], OTHER[part]) for part in OTHER)
-    sent = Measurement(np.array([0.5, 0.25]), np.array([2, 4]))
-    found = Measurement.decode(wire(sent.encode(TASK)), TASK, count=2, limit=6)
+    sent = CandidateLosses(np.array([0.5, 0.25]), np.array([2, 4]))
+    found = CandidateLosses.decode(wire(sent.encode(HEADER)), HEADER, count=2, limit=6)
     assert found.losses.tolist() == [0.5, 0.25]
-    assert found.wins.tolist() == [2, 4]
+    assert found.lowest.tolist() == [2, 4]
 
 
 def test_a_request_to_measure_nothing_is_refused():
-    content = MeasureRequest(TASK, (PARTS,)).encode()
+    content = CandidateLossesRequest(HEADER, (PARTS,)).encode()
     info(content)["parts"] = ["primary"]
     arrays(content)["primary.floats"] = Array(np.ones(1, np.float32))
     with pytest.raises(RecordError, match="holds no model to measure"):
-        MeasureRequest.decode(content)
+        CandidateLossesRequest.decode(content)
 
 
-def measured(losses=(0.5, 0.25), wins=(2, 4), task=TASK):
-    return Measurement(np.array(losses, float), np.array(wins, np.int64)).encode(task)
+def measured(losses=(0.5, 0.25), lowest=(2, 4), header=HEADER):
+    return CandidateLosses(np.array(losses, float), np.array(lowest, np.int64)).encode(header)
 
 
 def without(content, key):
@@ -197,18 +201,28 @@ def without(content, key):
         (measured(losses=(0.5, NAN)), "holds NaN"),
         (measured(losses=(0.5, -0.1)), "are no losses"),
         (measured(losses=(0.5, 1e13)), "are no losses"),
-        (measured(wins=(0, 0)), r"wins add up to 0, must be 1\.\.6"),
-        (measured(wins=(6,)), r"'wins' has shape \(1,\), must have \(2,\)"),
-        (measured(wins=(-1, 7)), "wins: -1 is outside 0..6"),
-        (without(measured(), "wins"), "no array 'wins'"),
+        (measured(lowest=(0, 0)), r"lowest add up to 0, must be 1\.\.6"),
+        (measured(lowest=(6,)), r"'lowest' has shape \(1,\), must have \(2,\)"),
+        (measured(lowest=(-1, 7)), "lowest: -1 is outside 0..6"),
+        (without(measured(), "lowest"), "no array 'lowest'"),
         (without(measured(), "number.losses"), "no array 'number.losses'"),
-        (measured(task=Task("ward-9", 4, TASK.class_names, TASK.image_shape, SCALE)), "ward-9"),
-        (measured(task=Task("ward-3", 3, TASK.class_names, TASK.image_shape, SCALE)), "round 3"),
+        (
+            measured(
+                header=RequestHeader("ward-9", 4, HEADER.class_names, HEADER.sample_shape, SCALE)
+            ),
+            "ward-9",
+        ),
+        (
+            measured(
+                header=RequestHeader("ward-3", 3, HEADER.class_names, HEADER.sample_shape, SCALE)
+            ),
+            "round 3",
+        ),
     ],
 )
 def test_a_faulty_measurement_is_refused(content, message):
     with pytest.raises(RecordError, match=message):
-        Measurement.decode(content, TASK, count=2, limit=6)
+        CandidateLosses.decode(content, HEADER, count=2, limit=6)
 
 
 # -- vectors over all data -------------------------------------------------------------------------
@@ -217,7 +231,7 @@ VECTORS = np.array([[1, 0, 0, 0], [0, 0, 0.6, 0.8]], np.float32)
 
 
 def test_vectors_survive_the_wire():
-    found = decode_vectors(wire(encode_vectors(TASK, VECTORS)), TASK, size=3)
+    found = decode_vectors(wire(encode_vectors(HEADER, VECTORS)), HEADER, size=3)
     np.testing.assert_array_equal(found, VECTORS)
 
 
@@ -236,7 +250,7 @@ def test_vectors_survive_the_wire():
 )
 def test_faulty_vectors_are_refused(vectors, message):
     with pytest.raises(RecordError, match=message):
-        decode_vectors(encode_vectors(TASK, vectors), TASK, size=2)
+        decode_vectors(encode_vectors(HEADER, vectors), HEADER, size=2)
 
 
 def test_vectors_that_pass_never_stop_the_server():
@@ -244,7 +258,7 @@ def test_vectors_that_pass_never_stop_the_server():
     product = 0.98 * ORTHONORMAL
     length = np.sqrt(1 - product)
     skew = np.array([[length, 0, 0, 0], [product / length, length, 0, 0]], np.float32)
-    found = decode_vectors(encode_vectors(TASK, skew), TASK, size=2)
+    found = decode_vectors(encode_vectors(HEADER, skew), HEADER, size=2)
     bases = pack_bases([found, VECTORS], [np.zeros(2, np.int64)] * 2, 1)
     assert np.isfinite(class_angles(bases, np.ones((2, 1), np.int64), "principal")).all()
 
@@ -253,45 +267,45 @@ def test_vectors_that_pass_never_stop_the_server():
 
 
 def test_a_request_to_adapt_and_tune_survives_the_wire():
-    found = EvaluateRequest.decode(wire(EvaluateRequest(TASK, PARTS, 1, 5).encode()))
-    assert (found.adapt_epochs, found.tune_epochs) == (1, 5)
+    found = EvaluateRequest.decode(wire(EvaluateRequest(HEADER, PARTS, 1, 5).encode()))
+    assert (found.adapt_epochs, found.personalisation_epochs) == (1, 5)
 
 
-@pytest.mark.parametrize("key", ["adapt-epochs", "tune-epochs"])
+@pytest.mark.parametrize("key", ["adapt-epochs", "personalisation-epochs"])
 @pytest.mark.parametrize(
     ("value", "message"), [(-1, "must not be negative"), (0.5, "type float"), (True, "type bool")]
 )
 def test_epochs_that_are_none_are_refused(key, value, message):
-    content = EvaluateRequest(TASK, PARTS, 1, 5).encode()
+    content = EvaluateRequest(HEADER, PARTS, 1, 5).encode()
     info(content)[key] = value
     with pytest.raises(RecordError, match=message):
         EvaluateRequest.decode(content)
 
 
-def decode_evaluation(content, tuned):
-    return EvaluateReply.decode(content, TASK, limit=4, tuned=tuned)
+def decode_evaluation(content, personalised):
+    return EvaluateReply.decode(content, HEADER, limit=4, personalised=personalised)
 
 
 def test_a_tuned_evaluation_survives_the_wire():
-    tuned = Evaluation(np.array([2, 2, 0]), np.array([2, 2, 0]), 0.5)
-    content = wire(EvaluateReply(make_evaluation(), tuned).encode(TASK))
-    found = decode_evaluation(content, tuned=True)
+    personalised = Evaluation(np.array([2, 2, 0]), np.array([2, 2, 0]), 0.5)
+    content = wire(EvaluateReply(make_evaluation(), personalised).encode(HEADER))
+    found = decode_evaluation(content, personalised=True)
     assert found.evaluation.hits.tolist() == make_evaluation().hits.tolist()
-    assert found.tuned.hits.tolist() == [2, 2, 0]
+    assert found.personalised.hits.tolist() == [2, 2, 0]
 
 
 def test_an_evaluation_too_few_or_too_many_is_refused():
-    one = EvaluateReply(make_evaluation()).encode(TASK)
-    two = EvaluateReply(make_evaluation(), make_evaluation()).encode(TASK)
-    headless = EvaluateReply(make_evaluation(), make_evaluation()).encode(TASK)
+    one = EvaluateReply(make_evaluation()).encode(HEADER)
+    two = EvaluateReply(make_evaluation(), make_evaluation()).encode(HEADER)
+    headless = EvaluateReply(make_evaluation(), make_evaluation()).encode(HEADER)
     del headless["judged-metrics"]
-    for content, tuned in ((one, True), (two, False), (headless, True)):
+    for content, personalised in ((one, True), (two, False), (headless, True)):
         with pytest.raises(RecordError, match="another number of evaluations"):
-            decode_evaluation(content, tuned)
+            decode_evaluation(content, personalised)
 
 
 def test_a_tuned_evaluation_is_checked_like_the_other():
-    content = EvaluateReply(make_evaluation(), make_evaluation()).encode(TASK)
-    content["tuned-metrics"] = MetricRecord({"loss-sum": NAN})
+    content = EvaluateReply(make_evaluation(), make_evaluation()).encode(HEADER)
+    content["personalised-metrics"] = MetricRecord({"loss-sum": NAN})
     with pytest.raises(RecordError, match="loss-sum = nan is no loss"):
-        decode_evaluation(content, tuned=True)
+        decode_evaluation(content, personalised=True)

@@ -8,9 +8,9 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.common.serde import recorddict_to_proto
 from memory_grid import MemoryGrid, quick_settings, run_quickly
-from test_records import TASK, weights
+from test_records import HEADER, weights
 
-from feddag_flwr.records import Recipe, TrainRequest
+from feddag_flwr.records import LocalTrainingConfig, TrainRequest
 from feddag_flwr.records.sizes import (
     NUMPY_HEADER,
     content_nbytes,
@@ -85,7 +85,7 @@ def test_feddag_moves_little_more_than_it_must(tmp_path, transport):
             least["down"][kind] += sum(values(request, part) for part in model)
             least["up"][kind] += extra(reply)
         if kind == "train":
-            name = strategy.roster.name_of(node)
+            name = strategy.registry.name_of(node)
             least["up"][kind] += values(request, "primary") + values(request, "classifier")
             if state.learners(state.assignments[name]):
                 # S' is as large as S; in the first round it is S, for all start alike.
@@ -118,8 +118,8 @@ def test_an_encoder_is_one_array_and_s_prime_goes_only_to_sources_with_learners(
     for kind, number, node, request, reply in seen:
         if kind != "train":
             continue
-        teaches = state.assignments[strategy.roster.name_of(node)] in with_learners
-        shared = {"shared.floats"} if teaches else set()
+        teaches = state.assignments[strategy.registry.name_of(node)] in with_learners
+        shared = {"transfer.floats"} if teaches else set()
         there = shared if number > 1 else set()  # in the first round S' is S itself
         assert set(arrays(request)) == MODEL | there
         back = {"primary.floats", "classifier.floats", "received.hits", "received.totals"}
@@ -142,8 +142,8 @@ def test_s_does_not_travel_twice(tmp_path, secondary):
     strategy, seen = watched(tmp_path, secondary=secondary, **FEDDAG)
     for kind, _, _, request, reply in seen:
         if kind == "train":
-            assert "shared.floats" not in arrays(request)
-            assert "shared.floats" in arrays(reply)
+            assert "transfer.floats" not in arrays(request)
+            assert "transfer.floats" in arrays(reply)
     assert strategy.state.num_clusters == 3
     assert lines(tmp_path)[1]["overhead"] < 1.05
 
@@ -187,17 +187,19 @@ def test_the_least_of_odd_requests():
         (model, both, 20, 20),
     ]
     for parts, phases, down, up in sizes:
-        content = TrainRequest(TASK, parts, phases).encode()
+        content = TrainRequest(HEADER, parts, phases).encode()
         assert (least_down(content), least_weights_up(content, "train")) == (down, up)
-    by_halves = TrainRequest(TASK, model, ("secondary",), Recipe(halves=True)).encode()
-    assert least_weights_up(by_halves, "train") == 12  # S' and the classifier
+    separate_heads = TrainRequest(
+        HEADER, model, ("secondary",), LocalTrainingConfig(separate_heads=True)
+    ).encode()
+    assert least_weights_up(separate_heads, "train") == 12  # S' and the classifier
     candidates = tuple({"primary": weights(1, 2), "classifier": weights(k)} for k in range(3))
-    choose = TrainRequest(TASK, {}, ("primary",), candidates=candidates).encode()
+    choose = TrainRequest(HEADER, {}, ("primary",), candidates=candidates).encode()
     assert (least_down(choose), least_weights_up(choose, "train")) == (36, 12)
     prior = np.zeros((3, 3))
-    mixture = TrainRequest(TASK, {}, ("mixture",), candidates=candidates, prior=prior).encode()
+    mixture = TrainRequest(HEADER, {}, ("mixture",), candidates=candidates, prior=prior).encode()
     assert (least_down(mixture), least_weights_up(mixture, "train")) == (36 + 72, 36)
-    assert least_weights_up(mixture, "measure") == 0
+    assert least_weights_up(mixture, "candidate-losses") == 0
     assert least_weights_up(RecordDict(), "describe") == least_down(RecordDict()) == 0
     assert statistics_nbytes(mixture) == 72
 

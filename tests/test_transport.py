@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from memory_grid import MemoryGrid, quick_settings, run_quickly
-from test_records import TASK, decode, make_evaluation, make_profile, same, weights, wire
+from test_records import HEADER, decode, make_evaluation, make_profile, same, weights, wire
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.records import (
@@ -43,8 +43,8 @@ finite = arrays(
 )
 
 
-def task(transport):
-    return replace(TASK, transport=transport)
+def header(transport):
+    return replace(HEADER, transport=transport)
 
 
 def test_the_formats_are_those_of_the_setting():
@@ -104,9 +104,9 @@ def rounded(part, transport):
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_request_carries_rounded_weights_but_exact_buffers_and_counters(transport):
-    content = wire(EvaluateRequest(task(transport), MODEL).encode())
+    content = wire(EvaluateRequest(header(transport), MODEL).encode())
     found = EvaluateRequest.decode(content)
-    assert found.task == task(transport)
+    assert found.header == header(transport)
     for name, part in MODEL.items():
         assert same(found.parts[name], rounded(part, transport))
     sizes = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -115,7 +115,7 @@ def test_a_request_carries_rounded_weights_but_exact_buffers_and_counters(transp
 
 @pytest.mark.parametrize("transport", COMPACT)
 def test_a_reply_carries_differences_and_the_server_adds_them_to_what_it_has(transport):
-    request = TrainRequest(task(transport), MODEL, ("primary",))
+    request = TrainRequest(header(transport), MODEL, ("primary",))
     received = TrainRequest.decode(wire(request.encode()))
     moved = {"primary": [0.5, -0.25, 2.0**-9], "classifier": [3e-6]}
     trained = {
@@ -146,7 +146,7 @@ def decoded(content, request):
 @pytest.mark.parametrize("transport", COMPACT)
 def test_of_candidates_the_difference_counts_from_the_one_chosen(transport):
     models = tuple({"primary": weights(k + 1 / 3), "classifier": weights(-k)} for k in range(3))
-    request = TrainRequest(task(transport), {}, ("primary",), candidates=models)
+    request = TrainRequest(header(transport), {}, ("primary",), candidates=models)
     received = TrainRequest.decode(wire(request.encode()))
     trained = {n: replace(w, floats=w.floats + 2.0**-6) for n, w in received.candidates[2].items()}
     reply = decoded(TrainReply(6, trained, make_evaluation(), 2).encode(received), request)
@@ -157,7 +157,7 @@ def test_of_candidates_the_difference_counts_from_the_one_chosen(transport):
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_an_update_is_what_the_client_sent(transport):
     """Adding to a large weight and subtracting again would lose most of it."""
-    request = TrainRequest(task(transport), {"primary": weights(1000.0)}, ("primary",))
+    request = TrainRequest(header(transport), {"primary": weights(1000.0)}, ("primary",))
     received = TrainRequest.decode(wire(request.encode()))
     trained = {"primary": weights(1000.0 + 2.0**-13)}
     reply = decoded(TrainReply(6, trained, make_evaluation()).encode(received), request)
@@ -167,17 +167,17 @@ def test_an_update_is_what_the_client_sent(transport):
 @pytest.mark.parametrize("transport", COMPACT)
 def test_a_profile_and_a_gradient_travel_in_the_format(transport):
     start = weights(0.1, 0.2, 0.3, integers=[3])
-    request = ProfileRequest(task(transport), {"primary": start}, 1)
+    request = ProfileRequest(header(transport), {"primary": start}, 1)
     received = ProfileRequest.decode(wire(request.encode())).start["primary"]
     made = replace(make_profile(), encoder=replace(start, floats=received.floats + 2.0**-5))
-    content = wire(encode_profile(task(transport), made, received))
-    found = decode(content, task(transport), encoder=start)
+    content = wire(encode_profile(header(transport), made, received))
+    found = decode(content, header(transport), encoder=start)
     np.testing.assert_allclose(found.encoder.floats, start.floats + 2.0**-5, rtol=1e-6)
     np.testing.assert_array_equal(found.update, made.update)
 
     gradient = {name: part.floats for name, part in MODEL.items()}
-    content = wire(encode_gradient(task(transport), gradient))
-    found = decode_gradient(content, GradientRequest(task(transport), MODEL))
+    content = wire(encode_gradient(header(transport), gradient))
+    found = decode_gradient(content, GradientRequest(header(transport), MODEL))
     np.testing.assert_allclose(found, np.concatenate(list(gradient.values())), rtol=2.0**-8)
 
 
@@ -188,7 +188,7 @@ def test_no_update_is_too_small_to_count(transport):
     first = server.floats.copy()
     for number in range(rounds):
         request = TrainRequest(
-            replace(task(transport), server_round=number), {"primary": server}, ("primary",)
+            replace(header(transport), server_round=number), {"primary": server}, ("primary",)
         )
         received = TrainRequest.decode(request.encode())
         trained = {"primary": replace(server, floats=received.parts["primary"].floats + step)}
@@ -207,7 +207,7 @@ def test_no_update_is_too_small_to_count(transport):
 @pytest.mark.parametrize("trained", [np.nan, np.inf, 3.4e38])
 def test_a_model_that_diverged_names_client_part_and_format(transport, trained):
     start = {"primary": weights(1.0), "classifier": weights(-3.4e38)}
-    request = TrainRequest(task(transport), start, ("primary",))
+    request = TrainRequest(header(transport), start, ("primary",))
     parts = {"primary": weights(1.5), "classifier": weights(trained)}
     with pytest.raises(RecordError, match=f"client 'ward-3', classifier: NaN .* as {transport}"):
         TrainReply(6, parts, None).encode(request)
@@ -216,8 +216,8 @@ def test_a_model_that_diverged_names_client_part_and_format(transport, trained):
 @pytest.mark.parametrize("sent", TRANSPORTS)
 @pytest.mark.parametrize("wanted", TRANSPORTS)
 def test_server_and_client_must_mean_the_same_format(sent, wanted):
-    request = TrainRequest(task(wanted), MODEL, ("primary",))
-    content = TrainReply(6, MODEL, make_evaluation()).encode(replace(request, task=task(sent)))
+    request = TrainRequest(header(wanted), MODEL, ("primary",))
+    content = TrainReply(6, MODEL, make_evaluation()).encode(replace(request, header=header(sent)))
     if sent == wanted:
         decoded(content, request)
     else:
@@ -242,7 +242,7 @@ def test_server_and_client_must_mean_the_same_format(sent, wanted):
     ],
 )
 def test_a_faulty_format_is_refused(key, value, message):
-    request = TrainRequest(task("float16"), MODEL, ("primary",))
+    request = TrainRequest(header("float16"), MODEL, ("primary",))
     trained = {n: replace(w, floats=w.floats + 1) for n, w in MODEL.items()}
     content = TrainReply(6, trained, make_evaluation()).encode(request)
     if value is None:
@@ -256,7 +256,7 @@ def test_a_faulty_format_is_refused(key, value, message):
 @pytest.mark.parametrize("transport", COMPACT)
 def test_an_update_that_ends_in_infinity_is_refused(transport):
     start = {"primary": weights(3e38)}
-    request = TrainRequest(task(transport), start, ("primary",))
+    request = TrainRequest(header(transport), start, ("primary",))
     parts = {"primary": weights(1.0)}
     content = TrainReply(6, parts, make_evaluation()).encode(
         replace(request, parts={"primary": weights(-3e38)})

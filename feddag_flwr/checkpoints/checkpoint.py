@@ -11,7 +11,7 @@ from feddag_flwr.state import ServerState
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
+class AlgorithmState:
     """What an algorithm keeps from one round to the next beside the `ServerState`.
 
     Attributes
@@ -41,7 +41,7 @@ class Checkpoint:
         Settings of the run, under their hyphenated names (see `lasting_settings`).
     state : ServerState
         Clients, assignments and models.
-    memory : Memory
+    memory : AlgorithmState
         The algorithm's own.
     notes : dict of str to JSON
         The run's own: evaluations, bytes so far, and the like.
@@ -52,6 +52,6 @@ class Checkpoint:
     server_round: int
     settings: dict[str, Any]
     state: ServerState
-    memory: Memory = field(default_factory=Memory)
+    memory: AlgorithmState = field(default_factory=AlgorithmState)
     notes: dict[str, Any] = field(default_factory=dict)
     checksum: str = ""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from feddag_flwr.checkpoints.array_files import Arrays, arrays_from_bytes, file_stem
-from feddag_flwr.checkpoints.checkpoint import Checkpoint, Memory
+from feddag_flwr.checkpoints.checkpoint import AlgorithmState, Checkpoint
 from feddag_flwr.checkpoints.errors import DamagedError
 from feddag_flwr.checkpoints.state_file import (
     model_from_arrays,
@@ -92,7 +92,7 @@ def checkpoint_of(
             server_round,
             notes["settings"],
             state_from_json(text, models),
-            Memory(memory, notes["memory"]),
+            AlgorithmState(memory, notes["memory"]),
             notes["run"],
             checksum,
         )

@@ -1,7 +1,7 @@
 """The folder of a run's checkpoints.
 
 ===============================================  ===================================================
-``round-000012/state.json``                      clients, assignments, sources
+``round-000012/state.json``                      clients, assignments, teachers
 ``round-000012/models/cluster-000.safetensors``  a cluster's model, ``<part>.<kind>``
 ``round-000012/memory/<group>.safetensors``      what the algorithm keeps beside
 ``round-000012/notes.json``                      settings, notes of the run and of the algorithm
@@ -98,7 +98,7 @@ class CheckpointFolder:
             The disk is full, or the like; this checkpoint is not there, or whole, and the others
             are as they were.
         TypeError
-            Memory or notes hold what a checkpoint cannot keep.
+            AlgorithmState or notes hold what a checkpoint cannot keep.
         """
         final = self._folder(checkpoint.server_round)
         partial = final.with_name(final.name + PARTIAL)

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.checkpoints.checkpoint import Memory
+from feddag_flwr.checkpoints.checkpoint import AlgorithmState
 from feddag_flwr.checkpoints.state_file import model_from_arrays, model_to_arrays
 
 # What the name of a group begins with that holds a client's own model.
@@ -22,7 +22,7 @@ def personal_groups(
     return {f"{PERSONAL}{name}": model_to_arrays(model) for name, model in models.items()}
 
 
-def personal_models(memory: Memory) -> dict[str, dict[str, Weights]]:
+def personal_models(memory: AlgorithmState) -> dict[str, dict[str, Weights]]:
     """Return the models that `personal_groups` put into memory, by client."""
     return {
         group.removeprefix(PERSONAL): model_from_arrays(

@@ -18,28 +18,28 @@ def state_to_json(state: ServerState) -> dict[str, Any]:
     """Return all of a state but its models' numbers."""
     return {
         "class-names": list(state.class_names),
-        "image-shape": list(state.image_shape),
-        "pixel-scale": [list(pair) for pair in state.pixel_scale],
+        "sample-shape": list(state.sample_shape),
+        "sample-scale": [list(pair) for pair in state.sample_scale],
         "round": state.server_round,
         "clients": [asdict(client) for client in state.clients.values()],
         "assignments": state.assignments,
         "clusters": [list(parts) for parts in state.models],
-        "sources": [list(row) for row in state.sources],
+        "teachers": [list(row) for row in state.teachers],
     }
 
 
 def state_from_json(text: Mapping[str, Any], models: Sequence[dict[str, Weights]]) -> ServerState:
     """Return the state that `state_to_json` wrote, with its models."""
-    channels, height, width = text["image-shape"]
+    channels, height, width = text["sample-shape"]
     return ServerState(
         class_names=tuple(text["class-names"]),
-        image_shape=(channels, height, width),
-        pixel_scale=tuple((mean, deviation) for mean, deviation in text["pixel-scale"]),
+        sample_shape=(channels, height, width),
+        sample_scale=tuple((mean, deviation) for mean, deviation in text["sample-scale"]),
         clients={each["name"]: Client(**each) for each in text["clients"]},
         server_round=text["round"],
         assignments=dict(text["assignments"]),
         models=list(models),
-        sources=tuple(tuple(row) for row in text["sources"]),
+        sources=tuple(tuple(row) for row in text["teachers"]),
     )
 
 

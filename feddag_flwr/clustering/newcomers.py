@@ -42,7 +42,7 @@ def place(
     distances to the clusters (mean, largest or smallest A to the members) the smallest decides: at
     alpha* or below, the newcomer joins that cluster, which is the one merge that agglomerative
     clustering would make with it. Above alpha* it would stay alone; it then joins the cluster of
-    smallest mean A, whatever the linkage. The lower cluster wins a tie.
+    smallest mean A, whatever the linkage. The lower cluster lowest a tie.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ def choose(rows: Sequence[AnyRow], split_persistence: float = 0.33) -> AnyRow:
     with fewer clusters, or to 1. Compactness is 1 - min(L / Z, 1): L1 of Eq. 10 adds up one mean
     dissimilarity a cluster, so L / Z is the mean dissimilarity inside a cluster on the scale of
     the thresholds, and a loss above 1 that is only due to many clusters does not count against
-    them. The highest score wins; fewer clusters win a tie. Then the loss has its say: as long as
+    them. The highest score lowest; fewer clusters win a tie. Then the loss has its say: as long as
     the next finer clustering has a lower loss, lasts at least `split_persistence` times as long,
     and leaves no more clients alone, it takes the place of the chosen one; groups that share most
     of their classes stay close for long, and persistence alone would merge them although the loss

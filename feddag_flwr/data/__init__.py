@@ -1,13 +1,13 @@
 """Data of the clients: sources of images and the scenarios that split them."""
 
-from feddag_flwr.data.images import DataError, LabelledImages, Source
+from feddag_flwr.data.samples import DataError, LabelledSamples, Source
 from feddag_flwr.data.scenarios import ClientData, load_client_data
 from feddag_flwr.data.sources import load_source
 
 __all__ = [
     "ClientData",
     "DataError",
-    "LabelledImages",
+    "LabelledSamples",
     "Source",
     "load_client_data",
     "load_source",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data.images import DataError, LabelledImages
+from feddag_flwr.data.samples import DataError, LabelledSamples
 
 
 def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
@@ -31,7 +31,7 @@ def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
     position = {name: index for index, name in enumerate(class_names)}
     table = np.array([position.get(name, -1) for name in data.class_names], dtype=np.int64)
 
-    def translated(part: LabelledImages) -> LabelledImages:
+    def translated(part: LabelledSamples) -> LabelledSamples:
         labels = table[part.labels]
         if (labels < 0).any():
             unknown = data.class_names[part.labels[labels.argmin()]]
@@ -49,7 +49,7 @@ def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
     )
 
 
-def check_image_shape(data: ClientData, image_shape: tuple[int, int, int]) -> None:
+def check_sample_shape(data: ClientData, sample_shape: tuple[int, int, int]) -> None:
     """Refuse images of another shape than the federation's, (channels, height, width).
 
     Raises
@@ -57,11 +57,11 @@ def check_image_shape(data: ClientData, image_shape: tuple[int, int, int]) -> No
     DataError
         Names the client and both shapes.
     """
-    found = data.train.images.shape[1:]
-    if found != image_shape:
+    found = data.train.samples.shape[1:]
+    if found != sample_shape:
         raise DataError(
             f"client {data.name!r}: images are {_in_words(found)}, the federation's are "
-            f"{_in_words(image_shape)} (channels x height x width)"
+            f"{_in_words(sample_shape)} (channels x height x width)"
         )
 
 

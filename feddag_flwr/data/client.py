@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from feddag_flwr.data.images import DataError, LabelledImages
+from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.settings import Settings
 
 NodeConfig = Mapping[str, bool | int | float | str]
@@ -19,7 +19,7 @@ class ClientData:
     ----------
     name : str
         The client's name, the same in every round.
-    train, test : LabelledImages
+    train, test : LabelledSamples
         Its parts, neither empty.
     class_names : tuple of str
         Name of each label; of the whole source, or of the client's own data (scenario own).
@@ -28,8 +28,8 @@ class ClientData:
     """
 
     name: str
-    train: LabelledImages
-    test: LabelledImages
+    train: LabelledSamples
+    test: LabelledSamples
     class_names: tuple[str, ...]
     true_group: int | None
 

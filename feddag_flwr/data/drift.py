@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from feddag_flwr.data.images import DataError
 from feddag_flwr.data.plan import Plan
+from feddag_flwr.data.samples import DataError
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from feddag_flwr.data.images import DataError, LabelledImages, Parts
+from feddag_flwr.data.samples import DataError, LabelledSamples, Parts
 
 MAX_CLASSES = 10_000
 _GREY = frozenset({"L", "1"})
@@ -51,9 +51,9 @@ def read_npz(path: Path) -> Parts:
         test = _npz_part(path, arrays, "test_images", "test_labels")
         if not len(test):
             raise DataError(f"{path}: 'test_images' has length 0; leave it out or fill it")
-        if (test.images.shape[1:], test.images.dtype) != (
-            train.images.shape[1:],
-            train.images.dtype,
+        if (test.samples.shape[1:], test.samples.dtype) != (
+            train.samples.shape[1:],
+            train.samples.dtype,
         ):
             raise DataError(
                 f"{path}: 'test_images' are {_looks(test)} but 'images' are {_looks(train)}; "
@@ -102,7 +102,7 @@ def read_npz_images(path: Path) -> NpzImages:
         return NpzImages(_npz_images(f"{path}: {key!r}", arrays[key]), key, None, ())
     part = _npz_part(path, arrays, key, labels_key)
     highest = int(part.labels.max()) if len(part) else -1
-    return NpzImages(part.images, key, part.labels, _npz_class_names(path, arrays, highest))
+    return NpzImages(part.samples, key, part.labels, _npz_class_names(path, arrays, highest))
 
 
 # What NumPy and zipfile raise for files that are no archive, broken, pickled, or packed in a way
@@ -137,7 +137,7 @@ def _unreadable_npz(path: Path, error: Exception) -> str:
 
 def _npz_part(
     path: Path, arrays: dict[str, NDArray[Any]], images_key: str, labels_key: str
-) -> LabelledImages:
+) -> LabelledSamples:
     for key in (images_key, labels_key):
         if key not in arrays:
             raise DataError(
@@ -158,7 +158,7 @@ def _npz_part(
             f"{path}: {labels_key!r} run from {labels.min()} to {labels.max()}; "
             f"expected 0 to {MAX_CLASSES - 1} at most"
         )
-    return LabelledImages(images, labels.astype(np.int64))
+    return LabelledSamples(images, labels.astype(np.int64))
 
 
 def _npz_images(where: str, images: NDArray[Any]) -> NDArray[Any]:
@@ -206,9 +206,9 @@ def _npz_class_names(path: Path, arrays: dict[str, NDArray[Any]], highest: int) 
     return tuple(str(name) for name in names)
 
 
-def _looks(part: LabelledImages) -> str:
-    channels, height, width = part.images.shape[1:]
-    return f"{height} x {width} with {channels} channel(s), {part.images.dtype}"
+def _looks(part: LabelledSamples) -> str:
+    channels, height, width = part.samples.shape[1:]
+    return f"{height} x {width} with {channels} channel(s), {part.samples.dtype}"
 
 
 class Listing(NamedTuple):
@@ -243,8 +243,8 @@ def read_image_folder(root: Path) -> Parts:
     images = _read_images(train.files + (test.files if test else []))
     count = len(train.files)
     return Parts(
-        LabelledImages(images[:count], np.array(train.labels, dtype=np.int64)),
-        LabelledImages(images[count:], np.array(test.labels, dtype=np.int64)) if test else None,
+        LabelledSamples(images[:count], np.array(train.labels, dtype=np.int64)),
+        LabelledSamples(images[count:], np.array(test.labels, dtype=np.int64)) if test else None,
         class_names,
     )
 
@@ -327,7 +327,7 @@ def read_domain_folders(root: Path) -> Parts:
         raise DataError(f"{root}: class {class_names[min(empty)]!r} has no images in any domain")
     images = _read_images(files)
     return Parts(
-        LabelledImages(images, np.array(labels, dtype=np.int64)),
+        LabelledSamples(images, np.array(labels, dtype=np.int64)),
         None,
         tuple(class_names),
         tuple(domain.name for domain in domains),

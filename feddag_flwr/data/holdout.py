@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.data.images import DataError, LabelledImages, Parts
+from feddag_flwr.data.samples import DataError, LabelledSamples, Parts
 from feddag_flwr.seeds import generator
 
 
@@ -45,13 +45,13 @@ def stratified_test_indices(
 
 
 def stratified_share(
-    part: LabelledImages, share: float, seed: int, *, purpose: str
-) -> LabelledImages:
+    part: LabelledSamples, share: float, seed: int, *, purpose: str
+) -> LabelledSamples:
     """Keep a share of every class, drawn by seed: n * `share` rounded half up, but at least one.
 
     Parameters
     ----------
-    part : LabelledImages
+    part : LabelledSamples
         The samples, which stay in order.
     share : float
         Setting ``train-share`` or ``test-share``; 1 returns `part` itself.
@@ -73,7 +73,7 @@ def stratified_share(
 
 def with_test_part(
     parts: Parts, fraction: float, seed: int, *, origin: str, client: str = ""
-) -> tuple[LabelledImages, LabelledImages]:
+) -> tuple[LabelledSamples, LabelledSamples]:
     """Return the training and test part, held out from the former where there is no test part.
 
     Raises

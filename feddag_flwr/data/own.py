@@ -10,7 +10,7 @@ from typing import NamedTuple
 from feddag_flwr.data.client import ClientData, NodeConfig, read_partition_id, read_text
 from feddag_flwr.data.files import subfolders
 from feddag_flwr.data.holdout import with_test_part
-from feddag_flwr.data.images import DataError, Parts
+from feddag_flwr.data.samples import DataError, Parts
 from feddag_flwr.data.sources import read_own
 from feddag_flwr.settings import Settings
 

@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.data.images import DataError
+from feddag_flwr.data.samples import DataError
 from feddag_flwr.seeds import derived_seed, generator
 
 IntArray = NDArray[np.int64]

@@ -11,8 +11,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from feddag_flwr.data.images import LabelledImages
 from feddag_flwr.data.overview import ScenarioTable, tabulate
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.settings import Settings
 
@@ -150,12 +150,12 @@ def draw_samples(table: ScenarioTable, settings: Settings, title: str) -> Figure
         data = load_client_data(settings, {"partition-id": client})
         for column, sample in enumerate(_spread_over_labels(data.train)):
             label = data.class_names[data.train.labels[sample]]
-            _show(axes, data.train.images[sample], _LABEL_WIDTH + column, top + 0.2, label)
+            _show(axes, data.train.samples[sample], _LABEL_WIDTH + column, top + 0.2, label)
     axes.set(xlim=(0, width), ylim=(height, 0))
     return figure
 
 
-def _spread_over_labels(part: LabelledImages) -> list[int]:
+def _spread_over_labels(part: LabelledSamples) -> list[int]:
     """Pick samples of one label after the other, the first of each, then the second, .."""
     by_label = [np.flatnonzero(part.labels == label) for label in np.unique(part.labels)]
     turns = [

@@ -12,7 +12,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.data.images import DataError, Source
 from feddag_flwr.data.partition import (
     assign_groups,
     classes_per_group,
@@ -22,6 +21,7 @@ from feddag_flwr.data.partition import (
     label_skew_counts,
     lda_counts,
 )
+from feddag_flwr.data.samples import DataError, Source
 from feddag_flwr.data.variation import QUARTER_TURNS, Variation, map_labels
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings, corruption_kinds
@@ -113,7 +113,7 @@ def make_plan(source: Source, settings: Settings) -> Plan:
     DataError
         When the source does not suffice for the settings; names them.
     """
-    _, _, height, width = source.train.images.shape
+    _, _, height, width = source.train.samples.shape
     if settings.rotations == QUARTER_TURNS and height != width:
         raise DataError(
             f"rotations = {settings.rotations}: images of source {source.name!r} are {height} x "

@@ -17,10 +17,10 @@ from feddag_flwr.data.client import (
     read_text,
 )
 from feddag_flwr.data.drift import part_in_round
-from feddag_flwr.data.images import DataError, LabelledImages, Source
 from feddag_flwr.data.own import load_own_data
 from feddag_flwr.data.partition import client_indices
 from feddag_flwr.data.plan import Plan, PlanSettings, make_plan
+from feddag_flwr.data.samples import DataError, LabelledSamples, Source
 from feddag_flwr.data.sources import load_source
 from feddag_flwr.data.variation import Variation, map_labels, turn
 from feddag_flwr.seeds import generator
@@ -102,10 +102,10 @@ def _take_part(settings: Settings, node_config: NodeConfig, server_round: int) -
     )
 
 
-def _varied(part: LabelledImages, variation: Variation, num_classes: int) -> LabelledImages:
+def _varied(part: LabelledSamples, variation: Variation, num_classes: int) -> LabelledSamples:
     """Turn the images, and map the strata to classes and these to the labels of the concept."""
     labels = map_labels(part.labels % num_classes, variation.concept, num_classes)
-    return LabelledImages(turn(part.images, variation.quarter_turns), labels)
+    return LabelledSamples(turn(part.samples, variation.quarter_turns), labels)
 
 
 @lru_cache(maxsize=2)
@@ -114,7 +114,7 @@ def _kept(source: Source) -> ArrayCache:
     return ArrayCache(KEPT_BYTES)
 
 
-def _train_part(source: Source, settings: Settings, plan: Plan, client: int) -> LabelledImages:
+def _train_part(source: Source, settings: Settings, plan: Plan, client: int) -> LabelledSamples:
     """Select a partition's training samples; corrupt them with draws of the partition's own."""
     kept, key = _kept(source), (PlanSettings.of(settings), client)
     indices = kept.recall(
@@ -132,23 +132,23 @@ def _train_part(source: Source, settings: Settings, plan: Plan, client: int) -> 
         kind, severity = variation.corruption, variation.severity
         name = partition_name(client, settings.num_clients)
         rng = generator(settings.seed, f"corrupt-train-{kind}-{severity}", client=name)
-        return corrupt(part.images, kind, severity, rng)
+        return corrupt(part.samples, kind, severity, rng)
 
-    return LabelledImages(kept.recall(("train", key), corrupted), part.labels)
+    return LabelledSamples(kept.recall(("train", key), corrupted), part.labels)
 
 
 def _test_part(
     source: Source, seed: int, held: NDArray[np.bool_], variation: Variation
-) -> LabelledImages:
+) -> LabelledSamples:
     """Select the test samples of the strata held; corrupt each stratum once a process."""
     indices = np.flatnonzero(held[source.test.labels])
     if not variation.corruption:
         return source.test.select(indices)
     labels = source.test.labels[indices]
-    images = np.empty((len(indices), *source.image_shape), source.test.images.dtype)
+    images = np.empty((len(indices), *source.sample_shape), source.test.samples.dtype)
     for stratum in np.flatnonzero(held).tolist():
         images[labels == stratum] = _corrupted_stratum(source, seed, stratum, variation)
-    return LabelledImages(images, labels)
+    return LabelledSamples(images, labels)
 
 
 def _corrupted_stratum(source: Source, seed: int, stratum: int, variation: Variation) -> Array:
@@ -159,6 +159,6 @@ def _corrupted_stratum(source: Source, seed: int, stratum: int, variation: Varia
 
         rng = generator(seed, f"corrupt-test-{kind}-{severity}-stratum-{stratum}")
         members = np.flatnonzero(source.test.labels == stratum)
-        return corrupt(source.test.images[members], kind, severity, rng)
+        return corrupt(source.test.samples[members], kind, severity, rng)
 
     return _kept(source).recall(("test", seed, stratum, kind, severity), make)

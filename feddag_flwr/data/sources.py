@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike
 
 from feddag_flwr.data.files import read_domain_folders, read_image_folder, read_npz
 from feddag_flwr.data.holdout import stratified_share, with_test_part
-from feddag_flwr.data.images import DataError, LabelledImages, Parts, Source
+from feddag_flwr.data.samples import DataError, LabelledSamples, Parts, Source
 from feddag_flwr.settings import Settings
 
-__all__ = ["DataError", "LabelledImages", "Source", "load_source", "read_own"]
+__all__ = ["DataError", "LabelledSamples", "Source", "load_source", "read_own"]
 
 
 def load_source(settings: Settings) -> Source:
@@ -96,7 +96,7 @@ def _read_digits() -> Parts:
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, np.newaxis]
     names = tuple(str(name) for name in digits.target_names)
-    return Parts(LabelledImages(images, digits.target.astype(np.int64)), None, names)
+    return Parts(LabelledSamples(images, digits.target.astype(np.int64)), None, names)
 
 
 def _read_torchvision(name: str, root: Path, download: bool) -> Parts:
@@ -141,10 +141,10 @@ def _download_lock(root: Path) -> AbstractContextManager[object]:
     return FileLock(root / ".feddag-download.lock")
 
 
-def _labelled(name: str, data: ArrayLike, labels: ArrayLike) -> LabelledImages:
+def _labelled(name: str, data: ArrayLike, labels: ArrayLike) -> LabelledSamples:
     images = np.asarray(data, dtype=np.uint8)
     if name == "fashion-mnist":
         images = images[:, np.newaxis]
     elif name != "svhn":  # SVHN has its channels first already
         images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return LabelledImages(images, np.asarray(labels, dtype=np.int64))
+    return LabelledSamples(images, np.asarray(labels, dtype=np.int64))

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data.images import DataError
+from feddag_flwr.data.samples import DataError
 from feddag_flwr.data_check.inspection import inspect_data, kind_of
 from feddag_flwr.data_check.report import (
     print_classes,
@@ -110,7 +110,7 @@ def add_command(
         action="append",
         default=[],
         metavar="'KEY=VALUE KEY=\"TEXT\"'",
-        help="settings of the run, or a TOML file of them; may be repeated, the last one wins",
+        help="settings of the run, or a TOML file of them; may be repeated, the last one lowest",
     )
     check.add_argument(
         "--picture", type=Path, metavar="FILE.png", help="draw the principal vectors as images"

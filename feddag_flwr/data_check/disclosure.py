@@ -13,14 +13,14 @@ from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data.images import unit_pixels
+from feddag_flwr.data.samples import unit_pixels
 from feddag_flwr.data_check.inspection import describe
 from feddag_flwr.data_check.words import listed, several
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.models.flat import get_parts, parameter_count
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import Profile, sparse_size
-from feddag_flwr.records import Task, TrainReply, TrainRequest, encode_profile
+from feddag_flwr.records import RequestHeader, TrainReply, TrainRequest, encode_profile
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.training.profile import class_subspaces
@@ -89,7 +89,7 @@ def _compared(data: ClientData, label: int, vectors: NDArray[np.float32]) -> Cla
     nearest, likeness = int(members[0]), 0.0
     for start in range(0, len(members) if len(vectors) else 0, _CHUNK):
         chosen = members[start : start + _CHUNK]
-        pixels = unit_pixels(data.train.images[chosen]).reshape(len(chosen), -1)
+        pixels = unit_pixels(data.train.samples[chosen]).reshape(len(chosen), -1)
         lengths = np.linalg.norm(pixels, axis=1)
         cosines = np.abs(pixels @ vectors.T.astype(np.float64)).max(axis=1)
         cosines /= np.where(lengths > 0, lengths, 1.0)
@@ -109,7 +109,7 @@ def disclosures(data: ClientData, vectors: list[ClassVectors], settings: Setting
 
 def _introduction(data: ClientData) -> list[Item]:
     description, when = describe(data), "on joining"
-    channels, height, width = description.image_shape
+    channels, height, width = description.sample_shape
     names = listed([repr(name) for name in description.class_names])
     return [
         Item(when, "name", repr(data.name), len(data.name.encode())),
@@ -126,22 +126,26 @@ def _introduction(data: ClientData) -> list[Item]:
             "moments of the pixels",
             "; ".join(
                 f"mean {mean:.4f}, mean square {square:.4f}"
-                for mean, square in description.pixel_moments
+                for mean, square in description.sample_moments
             ),
             8 * 2 * channels,
         ),
     ]
 
 
-def _task(data: ClientData, settings: Settings) -> Task:
+def _task(data: ClientData, settings: Settings) -> RequestHeader:
     description = describe(data)
-    scale = ((0.0, 1.0),) * description.image_shape[0]
-    return Task(data.name, 1, data.class_names, description.image_shape, scale, settings.transport)
+    scale = ((0.0, 1.0),) * description.sample_shape[0]
+    return RequestHeader(
+        data.name, 1, data.class_names, description.sample_shape, scale, settings.transport
+    )
 
 
 def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) -> list[Item]:
-    task, classes = _task(data, settings), len(data.class_names)
-    model = build_model(settings.model, task.image_shape, classes, dual=False, seed=settings.seed)
+    header, classes = _task(data, settings), len(data.class_names)
+    model = build_model(
+        settings.model, header.sample_shape, classes, dual=False, seed=settings.seed
+    )
     encoder = get_parts(model)["primary"]
     coordinates = parameter_count(model)
     kept = sparse_size(coordinates, settings.gradient_fraction)
@@ -151,7 +155,7 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
     profile = Profile(
         np.zeros(kept, np.float32), sent, labels.astype(np.int64), counts.astype(np.int64), encoder
     )
-    message = encode_profile(task, profile, encoder)
+    message = encode_profile(header, profile, encoder)
     when = "once, and again after drift"
     by_class = [f"{data.class_names[v.label]}: {len(v.vectors)}" for v in vectors]
     return [
@@ -179,16 +183,16 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
 
 
 def _training(data: ClientData, settings: Settings) -> list[Item]:
-    task, classes = _task(data, settings), len(data.class_names)
+    header, classes = _task(data, settings), len(data.class_names)
     dual = settings.secondary != "none"
-    model = build_model(settings.model, task.image_shape, classes, dual=dual, seed=settings.seed)
+    model = build_model(settings.model, header.sample_shape, classes, dual=dual, seed=settings.seed)
     parts = get_parts(model)
     trained = {part: parts[part] for part in ("primary", "classifier")}
     if dual:
-        trained["shared"] = parts["secondary"]
+        trained["transfer"] = parts["secondary"]
     tested = np.bincount(data.test.labels, minlength=classes).astype(np.int64)
     judged = Evaluation(tested, tested, 0.0)
-    request = TrainRequest(task, trained, ("primary",))
+    request = TrainRequest(header, trained, ("primary",))
     message = TrainReply(len(data.train), trained, judged).encode(request)
     when = "each round it takes part in"
     words = f"{parameter_count(model.primary):,} weights of the encoder, "

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.data_check.words import listed, several
 from feddag_flwr.profile import subspace_size
 from feddag_flwr.settings import Settings
@@ -95,9 +95,9 @@ def _untested(data: ClientData, counts: NDArray[np.int64]) -> Iterator[str]:
         yield f"classes with test images only cannot be learned here: {listed(untrained)}"
 
 
-def _pixel_range(train: LabelledImages) -> Iterator[str]:
-    highest = float(train.images.max())
-    whole = train.images.dtype == np.uint8
+def _pixel_range(train: LabelledSamples) -> Iterator[str]:
+    highest = float(train.samples.max())
+    whole = train.samples.dtype == np.uint8
     if 0 < highest < LEAST_BRIGHTNESS * (255 if whole else 1):
         scale = "0 to 255" if whole else "0 to 1"
         yield (
@@ -109,7 +109,7 @@ def _pixel_range(train: LabelledImages) -> Iterator[str]:
 def _constant_images(data: ClientData, origins: Origins) -> Iterator[str]:
     found = []
     for part, names in zip((data.train, data.test), origins, strict=True):
-        flat = part.images.reshape(len(part), -1)
+        flat = part.samples.reshape(len(part), -1)
         constant = np.flatnonzero((flat == flat[:, :1]).all(axis=1))
         found += [names[index] for index in constant.tolist()]
     if found:
@@ -140,8 +140,8 @@ def _duplicates(data: ClientData, origins: Origins) -> Iterator[str]:
         )
 
 
-def _digests(part: LabelledImages) -> Iterator[bytes]:
-    for image in part.images:
+def _digests(part: LabelledSamples) -> Iterator[bytes]:
+    for image in part.samples:
         yield hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from feddag_flwr.data.files import IMAGE_SUFFIXES, UNREADABLE, list_image_folder
-from feddag_flwr.data.images import DataError
+from feddag_flwr.data.samples import DataError
 from feddag_flwr.data_check.words import listed, several
 
 GREY_MODES = {"L", "1"}

@@ -11,8 +11,8 @@ from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.files import list_image_folder
 from feddag_flwr.data.holdout import stratified_test_indices
-from feddag_flwr.data.images import DataError, Parts, pixel_moments
 from feddag_flwr.data.own import as_client, default_name
+from feddag_flwr.data.samples import DataError, Parts, sample_moments
 from feddag_flwr.data.sources import read_own
 from feddag_flwr.data_check.findings import find_weaknesses, similar_names
 from feddag_flwr.data_check.folder import folder_faults, folder_notes
@@ -128,14 +128,14 @@ def _origins(
 
 def describe(data: ClientData) -> Description:
     """Return how the client will introduce itself."""
-    channels, height, width = data.train.images.shape[1:]
+    channels, height, width = data.train.samples.shape[1:]
     return Description(
         data.name,
         data.class_names,
         (channels, height, width),
         len(data.train),
         len(data.test),
-        pixel_moments(data.train),
+        sample_moments(data.train),
         data.true_group,
     )
 

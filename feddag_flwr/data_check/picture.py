@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data.images import unit_pixels
 from feddag_flwr.data.pictures import literal
+from feddag_flwr.data.samples import unit_pixels
 from feddag_flwr.data_check.disclosure import ClassVectors
 
 # Classes on the picture, and vectors of each: more would not be looked at.
@@ -63,9 +63,9 @@ def draw_vectors(data: ClientData, vectors: Sequence[ClassVectors], path: Path) 
             _LABEL_WIDTH - 0.1, top + _SIDE / 2, literal(words), ha="right", va="center", fontsize=7
         )
         if len(each.vectors):
-            _show(axes, unit_pixels(data.train.images[each.nearest]), _LABEL_WIDTH, top)
+            _show(axes, unit_pixels(data.train.samples[each.nearest]), _LABEL_WIDTH, top)
         for column, vector in enumerate(each.vectors[:MOST_VECTORS]):
-            image = _stretched(vector).reshape(data.train.images.shape[1:])
+            image = _stretched(vector).reshape(data.train.samples.shape[1:])
             _show(axes, image, _LABEL_WIDTH + _PITCH * (1 + column), top)
     axes.set(xlim=(0, max(width, 6.0)), ylim=(height, 0))
     figure.savefig(path, dpi=_DOTS_PER_INCH)

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data.images import pixel_moments
+from feddag_flwr.data.samples import sample_moments
 from feddag_flwr.data_check.disclosure import ClassVectors, Item
 from feddag_flwr.data_check.inspection import NPZ, Inspection
 from feddag_flwr.settings import Settings
@@ -24,7 +24,7 @@ def print_data(console: Console, found: Inspection, settings: Settings) -> None:
     table.add_row("kind", _kind(found))
     if found.data is not None:
         data = found.data
-        channels, height, width = data.train.images.shape[1:]
+        channels, height, width = data.train.samples.shape[1:]
         colours = {1: "grey", 3: "red, green, blue"}.get(channels, f"{channels} channels")
         table.add_row(
             "images", f"{channels} x {height} x {width} (channels, height, width): {colours}"
@@ -48,9 +48,9 @@ def _kind(found: Inspection) -> str:
 
 
 def _pixels(data: ClientData) -> str:
-    images = data.train.images
+    images = data.train.samples
     scale = "0 to 255" if images.dtype == np.uint8 else "0 to 1"
-    mean = float(np.mean([channel_mean for channel_mean, _ in pixel_moments(data.train)]))
+    mean = float(np.mean([channel_mean for channel_mean, _ in sample_moments(data.train)]))
     return (
         f"{images.dtype}, from {images.min():g} to {images.max():g} on a scale of {scale}, "
         f"mean {mean:.0%} of it"

@@ -20,7 +20,7 @@ DEFAULT_RUN_DIR = "runs"
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Value]:
-    """Parse the values of ``--run-config`` as Flower does; a later one wins.
+    """Parse the values of ``--run-config`` as Flower does; a later one lowest.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ def _predict(options: argparse.Namespace) -> int:
     from feddag_flwr.inference.served import load_served
 
     served = load_served(options.run_folder, cluster=options.cluster, client=options.client)
-    batches = read_batches(options.images, served.image_shape, served.class_names)
+    batches = read_batches(options.images, served.sample_shape, served.class_names)
     predictions = list(predict(served, batches))
     if options.output is not None:
         write_csv(predictions, options.output)

@@ -78,7 +78,7 @@ def export(served: Served, output: Path) -> Path:
 
 def describe(served: Served, kind: str) -> dict[str, Any]:
     """Return what users of an exported model must know."""
-    channels, height, width = served.image_shape
+    channels, height, width = served.sample_shape
     return {
         "format": kind,
         "input": {
@@ -101,7 +101,7 @@ def describe(served: Served, kind: str) -> dict[str, Any]:
 
 def _examples(served: Served, count: int) -> Tensor:
     """Images of noise, of the right shape."""
-    noise = np.random.default_rng(count).random((count, *served.image_shape), dtype=np.float32)
+    noise = np.random.default_rng(count).random((count, *served.sample_shape), dtype=np.float32)
     return torch.from_numpy(noise)
 
 

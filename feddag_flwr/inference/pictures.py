@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.data.files import IMAGE_SUFFIXES, read_image, read_npz_images
-from feddag_flwr.data.images import DataError
+from feddag_flwr.data.samples import DataError
 
 # Image files in memory at once.
 BATCH = 256

@@ -37,17 +37,17 @@ class Classifier(nn.Module):
     ----------
     model : ClusterModel
         The model, for standardised images.
-    pixel_scale : sequence of (float, float)
+    sample_scale : sequence of (float, float)
         Mean and deviation of a channel.
     """
 
     factor: Tensor
     offset: Tensor
 
-    def __init__(self, model: ClusterModel, pixel_scale: Sequence[tuple[float, float]]) -> None:
+    def __init__(self, model: ClusterModel, sample_scale: Sequence[tuple[float, float]]) -> None:
         super().__init__()
         self.model = model
-        scale = torch.tensor(pixel_scale, dtype=torch.float64)
+        scale = torch.tensor(sample_scale, dtype=torch.float64)
         self.register_buffer("factor", (1 / scale[:, 1]).float().reshape(-1, 1, 1))
         self.register_buffer("offset", (-scale[:, 0] / scale[:, 1]).float().reshape(-1, 1, 1))
 
@@ -67,7 +67,7 @@ class Served:
         In evaluation mode, on the CPU.
     class_names : tuple of str
         Label of each logit.
-    image_shape : tuple of int
+    sample_shape : tuple of int
         (channels, height, width).
     algorithm : str
         That trained it.
@@ -85,7 +85,7 @@ class Served:
 
     classifier: Classifier
     class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
+    sample_shape: tuple[int, int, int]
     algorithm: str
     cluster: int
     client: str | None
@@ -137,7 +137,7 @@ def load_served(
     return Served(
         _classifier(checkpoint, state.models[number] if own is None else own),
         state.class_names,
-        state.image_shape,
+        state.sample_shape,
         algorithm,
         number,
         client,
@@ -188,7 +188,7 @@ def _classifier(checkpoint: Checkpoint, weights: Mapping[str, Weights]) -> Class
         raise SettingsError(f"settings of the checkpoint: {error}") from None
     model = build_model(
         settings.model,
-        state.image_shape,
+        state.sample_shape,
         len(state.class_names),
         dual="secondary" in weights,
         seed=settings.seed,
@@ -200,4 +200,4 @@ def _classifier(checkpoint: Checkpoint, weights: Mapping[str, Weights]) -> Class
             raise ChoiceError(
                 f"setting model = {settings.model!r} makes another network than the run's: {error}"
             ) from error
-    return Classifier(model, state.pixel_scale).eval()
+    return Classifier(model, state.sample_scale).eval()

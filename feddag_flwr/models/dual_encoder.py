@@ -26,25 +26,25 @@ class Classifier(nn.Module):
 
     Attributes
     ----------
-    on_primary : nn.Linear
+    primary_head : nn.Linear
         The half on P's features, with the bias.
-    on_secondary : nn.Linear or None
+    secondary_head : nn.Linear or None
         The half on S's features.
     """
 
     def __init__(self, feature_size: int, num_classes: int, *, dual: bool) -> None:
         super().__init__()
-        self.on_primary = nn.Linear(feature_size, num_classes)
-        self.on_secondary = nn.Linear(feature_size, num_classes, bias=False) if dual else None
+        self.primary_head = nn.Linear(feature_size, num_classes)
+        self.secondary_head = nn.Linear(feature_size, num_classes, bias=False) if dual else None
 
     def forward(self, primary: Tensor, secondary: Tensor | None) -> Tensor:
         """Map features (n, f) of P and, where there is one, of S to logits (n, classes)."""
-        logits: Tensor = self.on_primary(primary)
-        if self.on_secondary is not None:
-            logits = logits + self.on_secondary(secondary)
+        logits: Tensor = self.primary_head(primary)
+        if self.secondary_head is not None:
+            logits = logits + self.secondary_head(secondary)
         return logits
 
-    def silence_secondary(self) -> None:
+    def zero_secondary_head(self) -> None:
         """Set the half on S to zero: until it is trained, S has no say in the logits.
 
         Raises
@@ -52,9 +52,9 @@ class Classifier(nn.Module):
         ValueError
             There is no such half.
         """
-        if self.on_secondary is None:
+        if self.secondary_head is None:
             raise ValueError("the classifier has no half on a secondary encoder")
-        init.zeros_(self.on_secondary.weight)
+        init.zeros_(self.secondary_head.weight)
 
 
 class ClusterModel(nn.Module):

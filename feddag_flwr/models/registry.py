@@ -28,8 +28,8 @@ class ModelError(ValueError):
     """The setting ``model`` names nothing that can be used."""
 
 
-def _automatic(image_shape: ImageShape) -> EncoderFactory:
-    channels, height, width = image_shape
+def _automatic(sample_shape: ImageShape) -> EncoderFactory:
+    channels, height, width = sample_shape
     if min(height, width) < 16:
         return SmallEncoder
     return LeNetEncoder if channels == 1 else Cnn3Encoder
@@ -46,7 +46,7 @@ def _imported(model: str) -> EncoderFactory:
     return factory  # type: ignore[no-any-return]
 
 
-def build_encoder(model: str, image_shape: ImageShape) -> nn.Module:
+def build_encoder(model: str, sample_shape: ImageShape) -> nn.Module:
     """Make one encoder.
 
     Parameters
@@ -54,7 +54,7 @@ def build_encoder(model: str, image_shape: ImageShape) -> nn.Module:
     model : str
         ``auto``, a name of `ENCODERS`, or ``package.module:factory`` where
         ``factory((channels, height, width))`` returns a module with an int ``feature_size``.
-    image_shape : tuple of int
+    sample_shape : tuple of int
         (channels, height, width) of the images.
 
     Raises
@@ -64,20 +64,20 @@ def build_encoder(model: str, image_shape: ImageShape) -> nn.Module:
         ``feature_size`` finite features.
     """
     if model == "auto":
-        factory = _automatic(image_shape)
+        factory = _automatic(sample_shape)
     else:
         factory = ENCODERS[model] if model in ENCODERS else _imported(model)
     try:
-        encoder = factory(image_shape)
+        encoder = factory(sample_shape)
     except Exception as error:
         raise ModelError(f"setting model = {model!r}: {error}") from error
-    if (model, image_shape) not in _checked:
-        _check(model, encoder, image_shape)
-        _checked.add((model, image_shape))
+    if (model, sample_shape) not in _checked:
+        _check(model, encoder, sample_shape)
+        _checked.add((model, sample_shape))
     return encoder
 
 
-def _check(model: str, encoder: object, image_shape: ImageShape) -> None:
+def _check(model: str, encoder: object, sample_shape: ImageShape) -> None:
     """Run two empty images through an encoder that a user wrote, before any client does."""
     if not isinstance(encoder, nn.Module):
         raise ModelError(f"setting model = {model!r}: made {type(encoder).__name__}, not nn.Module")
@@ -87,11 +87,11 @@ def _check(model: str, encoder: object, image_shape: ImageShape) -> None:
     encoder.eval()
     try:
         with torch.no_grad():
-            features = encoder(torch.zeros(2, *image_shape))
+            features = encoder(torch.zeros(2, *sample_shape))
             shape, finite = tuple(features.shape), bool(torch.isfinite(features).all())
     except Exception as error:
         raise ModelError(
-            f"setting model = {model!r}: fails on images {image_shape}: {error}"
+            f"setting model = {model!r}: fails on images {sample_shape}: {error}"
         ) from error
     finally:
         encoder.train()
@@ -104,13 +104,13 @@ def _check(model: str, encoder: object, image_shape: ImageShape) -> None:
 
 
 def build_model(
-    model: str, image_shape: ImageShape, num_classes: int, *, dual: bool, seed: int
+    model: str, sample_shape: ImageShape, num_classes: int, *, dual: bool, seed: int
 ) -> ClusterModel:
     """Make a cluster model whose start depends on `seed` alone.
 
     Parameters
     ----------
-    model, image_shape
+    model, sample_shape
         As for `build_encoder`.
     num_classes : int
         Classes of the federation.
@@ -127,8 +127,8 @@ def build_model(
     # Only the CPU's generator: parameters are drawn there, and seeding every GPU takes longer.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derived_seed(seed, "initial-primary"))
-        primary = build_encoder(model, image_shape)
+        primary = build_encoder(model, sample_shape)
         torch.default_generator.manual_seed(derived_seed(seed, "initial-secondary"))
-        secondary = build_encoder(model, image_shape) if dual else None
+        secondary = build_encoder(model, sample_shape) if dual else None
         torch.default_generator.manual_seed(derived_seed(seed, "initial-classifier"))
         return ClusterModel(primary, secondary, num_classes)

@@ -7,11 +7,11 @@ the reason; no object is ever unpickled.
 """
 
 from feddag_flwr.records.evaluate import (
-    MEASURE_ACTION,
+    CANDIDATE_LOSSES_ACTION,
+    CandidateLosses,
+    CandidateLossesRequest,
     EvaluateReply,
     EvaluateRequest,
-    Measurement,
-    MeasureRequest,
 )
 from feddag_flwr.records.gradient import (
     GRADIENT_ACTION,
@@ -19,18 +19,19 @@ from feddag_flwr.records.gradient import (
     decode_gradient,
     encode_gradient,
 )
+from feddag_flwr.records.header import RequestHeader
 from feddag_flwr.records.membership import (
     DESCRIBE_ACTION,
-    NOTICE_ACTION,
+    REJECTION_ACTION,
     DescribeRequest,
     Description,
-    Notice,
+    Rejection,
 )
 from feddag_flwr.records.mixture import (
-    SHARES_ACTION,
-    SharesRequest,
-    decode_shares,
-    encode_shares,
+    RESPONSIBILITIES_ACTION,
+    ResponsibilitiesRequest,
+    decode_responsibilities,
+    encode_responsibilities,
 )
 from feddag_flwr.records.parts import Model
 from feddag_flwr.records.profile import (
@@ -43,43 +44,42 @@ from feddag_flwr.records.profile import (
     encode_vectors,
 )
 from feddag_flwr.records.sizes import arrays_nbytes
-from feddag_flwr.records.task import Task
-from feddag_flwr.records.train import PHASES, Recipe, TrainReply, TrainRequest
+from feddag_flwr.records.train import PHASES, LocalTrainingConfig, TrainReply, TrainRequest
 from feddag_flwr.records.values import MAX_NAMES, RecordError
 
 __all__ = [
+    "CANDIDATE_LOSSES_ACTION",
     "DESCRIBE_ACTION",
     "GRADIENT_ACTION",
     "MAX_NAMES",
-    "MEASURE_ACTION",
-    "NOTICE_ACTION",
     "PHASES",
     "PROFILE_ACTION",
-    "SHARES_ACTION",
+    "REJECTION_ACTION",
+    "RESPONSIBILITIES_ACTION",
     "VECTORS_ACTION",
+    "CandidateLosses",
+    "CandidateLossesRequest",
     "DescribeRequest",
     "Description",
     "EvaluateReply",
     "EvaluateRequest",
     "GradientRequest",
-    "MeasureRequest",
-    "Measurement",
+    "LocalTrainingConfig",
     "Model",
-    "Notice",
     "ProfileRequest",
-    "Recipe",
     "RecordError",
-    "SharesRequest",
-    "Task",
+    "Rejection",
+    "RequestHeader",
+    "ResponsibilitiesRequest",
     "TrainReply",
     "TrainRequest",
     "arrays_nbytes",
     "decode_gradient",
     "decode_profile",
-    "decode_shares",
+    "decode_responsibilities",
     "decode_vectors",
     "encode_gradient",
     "encode_profile",
-    "encode_shares",
+    "encode_responsibilities",
     "encode_vectors",
 ]

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.records.arrays import counts_of, number_of
+from feddag_flwr.records.header import RequestHeader, check_author, drifted_of
 from feddag_flwr.records.parts import Model, flat, message_of, nested, parts_of
-from feddag_flwr.records.task import Task, check_author, drifted_of
 from feddag_flwr.records.values import MAX_LOSS, RecordError, info_of, shown, value_of
 
-MEASURE_ACTION = "query.measure"
+CANDIDATE_LOSSES_ACTION = "query.candidate-losses"
 
 
 @dataclass(frozen=True)
@@ -23,27 +23,27 @@ class EvaluateRequest:
 
     Attributes
     ----------
-    task : Task
+    header : RequestHeader
         Whom it is for.
     parts : dict of str to Weights
         The model.
     adapt_epochs : int
         Epochs of local training that belong to the algorithm and come before it is judged
         (Per-FedAvg); usually 0.
-    tune_epochs : int
+    personalisation_epochs : int
         Epochs of local fine-tuning after that, judged apart; 0: none.
     """
 
-    task: Task
+    header: RequestHeader
     parts: Model
     adapt_epochs: int = 0
-    tune_epochs: int = 0
+    personalisation_epochs: int = 0
 
     def encode(self) -> RecordDict:
         """Write the request."""
-        info = self.task.info() | {
+        info = self.header.info() | {
             "adapt-epochs": self.adapt_epochs,
-            "tune-epochs": self.tune_epochs,
+            "personalisation-epochs": self.personalisation_epochs,
         }
         return message_of(info, self.parts)
 
@@ -51,10 +51,12 @@ class EvaluateRequest:
     def decode(cls, content: RecordDict) -> EvaluateRequest:
         """Read and check the request."""
         info = info_of(content)
-        adapt, tune = (value_of(info, key, int) for key in ("adapt-epochs", "tune-epochs"))
+        adapt, tune = (
+            value_of(info, key, int) for key in ("adapt-epochs", "personalisation-epochs")
+        )
         if min(adapt, tune) < 0:
             raise RecordError(f"adapt-epochs, tune-epochs = {adapt}, {tune} must not be negative")
-        return cls(Task.decode(content), parts_of(content, info), adapt, tune)
+        return cls(RequestHeader.decode(content), parts_of(content, info), adapt, tune)
 
 
 @dataclass(frozen=True)
@@ -63,91 +65,95 @@ class EvaluateReply:
 
     Attributes
     ----------
-    evaluation, tuned : Evaluation
+    evaluation, personalised : Evaluation
         On the client's test data.
     drifted : bool
-        Whether the client's classes have moved away from the task's reference.
+        Whether the client's classes have moved away from the header's reference.
     """
 
     evaluation: Evaluation
-    tuned: Evaluation | None = None
+    personalised: Evaluation | None = None
     drifted: bool = False
 
-    def encode(self, task: Task) -> RecordDict:
+    def encode(self, header: RequestHeader) -> RecordDict:
         """Write the reply."""
-        content = message_of(task.signature() | {"drifted": self.drifted}, {})
+        content = message_of(header.signature() | {"drifted": self.drifted}, {})
         put_evaluation(content, "judged", self.evaluation)
-        if self.tuned is not None:
-            put_evaluation(content, "tuned", self.tuned)
+        if self.personalised is not None:
+            put_evaluation(content, "personalised", self.personalised)
         return content
 
     @classmethod
-    def decode(cls, content: RecordDict, task: Task, *, limit: int, tuned: bool) -> EvaluateReply:
+    def decode(
+        cls, content: RecordDict, header: RequestHeader, *, limit: int, personalised: bool
+    ) -> EvaluateReply:
         """Read and check a reply; nobody is believed to have more than `limit` samples."""
         info = info_of(content)
-        check_author(info, task)
+        check_author(info, header)
         found = {
-            key: evaluation_of(content, key, len(task.class_names), limit)
-            for key in ("judged", "tuned")
+            key: evaluation_of(content, key, len(header.class_names), limit)
+            for key in ("judged", "personalised")
         }
-        if found["judged"] is None or (found["tuned"] is not None) != tuned:
+        if found["judged"] is None or (found["personalised"] is not None) != personalised:
             raise RecordError("holds another number of evaluations than was asked for")
-        return cls(found["judged"], found["tuned"], drifted_of(info, task))
+        return cls(found["judged"], found["personalised"], drifted_of(info, header))
 
 
 @dataclass(frozen=True)
-class MeasureRequest:
+class CandidateLossesRequest:
     """Models to compare by their losses on the client's training data; nothing is trained."""
 
-    task: Task
+    header: RequestHeader
     candidates: tuple[Model, ...]
 
     def encode(self) -> RecordDict:
         """Write the request."""
-        return message_of(self.task.info(), flat(self.candidates))
+        return message_of(self.header.info(), flat(self.candidates))
 
     @classmethod
-    def decode(cls, content: RecordDict) -> MeasureRequest:
+    def decode(cls, content: RecordDict) -> CandidateLossesRequest:
         """Read and check the request."""
         _, candidates = nested(parts_of(content, info_of(content)))
         if not candidates:
             raise RecordError("holds no model to measure")
-        return cls(Task.decode(content), candidates)
+        return cls(RequestHeader.decode(content), candidates)
 
 
 @dataclass(frozen=True, eq=False)
-class Measurement:
+class CandidateLosses:
     """How K models do on a client's training data.
 
     Attributes
     ----------
     losses : ndarray, shape (K,), float64
         Mean cross-entropy a sample, in nats.
-    wins : ndarray, shape (K,), int64
+    lowest : ndarray, shape (K,), int64
         Samples on which a model has the lowest loss; of equal ones the first.
     """
 
     losses: NDArray[np.float64]
-    wins: NDArray[np.int64]
+    lowest: NDArray[np.int64]
 
-    def encode(self, task: Task) -> RecordDict:
+    def encode(self, header: RequestHeader) -> RecordDict:
         """Write the reply."""
-        content = message_of(task.signature(), {})
+        content = message_of(header.signature(), {})
         content.array_records["arrays"]["number.losses"] = Array(self.losses)
-        content.array_records["arrays"]["wins"] = Array(self.wins)
+        content.array_records["arrays"]["lowest"] = Array(self.lowest)
         return content
 
     @classmethod
-    def decode(cls, content: RecordDict, task: Task, *, count: int, limit: int) -> Measurement:
+    def decode(
+        cls, content: RecordDict, header: RequestHeader, *, count: int, limit: int
+    ) -> CandidateLosses:
         """Read and check a reply about `count` models on `limit` samples at most."""
-        check_author(info_of(content), task)
+        check_author(info_of(content), header)
         losses = number_of(content, "losses", (count,))
-        wins = counts_of(content, "wins", count, limit)
-        if not 1 <= wins.sum() <= limit:
-            raise RecordError(f"wins add up to {wins.sum()}, must be 1..{limit} samples")
+        lowest = counts_of(content, "lowest", count, limit)
+        if not 1 <= lowest.sum() <= limit:
+            raise RecordError(f"lowest add up to {lowest.sum()}, must be 1..{limit} samples")
         if losses.min() < 0 or losses.max() > MAX_LOSS:
             raise RecordError(f"losses = {shown(losses.tolist())} are no losses")
-        return cls(losses, wins)
+        return cls(losses, lowest)
 
 
 def put_evaluation(content: RecordDict, key: str, evaluation: Evaluation) -> None:

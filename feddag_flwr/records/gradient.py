@@ -10,8 +10,8 @@ from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.records.header import RequestHeader, check_author
 from feddag_flwr.records.parts import Model, message_of, parts_of
-from feddag_flwr.records.task import Task, check_author
 from feddag_flwr.records.values import info_of
 
 GRADIENT_ACTION = "query.gradient"
@@ -21,23 +21,25 @@ GRADIENT_ACTION = "query.gradient"
 class GradientRequest:
     """A model whose gradient is wanted; nothing is trained."""
 
-    task: Task
+    header: RequestHeader
     parts: Model
 
     def encode(self) -> RecordDict:
         """Write the request."""
-        return message_of(self.task.info(), self.parts)
+        return message_of(self.header.info(), self.parts)
 
     @classmethod
     def decode(cls, content: RecordDict) -> GradientRequest:
         """Read and check the request."""
-        return cls(Task.decode(content), parts_of(content, info_of(content)))
+        return cls(RequestHeader.decode(content), parts_of(content, info_of(content)))
 
 
-def encode_gradient(task: Task, gradient: Mapping[str, NDArray[np.float32]]) -> RecordDict:
+def encode_gradient(
+    header: RequestHeader, gradient: Mapping[str, NDArray[np.float32]]
+) -> RecordDict:
     """Write the reply: the gradient of each part's parameters."""
     parts = {name: Weights(floats) for name, floats in gradient.items()}
-    return message_of(task.signature(), parts)
+    return message_of(header.signature(), parts)
 
 
 def decode_gradient(content: RecordDict, request: GradientRequest) -> NDArray[np.float32]:
@@ -54,7 +56,7 @@ def decode_gradient(content: RecordDict, request: GradientRequest) -> NDArray[np
         With the reason.
     """
     info = info_of(content)
-    check_author(info, request.task)
+    check_author(info, request.header)
     expected = {name: Weights(weights.floats) for name, weights in request.parts.items()}
     parts = parts_of(content, info, expected)
     return np.concatenate([weights.floats for weights in parts.values()])

@@ -10,17 +10,17 @@ from flwr.app import ConfigRecord, RecordDict
 
 from feddag_flwr.records.values import (
     RecordError,
-    image_shape_of,
     info_of,
     is_name,
     name_list,
     number_list,
+    sample_shape_of,
     shown,
     value_of,
 )
 
 DESCRIBE_ACTION = "query.describe"
-NOTICE_ACTION = "query.notice"
+REJECTION_ACTION = "query.rejection"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class DescribeRequest:
 
 
 @dataclass(frozen=True)
-class Notice:
+class Rejection:
     """Tells a client's owner why the server leaves it out.
 
     Attributes
@@ -59,16 +59,16 @@ class Notice:
 
     def encode(self) -> RecordDict:
         """Write the message; the reply is an empty one."""
-        return RecordDict({"info": ConfigRecord({"notice": self.text})})
+        return RecordDict({"info": ConfigRecord({"rejection": self.text})})
 
     @classmethod
-    def decode(cls, content: RecordDict) -> Notice:
+    def decode(cls, content: RecordDict) -> Rejection:
         """Read and check the message."""
-        text: str = value_of(info_of(content), "notice", str)
+        text: str = value_of(info_of(content), "rejection", str)
         return cls("".join(char if char.isprintable() else " " for char in text))
 
 
-def _pixel_moments(info: Mapping[str, Any], channels: int) -> tuple[tuple[float, float], ...]:
+def _sample_moments(info: Mapping[str, Any], channels: int) -> tuple[tuple[float, float], ...]:
     means = number_list(info, "pixel-means", channels)
     squares = number_list(info, "pixel-squares", channels)
     moments = tuple(zip(means, squares, strict=True))
@@ -88,11 +88,11 @@ class Description:
         Its stable name.
     class_names : tuple of str
         The classes that its data may hold.
-    image_shape : tuple of int
+    sample_shape : tuple of int
         (channels, height, width).
     train_samples, test_samples : int
         Sizes of its two parts.
-    pixel_moments : tuple of (float, float)
+    sample_moments : tuple of (float, float)
         A channel: mean and mean square of the training pixels, which lie in [0, 1].
     joins_in : int
         Round from which the client takes part; 0: from now on.
@@ -103,10 +103,10 @@ class Description:
 
     client: str
     class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
+    sample_shape: tuple[int, int, int]
     train_samples: int
     test_samples: int
-    pixel_moments: tuple[tuple[float, float], ...]
+    sample_moments: tuple[tuple[float, float], ...]
     true_group: int | None = None
     joins_in: int = 0
 
@@ -115,11 +115,11 @@ class Description:
         info: dict[str, Any] = {
             "client": self.client,
             "class-names": list(self.class_names),
-            "image-shape": list(self.image_shape),
+            "sample-shape": list(self.sample_shape),
             "train-samples": self.train_samples,
             "test-samples": self.test_samples,
-            "pixel-means": [mean for mean, _ in self.pixel_moments],
-            "pixel-squares": [square for _, square in self.pixel_moments],
+            "pixel-means": [mean for mean, _ in self.sample_moments],
+            "pixel-squares": [square for _, square in self.sample_moments],
             "joins-in": self.joins_in,
         }
         if self.true_group is not None:
@@ -138,8 +138,8 @@ class Description:
             raise RecordError(f"train-samples = {train} is outside 1..{limit}")
         if not 0 <= test <= limit:
             raise RecordError(f"test-samples = {test} is outside 0..{limit}")
-        shape = image_shape_of(info)
-        moments = _pixel_moments(info, channels=shape[0])
+        shape = sample_shape_of(info)
+        moments = _sample_moments(info, channels=shape[0])
         group = value_of(info, "true-group", int) if "true-group" in info else None
         names, joins_in = name_list(info, "class-names"), value_of(info, "joins-in", int)
         return cls(client, names, shape, train, test, moments, group, joins_in)

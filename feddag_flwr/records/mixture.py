@@ -9,23 +9,23 @@ from flwr.app import Array, RecordDict
 from numpy.typing import NDArray
 
 from feddag_flwr.records.arrays import number_of
+from feddag_flwr.records.header import RequestHeader, check_author
 from feddag_flwr.records.parts import Model, flat, message_of, nested, parts_of
-from feddag_flwr.records.task import Task, check_author
 from feddag_flwr.records.values import RecordError, info_of
 
-SHARES_ACTION = "query.shares"
+RESPONSIBILITIES_ACTION = "query.responsibilities"
 
-# How far shares may add up to something else than the samples: sums of float64, rounded.
+# How far responsibilities may add up to something else than the samples: sums of float64, rounded.
 ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class SharesRequest:
-    """Models whose shares in the client's training data are wanted; nothing is trained.
+class ResponsibilitiesRequest:
+    """Models whose responsibilities in the client's training data are wanted; nothing is trained.
 
     Attributes
     ----------
-    task : Task
+    header : RequestHeader
         Whom it is for.
     candidates : tuple of dict of str to Weights
         The K models.
@@ -34,47 +34,51 @@ class SharesRequest:
         `feddag_flwr.training.mixture.responsibilities`.
     """
 
-    task: Task
+    header: RequestHeader
     candidates: tuple[Model, ...]
     prior: NDArray[np.float64]
 
     def encode(self) -> RecordDict:
         """Write the request."""
-        content = message_of(self.task.info(), flat(self.candidates))
+        content = message_of(self.header.info(), flat(self.candidates))
         put_prior(content, self.prior)
         return content
 
     @classmethod
-    def decode(cls, content: RecordDict) -> SharesRequest:
+    def decode(cls, content: RecordDict) -> ResponsibilitiesRequest:
         """Read and check the request."""
         _, candidates = nested(parts_of(content, info_of(content)))
-        task = Task.decode(content)
-        return cls(task, candidates, prior_of(content, len(candidates), len(task.class_names)))
+        header = RequestHeader.decode(content)
+        return cls(header, candidates, prior_of(content, len(candidates), len(header.class_names)))
 
 
-def encode_shares(task: Task, shares: NDArray[np.float64]) -> RecordDict:
+def encode_responsibilities(
+    header: RequestHeader, responsibilities: NDArray[np.float64]
+) -> RecordDict:
     """Write the reply: the samples of each class that each model answers for, shape (K, C)."""
-    content = message_of(task.signature(), {})
-    content.array_records["arrays"]["number.shares"] = Array(shares)
+    content = message_of(header.signature(), {})
+    content.array_records["arrays"]["number.responsibilities"] = Array(responsibilities)
     return content
 
 
-def decode_shares(
-    content: RecordDict, task: Task, *, count: int, limit: int
+def decode_responsibilities(
+    content: RecordDict, header: RequestHeader, *, count: int, limit: int
 ) -> NDArray[np.float64]:
     """Read and check a reply about `count` models on `limit` samples at most."""
-    check_author(info_of(content), task)
-    shares = number_of(content, "shares", (count, len(task.class_names)))
-    total = shares.sum()
-    if shares.min() < 0 or not 1 - ROUNDING <= total <= limit * (1 + ROUNDING):
-        raise RecordError(f"shares add up to {total}, must be 1..{limit} samples")
-    return shares
+    check_author(info_of(content), header)
+    responsibilities = number_of(content, "responsibilities", (count, len(header.class_names)))
+    total = responsibilities.sum()
+    if responsibilities.min() < 0 or not 1 - ROUNDING <= total <= limit * (1 + ROUNDING):
+        raise RecordError(f"responsibilities add up to {total}, must be 1..{limit} samples")
+    return responsibilities
 
 
-def check_shares(shares: NDArray[np.float64], samples: int) -> None:
-    """Refuse shares that are negative or do not add up to the client's samples."""
-    if shares.min() < 0 or abs(shares.sum() - samples) > ROUNDING * samples:
-        raise RecordError(f"shares add up to {shares.sum()}, the client described {samples}")
+def check_responsibilities(responsibilities: NDArray[np.float64], samples: int) -> None:
+    """Refuse responsibilities that are negative or do not add up to the client's samples."""
+    if responsibilities.min() < 0 or abs(responsibilities.sum() - samples) > ROUNDING * samples:
+        raise RecordError(
+            f"responsibilities add up to {responsibilities.sum()}, the client described {samples}"
+        )
 
 
 def put_prior(content: RecordDict, prior: NDArray[np.float64]) -> None:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.profile import Profile, subspace_size
 from feddag_flwr.records.arrays import array_of, counts_of
+from feddag_flwr.records.header import RequestHeader, check_author
 from feddag_flwr.records.parts import Model, message_of, parts_of
-from feddag_flwr.records.task import Task, check_author
 from feddag_flwr.records.transport import as_trained, to_send
 from feddag_flwr.records.values import RecordError, info_of, value_of
 
@@ -29,13 +29,13 @@ ORTHONORMAL = 5e-4
 class ProfileRequest:
     """Phase 1: the common start theta0 and the seed of the common coordinates."""
 
-    task: Task
+    header: RequestHeader
     start: Model
     coordinate_seed: int
 
     def encode(self) -> RecordDict:
         """Write the request."""
-        info = self.task.info() | {"coordinate-seed": self.coordinate_seed}
+        info = self.header.info() | {"coordinate-seed": self.coordinate_seed}
         return message_of(info, self.start)
 
     @classmethod
@@ -43,13 +43,13 @@ class ProfileRequest:
         """Read and check the request."""
         info = info_of(content)
         seed = value_of(info, "coordinate-seed", int)
-        return cls(Task.decode(content), parts_of(content, info), seed)
+        return cls(RequestHeader.decode(content), parts_of(content, info), seed)
 
 
-def encode_profile(task: Task, profile: Profile, start: Weights) -> RecordDict:
+def encode_profile(header: RequestHeader, profile: Profile, start: Weights) -> RecordDict:
     """Write the reply to a `ProfileRequest` whose encoder was `start` as received."""
-    encoder = to_send(profile.encoder, lambda: start, task.transport)
-    content = message_of(task.signature(), {"encoder": encoder})
+    encoder = to_send(profile.encoder, lambda: start, header.transport)
+    content = message_of(header.signature(), {"encoder": encoder})
     arrays = content.array_records["arrays"]
     arrays["update"] = Array(profile.update)
     arrays["vectors"] = Array(profile.vectors)
@@ -60,7 +60,7 @@ def encode_profile(task: Task, profile: Profile, start: Weights) -> RecordDict:
 
 def decode_profile(
     content: RecordDict,
-    task: Task,
+    header: RequestHeader,
     *,
     encoder: Weights,
     coordinates: int,
@@ -73,7 +73,7 @@ def decode_profile(
     ----------
     content : RecordDict
         The reply.
-    task : Task
+    header : RequestHeader
         What was asked of whom.
     encoder : Weights
         The encoder that the request was made of.
@@ -90,25 +90,25 @@ def decode_profile(
         With the reason.
     """
     info = info_of(content)
-    check_author(info, task)
-    counts = counts_of(content, "counts", len(task.class_names), limit)
+    check_author(info, header)
+    counts = counts_of(content, "counts", len(header.class_names), limit)
     if not 1 <= counts.sum() <= limit:
         raise RecordError(f"counts add up to {counts.sum()}, must be 1..{limit}")
     update = array_of(content, "update", np.float32, (coordinates,))
     if not update.any():
         raise RecordError("update is zero everywhere: the angle of Eq. 3 does not exist")
-    vectors, classes = _subspace(content, task, counts, subspace)
+    vectors, classes = _subspace(content, header, counts, subspace)
     moved = parts_of(content, info, {"encoder": encoder})["encoder"]
-    weights = as_trained(moved, lambda: encoder, task.transport)
+    weights = as_trained(moved, lambda: encoder, header.transport)
     if not weights.is_finite:
         raise RecordError("encoder: the update is too long")
     return Profile(update, vectors, classes, counts, weights)
 
 
 def _subspace(
-    content: RecordDict, task: Task, counts: NDArray[np.int64], subspace: float
+    content: RecordDict, header: RequestHeader, counts: NDArray[np.int64], subspace: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    features = math.prod(task.image_shape)  # no more vectors than that can be orthogonal
+    features = math.prod(header.sample_shape)  # no more vectors than that can be orthogonal
     sizes = [min(subspace_size(subspace, count), features) if count else 0 for count in counts]
     classes = array_of(content, "vector-classes", np.int64, (None,), most=sum(sizes))
     vectors = array_of(content, "vectors", np.float32, (len(classes), features))
@@ -129,17 +129,17 @@ def _check_orthonormal(rows: NDArray[np.float64], what: str) -> None:
         raise RecordError(f"{what} are not orthonormal")
 
 
-def encode_vectors(task: Task, vectors: NDArray[np.float32]) -> RecordDict:
+def encode_vectors(header: RequestHeader, vectors: NDArray[np.float32]) -> RecordDict:
     """Write a client's leading singular vectors over all its data, one a row (PACFL)."""
-    content = message_of(task.signature(), {})
+    content = message_of(header.signature(), {})
     content.array_records["arrays"]["vectors"] = Array(vectors)
     return content
 
 
-def decode_vectors(content: RecordDict, task: Task, *, size: int) -> NDArray[np.float32]:
+def decode_vectors(content: RecordDict, header: RequestHeader, *, size: int) -> NDArray[np.float32]:
     """Read and check what `encode_vectors` wrote: 1 to `size` orthonormal rows."""
-    check_author(info_of(content), task)
-    features = math.prod(task.image_shape)
+    check_author(info_of(content), header)
+    features = math.prod(header.sample_shape)
     size = min(size, features)
     vectors = array_of(content, "vectors", np.float32, (None, features), most=size * features)
     if not 1 <= len(vectors) <= size:

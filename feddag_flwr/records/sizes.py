@@ -8,7 +8,7 @@ from typing import Any, cast
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.common.serde import recorddict_to_proto
 
-from feddag_flwr.records.train import recipe_key
+from feddag_flwr.records.train import config_key
 
 # Bytes of the header that NumPy writes before the values of a plain array.
 NUMPY_HEADER = 128
@@ -60,10 +60,10 @@ def least_down(content: RecordDict) -> int:
     S' counts where the secondary phase is asked for and it is not S itself.
     """
     arrays, sizes = _arrays(content), _part_sizes(content)
-    shared, own = arrays.get("shared.floats"), arrays.get("secondary.floats")
+    shared, own = arrays.get("transfer.floats"), arrays.get("secondary.floats")
     due = "secondary" in _phases(content)
     if shared is not None and (not due or (own is not None and shared.data == own.data)):
-        sizes.pop("shared", None)
+        sizes.pop("transfer", None)
     return sum(sizes.values()) + statistics_nbytes(content)
 
 
@@ -79,21 +79,23 @@ def least_weights_up(request: RecordDict, kind: str) -> int:
     elif kind == "gradient":
         wanted = set(sizes)
     elif kind == "train":
-        halves = bool(_info(request).get(recipe_key("halves")))
-        wanted = _trained(_phases(request), sizes, halves=halves)
+        separate_heads = bool(_info(request).get(config_key("halves")))
+        wanted = _trained(_phases(request), sizes, separate_heads=separate_heads)
     return sum(sizes[part] for part in wanted)
 
 
-def _trained(phases: tuple[str, ...], sizes: Mapping[str, int], *, halves: bool) -> set[str]:
+def _trained(
+    phases: tuple[str, ...], sizes: Mapping[str, int], *, separate_heads: bool
+) -> set[str]:
     if "mixture" in phases:
         return set(sizes)
     start = "0/" if "0/primary" in sizes else ""  # all candidates are of one size
     wanted = set()
-    if {"primary", "meta"} & set(phases):
+    if {"primary", "fomaml"} & set(phases):
         wanted = {f"{start}primary", f"{start}classifier"}
     if "secondary" in phases:
-        wanted.add("shared" if "shared" in sizes else "secondary")
-        wanted |= {"classifier"} if halves else set()
+        wanted.add("transfer" if "transfer" in sizes else "secondary")
+        wanted |= {"classifier"} if separate_heads else set()
     return wanted & sizes.keys()
 
 

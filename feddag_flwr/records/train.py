@@ -15,17 +15,17 @@ from feddag_flwr.aggregation import Weights
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.records.arrays import number_of
 from feddag_flwr.records.evaluate import evaluation_of, put_evaluation
-from feddag_flwr.records.mixture import check_shares, prior_of, put_prior
+from feddag_flwr.records.header import RequestHeader, check_author, drifted_of
+from feddag_flwr.records.mixture import check_responsibilities, prior_of, put_prior
 from feddag_flwr.records.parts import Model, flat, message_of, nested, packed_parts, parts_of
-from feddag_flwr.records.task import Task, check_author, drifted_of
 from feddag_flwr.records.transport import EXACT, Packed, as_trained, to_send
 from feddag_flwr.records.values import RecordError, info_of, name_list, value_of
 
-PHASES = ("primary", "secondary", "meta", "mixture")
+PHASES = ("primary", "secondary", "fomaml", "mixture")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class LocalTrainingConfig:
     """What an algorithm may ask of local training beyond plain SGD.
 
     Attributes
@@ -33,10 +33,10 @@ class Recipe:
     proximal : float
         Weight mu of the term mu/2 |w - w_received|^2 (FedProx, FedSoft).
     inner_rate : float
-        Rate alpha of the inner step of the phase ``meta`` (Per-FedAvg).
+        Rate alpha of the inner step of the phase ``fomaml`` (Per-FedAvg).
     losses : bool
         The reply's numbers hold ``losses``: the mean training loss of each local epoch, in nats.
-    halves : bool
+    separate_heads : bool
         Each half of the classifier is trained with its own encoder; so the secondary phase, too,
         gives the classifier back.
     """
@@ -44,18 +44,18 @@ class Recipe:
     proximal: float = 0.0
     inner_rate: float = 0.0
     losses: bool = False
-    halves: bool = False
+    separate_heads: bool = False
 
     def info(self) -> dict[str, Any]:
         """Return the values for the record ``info``."""
-        return {recipe_key(name): value for name, value in asdict(self).items()}
+        return {config_key(name): value for name, value in asdict(self).items()}
 
     @classmethod
-    def decode(cls, info: Mapping[str, Any]) -> Recipe:
+    def decode(cls, info: Mapping[str, Any]) -> LocalTrainingConfig:
         """Read and check the values."""
         values = {}
         for each in fields(cls):
-            key = recipe_key(each.name)
+            key = config_key(each.name)
             value = value_of(info, key, type(each.default))
             if not 0 <= value < np.inf:
                 raise RecordError(f"{key} = {value} must be 0 or more, and finite")
@@ -69,7 +69,7 @@ class TrainRequest:
 
     Attributes
     ----------
-    task : Task
+    header : RequestHeader
         Whom it is for.
     parts : dict of str to Weights
         The cluster model: ``primary``, ``classifier``, perhaps ``secondary``; and ``shared``, the
@@ -77,7 +77,7 @@ class TrainRequest:
         cluster's own S. With candidates perhaps none.
     phases : tuple of str
         Which of `PHASES` to run.
-    recipe : Recipe
+    config : LocalTrainingConfig
         How to train.
     candidates : tuple of dict of str to Weights
         Models of which the client takes the one with the lowest loss on its training data; the
@@ -88,17 +88,17 @@ class TrainRequest:
         `feddag_flwr.training.mixture.responsibilities`.
     """
 
-    task: Task
+    header: RequestHeader
     parts: Model
     phases: tuple[str, ...]
-    recipe: Recipe = Recipe()
+    config: LocalTrainingConfig = LocalTrainingConfig()
     candidates: tuple[Model, ...] = ()
     prior: NDArray[np.float64] | None = None
 
     def encode(self) -> RecordDict:
         """Write the request."""
         parts = self.parts | flat(self.candidates)
-        info = self.task.info() | self.recipe.info()
+        info = self.header.info() | self.config.info()
         content = message_of(info | {"phases": list(self.phases)}, parts)
         if self.prior is not None:
             put_prior(content, self.prior)
@@ -112,11 +112,11 @@ class TrainRequest:
         if not set(phases) <= set(PHASES):
             raise RecordError(f"phases must be among {PHASES}, got {phases}")
         parts, candidates = nested(parts_of(content, info))
-        task = Task.decode(content)
+        header = RequestHeader.decode(content)
         prior = None
         if "mixture" in phases:
-            prior = prior_of(content, len(candidates), len(task.class_names))
-        return cls(task, parts, phases, Recipe.decode(info), candidates, prior)
+            prior = prior_of(content, len(candidates), len(header.class_names))
+        return cls(header, parts, phases, LocalTrainingConfig.decode(info), candidates, prior)
 
     def start_of(self, part: str, choice: int | None) -> Weights:
         """Return the weights that a part's training started from.
@@ -144,19 +144,19 @@ class TrainReply:
         Training samples, the weight of the client in Eq. 18 and 21.
     parts : dict of str to Weights
         ``primary`` and ``classifier`` after the primary or meta phase, ``shared`` (and
-        ``classifier``, where it is trained by halves) after the secondary; primary and classifier
+        ``classifier``, where it is trained by separate_heads) after the secondary; primary and classifier
         of every candidate, numbered, after the phase ``mixture``.
     received : Evaluation or None
         The model as received on the client's test data, where it is wanted.
     choice : int or None
         The candidate that the client took, where there were some.
     numbers : dict of str to ndarray of float64
-        What else the recipe asked for; ``shares`` after the phase ``mixture``.
+        What else the config asked for; ``responsibilities`` after the phase ``mixture``.
     moved : dict of str to Packed
         How far training moved the parameters of each part, where the reply said that and not where
         they are now (every ``transport`` but float32).
     drifted : bool
-        Whether the client's classes have moved away from the task's reference.
+        Whether the client's classes have moved away from the header's reference.
     """
 
     samples: int
@@ -175,8 +175,8 @@ class TrainReply:
 
     def encode(self, request: TrainRequest) -> RecordDict:
         """Write the reply to a request."""
-        transport = request.task.transport
-        info: dict[str, Any] = request.task.signature() | {
+        transport = request.header.transport
+        info: dict[str, Any] = request.header.signature() | {
             "samples": self.samples,
             "drifted": self.drifted,
         }
@@ -227,8 +227,8 @@ class TrainReply:
         RecordError
             With the reason.
         """
-        info, transport = info_of(content), request.task.transport
-        check_author(info, request.task)
+        info, transport = info_of(content), request.header.transport
+        check_author(info, request.header)
         samples = value_of(info, "samples", int)
         if not 1 <= samples <= limit:
             raise RecordError(f"samples = {samples} is outside 1..{limit}")
@@ -240,12 +240,12 @@ class TrainReply:
         }
         for name in [name for name, weights in parts.items() if not weights.is_finite]:
             raise RecordError(f"{name}: the update is too long")
-        received = evaluation_of(content, "received", len(request.task.class_names), limit)
+        received = evaluation_of(content, "received", len(request.header.class_names), limit)
         if (received is not None) != evaluated:
             raise RecordError(f"evaluation of the model received: {received is not None}")
         found = {key: number_of(content, key, shape) for key, shape in numbers.items()}
         if "mixture" in request.phases:
-            check_shares(found["shares"], samples)
+            check_responsibilities(found["responsibilities"], samples)
         return cls(
             samples,
             parts,
@@ -253,13 +253,13 @@ class TrainReply:
             choice,
             found,
             {} if transport == EXACT else {name: each for name, (each, _) in packed.items()},
-            drifted_of(info, request.task),
+            drifted_of(info, request.header),
         )
 
 
-def recipe_key(name: str) -> str:
-    """Name of a recipe's value in the record ``info``."""
-    return f"recipe-{name.replace('_', '-')}"
+def config_key(name: str) -> str:
+    """Name of a config's value in the record ``info``."""
+    return f"training-{name.replace('_', '-')}"
 
 
 def _choice(info: Mapping[str, Any], count: int) -> int | None:

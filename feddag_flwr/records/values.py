@@ -73,9 +73,9 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable()
 
 
-def image_shape_of(info: Mapping[str, Any]) -> tuple[int, int, int]:
+def sample_shape_of(info: Mapping[str, Any]) -> tuple[int, int, int]:
     """Return (channels, height, width)."""
-    shape = value_of(info, "image-shape", list)
+    shape = value_of(info, "sample-shape", list)
     if len(shape) != 3 or not all(type(side) is int and 0 < side <= 65_536 for side in shape):
         raise RecordError(f"image-shape must be three positive integers, got {shown(shape)}")
     return cast(tuple[int, int, int], tuple(shape))

@@ -2,7 +2,7 @@
 
 Eq. 8 of arXiv 2602.23504 gives the weight to the view with more contrast, whether its contrast
 comes of groups or of chance. Here a view's weight is measured on what groups do and chance does
-not: see `feddag_flwr.similarity.persistence` and `feddag_flwr.similarity.appearance`. And the
+not: see `feddag_flwr.similarity.persistence` and `feddag_flwr.similarity.class_conditional_distance`. And the
 views are not averaged: two clients are as far apart as the view says that sees the largest
 difference, so that a view in which they agree does not talk the others down. V of Eq. 6 has no
 say of its own: where no view shows groups nobody is parted. V varies with the clients' sizes then,
@@ -18,8 +18,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from feddag_flwr.similarity.appearance import Appearance, row_distances
-from feddag_flwr.similarity.beyond_counts import BeyondCounts
+from feddag_flwr.similarity.class_conditional_distance import (
+    ClassConditionalDistance,
+    row_distances,
+)
+from feddag_flwr.similarity.label_residual_gradient import LabelResidualGradient
+from feddag_flwr.similarity.label_set_distance import label_set_distance, label_set_distance_to
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
 from feddag_flwr.similarity.normalisation import ROUNDING
 from feddag_flwr.similarity.persistence import (
@@ -27,13 +31,12 @@ from feddag_flwr.similarity.persistence import (
     persistence_beyond_chance,
     shuffled_pairs,
 )
-from feddag_flwr.similarity.presence import presence_dissimilarity, presence_dissimilarity_to
 
 PERSISTENCE: Final = (0.4, 0.55)
 """Persistence of a dendrogram below which a view has no weight, and from which all of it."""
 
 CERTAINTY: Final = (0.2, 0.4)
-"""The same for the appearance view's reliability, as far as it is certain."""
+"""The same for the class_conditional view's reliability, as far as it is certain."""
 
 NEAREST: Final = 0.75
 """Share of the clients whose nearest peer counts as no farther than any: what is left is noise."""
@@ -85,11 +88,11 @@ def view_of(matrix: FloatArray, evidence: float, bounds: tuple[float, float]) ->
     return View(evidence, weight, floor, top)
 
 
-def _presence_evidence(presence: FloatArray, counts: npt.NDArray[np.integer]) -> float:
+def _label_set_evidence(presence: FloatArray, counts: npt.NDArray[np.integer]) -> float:
     """Measure persistence beyond that of chance with as many clients that hold each class."""
 
     def shuffle(clients: IntArray, generator: np.random.Generator) -> FloatArray:
-        return presence_dissimilarity(generator.permuted(counts[clients], axis=0))
+        return label_set_distance(generator.permuted(counts[clients], axis=0))
 
     return persistence_beyond_chance(presence, shuffle, PERSISTENCE[0])
 
@@ -110,14 +113,14 @@ class Evidence:
     Attributes
     ----------
     views : dict of str to View
-        ``presence``, ``appearance`` and ``gradient``.
-    appearance : Appearance
-    beyond_counts : BeyondCounts
+        ``presence``, ``class_conditional`` and ``gradient``.
+    class_conditional : ClassConditionalDistance
+    label_residual_gradient : LabelResidualGradient
     """
 
     views: dict[str, View]
-    appearance: Appearance
-    beyond_counts: BeyondCounts
+    class_conditional: ClassConditionalDistance
+    label_residual_gradient: LabelResidualGradient
 
     @classmethod
     def of(
@@ -146,22 +149,26 @@ class Evidence:
         fused : ndarray, shape (N, N)
             The proximity matrix A, in [0, 1]; all 0 where no view has evidence of groups.
         pairs : ndarray, shape (N, N)
-            Mean angles of `Appearance`, against whose rows newcomers' are compared.
+            Mean angles of `ClassConditionalDistance`, against whose rows newcomers' are compared.
         """
-        appearance, pairs = Appearance.of(angles, seen)
-        beyond_counts, remainders = BeyondCounts.of(gradient, counts)
+        class_conditional, pairs = ClassConditionalDistance.of(angles, seen)
+        label_residual_gradient, remainders = LabelResidualGradient.of(gradient, counts)
         matrices = {
-            "presence": presence_dissimilarity(counts),
-            "appearance": row_distances(pairs, pairs, same=True),
+            "label-set": label_set_distance(counts),
+            "class-conditional": row_distances(pairs, pairs, same=True),
             "gradient": remainders,
         }
         found = {
-            "presence": (_presence_evidence(matrices["presence"], counts), PERSISTENCE),
-            "appearance": (appearance.certain, CERTAINTY),
+            "label-set": (_label_set_evidence(matrices["label-set"], counts), PERSISTENCE),
+            "class-conditional": (class_conditional.certain, CERTAINTY),
             "gradient": (_gradient_evidence(remainders), PERSISTENCE),
         }
         views = {name: view_of(matrices[name], *found[name]) for name in matrices}
-        return cls(views, appearance, beyond_counts), _strongest(views, matrices), pairs
+        return (
+            cls(views, class_conditional, label_residual_gradient),
+            _strongest(views, matrices),
+            pairs,
+        )
 
     def rows(
         self,
@@ -180,7 +187,7 @@ class Evidence:
         newcomer_counts, counts : ndarray of int, shapes (M, C) and (R, C)
             Samples of each class.
         newcomer_pairs, pairs : ndarray, shapes (M, N) and (R, N)
-            Mean angles of `Appearance` to the N.
+            Mean angles of `ClassConditionalDistance` to the N.
 
         Returns
         -------
@@ -188,26 +195,26 @@ class Evidence:
             Rows of A, in [0, 1].
         """
         matrices = {
-            "presence": presence_dissimilarity_to(newcomer_counts, counts),
-            "appearance": row_distances(newcomer_pairs, pairs),
-            "gradient": self.beyond_counts.rows(gradient, newcomer_counts, counts),
+            "label-set": label_set_distance_to(newcomer_counts, counts),
+            "class-conditional": row_distances(newcomer_pairs, pairs),
+            "gradient": self.label_residual_gradient.rows(gradient, newcomer_counts, counts),
         }
         return _strongest(self.views, matrices)
 
     def notes(self) -> dict[str, Any]:
         """Return all of it as plain values for JSON, exact to the bit."""
-        appearance, beyond = self.appearance, self.beyond_counts
+        class_conditional, beyond = self.class_conditional, self.label_residual_gradient
         return {
             "views": {name: list(astuple(view)) for name, view in self.views.items()},
-            "appearance": {
-                "noise": appearance.noise.tolist(),
-                "noise-left": appearance.noise_left,
-                "class-means": appearance.class_means.tolist(),
-                "mean": appearance.mean,
-                "reliability": appearance.reliability,
-                "certain": appearance.certain,
+            "class-conditional": {
+                "noise": class_conditional.noise.tolist(),
+                "noise-left": class_conditional.noise_left,
+                "class-means": class_conditional.class_means.tolist(),
+                "mean": class_conditional.mean,
+                "reliability": class_conditional.reliability,
+                "certain": class_conditional.certain,
             },
-            "beyond-counts": {
+            "label-residual-gradient": {
                 "coefficients": beyond.coefficients.tolist(),
                 "lowest": beyond.lowest,
                 "explained": beyond.explained,
@@ -217,18 +224,20 @@ class Evidence:
     @classmethod
     def of_notes(cls, notes: Mapping[str, Any]) -> Evidence:
         """Make what `notes` wrote."""
-        appearance, beyond = notes["appearance"], notes["beyond-counts"]
+        class_conditional, beyond = notes["class-conditional"], notes["label-residual-gradient"]
         return cls(
             {name: View(*values) for name, values in notes["views"].items()},
-            Appearance(
-                np.array(appearance["noise"]),
-                appearance["noise-left"],
-                np.array(appearance["class-means"]),
-                appearance["mean"],
-                appearance["reliability"],
-                appearance["certain"],
+            ClassConditionalDistance(
+                np.array(class_conditional["noise"]),
+                class_conditional["noise-left"],
+                np.array(class_conditional["class-means"]),
+                class_conditional["mean"],
+                class_conditional["reliability"],
+                class_conditional["certain"],
             ),
-            BeyondCounts(np.array(beyond["coefficients"]), beyond["lowest"], beyond["explained"]),
+            LabelResidualGradient(
+                np.array(beyond["coefficients"]), beyond["lowest"], beyond["explained"]
+            ),
         )
 
 

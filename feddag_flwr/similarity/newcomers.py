@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.similarity.appearance import Appearance
+from feddag_flwr.similarity.class_conditional_distance import ClassConditionalDistance
 from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.fusion import learn_newcomer_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity_to
@@ -24,7 +24,7 @@ from feddag_flwr.similarity.subspace import (
 
 
 @dataclass(frozen=True, eq=False)
-class Residents:
+class ProfileArrays:
     """The clients that have a place, as newcomers are measured against them.
 
     The first N are those that were clustered together, the founders: they set the scales, and a
@@ -63,7 +63,7 @@ class Residents:
         bases: NDArray[np.float32],
         counts: NDArray[np.integer[Any]],
         proximity: Proximity,
-    ) -> Residents:
+    ) -> ProfileArrays:
         """Keep what phase 2 was given, and the scales of what it found."""
         gradient, data = normalise(proximity.gradient), normalise(proximity.data)
         return cls(
@@ -71,7 +71,7 @@ class Residents:
             proximity.fused, proximity.evidence, proximity.pairs,
         )  # fmt: skip
 
-    def only(self, rows: Sequence[int]) -> Residents:
+    def only(self, rows: Sequence[int]) -> ProfileArrays:
         """Keep some rows, those of all founders among them."""
         if len(rows) == len(self.updates):
             return self
@@ -90,7 +90,7 @@ class Residents:
         bases: NDArray[np.float32],
         counts: NDArray[np.integer[Any]],
         angle: Angle,
-    ) -> Residents:
+    ) -> ProfileArrays:
         """Add rows of M newcomers at the end; scales and founders stay."""
         mine, theirs = _same_size(self.bases, bases)
         return replace(
@@ -109,12 +109,12 @@ class Residents:
             return np.zeros((len(counts), 0))
         founders = slice(len(self.fused))
         angles = class_angles_to(bases, counts, self.bases[founders], self.counts[founders], angle)
-        return _mean_angles(self.evidence.appearance, self, bases, counts, angles)
+        return _mean_angles(self.evidence.class_conditional, self, bases, counts, angles)
 
 
 def _mean_angles(
-    appearance: Appearance,
-    residents: Residents,
+    class_conditional: ClassConditionalDistance,
+    residents: ProfileArrays,
     bases: NDArray[np.float32],
     counts: NDArray[np.integer[Any]],
     angles: NDArray[np.floating[Any]],
@@ -122,7 +122,7 @@ def _mean_angles(
     """Mean angles (M, N) of M newcomers to the founders, from V' between them (C, M, N)."""
     founders = slice(len(residents.fused))
     here = seen_counts(residents.bases[founders], residents.counts[founders])
-    return appearance.rows(angles, seen_counts(bases, counts), here)
+    return class_conditional.rows(angles, seen_counts(bases, counts), here)
 
 
 def _same_size(
@@ -158,7 +158,7 @@ class NewcomerRows:
 
 
 def measure_newcomers(
-    residents: Residents,
+    residents: ProfileArrays,
     updates: NDArray[np.floating[Any]],
     bases: NDArray[np.float32],
     counts: NDArray[np.integer[Any]],
@@ -180,7 +180,7 @@ def measure_newcomers(
 
     Parameters
     ----------
-    residents : Residents
+    residents : ProfileArrays
         The clients that have a place.
     updates : ndarray, shape (M, k)
         Newcomers' sparse updates, from the same start and at the same coordinates.
@@ -205,8 +205,8 @@ def measure_newcomers(
     )
     if residents.evidence is not None:
         to_founders = angles[:, :, : len(residents.fused)]
-        appearance = residents.evidence.appearance
-        pairs = _mean_angles(appearance, residents, bases, counts, to_founders)
+        class_conditional = residents.evidence.class_conditional
+        pairs = _mean_angles(class_conditional, residents, bases, counts, to_founders)
         fused = residents.evidence.rows(gradient, counts, residents.counts, pairs, residents.pairs)
         weights = np.full(len(gradient), residents.evidence.views["gradient"].weight)
         return NewcomerRows(gradient, data, weights, fused)

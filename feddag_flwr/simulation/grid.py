@@ -12,7 +12,7 @@ from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from feddag_flwr.records import NOTICE_ACTION
+from feddag_flwr.records import REJECTION_ACTION
 from feddag_flwr.settings import Settings
 
 logger = logging.getLogger("flwr")
@@ -84,7 +84,7 @@ class InProcessGrid(Grid):
                 _message_id=message_id, _src_node_id=SERVER_NODE, _run_id=RUN_ID
             )
             reply = self.answer(message)
-            if reply is not None and message.metadata.message_type != NOTICE_ACTION:
+            if reply is not None and message.metadata.message_type != REJECTION_ACTION:
                 self._replies[message_id] = reply
             ids.append(message_id)
         return ids

@@ -12,20 +12,20 @@ from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights, weighted_mean
-from feddag_flwr.checkpoints import Memory
+from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.exchange import Exchange
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import variance_places
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import (
-    MEASURE_ACTION,
-    Measurement,
-    MeasureRequest,
+    CANDIDATE_LOSSES_ACTION,
+    CandidateLosses,
+    CandidateLossesRequest,
+    LocalTrainingConfig,
     Model,
-    Recipe,
     RecordError,
-    Task,
+    RequestHeader,
     TrainReply,
     TrainRequest,
 )
@@ -33,7 +33,7 @@ from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies.roster import Roster
+from feddag_flwr.strategies.client_registry import ClientRegistry
 from feddag_flwr.strategies.stopwatch import Stopwatch
 
 logger = logging.getLogger("flwr")
@@ -44,10 +44,10 @@ class Algorithm(ABC):
 
     An algorithm says how clusters come to be (`form_clusters`) and, where it differs from one
     data-weighted mean a cluster, overrides what happens before a round (`before_round`), what a
-    client runs, receives and returns (`phases_for`, `recipe_for`, `parts_for`, `candidates_for`,
+    client runs, receives and returns (`phases_for`, `local_training_for`, `parts_for`, `candidates_for`,
     `prior_for`, `parts_from`, `numbers_from`), how replies become models (`aggregate`), which model
     a client is judged by (`before_evaluation`, `parts_to_evaluate`), where a client belongs that
-    took no part in training (`place_unseen`) or comes later (`place_newcomers`), and what it keeps
+    took no part in training (`place_held_out`) or comes later (`place_newcomers`), and what it keeps
     from round to round (`memory`, `recall`).
 
     Parameters
@@ -63,7 +63,7 @@ class Algorithm(ABC):
         Clients, assignments and cluster models; there once the roll has been called.
     exchange : Exchange
         The talk with the nodes; there with ``state``.
-    roster : Roster
+    registry : ClientRegistry
         Which node is which client.
     wait : float
         Seconds to wait for a reply in a round.
@@ -73,8 +73,8 @@ class Algorithm(ABC):
         Clients drawn for the round under way that have something to do.
     true_groups : dict of str to int
         Where the scenario knows them: for the adjusted Rand index and `oracle` alone.
-    unseen : dict of str to Client
-        Clients that take no part in training (setting ``unseen-share``).
+    held_out : dict of str to Client
+        Clients that take no part in training (setting ``held_out-share``).
     drifted : set of str
         Clients whose data is no longer what they were placed by; they sit out until they are
         placed anew.
@@ -97,12 +97,12 @@ class Algorithm(ABC):
         self.settings = settings
         self.folder = folder
         self.wait = settings.round_timeout
-        self.roster = Roster(bound=settings.identity == "node")
+        self.registry = ClientRegistry(bound=settings.identity == "node")
         self.watch = Stopwatch()
         self.requests: dict[str, TrainRequest] = {}
         self.asked: set[str] = set()
         self.true_groups: dict[str, int] = {}
-        self.unseen: dict[str, Client] = {}
+        self.held_out: dict[str, Client] = {}
         self.drifted: set[str] = set()
         self.absent: set[str] = set()
 
@@ -121,10 +121,10 @@ class Algorithm(ABC):
         del server_round, name
         return ("primary",)
 
-    def recipe_for(self, server_round: int, name: str) -> Recipe:
+    def local_training_for(self, server_round: int, name: str) -> LocalTrainingConfig:
         """How a client trains: plain SGD."""
         del server_round, name
-        return Recipe()
+        return LocalTrainingConfig()
 
     def parts_for(self, name: str, phases: tuple[str, ...]) -> Model:
         """Weights that a client receives for training: those of its cluster."""
@@ -151,28 +151,28 @@ class Algorithm(ABC):
 
     def parts_from(self, request: TrainRequest) -> Model:
         """Parts that must come back, as weights of the shape they must have."""
-        if not {"primary", "meta"} & set(request.phases):
+        if not {"primary", "fomaml"} & set(request.phases):
             return {}
         start = 0 if request.candidates else None
         return {part: request.start_of(part, start) for part in ("primary", "classifier")}
 
     def numbers_from(self, request: TrainRequest) -> dict[str, tuple[int, ...]]:
         """Numbers that must come back beside the parts, with their shapes."""
-        return {"losses": (self.settings.local_epochs,)} if request.recipe.losses else {}
+        return {"losses": (self.settings.local_epochs,)} if request.config.losses else {}
 
     def reference_for(self, name: str) -> tuple[int, ...]:
         """Class counts that a client tells drift by, those of its last profile: none."""
         del name
         return ()
 
-    def place_unseen(self, server_round: int, names: list[str]) -> dict[str, int]:
+    def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Cluster of each client that took no part in training: the one of lowest training loss.
 
         A client left out of the result stays without a model.
         """
         if self.state.num_clusters == 1:
             return dict.fromkeys(names, 0)
-        found = self.measure(server_round, names, self.state.models)
+        found = self.candidate_losses(server_round, names, self.state.models)
         return {name: int(found[name].losses.argmin()) for name in sorted(found)}
 
     def place_newcomers(
@@ -191,13 +191,13 @@ class Algorithm(ABC):
             among `names`.
         """
         del profiles
-        return self.place_unseen(server_round, names)
+        return self.place_held_out(server_round, names)
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> AlgorithmState:
         """Return what the algorithm keeps beside ``state``, for a checkpoint: nothing."""
-        return Memory()
+        return AlgorithmState()
 
-    def recall(self, memory: Memory) -> None:
+    def load_state_dict(self, memory: AlgorithmState) -> None:
         """Take over what `memory` returned when the checkpoint was written."""
         del memory
 
@@ -248,30 +248,33 @@ class Algorithm(ABC):
         else:
             logger.warning("cluster %d keeps its %s: the aggregate is not finite", cluster, part)
 
-    def measure(
+    def candidate_losses(
         self, server_round: int, names: Iterable[str], models: Sequence[Model]
-    ) -> dict[str, Measurement]:
+    ) -> dict[str, CandidateLosses]:
         """Ask clients how well models fit their training data; every model travels to each.
 
         Returns
         -------
-        dict of str to Measurement
+        dict of str to CandidateLosses
             Of the clients with a valid reply, in the order of names.
         """
-        tasks = {name: self.task(name, server_round) for name in names}
+        headers = {name: self.header(name, server_round) for name in names}
         messages = (
             self.message(
-                name, MeasureRequest(task, tuple(models)).encode(), MEASURE_ACTION, server_round
+                name,
+                CandidateLossesRequest(header, tuple(models)).encode(),
+                CANDIDATE_LOSSES_ACTION,
+                server_round,
             )
-            for name, task in tasks.items()
+            for name, header in headers.items()
         )
-        found: dict[str, Measurement] = {}
+        found: dict[str, CandidateLosses] = {}
         for reply in self.exchange.send(messages, self.wait):
-            name = self.roster.name_of(reply.metadata.src_node_id)
+            name = self.registry.name_of(reply.metadata.src_node_id)
             try:
-                found[name] = Measurement.decode(
+                found[name] = CandidateLosses.decode(
                     reply.content,
-                    tasks[name],
+                    headers[name],
                     count=len(models),
                     limit=self.settings.max_client_samples,
                 )
@@ -307,7 +310,7 @@ class Algorithm(ABC):
         RecordError
             Names the part.
         """
-        places = self._variances["secondary" if part == "shared" else part]
+        places = self._variances["secondary" if part == "transfer" else part]
         if (weights.buffers[places] < 0).any():
             raise RecordError(f"{part}: a running variance is negative")
 
@@ -323,21 +326,21 @@ class Algorithm(ABC):
 
     def client(self, name: str) -> Client:
         """Return a client of the roll call, whether training sees it or not."""
-        return self.unseen[name] if name in self.unseen else self.state.clients[name]
+        return self.held_out[name] if name in self.held_out else self.state.clients[name]
 
     def largest_first(self, names: Iterable[str]) -> list[str]:
         """Order clients by falling number of training samples, then by name."""
         return sorted(names, key=lambda name: (-self.client(name).train_samples, name))
 
-    def task(self, name: str, server_round: int) -> Task:
+    def header(self, name: str, server_round: int) -> RequestHeader:
         """Return the common part of a request to `name`."""
         state = self.state
-        return Task(
+        return RequestHeader(
             name,
             server_round,
             state.class_names,
-            state.image_shape,
-            state.pixel_scale,
+            state.sample_shape,
+            state.sample_scale,
             self.settings.transport,
             self.reference_for(name),
         )
@@ -360,7 +363,7 @@ class Algorithm(ABC):
         seed = self.settings.seed
         return build_model(
             self.settings.model,
-            self.state.image_shape,
+            self.state.sample_shape,
             len(self.state.class_names),
             dual=dual,
             seed=derived_seed(seed, f"start-{number}") if number else seed,
@@ -368,12 +371,12 @@ class Algorithm(ABC):
 
     def message(self, name: str, content: RecordDict, kind: str, server_round: int) -> Message:
         """Make a message to a client's node."""
-        return Message(content, self.roster.nodes[name], kind, group_id=str(server_round))
+        return Message(content, self.registry.nodes[name], kind, group_id=str(server_round))
 
     def connected(self, names: Collection[str]) -> list[str]:
         """Return the clients whose nodes are there, in the order given; log who left or is back."""
         there = set(self.exchange.nodes())
-        found = [name for name in names if self.roster.nodes.get(name) in there]
+        found = [name for name in names if self.registry.nodes.get(name) in there]
         missing = set(names) - set(found)
         if left := sorted(missing - self.absent):
             logger.warning("not connected: %s", listed(left))

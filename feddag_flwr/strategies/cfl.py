@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from feddag_flwr.checkpoints import Memory
+from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import canonical_labels
 from feddag_flwr.records import TrainReply
 from feddag_flwr.strategies.fedavg import FedAvg
@@ -58,14 +58,14 @@ class CFL(FedAvg):
         self._drawn: set[str] = set()
         self._longest_mean = 0.0
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> AlgorithmState:
         """Keep the updates, a file each: few of them change in a round."""
-        return Memory(
+        return AlgorithmState(
             {f"{UPDATE}{name}": {"update": update} for name, update in self._updates.items()},
             {"drawn": sorted(self._drawn), "longest-mean": self._longest_mean},
         )
 
-    def recall(self, memory: Memory) -> None:
+    def load_state_dict(self, memory: AlgorithmState) -> None:
         """Take the updates back."""
         self._updates = {
             group.removeprefix(UPDATE): its["update"] for group, its in memory.arrays.items()

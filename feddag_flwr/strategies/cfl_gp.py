@@ -10,7 +10,7 @@ from flwr.app import MessageType, RecordDict
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from feddag_flwr.checkpoints import Memory
+from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import matched_labels
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import (
@@ -71,13 +71,13 @@ class CFLGP(ClusteredStrategy):
         self.state.set_clusters(names, [0] * len(names), models)
         self._profiles = GradientProfiles()
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> AlgorithmState:
         """Keep the gradient profiles."""
-        return self._profiles.memory()
+        return self._profiles.state_dict()
 
-    def recall(self, memory: Memory) -> None:
+    def load_state_dict(self, memory: AlgorithmState) -> None:
         """Take the gradient profiles back."""
-        self._profiles = GradientProfiles.recall(memory)
+        self._profiles = GradientProfiles.load_state_dict(memory)
 
     def before_round(self, server_round: int, names: list[str]) -> None:
         """Collect gradients from all clients and cluster them, in the rounds that are due."""
@@ -108,13 +108,13 @@ class CFLGP(ClusteredStrategy):
         """Ask all clients what the criterion makes of their data; valid replies, by name."""
         model = self.state.models[criterion]
         names = self.connected(sorted(self.state.assignments))
-        tasks = {name: self.task(name, server_round) for name in names}
+        headers = {name: self.header(name, server_round) for name in names}
         by_update = self.settings.cfl_gp_profile == "update"
         requests = {
-            name: TrainRequest(task, model, ("primary",))
+            name: TrainRequest(header, model, ("primary",))
             if by_update
-            else GradientRequest(task, model)
-            for name, task in tasks.items()
+            else GradientRequest(header, model)
+            for name, header in headers.items()
         }
         kind = MessageType.TRAIN if by_update else GRADIENT_ACTION
         messages = (
@@ -125,7 +125,7 @@ class CFLGP(ClusteredStrategy):
         for reply in self.exchange.send(
             messages, self.settings.profile_timeout, counted_as="profile"
         ):
-            name = self.roster.name_of(reply.metadata.src_node_id)
+            name = self.registry.name_of(reply.metadata.src_node_id)
             try:
                 found[name] = self._read(reply.content, requests[name])
             except RecordError as error:
@@ -157,15 +157,17 @@ class GradientProfiles:
         means[name] = old + (gradient - old) / np.float32(count)
         self._counts[block, name] = count
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> AlgorithmState:
         """Return all of it for a checkpoint, a group for each block: one changes at a time."""
         counts: dict[str, dict[str, int]] = {str(block): {} for block in self._means}
         for (block, name), count in self._counts.items():
             counts[str(block)][name] = count
-        return Memory({str(block): dict(means) for block, means in self._means.items()}, counts)
+        return AlgorithmState(
+            {str(block): dict(means) for block, means in self._means.items()}, counts
+        )
 
     @classmethod
-    def recall(cls, memory: Memory) -> GradientProfiles:
+    def load_state_dict(cls, memory: AlgorithmState) -> GradientProfiles:
         """Make what `memory` returned."""
         found = cls()
         found._means = {int(block): dict(means) for block, means in memory.arrays.items()}

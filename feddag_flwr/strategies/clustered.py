@@ -41,21 +41,21 @@ from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings, class_list
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies.admission import Admission
 from feddag_flwr.strategies.algorithm import Algorithm, listed
-from feddag_flwr.strategies.idle_settings import tell_of_settings
-from feddag_flwr.strategies.notes import evaluations_from_json, evaluations_to_json
-from feddag_flwr.strategies.outliers import mean_lengths, without_outliers
-from feddag_flwr.strategies.roster import (
+from feddag_flwr.strategies.client_registry import (
     JOIN_POLL,
     MIN_CLIENTS,
     FederationError,
     await_nodes,
-    call_roll,
     client_of,
     merge_class_names,
-    pixel_scale,
+    register_clients,
+    sample_scale,
 )
+from feddag_flwr.strategies.idle_settings import tell_of_settings
+from feddag_flwr.strategies.joins import Joins
+from feddag_flwr.strategies.notes import evaluations_from_json, evaluations_to_json
+from feddag_flwr.strategies.outliers import mean_lengths, without_outliers
 from feddag_flwr.strategies.round_log import RoundLog
 from feddag_flwr.traffic import Traffic
 
@@ -87,10 +87,10 @@ class ClusteredStrategy(Algorithm, Strategy):
     ) -> None:
         super().__init__(settings, folder)
         self.log = RoundLog(folder)
-        self.admission = Admission(self)
+        self.joins = Joins(self)
         self.evaluations: dict[str, Evaluation] = {}
         self.placements: dict[str, int] = {}
-        self.unseen_evaluations: dict[str, Evaluation] = {}
+        self.held_out_evaluations: dict[str, Evaluation] = {}
         self._checkpoint = checkpoint
         self._judged: dict[str, EvaluateRequest] = {}
         self._rounds_with_replies = 0
@@ -134,7 +134,7 @@ class ClusteredStrategy(Algorithm, Strategy):
             raise ValueError("a clustered strategy takes no global model, config or evaluate_fn")
         rounds = self.settings.num_rounds if num_rounds is None else num_rounds
         self.wait = self.settings.round_timeout if timeout is None else timeout
-        self.exchange = Exchange(grid, self.settings.wave_size, self.roster.name_of)
+        self.exchange = Exchange(grid, self.settings.wave_size, self.registry.name_of)
         try:
             return self._run(rounds)
         finally:
@@ -168,22 +168,22 @@ class ClusteredStrategy(Algorithm, Strategy):
     def _open(self) -> None:
         """Call the roll and form the clusters: all that comes before the first round."""
         tell_of_settings(self.settings)
-        with self.watch.phase("roll-call"):
-            descriptions = call_roll(self.exchange, self.settings, self.roster)
+        with self.watch.phase("registration"):
+            descriptions = register_clients(self.exchange, self.settings, self.registry)
         self.folder.open()
         self.summary()
-        unseen = self._draw_unseen([each.client for each in descriptions])
-        seen = [each for each in descriptions if each.client not in unseen]
-        self.unseen = {
-            each.client: client_of(each) for each in descriptions if each.client in unseen
+        held_out = self._draw_unseen([each.client for each in descriptions])
+        seen = [each for each in descriptions if each.client not in held_out]
+        self.held_out = {
+            each.client: client_of(each) for each in descriptions if each.client in held_out
         }
         self.true_groups = {
             each.client: each.true_group for each in descriptions if each.true_group is not None
         }
         self.state = ServerState(
             class_names=merge_class_names(seen, class_list(self.settings.class_names)),
-            image_shape=seen[0].image_shape,
-            pixel_scale=pixel_scale(seen, standardise=self.settings.standardise),
+            sample_shape=seen[0].sample_shape,
+            sample_scale=sample_scale(seen, standardise=self.settings.standardise),
             clients={each.client: client_of(each) for each in seen},
         )
         self.form_clusters()
@@ -194,26 +194,26 @@ class ClusteredStrategy(Algorithm, Strategy):
         self.summary()
         notes = checkpoint.notes
         self.state = checkpoint.state
-        self.unseen = {each["name"]: Client(**each) for each in notes["unseen"]}
+        self.held_out = {each["name"]: Client(**each) for each in notes["held-out"]}
         self.true_groups = notes["true-groups"]
         self.drifted = set(notes["drifted"])
         self.evaluations = evaluations_from_json(notes["evaluations"])
-        self.unseen_evaluations = evaluations_from_json(notes["unseen-evaluations"])
+        self.held_out_evaluations = evaluations_from_json(notes["held-out-evaluations"])
         self.placements = notes["placements"]
         self._rounds_with_replies = notes["rounds-with-replies"]
         self.log.go_on(notes["bytes"], self.state)
         try:
-            self.recall(checkpoint.memory)
+            self.load_state_dict(checkpoint.memory)
         except KeyError as error:
             raise CheckpointError(
                 f"the checkpoint lacks {error}: it is of another version of this app"
             ) from error
-        with self.watch.phase("roll-call"):
+        with self.watch.phase("registration"):
             there = set(await_nodes(self.exchange, self.settings, len(notes["nodes"]), enough=0))
             for name, node in notes["nodes"].items():
-                if self.roster.bound or node in there:  # else it may have another id by now
-                    self.roster.claim(name, node, there)
-            self.admission.meet(self.state.server_round, notes.get("delays", []))
+                if self.registry.bound or node in there:  # else it may have another id by now
+                    self.registry.claim(name, node, there)
+            self.joins.meet(self.state.server_round, notes.get("delays", []))
         self.exchange.traffic.take()
         logger.info("the run goes on after round %d", self.state.server_round)
 
@@ -233,7 +233,7 @@ class ClusteredStrategy(Algorithm, Strategy):
         while True:
             there = set(self.exchange.nodes())
             settled = self.state.assignments.keys() - self.drifted
-            if any(self.roster.nodes.get(name) in there for name in settled):
+            if any(self.registry.nodes.get(name) in there for name in settled):
                 return
             over = time.monotonic() >= deadline
             if over and not pauses:
@@ -243,29 +243,29 @@ class ClusteredStrategy(Algorithm, Strategy):
                     f"resume = {str(self.folder.path)!r}"
                 )
             pauses = not over
-            questions = list(self.admission.questions(server_round, pauses=pauses))
+            questions = list(self.joins.questions(server_round, pauses=pauses))
             if questions:
                 replies = self.exchange.send(
-                    questions, self.wait, self.admission.follow_ups, patience=self._patience
+                    questions, self.wait, self.joins.follow_ups, patience=self._patience
                 )
-                for reply in self.admission.take(replies):
+                for reply in self.joins.take(replies):
                     logger.warning("%s: nobody was asked for that", kind_of(reply))
                 self._settle_newcomers()
             elif pauses:
                 time.sleep(JOIN_POLL)
 
     def _train(self, server_round: int, result: Result) -> None:
-        grid, admission = self.exchange.grid, self.admission
+        grid, joins = self.exchange.grid, self.joins
         with self.watch.phase("train"):
             # Questions come last: a node that never answers must not keep others from training.
             messages = chain(
                 self.configure_train(server_round, ArrayRecord(), ConfigRecord(), grid),
-                admission.questions(server_round),
+                joins.questions(server_round),
             )
             replies = self.exchange.send(
-                messages, self.wait, admission.follow_ups, patience=self._patience
+                messages, self.wait, joins.follow_ups, patience=self._patience
             )
-            _, metrics = self.aggregate_train(server_round, admission.take(replies))
+            _, metrics = self.aggregate_train(server_round, joins.take(replies))
             self._settle_newcomers()
         if metrics is not None:
             result.train_metrics_clientapp[server_round] = metrics
@@ -279,14 +279,14 @@ class ClusteredStrategy(Algorithm, Strategy):
         }
 
     def _settle_newcomers(self) -> None:
-        self.admission.settle()
-        if self.admission.placed:
-            self.log.line["placed"] = self.log.line.get("placed", {}) | self.admission.placed
+        self.joins.settle()
+        if self.joins.placed:
+            self.log.line["placed"] = self.log.line.get("placed", {}) | self.joins.placed
 
     def _draw_unseen(self, names: list[str]) -> set[str]:
         """Draw the clients that training never sees; two at least stay."""
         count = min(round(self.settings.unseen_share * len(names)), len(names) - MIN_CLIENTS)
-        chosen = generator(self.settings.seed, "draw-unseen").permutation(len(names))[:count]
+        chosen = generator(self.settings.seed, "draw-held_out").permutation(len(names))[:count]
         return {names[index] for index in chosen}
 
     def _evaluate(self, server_round: int, result: Result, *, last: bool) -> None:
@@ -297,23 +297,23 @@ class ClusteredStrategy(Algorithm, Strategy):
             config = ConfigRecord({"fine-tune-epochs": tune})
             messages = self.configure_evaluate(server_round, ArrayRecord(), config, grid)
             metrics = self.aggregate_evaluate(server_round, self.exchange.send(messages, self.wait))
-            if last and self.unseen:
-                self._evaluate_unseen(server_round, tune)
+            if last and self.held_out:
+                self._evaluate_held_out(server_round, tune)
         if metrics is not None:
             result.evaluate_metrics_clientapp[server_round] = metrics
 
-    def _evaluate_unseen(self, server_round: int, tune: int) -> None:
+    def _evaluate_held_out(self, server_round: int, tune: int) -> None:
         """Place the clients that training never saw, and judge them by the final models."""
-        names = self.connected(sorted(self.unseen))
+        names = self.connected(sorted(self.held_out))
         kept = self.state.assignments
-        self.placements = self.place_unseen(server_round, names)
+        self.placements = self.place_held_out(server_round, names)
         self.state.assignments = kept | self.placements
         messages = self._ask_to_evaluate(server_round, sorted(self.placements), tune)
-        judged, tuned = self._judgements(self.exchange.send(messages, self.wait))
-        self.unseen_evaluations = judged
-        self.log.note_evaluations("unseen", judged, self.state.assignments)
+        judged, personalised = self._judgements(self.exchange.send(messages, self.wait))
+        self.held_out_evaluations = judged
+        self.log.note_evaluations("held-out", judged, self.state.assignments)
         if tune:
-            self.log.note_evaluations("unseen-tuned", tuned, self.state.assignments)
+            self.log.note_evaluations("held-out-personalised", personalised, self.state.assignments)
         self.state.assignments = kept
 
     def _finish_round(self, server_round: int, *, last: bool) -> None:
@@ -333,13 +333,13 @@ class ClusteredStrategy(Algorithm, Strategy):
     def _write_checkpoint(self) -> None:
         """Write a checkpoint; one that cannot be written costs a log line and never the round."""
         notes: dict[str, Any] = {
-            "nodes": dict(sorted(self.roster.nodes.items())),
-            "unseen": [asdict(client) for client in self.unseen.values()],
+            "nodes": dict(sorted(self.registry.nodes.items())),
+            "held-out": [asdict(client) for client in self.held_out.values()],
             "true-groups": dict(sorted(self.true_groups.items())),
             "drifted": sorted(self.drifted),
-            "delays": self.admission.delays(),
+            "delays": self.joins.delays(),
             "evaluations": evaluations_to_json(self.evaluations),
-            "unseen-evaluations": evaluations_to_json(self.unseen_evaluations),
+            "held-out-evaluations": evaluations_to_json(self.held_out_evaluations),
             "placements": self.placements,
             "rounds-with-replies": self._rounds_with_replies,
             "bytes": self.log.totals,
@@ -348,7 +348,7 @@ class ClusteredStrategy(Algorithm, Strategy):
             self.state.server_round,
             lasting_settings(self.settings),
             self.state,
-            self.memory(),
+            self.state_dict(),
             notes,
         )
         try:
@@ -362,11 +362,11 @@ class ClusteredStrategy(Algorithm, Strategy):
 
     def _close(self) -> None:
         summary = closing_summary(self.state, self.evaluations, self.true_groups, self.log.totals)
-        if self.unseen:
-            summary["unseen"] = {
+        if self.held_out:
+            summary["held-out"] = {
                 "placements": self.placements,
                 "adjusted-rand-index": adjusted_rand_index(self.placements, self.true_groups),
-                **mean_over_clients(self.unseen_evaluations.values()),
+                **mean_over_clients(self.held_out_evaluations.values()),
             }
         self.folder.try_to_write_json("summary.json", summary)
         print_closing_table(summary, self.folder.path)
@@ -393,10 +393,10 @@ class ClusteredStrategy(Algorithm, Strategy):
                 continue
             candidates = tuple(dict(model) for model in self.candidates_for(name))
             request = TrainRequest(
-                self.task(name, server_round),
+                self.header(name, server_round),
                 {} if candidates else self.parts_for(name, phases),
                 phases,
-                self.recipe_for(server_round, name),
+                self.local_training_for(server_round, name),
                 candidates,
                 self.prior_for(name),
             )
@@ -409,7 +409,7 @@ class ClusteredStrategy(Algorithm, Strategy):
         """Check the replies, aggregate the good ones in the order of names, and sum up metrics."""
         checked: dict[str, TrainReply] = {}
         for reply in replies:
-            name = self.roster.name_of(reply.metadata.src_node_id)
+            name = self.registry.name_of(reply.metadata.src_node_id)
             if (request := self.requests.get(name)) is None:
                 logger.warning("train: %s was not asked in round %d", name, server_round)
                 continue
@@ -449,7 +449,7 @@ class ClusteredStrategy(Algorithm, Strategy):
         self._judged = {}
         for name in names:
             request = EvaluateRequest(
-                self.task(name, server_round),
+                self.header(name, server_round),
                 self.parts_to_evaluate(name),
                 self.adapt_epochs,
                 tune,
@@ -462,9 +462,9 @@ class ClusteredStrategy(Algorithm, Strategy):
     ) -> MetricRecord | None:
         """Check the replies and sum up metrics of all clients."""
         del server_round
-        self.evaluations, tuned = self._judgements(replies)
-        if tuned:
-            self.log.note_evaluations("tuned", tuned, self.state.assignments)
+        self.evaluations, personalised = self._judgements(replies)
+        if personalised:
+            self.log.note_evaluations("personalised", personalised, self.state.assignments)
         return self.log.note_evaluations("all", self.evaluations, self.state.assignments)
 
     def _judgements(
@@ -473,16 +473,16 @@ class ClusteredStrategy(Algorithm, Strategy):
         """Check replies to `_ask_to_evaluate`: as judged, and after fine-tuning; by name."""
         found: dict[str, EvaluateReply] = {}
         for reply in replies:
-            name = self.roster.name_of(reply.metadata.src_node_id)
+            name = self.registry.name_of(reply.metadata.src_node_id)
             if (request := self._judged.get(name)) is None:
                 logger.warning("evaluate: %s was not asked", name)
                 continue
             try:
                 found[name] = EvaluateReply.decode(
                     reply.content,
-                    request.task,
+                    request.header,
                     limit=self.settings.max_client_samples,
-                    tuned=request.tune_epochs > 0,
+                    personalised=request.personalisation_epochs > 0,
                 )
             except RecordError as error:
                 logger.warning("evaluate: client %s is left out: %s", name, error)
@@ -491,7 +491,9 @@ class ClusteredStrategy(Algorithm, Strategy):
             samples = self.client(name).train_samples
             self._note_client(name, samples, judged.evaluation, drifted=judged.drifted)
         evaluations = {name: each.evaluation for name, each in ordered.items()}
-        return evaluations, {name: each.tuned for name, each in ordered.items() if each.tuned}
+        return evaluations, {
+            name: each.personalised for name, each in ordered.items() if each.personalised
+        }
 
     def summary(self) -> None:
         """Log what runs, and where its files go."""
@@ -502,7 +504,7 @@ class ClusteredStrategy(Algorithm, Strategy):
         self, name: str, train_samples: int, tested: Evaluation | None, *, drifted: bool
     ) -> None:
         """Take over how much data a client has now, and whether it has drifted."""
-        if name in self.unseen:
+        if name in self.held_out:
             return
         before = self.state.clients[name]
         test_samples = tested.samples if tested else before.test_samples
@@ -523,5 +525,5 @@ class ClusteredStrategy(Algorithm, Strategy):
         self.log.line |= {
             "clusters": self.state.num_clusters,
             "replied": len(replies),
-            "lost": lost,
+            "failed": lost,
         }

@@ -12,26 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights, weighted_mean
-from feddag_flwr.checkpoints import Checkpoint, Memory
+from feddag_flwr.checkpoints import AlgorithmState, Checkpoint
 from feddag_flwr.clustering.complementarity import complementarity
 from feddag_flwr.clustering.labels import matched_labels
 from feddag_flwr.clustering.selection import choose
 from feddag_flwr.clustering.threshold import Candidate, sweep, threshold_grid
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
-from feddag_flwr.records import Model, Recipe, TrainReply, TrainRequest
+from feddag_flwr.records import LocalTrainingConfig, Model, TrainReply, TrainRequest
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
-from feddag_flwr.similarity.newcomers import Residents
+from feddag_flwr.similarity.newcomers import ProfileArrays
 from feddag_flwr.similarity.proximity import ProximityOptions, measure_proximity, pack_bases
 from feddag_flwr.similarity.subspace import class_angles
 from feddag_flwr.strategies.algorithm import listed
+from feddag_flwr.strategies.client_registry import MIN_CLIENTS, FederationError
 from feddag_flwr.strategies.clustered import ClusteredStrategy
-from feddag_flwr.strategies.grouping import Grouping
+from feddag_flwr.strategies.clustering_result import ClusteringResult
 from feddag_flwr.strategies.outliers import too_long
-from feddag_flwr.strategies.profiling import EncoderSpool, Profiler, Profiles, without_encoder
-from feddag_flwr.strategies.residence import Residence
-from feddag_flwr.strategies.roster import MIN_CLIENTS, FederationError
+from feddag_flwr.strategies.profile_store import ProfileStore
+from feddag_flwr.strategies.profiling import DiskBackedWeights, Profiler, Profiles, without_encoder
 from feddag_flwr.strategies.sharing import Sharing
 
 logger = logging.getLogger("flwr")
@@ -44,7 +44,7 @@ class FedDAG(ClusteredStrategy):
     FedDAG-dagger, FedDAG*), ``fusion`` (FedDAG*-Data, FedDAG*-Grad), ``schedule`` (B.9),
     ``initialisation`` and ``diversity`` (A.11). By default all clusters train one secondary
     encoder, each with its own half of the classifier, and part where their updates of it do not
-    agree; the paper's graph of sources is ``sources``, see docs/sharing.md. Clients that come
+    agree; the paper's graph of teachers is ``teachers``, see docs/sharing.md. Clients that come
     later, or whose data has drifted, are profiled and placed by Algorithm 4 while the others train;
     when they have become many (``regroup-share``), all are clustered anew.
     """
@@ -55,12 +55,12 @@ class FedDAG(ClusteredStrategy):
         self, settings: Settings, folder: RunFolder, checkpoint: Checkpoint | None = None
     ) -> None:
         super().__init__(settings, folder, checkpoint)
-        self._residence: Residence | None = None
+        self._residence: ProfileStore | None = None
         self._regroup_due = False
         self._sharing = Sharing(settings)
 
     @property
-    def _by_halves(self) -> bool:
+    def _separate_heads(self) -> bool:
         """Whether each encoder is trained with its own half of the classifier."""
         dual = self.settings.secondary != "none"
         return dual and self.settings.classifier_training == "halves"
@@ -69,7 +69,7 @@ class FedDAG(ClusteredStrategy):
 
     def form_clusters(self) -> None:
         """Profile the clients, cluster them, and start the clusters' models."""
-        with closing(EncoderSpool(self.folder.path)) as encoders:
+        with closing(DiskBackedWeights(self.folder.path)) as encoders:
             with self.watch.phase("profile"):
                 profiles = self._collect(self.state.clients, encoders)
             self._check_enough(len(profiles))
@@ -90,7 +90,7 @@ class FedDAG(ClusteredStrategy):
             )
 
     def _collect(
-        self, names: Iterable[str], encoders: EncoderSpool | None = None
+        self, names: Iterable[str], encoders: DiskBackedWeights | None = None
     ) -> dict[str, Profile]:
         profiler = Profiler(self)
         found, lengths = {}, {}
@@ -117,7 +117,7 @@ class FedDAG(ClusteredStrategy):
         updates: NDArray[np.floating[Any]],
         bases: NDArray[np.float32],
         counts: NDArray[np.integer[Any]],
-    ) -> Grouping:
+    ) -> ClusteringResult:
         """Run phases 2 to 4 on profiles, rows in the order of names."""
         settings = self.settings
         with self.watch.phase("similarity"):
@@ -139,9 +139,9 @@ class FedDAG(ClusteredStrategy):
             )
         for cluster in graph.arbitrary if self._sharing.by_graph else ():
             logger.warning(
-                "cluster %d: all scores of Eq. 14 are 0, its sources are arbitrary", cluster
+                "cluster %d: all scores of Eq. 14 are 0, its teachers are arbitrary", cluster
             )
-        return Grouping(names, counts, proximity, candidates, chosen, labels, graph)
+        return ClusteringResult(names, counts, proximity, candidates, chosen, labels, graph)
 
     def _numbered(self, names: list[str], chosen: Candidate) -> NDArray[np.intp]:
         """Give the clusters of a later clustering the numbers that they had, where they had one.
@@ -155,7 +155,7 @@ class FedDAG(ClusteredStrategy):
         previous = [self.state.assignments[name] if name in founders else none for name in names]
         return matched_labels(previous, chosen.labels, chosen.num_clusters)
 
-    def _start_models(self, grouping: Grouping, encoders: EncoderSpool) -> None:
+    def _start_models(self, grouping: ClusteringResult, encoders: DiskBackedWeights) -> None:
         """Start P by Eq. 22, S by the mean of all clients' encoders, K at random.
 
         S and K start alike for all clusters. P starts at random too by ``initialisation``, S by
@@ -163,9 +163,9 @@ class FedDAG(ClusteredStrategy):
         """
         dual = self.settings.secondary != "none"
         model = self.initial_model(dual=dual)
-        if self._by_halves and self.settings.secondary_period > 1:
+        if self._separate_heads and self.settings.secondary_period > 1:
             # Rounds go by before S's half is trained: at random it would be noise in all of them.
-            model.classifier.silence_secondary()
+            model.classifier.zero_secondary_head()
         random: Model = dict(get_parts(model))
         samples = [
             [self.state.clients[name].train_samples for name in members]
@@ -183,20 +183,20 @@ class FedDAG(ClusteredStrategy):
             models = [dict(random) for _ in warm]
         self._set_clusters(grouping, models)
 
-    def _set_clusters(self, grouping: Grouping, models: list[Model]) -> None:
-        sources = self._sharing.sources(self.state, grouping)
-        self.state.set_clusters(grouping.names, grouping.labels.tolist(), models, sources)
+    def _set_clusters(self, grouping: ClusteringResult, models: list[Model]) -> None:
+        sources = self._sharing.teachers(self.state, grouping)
+        self.state.set_clusters(grouping.names, grouping.labels.tolist(), models, teachers)
         self._sharing.begin(self.state)
 
     def _settle(
         self,
-        grouping: Grouping,
+        grouping: ClusteringResult,
         updates: NDArray[np.floating[Any]],
         bases: NDArray[np.float32],
     ) -> None:
         """Keep what later clients are placed by, and write what came of phases 2 to 4."""
-        self._residence = Residence(
-            Residents.of(updates, bases, grouping.counts, grouping.proximity),
+        self._residence = ProfileStore(
+            ProfileArrays.of(updates, bases, grouping.counts, grouping.proximity),
             list(grouping.names),
             grouping.chosen.threshold,
             self.settings.linkage,
@@ -224,7 +224,7 @@ class FedDAG(ClusteredStrategy):
     def place_newcomers(
         self, server_round: int, names: list[str], profiles: Mapping[str, Profile]
     ) -> dict[str, int]:
-        """Place each by Algorithm 4; nobody else moves. They count as residents from now on."""
+        """Place each by Algorithm 4; nobody else moves. They count as profiles_known from now on."""
         del server_round, names
         assert self._residence is not None
         found = Profiles.of(profiles)
@@ -244,29 +244,31 @@ class FedDAG(ClusteredStrategy):
         """
         assert self._residence is not None
         left = set(self.state.assignments.values()) - set(assignments.values())
-        if not left or not self.state.sources:
+        if not left or not self.state.teachers:
             return
         logger.warning(
-            "cluster %s is empty now: sources are drawn anew",
+            "cluster %s is empty now: teachers are drawn anew",
             listed([str(cluster) for cluster in sorted(left)]),
         )
         if not self._sharing.by_graph:
             self._sharing.keep_to(self.state, set(assignments.values()))
             return
         names, rows = self._residence.present()
-        residents = self._residence.residents
+        profiles_known = self._residence.profiles_known
         clusters, labels = np.unique([assignments[name] for name in names], return_inverse=True)
-        angles = class_angles(residents.bases[rows], residents.counts[rows], self.settings.angle)
+        angles = class_angles(
+            profiles_known.bases[rows], profiles_known.counts[rows], self.settings.angle
+        )
         graph = complementarity(
-            residents.counts[rows], angles, labels,
+            profiles_known.counts[rows], angles, labels,
             top_k=self.settings.top_k, aligned=self.settings.alignment,
         )  # fmt: skip
-        sources: list[tuple[int, ...]] = [()] * self.state.num_clusters
+        teachers: list[tuple[int, ...]] = [()] * self.state.num_clusters
         for cluster, row in zip(clusters, self._sharing.sources_by(graph), strict=True):
-            sources[cluster] = tuple(int(clusters[source]) for source in row)
-        self.state.sources = tuple(sources)
+            teachers[cluster] = tuple(int(clusters[source]) for source in row)
+        self.state.sources = tuple(teachers)
 
-    def place_unseen(self, server_round: int, names: list[str]) -> dict[str, int]:
+    def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Profile clients as in phase 1 and place each by Algorithm 4; nobody else moves.
 
         A client without a valid profile stays without a cluster.
@@ -280,7 +282,7 @@ class FedDAG(ClusteredStrategy):
         """Clusters of the clients whose profile still holds."""
         return {n: z for n, z in self.state.assignments.items() if n not in self.drifted}
 
-    def _regroup_if_due(self) -> None:
+    def _recluster_if_due(self) -> None:
         """Cluster all clients anew once so many have been placed since the last clustering.
 
         If other clients belong together now, graph and models are rebuilt: a new cluster starts
@@ -294,7 +296,7 @@ class FedDAG(ClusteredStrategy):
         if not (grown or self._regroup_due) or len(names) < MIN_CLIENTS:
             return
         self._regroup_due = False
-        arrays = residence.residents
+        arrays = residence.profiles_known
         updates, bases = arrays.updates[rows], arrays.bases[rows]
         grouping = self._group(names, updates, bases, arrays.counts[rows])
         before = [self.state.assignments[name] for name in names]
@@ -305,7 +307,7 @@ class FedDAG(ClusteredStrategy):
             self._set_clusters(grouping, self._inherited_models(grouping))
         self._settle(grouping, updates, bases)
 
-    def _inherited_models(self, grouping: Grouping) -> list[Model]:
+    def _inherited_models(self, grouping: ClusteringResult) -> list[Model]:
         """Mean of the members' present models, for each cluster of a new clustering."""
         inherited = []
         for members in grouping.clusters():
@@ -324,26 +326,28 @@ class FedDAG(ClusteredStrategy):
             )
         return inherited
 
-    def memory(self) -> Memory:
-        """Keep the residents' profiles, and whether they are to be clustered anew."""
+    def state_dict(self) -> AlgorithmState:
+        """Keep the profiles_known' profiles, and whether they are to be clustered anew."""
         assert self._residence is not None
-        memory = self._residence.memory()
-        sharing = self._sharing.memory()
-        notes = memory.notes | sharing.notes | {"regroup-due": self._regroup_due}
-        return Memory(memory.arrays | sharing.arrays, notes)
+        memory = self._residence.state_dict()
+        sharing = self._sharing.state_dict()
+        notes = memory.notes | sharing.notes | {"recluster-due": self._regroup_due}
+        return AlgorithmState(memory.arrays | sharing.arrays, notes)
 
-    def recall(self, memory: Memory) -> None:
-        """Take over the residents."""
-        self._residence = Residence.recall(memory, self.settings.linkage, self._options())
-        self._regroup_due = memory.notes["regroup-due"]
-        self._sharing.recall(self.state, memory)
+    def load_state_dict(self, memory: AlgorithmState) -> None:
+        """Take over the profiles_known."""
+        self._residence = ProfileStore.load_state_dict(
+            memory, self.settings.linkage, self._options()
+        )
+        self._regroup_due = memory.notes["recluster-due"]
+        self._sharing.load_state_dict(self.state, memory)
 
     # -- phase 5 -----------------------------------------------------------------------------------
 
     def before_round(self, server_round: int, names: list[str]) -> None:
         """Regroup if due; compute S' of every source, the mean of its learners' S, once."""
         del server_round, names
-        self._regroup_if_due()
+        self._recluster_if_due()
         self._sharing.before_round(self.state)
 
     def phases_for(self, server_round: int, name: str) -> tuple[str, ...]:
@@ -364,20 +368,20 @@ class FedDAG(ClusteredStrategy):
         if "secondary" in phases:
             shared = self._sharing.start_of(self.state.assignments[name])
             if not shared.equals(parts["secondary"]):
-                parts["shared"] = shared
+                parts["transfer"] = shared
         return parts
 
-    def recipe_for(self, server_round: int, name: str) -> Recipe:
+    def local_training_for(self, server_round: int, name: str) -> LocalTrainingConfig:
         """Train the classifier whole, or each half with its own encoder."""
         del server_round, name
-        return Recipe(halves=self._by_halves)
+        return LocalTrainingConfig(separate_heads=self._separate_heads)
 
     def parts_from(self, request: TrainRequest) -> dict[str, Weights]:
         """Add what the secondary phase trains, where it was asked for."""
         parts = super().parts_from(request)
         if "secondary" in request.phases:
-            parts["shared"] = request.start_of("shared", None)
-            if request.recipe.halves:
+            parts["transfer"] = request.start_of("transfer", None)
+            if request.config.separate_heads:
                 parts["classifier"] = request.start_of("classifier", None)
         return parts
 

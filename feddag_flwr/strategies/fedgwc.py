@@ -12,9 +12,9 @@ from sklearn.cluster import SpectralClustering
 from sklearn.manifold import SpectralEmbedding
 from sklearn.metrics import davies_bouldin_score
 
-from feddag_flwr.checkpoints import Memory
+from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import canonical_labels
-from feddag_flwr.records import Recipe, TrainReply
+from feddag_flwr.records import LocalTrainingConfig, TrainReply
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.strategies.fedavg import FedAvg
 
@@ -93,9 +93,9 @@ class FedGWC(FedAvg):
         self._drawn = max(1, round(self.settings.participation * len(names)))
         self._progress = {0: Progress()}
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> AlgorithmState:
         """Keep the interactions, and how near each cluster is to standing still."""
-        return Memory(
+        return AlgorithmState(
             {"interactions": {"interactions": self._interactions.copy()}},
             {
                 "names": list(self._row),
@@ -107,7 +107,7 @@ class FedGWC(FedAvg):
             },
         )
 
-    def recall(self, memory: Memory) -> None:
+    def load_state_dict(self, memory: AlgorithmState) -> None:
         """Take the interactions back."""
         self._interactions = memory.arrays["interactions"]["interactions"].copy()
         self._row = {name: row for row, name in enumerate(memory.notes["names"])}
@@ -116,10 +116,10 @@ class FedGWC(FedAvg):
             int(cluster): Progress(**its) for cluster, its in memory.notes["progress"].items()
         }
 
-    def recipe_for(self, server_round: int, name: str) -> Recipe:
+    def local_training_for(self, server_round: int, name: str) -> LocalTrainingConfig:
         """Ask for the loss of each local epoch."""
         del server_round, name
-        return Recipe(losses=True)
+        return LocalTrainingConfig(losses=True)
 
     def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
         """Average within the clusters, learn from the losses, and split what stands still."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from feddag_flwr.records import Recipe
+from feddag_flwr.records import LocalTrainingConfig
 from feddag_flwr.strategies.fedavg import FedAvg
 
 
@@ -15,7 +15,7 @@ class FedProx(FedAvg):
     are drawn evenly and averaged by samples, as in FedAvg here; all run the same number of epochs.
     """
 
-    def recipe_for(self, server_round: int, name: str) -> Recipe:
+    def local_training_for(self, server_round: int, name: str) -> LocalTrainingConfig:
         """Add the proximal term."""
         del server_round, name
-        return Recipe(proximal=self.settings.fedprox_mu)
+        return LocalTrainingConfig(proximal=self.settings.fedprox_mu)

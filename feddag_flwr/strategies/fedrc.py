@@ -10,16 +10,16 @@ from flwr.app import Message
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import weighted_mean
-from feddag_flwr.checkpoints import Memory
+from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import (
-    SHARES_ACTION,
+    RESPONSIBILITIES_ACTION,
     Model,
     RecordError,
-    SharesRequest,
+    ResponsibilitiesRequest,
     TrainReply,
     TrainRequest,
-    decode_shares,
+    decode_responsibilities,
 )
 from feddag_flwr.strategies.clustered import ClusteredStrategy
 
@@ -47,7 +47,7 @@ class FedRC(ClusteredStrategy):
     Exact: all of that, with the code's floor of 1e-8. Adapted: a client is judged by its model of
     largest omega, the code's option ``hard_cluster`` (its default is the mean of all predictions,
     weighted by omega); before an evaluation every client computes omega anew under the present
-    models, as the code does for test clients, which training does not see; a client unseen in
+    models, as the code does for test clients, which training does not see; a client held_out in
     training does the same from omega = 1/K; a model that answers for less than a millionth of a
     client is not trained there; the floor holds for omega too, which could otherwise reach 0.
 
@@ -62,18 +62,23 @@ class FedRC(ClusteredStrategy):
         count = self.settings.num_clusters
         models = [get_parts(self.initial_model(dual=False, number=k)) for k in range(count)]
         self.state.set_clusters(names, [0] * len(names), models)
-        self.shares: dict[str, NDArray[np.float64]] = {}
+        self.responsibilities: dict[str, NDArray[np.float64]] = {}
         classes = len(self.state.class_names)
         self.label_shares = np.full((count, classes), 1 / classes)
 
-    def memory(self) -> Memory:
-        """Keep the clients' shares, and those of the labels."""
-        return Memory({"shares": dict(self.shares), "labels": {"shares": self.label_shares}})
+    def state_dict(self) -> AlgorithmState:
+        """Keep the clients' responsibilities, and those of the labels."""
+        return AlgorithmState(
+            {
+                "responsibilities": dict(self.responsibilities),
+                "labels": {"responsibilities": self.label_shares},
+            }
+        )
 
-    def recall(self, memory: Memory) -> None:
-        """Take the shares back."""
-        self.shares = dict(memory.arrays["shares"])
-        self.label_shares = memory.arrays["labels"]["shares"]
+    def load_state_dict(self, memory: AlgorithmState) -> None:
+        """Take the responsibilities back."""
+        self.responsibilities = dict(memory.arrays["responsibilities"])
+        self.label_shares = memory.arrays["labels"]["responsibilities"]
 
     def phases_for(self, server_round: int, name: str) -> tuple[str, ...]:
         """Train all models."""
@@ -88,8 +93,8 @@ class FedRC(ClusteredStrategy):
     def prior_for(self, name: str) -> NDArray[np.float64]:
         """Return log omega_ik - log C_{y;k}, shape (K, C)."""
         omega = np.full(self.state.num_clusters, 1 / self.state.num_clusters)
-        if name in self.shares:
-            omega = self.shares[name].sum(axis=1) / self.shares[name].sum()
+        if name in self.responsibilities:
+            omega = self.responsibilities[name].sum(axis=1) / self.responsibilities[name].sum()
         prior: NDArray[np.float64] = np.log(np.maximum(omega, FLOOR))[:, None] - np.log(
             self.label_shares
         )
@@ -101,18 +106,18 @@ class FedRC(ClusteredStrategy):
 
     def numbers_from(self, request: TrainRequest) -> dict[str, tuple[int, ...]]:
         """Ask for the samples of each class that each model answers for."""
-        return {"shares": (len(request.candidates), len(request.task.class_names))}
+        return {"responsibilities": (len(request.candidates), len(request.header.class_names))}
 
     def aggregate(self, server_round: int, replies: Mapping[str, TrainReply]) -> None:
-        """Average every model over all participants, and keep their shares."""
+        """Average every model over all participants, and keep their responsibilities."""
         del server_round
         for name, reply in replies.items():
-            self.shares[name] = reply.numbers["shares"]
-            self.state.assignments[name] = int(self.shares[name].sum(axis=1).argmax())
+            self.responsibilities[name] = reply.numbers["responsibilities"]
+            self.state.assignments[name] = int(self.responsibilities[name].sum(axis=1).argmax())
         if not replies:
             return
         self.label_shares = class_shares(
-            np.sum([self.shares[name] for name in sorted(self.shares)], axis=0)
+            np.sum([self.responsibilities[name] for name in sorted(self.responsibilities)], axis=0)
         )
         samples = [reply.samples for reply in replies.values()]
         for cluster in range(self.state.num_clusters):
@@ -122,32 +127,32 @@ class FedRC(ClusteredStrategy):
 
     def before_evaluation(self, server_round: int, names: list[str]) -> None:
         """Find the model of largest omega of every client; one that does not answer keeps its."""
-        self.state.assignments |= self.place_unseen(server_round, names)
+        self.state.assignments |= self.place_held_out(server_round, names)
 
-    def place_unseen(self, server_round: int, names: list[str]) -> dict[str, int]:
+    def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Model of largest omega of each client with a valid reply."""
         requests = {
-            name: SharesRequest(
-                self.task(name, server_round), tuple(self.state.models), self.prior_for(name)
+            name: ResponsibilitiesRequest(
+                self.header(name, server_round), tuple(self.state.models), self.prior_for(name)
             )
             for name in names
         }
         messages = (
             Message(
                 request.encode(),
-                self.roster.nodes[name],
-                SHARES_ACTION,
+                self.registry.nodes[name],
+                RESPONSIBILITIES_ACTION,
                 group_id=str(server_round),
             )
             for name, request in requests.items()
         )
         placed: dict[str, int] = {}
-        for reply in self.exchange.send(messages, self.wait, counted_as="measure"):
-            name = self.roster.name_of(reply.metadata.src_node_id)
+        for reply in self.exchange.send(messages, self.wait, counted_as="candidate-losses"):
+            name = self.registry.name_of(reply.metadata.src_node_id)
             try:
-                found = decode_shares(
+                found = decode_responsibilities(
                     reply.content,
-                    requests[name].task,
+                    requests[name].header,
                     count=self.state.num_clusters,
                     limit=self.settings.max_client_samples,
                 )
@@ -172,5 +177,5 @@ def class_shares(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         Positive; rows add up to 1.
     """
     least = np.maximum(sums, FLOOR)
-    shares: NDArray[np.float64] = least / least.sum(axis=1, keepdims=True)
-    return shares
+    responsibilities: NDArray[np.float64] = least / least.sum(axis=1, keepdims=True)
+    return responsibilities

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import mean, weighted_mean
-from feddag_flwr.checkpoints import Memory, personal_groups, personal_models
+from feddag_flwr.checkpoints import AlgorithmState, personal_groups, personal_models
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
-from feddag_flwr.records import Model, Recipe, TrainReply
+from feddag_flwr.records import LocalTrainingConfig, Model, TrainReply
 from feddag_flwr.seeds import generator
 from feddag_flwr.strategies.clustered import ClusteredStrategy
 
@@ -33,7 +33,7 @@ class FedSoft(ClusteredStrategy):
     Exact: the weights, the draw, the objective, the mean. The gradient of the S pulls is that of
     one pull of weight lambda sum_s u_ks towards the mixture sum_s u_ks c_s / sum_s u_ks, so a
     client is sent that one model and no more. A client is judged by its personal model w_k, the
-    model that the paper gives a client; one that has not been drawn yet, and one unseen in
+    model that the paper gives a client; one that has not been drawn yet, and one held_out in
     training, by the centre of largest weight or lowest loss.
     Adapted: local training starts from the mixture (the public code goes on from the client's last
     w_k, which with few participants a round is many rounds old: on the digits with participation
@@ -57,11 +57,13 @@ class FedSoft(ClusteredStrategy):
         self.personal: dict[str, Model] = {}
         self._drawn: list[list[str]] = []
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> AlgorithmState:
         """Keep the importance weights, and the personal models where their users find them."""
-        return Memory({"importance": dict(self.importance), **personal_groups(self.personal)})
+        return AlgorithmState(
+            {"importance": dict(self.importance), **personal_groups(self.personal)}
+        )
 
-    def recall(self, memory: Memory) -> None:
+    def load_state_dict(self, memory: AlgorithmState) -> None:
         """Take importance weights and personal models back."""
         self.importance = dict(memory.arrays["importance"])
         self.personal = dict(personal_models(memory))
@@ -100,10 +102,12 @@ class FedSoft(ClusteredStrategy):
         ]
         return sorted({name for drawn in self._drawn for name in drawn})
 
-    def recipe_for(self, server_round: int, name: str) -> Recipe:
-        """Pull towards the mixture, from which training starts."""
+    def local_training_for(self, server_round: int, name: str) -> LocalTrainingConfig:
+        """ProximalTerm towards the mixture, from which training starts."""
         del server_round
-        return Recipe(proximal=self.settings.fedsoft_lambda * float(self.importance[name].sum()))
+        return LocalTrainingConfig(
+            proximal=self.settings.fedsoft_lambda * float(self.importance[name].sum())
+        )
 
     def parts_for(self, name: str, phases: tuple[str, ...]) -> Model:
         """Send the client's mixture of the centres."""
@@ -129,24 +133,24 @@ class FedSoft(ClusteredStrategy):
                     self.replace_part(cluster, part, mean([each[part] for each in members]))
 
     def _weigh(self, server_round: int, names: list[str]) -> None:
-        found = self.measure(server_round, names, self.state.models)
+        found = self.candidate_losses(server_round, names, self.state.models)
         for name, measured in found.items():
-            weights = importance_of(measured.wins, self.settings.fedsoft_floor)
+            weights = importance_of(measured.lowest, self.settings.fedsoft_floor)
             self.importance[name] = weights
             self.state.assignments[name] = int(weights.argmax())
 
 
-def importance_of(wins: NDArray[np.int64], floor: float) -> NDArray[np.float64]:
+def importance_of(lowest: NDArray[np.int64], floor: float) -> NDArray[np.float64]:
     """u_ks, shape (S,): share of a client's samples that each centre fits best, at least `floor`.
 
     Parameters
     ----------
-    wins : ndarray, shape (S,)
+    lowest : ndarray, shape (S,)
         Samples that each centre fits best; one sample at least.
     floor : float
         sigma.
     """
-    least: NDArray[np.float64] = np.maximum(wins / wins.sum(), floor)
+    least: NDArray[np.float64] = np.maximum(lowest / lowest.sum(), floor)
     return least
 
 

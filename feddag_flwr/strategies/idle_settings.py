@@ -19,7 +19,7 @@ logger = logging.getLogger("flwr")
 FEDDAG_ALONE = (
     "preset", "angle", "weight_delta", "weight_scope", "fusion", "fusion_steps", "threshold_step",
     "split_persistence", "size_gamma", "size_tau", "size_lambda", "drift_threshold",
-    "regroup_share", "secondary", "sources", "agreement_rounds", "agreement_threshold", "top_k",
+    "regroup_share", "secondary", "teachers", "agreement_rounds", "agreement_threshold", "top_k",
     "alignment", "combine_sources", "classifier_training", "secondary_start", "schedule",
     "initialisation", "diversity",
 )  # fmt: skip
@@ -84,7 +84,7 @@ def _own_settings(algorithm: str) -> Sequence[str]:
 def _idle_in_feddag(settings: Settings) -> Iterator[tuple[Sequence[str], str]]:
     """Yield FedDAG's settings that other settings of its own leave without effect."""
     shared = "secondary = 'shared'"
-    sharing, dual = settings.secondary == "shared", settings.secondary != "none"
+    sharing, dual = settings.secondary == "transfer", settings.secondary != "none"
     graph = sharing and settings.sources == "graph"
     # Evidence looks at class angles, but not at V of Eq. 6, which weighs them by frequencies.
     weighed, angled = settings.fusion in {"entropy", "data"}, settings.fusion != "gradient"
@@ -92,7 +92,7 @@ def _idle_in_feddag(settings: Settings) -> Iterator[tuple[Sequence[str], str]]:
         (("top_k", "alignment"), graph, f"{shared} and sources = 'graph'"),
         (("agreement_rounds", "agreement_threshold"), sharing and settings.sources == "agreeing",
          f"{shared} and sources = 'agreeing'"),
-        (("sources", "combine_sources"), sharing, shared),
+        (("teachers", "combine_sources"), sharing, shared),
         (("classifier_training", "secondary_start"), dual, f"{shared} or 'own'"),
         (("fusion_steps",), settings.fusion == "entropy", "fusion = 'entropy'"),
         (("weight_delta", "weight_scope"), weighed, "fusion = 'entropy' or 'data'"),

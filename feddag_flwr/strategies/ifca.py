@@ -51,6 +51,6 @@ class IFCA(ClusteredStrategy):
 
     def before_evaluation(self, server_round: int, names: list[str]) -> None:
         """Let all clients choose; one without a valid reply stays where it is."""
-        found = self.measure(server_round, names, self.state.models)
+        found = self.candidate_losses(server_round, names, self.state.models)
         for name, measured in found.items():
             self.state.assignments[name] = int(measured.losses.argmin())

@@ -26,7 +26,7 @@ class LocalOnly(ClusteredStrategy):
         start = get_parts(self.initial_model(dual=False))
         self.state.set_clusters(names, range(len(names)), [dict(start) for _ in names])
 
-    def place_unseen(self, server_round: int, names: list[str]) -> dict[str, int]:
+    def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Leave them without a model: nobody shares one."""
         del server_round, names
         return {}

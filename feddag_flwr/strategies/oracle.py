@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from feddag_flwr.checkpoints import Memory
+from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.models.flat import get_parts
+from feddag_flwr.strategies.client_registry import FederationError
 from feddag_flwr.strategies.clustered import ClusteredStrategy
-from feddag_flwr.strategies.roster import FederationError
 
 
 class Oracle(ClusteredStrategy):
@@ -37,15 +37,15 @@ class Oracle(ClusteredStrategy):
         start = get_parts(self.initial_model(dual=False))
         self.state.set_clusters(names, labels, [dict(start) for _ in groups])
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> AlgorithmState:
         """Keep the groups, in the order of their clusters."""
-        return Memory(notes={"groups": list(self._cluster_of)})
+        return AlgorithmState(notes={"groups": list(self._cluster_of)})
 
-    def recall(self, memory: Memory) -> None:
+    def load_state_dict(self, memory: AlgorithmState) -> None:
         """Take the groups back."""
         self._cluster_of = {group: cluster for cluster, group in enumerate(memory.notes["groups"])}
 
-    def place_unseen(self, server_round: int, names: list[str]) -> dict[str, int]:
+    def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Put each client into its true group, if it has one that training has seen."""
         del server_round
         groups = {name: self.true_groups.get(name) for name in names}

@@ -9,7 +9,7 @@ import numpy as np
 from flwr.app import Message
 from numpy.typing import NDArray
 
-from feddag_flwr.checkpoints import Memory
+from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.threshold import Candidate, sweep
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import subspace_size
@@ -17,8 +17,8 @@ from feddag_flwr.records import VECTORS_ACTION, RecordError, decode_vectors
 from feddag_flwr.run_folder import PROXIMITY
 from feddag_flwr.similarity.proximity import pack_bases
 from feddag_flwr.similarity.subspace import class_angles, class_angles_to
+from feddag_flwr.strategies.client_registry import MIN_CLIENTS, FederationError
 from feddag_flwr.strategies.clustered import ClusteredStrategy
-from feddag_flwr.strategies.roster import MIN_CLIENTS, FederationError
 
 logger = logging.getLogger("flwr")
 
@@ -55,15 +55,15 @@ class PACFL(ClusteredStrategy):
         models = [dict(start) for _ in range(chosen.num_clusters)]
         self.state.set_clusters(names, chosen.labels.tolist(), models)
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> AlgorithmState:
         """Keep the members' vectors, which place those who come later."""
-        return Memory({"vectors": dict(self._vectors)})
+        return AlgorithmState({"vectors": dict(self._vectors)})
 
-    def recall(self, memory: Memory) -> None:
+    def load_state_dict(self, memory: AlgorithmState) -> None:
         """Take the members' vectors back."""
         self._vectors = dict(memory.arrays["vectors"])
 
-    def place_unseen(self, server_round: int, names: list[str]) -> dict[str, int]:
+    def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Put each client into the cluster whose members' data is nearest on average."""
         found = self._collect(server_round, names)
         if not found:
@@ -86,19 +86,19 @@ class PACFL(ClusteredStrategy):
 
     def _collect(self, server_round: int, names: list[str]) -> dict[str, NDArray[np.float32]]:
         """Ask clients for their vectors; those with a valid reply, in the order of names."""
-        tasks = {name: self.task(name, server_round) for name in names}
+        headers = {name: self.header(name, server_round) for name in names}
         messages = (
-            Message(task.encode(), self.roster.nodes[name], VECTORS_ACTION, group_id="0")
-            for name, task in tasks.items()
+            Message(header.encode(), self.registry.nodes[name], VECTORS_ACTION, group_id="0")
+            for name, header in headers.items()
         )
         found = {}
         for reply in self.exchange.send(
             messages, self.settings.profile_timeout, counted_as="profile"
         ):
-            name = self.roster.name_of(reply.metadata.src_node_id)
+            name = self.registry.name_of(reply.metadata.src_node_id)
             size = subspace_size(self.settings.subspace_size, self.client(name).train_samples)
             try:
-                found[name] = decode_vectors(reply.content, tasks[name], size=size)
+                found[name] = decode_vectors(reply.content, headers[name], size=size)
             except RecordError as error:
                 logger.warning("profile: client %s is left out: %s", name, error)
         return {name: found[name] for name in sorted(found)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from feddag_flwr.records import Recipe
+from feddag_flwr.records import LocalTrainingConfig
 from feddag_flwr.strategies.fedavg import FedAvg
 
 
@@ -11,7 +11,7 @@ class PerFedAvg(FedAvg):
 
     Source: Fallah et al. 2020, "Personalized Federated Learning with Theoretical Guarantees: A
     Model-Agnostic Meta-Learning Approach", Algorithm 1 with the first-order approximation, see
-    `feddag_flwr.training.local.train_meta`; alpha = 0.01 as in the paper's experiments
+    `feddag_flwr.training.local.train_fomaml`; alpha = 0.01 as in the paper's experiments
     (``per-fedavg-alpha``). As many gradients as in FedAvg, two to a step, so half the steps.
     Adapted: the outer rate beta is ``learning-rate``, with the momentum and weight decay of every
     algorithm here (the paper: 0.001 and none); a client is judged after one local epoch of the same
@@ -24,9 +24,9 @@ class PerFedAvg(FedAvg):
     def phases_for(self, server_round: int, name: str) -> tuple[str, ...]:
         """Train for the start, not for the model itself."""
         del server_round, name
-        return ("meta",)
+        return ("fomaml",)
 
-    def recipe_for(self, server_round: int, name: str) -> Recipe:
+    def local_training_for(self, server_round: int, name: str) -> LocalTrainingConfig:
         """Send the rate of the inner step."""
         del server_round, name
-        return Recipe(inner_rate=self.settings.per_fedavg_alpha)
+        return LocalTrainingConfig(inner_rate=self.settings.per_fedavg_alpha)

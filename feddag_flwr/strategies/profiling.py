@@ -24,7 +24,7 @@ from feddag_flwr.strategies.outliers import update_lengths
 logger = logging.getLogger("flwr")
 
 
-class EncoderSpool:
+class DiskBackedWeights:
     """Keeps the clients' warmed-up encoders in a temporary file until their clusters are known.
 
     Thousands of encoders would not fit into memory; the file goes when the spool is closed.
@@ -99,7 +99,7 @@ class Profiler:
     Parameters
     ----------
     algorithm : Algorithm
-        The run: its state, settings, exchange and roster.
+        The run: its state, settings, exchange and registry.
     """
 
     def __init__(self, algorithm: Algorithm) -> None:
@@ -113,8 +113,8 @@ class Profiler:
 
     def message(self, name: str, server_round: int) -> Message:
         """Make the request for a client's profile."""
-        task = self.algorithm.task(name, server_round)
-        content = ProfileRequest(task, self._start, self._seed).encode()
+        header = self.algorithm.header(name, server_round)
+        content = ProfileRequest(header, self._start, self._seed).encode()
         return self.algorithm.message(name, content, PROFILE_ACTION, server_round)
 
     def read(self, reply: Message, name: str, server_round: int) -> Profile:
@@ -128,7 +128,7 @@ class Profiler:
         settings = self.algorithm.settings
         profile = decode_profile(
             reply.content,
-            self.algorithm.task(name, server_round),
+            self.algorithm.header(name, server_round),
             encoder=self._start["primary"],
             coordinates=self._coordinates,
             limit=settings.max_client_samples,
@@ -155,7 +155,7 @@ class Profiler:
         messages = (self.message(name, server_round) for name in asked)
         exchange, timeout = self.algorithm.exchange, self.algorithm.settings.profile_timeout
         for reply in exchange.send(messages, timeout):
-            name = self.algorithm.roster.name_of(reply.metadata.src_node_id)
+            name = self.algorithm.registry.name_of(reply.metadata.src_node_id)
             try:
                 yield name, self.read(reply, name, server_round)
             except RecordError as error:

@@ -69,7 +69,7 @@ class RoundLog:
         """Count on from where a stopped run was."""
         self.totals = dict(totals)
         self._assignments = dict(state.assignments)
-        self._sources = state.sources
+        self._sources = state.teachers
 
     def write(self, server_round: int, state: ServerState, traffic: Mapping[str, Counts]) -> None:
         """Write the round's line: traffic, who changed cluster, and who learns from whom now."""
@@ -84,9 +84,9 @@ class RoundLog:
         }
         if moved:
             line["moved"] = moved
-        if state.sources != self._sources:
-            line["sources"] = [list(row) for row in state.sources]
-        self._assignments, self._sources = dict(state.assignments), state.sources
+        if state.teachers != self._sources:
+            line["teachers"] = [list(row) for row in state.teachers]
+        self._assignments, self._sources = dict(state.assignments), state.teachers
         self._folder.append_line("metrics.jsonl", line)
         self.line = {}
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
-from feddag_flwr.checkpoints import Memory
+from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.agreement import Agreement, AgreementWatch
 from feddag_flwr.clustering.complementarity import Complementarity
 from feddag_flwr.clustering.labels import canonical_labels
@@ -18,7 +18,7 @@ from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import ServerState
 from feddag_flwr.strategies.algorithm import listed
-from feddag_flwr.strategies.grouping import Grouping
+from feddag_flwr.strategies.clustering_result import ClusteringResult
 
 logger = logging.getLogger("flwr")
 
@@ -27,11 +27,11 @@ AGREEMENT_COORDINATES = 20_000
 
 
 class Sharing:
-    """The sources of each cluster's secondary encoder, as the settings of sharing have them.
+    """The teachers of each cluster's secondary encoder, as the settings of sharing have them.
 
     ``secondary`` says whether there is such an encoder and whether clusters learn from each other
-    at all, ``sources`` from whom: the complementarity graph (Sec. 4), all, or all whose updates of
-    S agree. Who learns from whom is kept in ``ServerState.sources``.
+    at all, ``teachers`` from whom: the complementarity graph (Sec. 4), all, or all whose updates of
+    S agree. Who learns from whom is kept in ``ServerState.teachers``.
 
     Parameters
     ----------
@@ -62,15 +62,15 @@ class Sharing:
 
     # -- who learns from whom ----------------------------------------------------------------------
 
-    def sources(self, state: ServerState, grouping: Grouping) -> Sequence[Sequence[int]]:
-        """Return the sources of each cluster of a clustering; `state` is that before it."""
+    def teachers(self, state: ServerState, grouping: ClusteringResult) -> Sequence[Sequence[int]]:
+        """Return the teachers of each cluster of a clustering; `state` is that before it."""
         if self.by_agreement:
             return _with_common_origin(state, grouping)
         return self.sources_by(grouping.graph)
 
     def sources_by(self, graph: Complementarity) -> Sequence[Sequence[int]]:
-        """Return the sources of each cluster of a graph, where agreement does not decide."""
-        count = len(graph.sources)
+        """Return the teachers of each cluster of a graph, where agreement does not decide."""
+        count = len(graph.teachers)
         if self._settings.secondary == "none":
             return ()
         if self._settings.secondary == "own":
@@ -80,7 +80,7 @@ class Sharing:
         if count == 1:
             logger.warning("one cluster only: it trains its secondary encoder itself")
             return [[0]]
-        return graph.sources
+        return graph.teachers
 
     def begin(self, state: ServerState) -> None:
         """Measure agreement from here on, where it decides and there is anybody to agree."""
@@ -101,7 +101,7 @@ class Sharing:
         """Let nobody learn from clusters, nor they from anybody, that are not among `there`."""
         state.sources = tuple(
             tuple(each for each in row if each in there and cluster in there)
-            for cluster, row in enumerate(state.sources)
+            for cluster, row in enumerate(state.teachers)
         )
         if not _some_share(state):
             self.watch = None
@@ -127,18 +127,18 @@ class Sharing:
     def learned(self, state: ServerState, replies: Mapping[str, TrainReply]) -> dict[int, Weights]:
         """Return the new S of each cluster for which somebody has trained.
 
-        That is S plus the mean of what its sources taught S', or the sum (Eq. 21).
+        That is S plus the mean of what its teachers taught S', or the sum (Eq. 21).
         """
         trained = {}
         for source in self._starts:
             members = [
                 reply
                 for name, reply in replies.items()
-                if state.assignments[name] == source and "shared" in reply.parts
+                if state.assignments[name] == source and "transfer" in reply.parts
             ]
             if members:
                 trained[source] = weighted_mean(
-                    [reply.parts["shared"] for reply in members],
+                    [reply.parts["transfer"] for reply in members],
                     [reply.samples for reply in members],
                 )
         return self._taught(state, trained)
@@ -146,11 +146,11 @@ class Sharing:
     def _taught(self, state: ServerState, trained: Mapping[int, Weights]) -> dict[int, Weights]:
         """Return the new S of each learner.
 
-        Clusters of one group have the same sources and one S: its new value is computed once and
+        Clusters of one group have the same teachers and one S: its new value is computed once and
         is one object, or time would grow with the square of their number.
         """
         learners: dict[tuple[int, ...], list[int]] = {}
-        for learner, row in enumerate(state.sources):
+        for learner, row in enumerate(state.teachers):
             if its := tuple(source for source in trained if source in row):
                 learners.setdefault(its, []).append(learner)
         found: dict[int, Weights] = {}
@@ -180,13 +180,13 @@ class Sharing:
         requests: Mapping[str, TrainRequest],
     ) -> None:
         """Measure how far clusters agree on S, and part those that do not for good."""
-        taught = [name for name, reply in replies.items() if "shared" in reply.parts]
+        taught = [name for name, reply in replies.items() if "transfer" in reply.parts]
         if self.watch is None or not taught:
             return
         size = state.models[0]["secondary"].floats.size
         chosen = self._coordinates(size, state.server_round)
         updates = np.stack(
-            [replies[name].update_of("shared", requests[name])[chosen] for name in taught]
+            [replies[name].update_of("transfer", requests[name])[chosen] for name in taught]
         )
         present = _groups(state)
         labels = [state.assignments[name] for name in taught]
@@ -194,7 +194,7 @@ class Sharing:
         parted = (groups != canonical_labels(present)).any()
         state.sources = tuple(
             tuple(each for each in row if groups[each] == groups[cluster])
-            for cluster, row in enumerate(state.sources)
+            for cluster, row in enumerate(state.teachers)
         )
         self._tell_who_stays_undecided(state)
         if not parted:
@@ -271,7 +271,7 @@ class Sharing:
             reason: {} for reason in ("untold", "at odds", "apart", "unsure")
         }
         for cluster in sorted(inhabited):
-            peers = inhabited.intersection(state.sources[cluster]) - {cluster}
+            peers = inhabited.intersection(state.teachers[cluster]) - {cluster}
             its = {other for other in peers if undecided[cluster, other]}
             if cluster in untold:
                 of_cluster = {"untold": its}
@@ -297,21 +297,21 @@ class Sharing:
         settings = self._settings
         return AgreementWatch(clusters, settings.agreement_rounds, settings.agreement_threshold)
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> AlgorithmState:
         """Return what a checkpoint keeps; nothing where agreement is not measured."""
         if self.watch is None:
-            return Memory()
+            return AlgorithmState()
         told = {reason: sorted(clusters) for reason, clusters in self._told_of.items()}
-        return Memory(
+        return AlgorithmState(
             {"agreement": self.watch.arrays()},
             {"agreement": self.watch.clients(), "agreement-told-of": told},
         )
 
-    def recall(self, state: ServerState, memory: Memory) -> None:
+    def load_state_dict(self, state: ServerState, memory: AlgorithmState) -> None:
         """Take over what `memory` returned."""
         if (arrays := memory.arrays.get("agreement")) is not None:
             self.watch = self._new_watch(state.num_clusters)
-            self.watch.recall(arrays, memory.notes["agreement"])
+            self.watch.load_state_dict(arrays, memory.notes["agreement"])
             told = memory.notes.get("agreement-told-of", {})
             self._told_of = {reason: set(clusters) for reason, clusters in told.items()}
 
@@ -329,7 +329,7 @@ def _met(agreement: Agreement) -> NDArray[np.bool_]:
 
 def _groups(state: ServerState) -> list[int]:
     """Return the group of each cluster, by its first: those of one have one S."""
-    return [min(row, default=cluster) for cluster, row in enumerate(state.sources)]
+    return [min(row, default=cluster) for cluster, row in enumerate(state.teachers)]
 
 
 def _shifted(secondary: Weights, steps: Sequence[tuple[Weights, Weights]]) -> Weights:
@@ -341,10 +341,10 @@ def _shifted(secondary: Weights, steps: Sequence[tuple[Weights, Weights]]) -> We
 
 def _some_share(state: ServerState) -> bool:
     """Tell whether a cluster learns from more than itself."""
-    return any(len(row) > 1 for row in state.sources)
+    return any(len(row) > 1 for row in state.teachers)
 
 
-def _with_common_origin(state: ServerState, grouping: Grouping) -> Sequence[Sequence[int]]:
+def _with_common_origin(state: ServerState, grouping: ClusteringResult) -> Sequence[Sequence[int]]:
     """Return with whom each cluster shares one secondary encoder: all at first.
 
     After a later clustering, those whose members all come from one group of agreeing clusters.

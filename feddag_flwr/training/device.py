@@ -12,7 +12,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import parameter_count
 from feddag_flwr.settings import Settings
@@ -83,14 +83,14 @@ class Samples:
 
     Attributes
     ----------
-    images : Tensor, shape (n, channels, height, width)
+    samples : Tensor, shape (n, channels, height, width)
         uint8, or floating point in [0, 1].
     labels : Tensor, shape (n,), int64
     factor, offset : Tensor, shape (channels, 1, 1), float32
         What turns stored pixels into standardised ones; None where they are that already.
     """
 
-    images: Tensor
+    samples: Tensor
     labels: Tensor
     factor: Tensor | None
     offset: Tensor | None
@@ -99,8 +99,8 @@ class Samples:
     def on(
         cls,
         device: torch.device,
-        data: LabelledImages,
-        pixel_scale: Sequence[tuple[float, float]],
+        data: LabelledSamples,
+        sample_scale: Sequence[tuple[float, float]],
     ) -> Samples:
         """Copy `data` to `device`.
 
@@ -108,13 +108,13 @@ class Samples:
         ----------
         device : torch.device
             Where the tensors live from now on.
-        data : LabelledImages
+        data : LabelledSamples
             Images as uint8, or floating point in [0, 1].
-        pixel_scale : sequence of (float, float)
+        sample_scale : sequence of (float, float)
             A channel: mean and deviation, on the scale [0, 1].
         """
-        images = torch.from_numpy(np.ascontiguousarray(data.images))
-        scale = torch.tensor(pixel_scale, dtype=torch.float64)
+        images = torch.from_numpy(np.ascontiguousarray(data.samples))
+        scale = torch.tensor(sample_scale, dtype=torch.float64)
         unit = 255.0 if images.dtype == torch.uint8 else 1.0
         factor = (1 / (unit * scale[:, 1])).float().reshape(-1, 1, 1).to(device)
         offset = (-scale[:, 0] / scale[:, 1]).float().reshape(-1, 1, 1).to(device)
@@ -128,7 +128,7 @@ class Samples:
 
     def inputs(self, selection: Tensor | slice) -> Tensor:
         """Return the chosen images standardised, as float32."""
-        chosen = self.images[selection]
+        chosen = self.samples[selection]
         if self.factor is None or self.offset is None:
             return chosen
         return _standardise(chosen, self.factor, self.offset)
@@ -138,7 +138,7 @@ def _standardise(images: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
     return torch.addcmul(offset, images.float(), factor)
 
 
-def check_memory(settings: Settings, data: LabelledImages, model: ClusterModel) -> None:
+def check_memory(settings: Settings, data: LabelledSamples, model: ClusterModel) -> None:
     """Refuse work that would not fit under ``device-memory``, before anything is copied.
 
     Counts the images as they will lie on the device, one cached feature vector a sample, and four
@@ -152,9 +152,9 @@ def check_memory(settings: Settings, data: LabelledImages, model: ClusterModel) 
     """
     if not settings.device_memory:
         return
-    images = FLOAT_BYTES * data.images.size
+    images = FLOAT_BYTES * data.samples.size
     if images > STANDARDISE_AT_ONCE:
-        images = data.images.nbytes
+        images = data.samples.nbytes
     features = FLOAT_BYTES * len(data) * model.feature_size
     needed = (images + features + 4 * FLOAT_BYTES * parameter_count(model)) / MIB
     if needed > settings.device_memory:

@@ -52,7 +52,7 @@ def diversity_penalty(primary: Tensor, secondary: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Pull:
+class ProximalTerm:
     """The proximal term mu/2 |w - anchor|^2 of FedProx and FedSoft.
 
     Attributes
@@ -67,8 +67,8 @@ class Pull:
     anchor: list[Tensor]
 
     @classmethod
-    def to_present(cls, weight: float, model: ClusterModel) -> Pull:
-        """Pull towards the weights that the model has now."""
+    def to_present(cls, weight: float, model: ClusterModel) -> ProximalTerm:
+        """ProximalTerm towards the weights that the model has now."""
         parameters = _primary_parts(model).parameters()
         return cls(weight, [parameter.detach().clone() for parameter in parameters])
 
@@ -85,10 +85,10 @@ def train_primary(
     settings: Settings,
     rng: np.random.Generator,
     epochs: int,
-    pull: Pull | None = None,
+    proximal: ProximalTerm | None = None,
     weights: Tensor | None = None,
     *,
-    halves: bool = False,
+    separate_heads: bool = False,
 ) -> NDArray[np.float64]:
     """Train (P, K) with S frozen (Eq. 16, 17); a single-encoder model is trained whole.
 
@@ -106,11 +106,11 @@ def train_primary(
         Draws the order of the samples.
     epochs : int
         Passes over the data.
-    pull : Pull, optional
+    proximal : ProximalTerm, optional
         A proximal term.
     weights : Tensor, shape (n,), optional
         What each sample's loss counts in the mean over its batch; 1 where none are given.
-    halves : bool, optional
+    separate_heads : bool, optional
         Whether each half of K is trained with its own encoder.
 
     Returns
@@ -119,14 +119,14 @@ def train_primary(
         Mean loss a sample of each epoch, while it was being trained, in nats.
     """
     penalised = settings.diversity > 0
-    looks = model.secondary is not None and (penalised or not halves)
+    looks = model.secondary is not None and (penalised or not separate_heads)
     frozen = encode(model.secondary, samples) if model.secondary is not None and looks else None
-    head = model.classifier.on_primary
+    head = model.classifier.primary_head
 
     def loss(index: Tensor) -> Tensor:
         features, labels = model.primary(samples.inputs(index)), samples.labels[index]
         other = None if frozen is None else frozen[index]
-        logits = head(features) if halves else model.classify(features, other)
+        logits = head(features) if separate_heads else model.classify(features, other)
         if weights is None:
             value = functional.cross_entropy(logits, labels)
         else:
@@ -136,8 +136,8 @@ def train_primary(
             value = value + settings.diversity * diversity_penalty(features, other)
         return value
 
-    trained = nn.ModuleList([model.primary, head]) if halves else _primary_parts(model)
-    return _descend(trained, loss, len(samples), settings, rng, epochs, pull)
+    trained = nn.ModuleList([model.primary, head]) if separate_heads else _primary_parts(model)
+    return _descend(trained, loss, len(samples), settings, rng, epochs, proximal)
 
 
 def _primary_parts(model: ClusterModel) -> nn.ModuleList:
@@ -151,7 +151,7 @@ def train_secondary(
     rng: np.random.Generator,
     epochs: int,
     *,
-    halves: bool = False,
+    separate_heads: bool = False,
 ) -> None:
     """Train S' with P and K frozen as received (Eq. 19, 20); parameters as `train_primary`.
 
@@ -163,10 +163,10 @@ def train_secondary(
     ValueError
         The model has no secondary encoder.
     """
-    secondary, head = model.secondary, model.classifier.on_secondary
+    secondary, head = model.secondary, model.classifier.secondary_head
     if secondary is None or head is None:
         raise ValueError("the secondary phase needs a secondary encoder")
-    if halves:
+    if separate_heads:
         _descend(
             nn.ModuleList([secondary, head]),
             lambda index: functional.cross_entropy(
@@ -186,7 +186,7 @@ def train_secondary(
     model.classifier.requires_grad_(True)
 
 
-def train_meta(
+def train_fomaml(
     model: ClusterModel,
     samples: Samples,
     settings: Settings,
@@ -250,7 +250,7 @@ def _descend(
     settings: Settings,
     rng: np.random.Generator,
     epochs: int,
-    pull: Pull | None = None,
+    proximal: ProximalTerm | None = None,
 ) -> NDArray[np.float64]:
     """Run SGD on the parameters of `trained`; return each epoch's mean loss."""
     parameters = list(trained.parameters())
@@ -264,8 +264,8 @@ def _descend(
             optimizer.zero_grad()
             value = loss(index.to(device))
             value.backward()  # type: ignore[no-untyped-call]
-            if pull is not None:
-                pull.add_gradient(parameters)
+            if proximal is not None:
+                proximal.add_gradient(parameters)
             optimizer.step()
             total += value.detach() * len(index)
         losses.append(total)  # read after the last epoch: a GPU is not made to wait

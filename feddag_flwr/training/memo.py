@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.metrics import Evaluation
 
 
@@ -33,8 +33,8 @@ class EvaluationMemo:
     def recall(
         self,
         parts: Mapping[str, Weights],
-        data: LabelledImages,
-        pixel_scale: Sequence[tuple[float, float]],
+        data: LabelledSamples,
+        sample_scale: Sequence[tuple[float, float]],
         evaluate: Callable[[], Evaluation],
     ) -> Evaluation:
         """Return what is known of this model on this data, or `evaluate` it.
@@ -43,14 +43,14 @@ class EvaluationMemo:
         ----------
         parts : mapping of str to Weights
             The whole model.
-        data : LabelledImages
+        data : LabelledSamples
             Test data.
-        pixel_scale : sequence of (float, float)
+        sample_scale : sequence of (float, float)
             How the model's inputs are standardised.
         evaluate : callable
             Computes the evaluation; called at most once.
         """
-        key = _digest(parts, data, pixel_scale)
+        key = _digest(parts, data, sample_scale)
         found = self._known.pop(key, None)
         if found is None:
             found = evaluate()
@@ -61,14 +61,16 @@ class EvaluationMemo:
 
 
 def _digest(
-    parts: Mapping[str, Weights], data: LabelledImages, pixel_scale: Sequence[tuple[float, float]]
+    parts: Mapping[str, Weights], data: LabelledSamples, sample_scale: Sequence[tuple[float, float]]
 ) -> bytes:
     digest = hashlib.blake2b()
-    digest.update(repr((list(parts), pixel_scale, data.images.shape, data.images.dtype)).encode())
+    digest.update(
+        repr((list(parts), sample_scale, data.samples.shape, data.samples.dtype)).encode()
+    )
     for weights in parts.values():
         for vector in (weights.floats, weights.buffers, weights.integers):
             digest.update(repr(vector.shape).encode())
             digest.update(np.ascontiguousarray(vector).data)
-    digest.update(np.ascontiguousarray(data.images).data)
+    digest.update(np.ascontiguousarray(data.samples).data)
     digest.update(np.ascontiguousarray(data.labels).data)
     return digest.digest()

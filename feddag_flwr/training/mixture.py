@@ -28,6 +28,6 @@ def responsibilities(losses: Tensor, labels: Tensor, prior: Tensor) -> Tensor:
     return functional.softmax(prior[:, labels] - losses, dim=0)
 
 
-def class_sums(shares: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+def class_sums(responsibilities: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Sum responsibilities (K, n) over the samples of each class: shape (K, C), float64."""
-    return shares @ functional.one_hot(labels, num_classes).to(shares.dtype)
+    return responsibilities @ functional.one_hot(labels, num_classes).to(responsibilities.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.data.images import LabelledImages, unit_pixels
+from feddag_flwr.data.samples import LabelledSamples, unit_pixels
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile, sparse_size, subspace_size
@@ -76,13 +76,13 @@ def leading_vectors(samples: NDArray[np.floating], size: int) -> NDArray[np.floa
 
 
 def class_subspaces(
-    data: LabelledImages, settings: Settings, rng: np.random.Generator
+    data: LabelledSamples, settings: Settings, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Take the truncated SVD of each class present (phase 1, step 3).
 
     Parameters
     ----------
-    data : LabelledImages
+    data : LabelledSamples
         The client's training data.
     settings : Settings
         ``subspace-size`` (p), ``max-class-samples`` (A.6.2) and ``min-subspace-samples``.
@@ -103,18 +103,18 @@ def class_subspaces(
         size = subspace_size(settings.subspace_size, len(members))
         if len(members) > settings.max_class_samples:
             members = np.sort(rng.choice(members, settings.max_class_samples, replace=False))
-        pixels = unit_pixels(data.images[members]).reshape(len(members), -1)
+        pixels = unit_pixels(data.samples[members]).reshape(len(members), -1)
         found = leading_vectors(pixels, size).astype(np.float32)
         rows.append(found)
         classes += [int(label)] * len(found)
-    features = int(np.prod(data.images.shape[1:]))
+    features = int(np.prod(data.samples.shape[1:]))
     vectors = np.concatenate(rows) if rows else np.zeros((0, features), dtype=np.float32)
     return vectors, np.array(classes, dtype=np.int64)
 
 
 def make_profile(
     model: ClusterModel,
-    data: LabelledImages,
+    data: LabelledSamples,
     samples: Samples,
     settings: Settings,
     *,
@@ -128,7 +128,7 @@ def make_profile(
     ----------
     model : ClusterModel
         The common single-encoder start theta0; warmed up in place.
-    data, samples : LabelledImages, Samples
+    data, samples : LabelledSamples, Samples
         The same training data, in memory and on the device.
     settings : Settings
         Profile settings and the run's seed.

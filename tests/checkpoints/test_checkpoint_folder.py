@@ -20,11 +20,11 @@ from safetensors.numpy import load_file
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.checkpoints import (
     CHECKPOINTS,
+    AlgorithmState,
     Checkpoint,
     CheckpointError,
     CheckpointFolder,
     CheckpointWriteError,
-    Memory,
     disk,
     newest_checkpoint,
     personal_groups,
@@ -42,8 +42,8 @@ def weights(*floats, integers=()):
 def state_of(server_round=0, models=()):
     return ServerState(
         class_names=("0", "1"),
-        image_shape=(1, 8, 8),
-        pixel_scale=((0.1, 1 / 3),),
+        sample_shape=(1, 8, 8),
+        sample_scale=((0.1, 1 / 3),),
         clients={name: Client(name, 10, 3) for name in ("ward-1", "ward/2 ü")},
         server_round=server_round,
         assignments={"ward-1": 0, "ward/2 ü": 0},
@@ -55,7 +55,7 @@ def state_of(server_round=0, models=()):
 def checkpoint_of(server_round, *, models=None, arrays=None, notes=None, run=None):
     if models is None:
         models = [{"primary": weights(server_round, 0.1), "classifier": weights(integers=[7])}]
-    memory = Memory(arrays or {}, notes or {})
+    memory = AlgorithmState(arrays or {}, notes or {})
     return Checkpoint(server_round, {"seed": 3}, state_of(server_round, models), memory, run or {})
 
 

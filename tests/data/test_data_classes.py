@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from feddag_flwr.data.classes import in_classes
-from feddag_flwr.data.images import DataError, LabelledImages
+from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.data.scenarios import ClientData
 
 
 def part(*labels):
-    return LabelledImages(np.zeros((len(labels), 1, 2, 2), np.uint8), np.array(labels, np.int64))
+    return LabelledSamples(np.zeros((len(labels), 1, 2, 2), np.uint8), np.array(labels, np.int64))
 
 
 DATA = ClientData("ward-3", part(0, 1, 1), part(1, 0), ("dog", "cat"), None)

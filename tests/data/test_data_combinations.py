@@ -11,8 +11,8 @@ from feddag_flwr.data import corruptions
 from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.corruptions import corrupt
 from feddag_flwr.data.holdout import stratified_share
-from feddag_flwr.data.images import DataError, LabelledImages
 from feddag_flwr.data.plan import make_plan
+from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.data.sources import load_source
 from feddag_flwr.data.variation import map_labels
@@ -39,7 +39,7 @@ def _client(settings, partition_id):
 def _digest(data):
     digest = hashlib.sha256()
     for part in (data.train, data.test):
-        digest.update(np.ascontiguousarray(part.images).tobytes() + part.labels.tobytes())
+        digest.update(np.ascontiguousarray(part.samples).tobytes() + part.labels.tobytes())
     return digest.hexdigest() + f" {data.true_group}"
 
 
@@ -62,17 +62,17 @@ def test_all_at_once_by_a_second_computation():
         assert sorted(set(before.test.labels.tolist())) == held.tolist()
         name = f"corrupt-train-{wanted.corruption}-{wanted.severity}"
         rng = generator(settings.seed, name, client=data.name)
-        changed = corrupt(before.train.images, wanted.corruption, wanted.severity, rng)
+        changed = corrupt(before.train.samples, wanted.corruption, wanted.severity, rng)
         expected = np.rot90(changed, wanted.quarter_turns, axes=(2, 3))
-        assert (data.train.images == expected).all()
+        assert (data.train.samples == expected).all()
         for label in held.tolist():
             name = f"corrupt-test-{wanted.corruption}-{wanted.severity}-stratum-{label}"
             rng = generator(settings.seed, name)
-            own = before.test.images[before.test.labels == label]
+            own = before.test.samples[before.test.labels == label]
             changed = corrupt(own, wanted.corruption, wanted.severity, rng)
             expected = np.rot90(changed, wanted.quarter_turns, axes=(2, 3))
-            assert (data.test.images[before.test.labels == label] == expected).all()
-        assert data.train.images.flags.c_contiguous
+            assert (data.test.samples[before.test.labels == label] == expected).all()
+        assert data.train.samples.flags.c_contiguous
         assert in_classes(data, data.class_names) is data
 
 
@@ -111,9 +111,9 @@ def test_clients_of_a_group_share_their_test_set_and_no_training_image():
         by_group.setdefault(data.true_group, []).append(data)
     assert max(map(len, by_group.values())) > 1
     for members in by_group.values():
-        assert len({data.test.images.tobytes() for data in members}) == 1
+        assert len({data.test.samples.tobytes() for data in members}) == 1
         assert len({data.test.labels.tobytes() for data in members}) == 1
-        assert len({data.train.images[:2].tobytes() for data in members}) == len(members)
+        assert len({data.train.samples[:2].tobytes() for data in members}) == len(members)
 
 
 def test_corrupted_images_are_made_once_a_process(monkeypatch):
@@ -135,7 +135,7 @@ def test_a_name_from_the_node_changes_no_image():
     settings = Settings.from_run_config({"corruptions": "shot-noise"})
     named = load_client_data(settings, {"partition-id": 4, "client-name": "clinic"})
     assert named.name == "clinic"
-    assert (named.train.images == _client(settings, 4).train.images).all()
+    assert (named.train.samples == _client(settings, 4).train.samples).all()
 
 
 @pytest.mark.parametrize("share", [0.5, 0.21, 1e-6])
@@ -150,20 +150,20 @@ def test_shares_are_stratified(share):
         counts, all_counts = np.bincount(part.labels), np.bincount(before.labels)
         expected = np.maximum(np.floor(all_counts * wanted + 0.5), 1)
         assert counts.tolist() == expected.tolist()
-        rows = {image.tobytes() for image in before.images}
-        assert all(image.tobytes() in rows for image in part.images)
+        rows = {image.tobytes() for image in before.samples}
+        assert all(image.tobytes() in rows for image in part.samples)
     assert load_source(settings) is found
 
 
 def test_a_share_by_hand():
-    part = LabelledImages(np.arange(14, dtype=np.uint8).reshape(14, 1, 1, 1),
+    part = LabelledSamples(np.arange(14, dtype=np.uint8).reshape(14, 1, 1, 1),
                           np.array([0, 1] * 5 + [2, 0, 0, 0]))  # fmt: skip
     kept = stratified_share(part, 0.5, 1, purpose="train-share")
     assert np.bincount(kept.labels).tolist() == [4, 3, 1]  # of 8, 5 and 1, halves rounded up
-    assert (np.diff(kept.images.ravel().astype(int)) > 0).all()
+    assert (np.diff(kept.samples.ravel().astype(int)) > 0).all()
     assert stratified_share(part, 1.0, 1, purpose="train-share") is part
     again = stratified_share(part, 0.5, 2, purpose="train-share")
-    assert kept.images.tolist() != again.images.tolist()
+    assert kept.samples.tolist() != again.samples.tolist()
 
 
 def _picture(path, value):
@@ -193,11 +193,11 @@ def test_domains_end_to_end(tmp_path):
     for index in range(5):
         data = _client(settings, index)
         for part in (data.train, data.test):
-            values = part.images[:, 0, 0, 0].astype(int)
+            values = part.samples[:, 0, 0, 0].astype(int)
             assert set(values // 100) == {data.true_group}
             assert (values % 100 // 10 == part.labels).all()
         assert set(data.test.labels) == set(data.train.labels)
-        seen += data.train.images[:, 0, 0, 0].tolist()
+        seen += data.train.samples[:, 0, 0, 0].tolist()
     assert len(seen) == len(set(seen)) == 40 - 10
 
 

@@ -83,14 +83,14 @@ def test_equal_images_get_draws_of_their_own(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_distortion_grows_with_severity_on_fashion_mnist(kind):
     settings = Settings.from_run_config({"source": "fashion-mnist", "data-dir": str(REAL)})
-    errors = _errors(load_source(settings).test.images[:256], kind)
+    errors = _errors(load_source(settings).test.samples[:256], kind)
     assert errors[0] > 0.5
     assert (np.diff(errors) > 0).all(), errors
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_distortion_grows_from_mild_to_severe_on_digits(kind):
-    errors = _errors(load_source(Settings()).test.images[:100], kind)
+    errors = _errors(load_source(Settings()).test.samples[:100], kind)
     assert 0.5 < errors[0] < 0.7 * errors[4], errors
 
 

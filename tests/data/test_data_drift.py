@@ -3,9 +3,9 @@ import pytest
 
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.drift import drifted_parts
-from feddag_flwr.data.images import DataError
 from feddag_flwr.data.newcomers import joining_round, late_clients
 from feddag_flwr.data.plan import make_plan
+from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.data.sources import load_source
 from feddag_flwr.settings import Settings
@@ -60,13 +60,13 @@ def test_a_drifted_client_has_the_others_data_and_group_under_its_own_name():
     _, parts = _parts(settings)
     client, part = next(iter(parts.items()))
     before, other, after = _client(settings, client, 3), _client(settings, part), None
-    assert (before.train.images == _client(settings, client).train.images).all()
+    assert (before.train.samples == _client(settings, client).train.samples).all()
     for server_round in (4, 50):
         after = _client(settings, client, server_round)
         assert after.name == before.name
         assert after.true_group == other.true_group != before.true_group
         for mine, theirs in ((after.train, other.train), (after.test, other.test)):
-            assert (mine.images == theirs.images).all()
+            assert (mine.samples == theirs.samples).all()
             assert (mine.labels == theirs.labels).all()
     steady = next(index for index in range(20) if index not in parts)
     assert (

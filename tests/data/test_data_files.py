@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from feddag_flwr.data.files import read_image_folder, read_npz
-from feddag_flwr.data.images import DataError, LabelledImages
+from feddag_flwr.data.samples import DataError, LabelledSamples
 
 GREY = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -16,9 +16,9 @@ def _npz(path, **arrays):
 
 def test_npz_grey(tmp_path):
     parts = read_npz(_npz(tmp_path / "a.npz"))
-    assert parts.train.images.shape == (6, 1, 4, 5)
-    assert (parts.train.images[:, 0] == GREY).all()
-    assert parts.train.images.dtype == np.uint8
+    assert parts.train.samples.shape == (6, 1, 4, 5)
+    assert (parts.train.samples[:, 0] == GREY).all()
+    assert parts.train.samples.dtype == np.uint8
     assert parts.train.labels.dtype == np.int64
     assert parts.test is None
     assert parts.class_names == ("0", "1", "2")
@@ -35,9 +35,9 @@ def test_npz_colour_float_with_test_part_and_names(tmp_path):
             class_names=np.array(["a", "b", "c", "d"]),
         )
     )
-    assert parts.train.images.dtype == np.float32
-    assert parts.train.images[1, 2, 3, 4] == np.float32(colour[1, 3, 4, 2])
-    assert parts.train.images.flags.c_contiguous
+    assert parts.train.samples.dtype == np.float32
+    assert parts.train.samples[1, 2, 3, 4] == np.float32(colour[1, 3, 4, 2])
+    assert parts.train.samples.flags.c_contiguous
     assert parts.test is not None
     assert parts.test.labels.tolist() == [3, 0]
     assert parts.class_names == ("a", "b", "c", "d")
@@ -149,12 +149,12 @@ def test_folder_with_train_and_test(tmp_path):
     (tmp_path / "train/.hidden").mkdir()
     parts = read_image_folder(tmp_path)
     assert parts.class_names == ("ant", "cat")
-    assert parts.train.images.shape == (3, 1, 4, 6)  # stays grey; height before width
-    assert parts.train.images[:, 0, 0, 0].tolist() == [9, 0, 1]
+    assert parts.train.samples.shape == (3, 1, 4, 6)  # stays grey; height before width
+    assert parts.train.samples[:, 0, 0, 0].tolist() == [9, 0, 1]
     assert parts.train.labels.tolist() == [0, 1, 1]
     assert parts.test is not None
     assert parts.test.labels.tolist() == [1]
-    assert parts.test.images.max() == 5
+    assert parts.test.samples.max() == 5
 
 
 def test_folder_without_test_part(tmp_path):
@@ -162,9 +162,9 @@ def test_folder_without_test_part(tmp_path):
     _picture(tmp_path / "b/0.png", mode="1", value=1)
     parts = read_image_folder(tmp_path)
     assert parts.test is None
-    assert parts.train.images.shape == (2, 3, 4, 6)
-    assert parts.train.images[0, :, 0, 0].tolist() == [1, 2, 3]
-    assert parts.train.images[1].min() == 255
+    assert parts.train.samples.shape == (2, 3, 4, 6)
+    assert parts.train.samples[0, :, 0, 0].tolist() == [1, 2, 3]
+    assert parts.train.samples[1].min() == 255
 
 
 def _many(root, *classes):
@@ -219,12 +219,12 @@ def test_corrupt_image_is_named(tmp_path):
 
 def test_labelled_images_must_agree():
     with pytest.raises(DataError, match=r"images of shape \(2, 1, 4, 4\) with labels of shape"):
-        LabelledImages(np.zeros((2, 1, 4, 4), np.uint8), np.zeros(3, np.int64))
+        LabelledSamples(np.zeros((2, 1, 4, 4), np.uint8), np.zeros(3, np.int64))
 
 
 def test_select_copies_in_order():
-    images = LabelledImages(GREY[:, None], LABELS.astype(np.int64))
+    images = LabelledSamples(GREY[:, None], LABELS.astype(np.int64))
     chosen = images.select(np.array([4, 0]))
     assert chosen.labels.tolist() == [1, 0]
-    chosen.images[:] = 0
-    assert images.images.max() > 0
+    chosen.samples[:] = 0
+    assert images.samples.max() > 0

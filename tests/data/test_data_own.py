@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from feddag_flwr.data import own
-from feddag_flwr.data.classes import check_image_shape
-from feddag_flwr.data.images import DataError
+from feddag_flwr.data.classes import check_sample_shape
+from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.settings import Settings
 
@@ -60,7 +60,7 @@ def test_a_tree_is_read_anew_when_a_file_comes_goes_or_changes(tmp_path):
     (tmp_path / "train/ape/2.png").unlink()
     assert np.bincount(_load(tmp_path, "image-folder").train.labels).tolist() == [2, 3, 2]
     Image.new("L", (5, 5), 255).save(tmp_path / "test/bee/0.png")
-    assert _load(tmp_path, "image-folder").test.images.max() == 255
+    assert _load(tmp_path, "image-folder").test.samples.max() == 255
 
 
 def test_what_is_kept_is_bounded(tmp_path):
@@ -104,7 +104,7 @@ def test_classes_of_a_common_source_are_matched_too():
 
 def test_images_of_another_shape_are_refused(tmp_path):
     data = _load(_npz(tmp_path / "a.npz", [0, 0, 1, 1]))
-    check_image_shape(data, (1, 4, 4))
+    check_sample_shape(data, (1, 4, 4))
     message = r"client 'ward-3': images are 1 x 4 x 4, the federation's are 3 x 4 x 5 \(channels"
     with pytest.raises(DataError, match=message):
-        check_image_shape(data, (3, 4, 5))
+        check_sample_shape(data, (3, 4, 5))

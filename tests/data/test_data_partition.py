@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feddag_flwr.data.holdout import stratified_test_indices
-from feddag_flwr.data.images import DataError
 from feddag_flwr.data.partition import (
     assign_groups,
     classes_per_group,
@@ -14,6 +13,7 @@ from feddag_flwr.data.partition import (
     largest_remainder,
     lda_counts,
 )
+from feddag_flwr.data.samples import DataError
 
 ALPHAS = st.sampled_from([1e-12, 0.01, 0.25, 1.0, 10.0, 1e6])
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from feddag_flwr.data.images import DataError, LabelledImages, Source
 from feddag_flwr.data.partition import domain_counts, draw_class_pairs, lda_counts
 from feddag_flwr.data.plan import make_plan
+from feddag_flwr.data.samples import DataError, LabelledSamples, Source
 from feddag_flwr.data.variation import Variation, map_labels
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.settings import Settings
@@ -22,7 +22,7 @@ def _settings(**values):
 
 def _source(num_classes, *, height=4, width=4, of_each=100, domain_names=()):
     labels = np.repeat(np.arange(num_classes * max(1, len(domain_names))), of_each)
-    images = LabelledImages(np.zeros((len(labels), 1, height, width), np.uint8), labels)
+    images = LabelledSamples(np.zeros((len(labels), 1, height, width), np.uint8), labels)
     names = tuple(f"class-{index}" for index in range(num_classes))
     return Source("npz", images, images, names, domain_names)
 

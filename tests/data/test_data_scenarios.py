@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from feddag_flwr.data import partition, scenarios
-from feddag_flwr.data.images import DataError, LabelledImages, Source
+from feddag_flwr.data.samples import DataError, LabelledSamples, Source
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.data.sources import load_source
 from feddag_flwr.seeds import generator
@@ -33,7 +33,8 @@ def _all(settings):
 def _rows(part):
     """Count each (image, label) of a part, as a set would but with repeats."""
     return Counter(
-        (image.tobytes(), int(label)) for image, label in zip(part.images, part.labels, strict=True)
+        (image.tobytes(), int(label))
+        for image, label in zip(part.samples, part.labels, strict=True)
     )
 
 
@@ -47,7 +48,7 @@ def test_clients_share_out_the_source_exactly(scenario):
         held = set(client.train.labels.tolist())
         expected = np.isin(source.test.labels, list(held))
         assert client.test.labels.tolist() == source.test.labels[expected].tolist()
-        assert (client.test.images == source.test.images[expected]).all()
+        assert (client.test.samples == source.test.samples[expected]).all()
         assert set(client.test.labels.tolist()) == held
         assert client.class_names == source.class_names
 
@@ -84,7 +85,7 @@ def test_names_sort_as_partitions_do():
     assert _client(_settings(num_clients=10), 9).name == "client-9"
     given = load_client_data(settings, {"partition-id": 3, "client-name": "clinic"})
     assert given.name == "clinic"
-    assert (given.train.images == _client(settings, 3).train.images).all()
+    assert (given.train.samples == _client(settings, 3).train.samples).all()
 
 
 _FRESH = """
@@ -96,7 +97,7 @@ for scenario in ("label-skew", "lda"):
     settings = Settings.from_run_config({"scenario": scenario})
     for index in (11, 3):
         data = load_client_data(settings, {"partition-id": index, "num-partitions": 20})
-        print(hashlib.sha256(data.train.images.tobytes() + data.test.labels.tobytes()).hexdigest())
+        print(hashlib.sha256(data.train.samples.tobytes() + data.test.labels.tobytes()).hexdigest())
 """
 
 
@@ -113,7 +114,7 @@ def test_parts_are_the_same_in_a_fresh_process_and_in_any_order():
         settings = _settings(scenario=scenario)
         for index in (3, 0, 11):
             data = _client(settings, index)
-            digest = hashlib.sha256(data.train.images.tobytes() + data.test.labels.tobytes())
+            digest = hashlib.sha256(data.train.samples.tobytes() + data.test.labels.tobytes())
             here[scenario, index] = digest.hexdigest()
     assert output == [here[s, i] for s in ("label-skew", "lda") for i in (11, 3)]
 
@@ -154,7 +155,7 @@ def test_too_few_samples_are_named():
 
 
 def test_client_without_test_images_is_named(monkeypatch):
-    images = LabelledImages(np.zeros((40, 1, 4, 4), np.uint8), np.repeat(np.arange(2), 20))
+    images = LabelledSamples(np.zeros((40, 1, 4, 4), np.uint8), np.repeat(np.arange(2), 20))
     source = Source("npz", images, images.select(np.flatnonzero(images.labels == 0)), ("a", "b"))
     monkeypatch.setattr(scenarios, "load_source", lambda settings: source)
     settings = _settings(num_clients=2, client_groups=2, label_skew=50.0)
@@ -171,7 +172,7 @@ def test_client_without_test_images_is_named(monkeypatch):
 @pytest.mark.parametrize("num_clients", [100, 10_000])
 def test_a_part_costs_the_same_among_many_clients(monkeypatch, num_clients):
     labels = np.arange(60_000) % 10
-    images = LabelledImages(np.zeros((60_000, 1, 1, 1), np.uint8), labels)
+    images = LabelledSamples(np.zeros((60_000, 1, 1, 1), np.uint8), labels)
     source = Source("npz", images, images, tuple("0123456789"))
     monkeypatch.setattr(scenarios, "load_source", lambda settings: source)
     settings = _settings(num_clients=num_clients, min_class_samples=1, label_skew=20.0)
@@ -212,7 +213,7 @@ def test_own_npz_in_simulation(tmp_path):
     )
     clients = _all(settings)
     assert [client.name for client in clients] == ["a", "b"]
-    assert [client.train.images.max() for client in clients] == [1, 0]
+    assert [client.train.samples.max() for client in clients] == [1, 0]
     assert np.bincount(clients[0].test.labels).tolist() == [1, 1, 1]
     assert len(clients[0].train) == 9
     assert clients[0].true_group is None
@@ -229,7 +230,7 @@ def test_own_folders_in_simulation(tmp_path):
     assert east.class_names == ("ant",)
     assert west.class_names == ("cat", "dog")
     assert (len(west.train), len(west.test)) == (6, 2)
-    assert west.train.images.min() >= 100
+    assert west.train.samples.min() >= 100
 
 
 def test_own_data_in_deployment(tmp_path):

@@ -22,9 +22,9 @@ def _settings(**values):
 def test_digits_are_split_once():
     source = load_source(_settings())
     assert load_source(_settings(num_clients=7)) is source
-    assert source.image_shape == (1, 8, 8)
-    assert source.train.images.dtype == np.uint8
-    assert source.train.images.max() == 255
+    assert source.sample_shape == (1, 8, 8)
+    assert source.train.samples.dtype == np.uint8
+    assert source.train.samples.max() == 255
     assert source.class_names == tuple("0123456789")
     assert len(source.train) + len(source.test) == 1797
     train, test = np.bincount(source.train.labels), np.bincount(source.test.labels)
@@ -33,8 +33,8 @@ def test_digits_are_split_once():
 
 def test_digits_split_follows_seed_and_fraction():
     first = load_source(_settings(seed=1)).test
-    assert (load_source(_settings(seed=2)).test.images.shape) == first.images.shape
-    assert (load_source(_settings(seed=2)).test.images != first.images).any()
+    assert (load_source(_settings(seed=2)).test.samples.shape) == first.samples.shape
+    assert (load_source(_settings(seed=2)).test.samples != first.samples).any()
     assert len(load_source(_settings(test_fraction=0.5)).test) > 1.9 * len(first)
 
 
@@ -101,25 +101,25 @@ class _Fake:
 def test_colour_sources_come_channels_first(tmp_path, monkeypatch, name):
     monkeypatch.setattr(datasets, name.upper(), _Fake)
     source = load_source(_settings(source=name, data_dir=str(tmp_path / name)))
-    assert source.image_shape == (3, 32, 32)
+    assert source.sample_shape == (3, 32, 32)
     assert (len(source.train), len(source.test)) == (20, 10)
-    assert source.train.images.flags.c_contiguous
+    assert source.train.samples.flags.c_contiguous
     assert source.train.labels.tolist() == [*range(10), *range(10)]
     fake = _Fake("", download=False, **({"split": "train"} if name == "svhn" else {"train": True}))
     expected = fake.data[3, 2, 5, 7] if name == "svhn" else fake.data[3, 5, 7, 2]
-    assert source.train.images[3, 2, 5, 7] == expected
+    assert source.train.samples[3, 2, 5, 7] == expected
     assert source.class_names[3] == ("3" if name == "svhn" else "class 3")
 
 
 @needs_real
 def test_real_fashion_mnist():
     source = load_source(_settings(source="fashion-mnist", data_dir=str(REAL)))
-    assert source.image_shape == (1, 28, 28)
-    assert source.train.images.dtype == np.uint8
+    assert source.sample_shape == (1, 28, 28)
+    assert source.train.samples.dtype == np.uint8
     assert np.bincount(source.train.labels).tolist() == [6000] * 10
     assert np.bincount(source.test.labels).tolist() == [1000] * 10
     assert source.class_names[0] == "T-shirt/top"
     oracle = datasets.FashionMNIST(str(REAL), train=False)
     image, label = oracle[123]
-    assert (source.test.images[123, 0] == np.asarray(image)).all()
+    assert (source.test.samples[123, 0] == np.asarray(image)).all()
     assert source.test.labels[123] == label

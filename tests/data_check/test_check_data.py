@@ -12,7 +12,7 @@ from feddag_flwr.data_check.inspection import inspect_data, kind_of
 from feddag_flwr.launcher import main
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.records import ProfileRequest, Task, TrainRequest
+from feddag_flwr.records import ProfileRequest, RequestHeader, TrainRequest
 from feddag_flwr.settings import Settings
 
 NAMES = ("ape", "bee", "cat")
@@ -254,9 +254,9 @@ def test_disclosures_are_what_the_client_sends(tmp_path):
     vectors = class_vectors(found.data, settings)
     items = {item.what: item for item in disclosures(found.data, vectors, settings)}
 
-    task = Task("ward-3", 1, NAMES, (1, 8, 8), ((0.5, 0.3),))
+    header = RequestHeader("ward-3", 1, NAMES, (1, 8, 8), ((0.5, 0.3),))
     single = get_parts(build_model("auto", (1, 8, 8), 3, dual=False, seed=1))
-    sent = ask(path, settings, ProfileRequest(task, single, 5), "train.profile")
+    sent = ask(path, settings, ProfileRequest(header, single, 5), "train.profile")
     arrays = sent.array_records["arrays"]
     expected = np.concatenate([each.vectors for each in vectors])
     assert (arrays["vectors"].numpy() == expected).all()
@@ -268,7 +268,7 @@ def test_disclosures_are_what_the_client_sends(tmp_path):
     assert items["trained encoder"].nbytes == sum(sizes.values())
 
     dual = get_parts(build_model("auto", (1, 8, 8), 3, dual=True, seed=1))
-    request = TrainRequest(task, dual | {"shared": dual["secondary"]}, ("primary", "secondary"))
+    request = TrainRequest(header, dual | {"transfer": dual["secondary"]}, ("primary", "secondary"))
     sent = ask(path, settings, request, "train")
     total = sum(len(array.data) for array in sent.array_records["arrays"].values())
     told = [items[what].nbytes for what in ("trained model", "trained second encoder", "counts")]
@@ -305,7 +305,7 @@ def test_likeness_tells_how_near_vectors_come_to_an_image(tmp_path):
     many, single = class_vectors(found.data, settings)
     assert (len(many.vectors), len(single.vectors)) == (3, 1)
     assert single.likeness == pytest.approx(1.0, abs=1e-6)
-    images = found.data.train.images[found.data.train.labels == 0].reshape(-1, 64) / 255
+    images = found.data.train.samples[found.data.train.labels == 0].reshape(-1, 64) / 255
     cosines = np.abs(images @ many.vectors.T) / np.linalg.norm(images, axis=1, keepdims=True)
     assert many.likeness == pytest.approx(cosines.max(), abs=1e-6)
     assert 0.5 < many.likeness < 0.99

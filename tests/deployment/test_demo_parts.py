@@ -30,7 +30,7 @@ def test_each_ward_has_real_digits_of_its_own(tmp_path):
         assert "".join(parts.class_names) == names
         own = {
             (image.tobytes(), parts.class_names[label])
-            for image, label in zip(parts.train.images, parts.train.labels, strict=True)
+            for image, label in zip(parts.train.samples, parts.train.labels, strict=True)
         }
         assert len(own) == 160
         assert own <= real

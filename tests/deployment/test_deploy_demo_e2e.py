@@ -128,7 +128,7 @@ def test_a_node_with_another_s_name_is_told_so_and_never_trains(shown):
     assert f"the server leaves this client out: {reason}" in logs["impostor"]
     assert f"left out: {reason}" in logs["run-1"]
     asked = set(re.findall(r"Receiving: (\S+) message", logs["impostor"]))
-    assert asked == {"query.describe", "query.notice"}
+    assert asked == {"query.describe", "query.rejection"}
     state = json.loads((run_folder / "checkpoints/round-000004/state.json").read_text())
     assert [client["name"] for client in state["clients"]] == WARDS
 

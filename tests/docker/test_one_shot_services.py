@@ -38,7 +38,7 @@ def test_prepare_makes_what_is_missing_and_nothing_anew(tmp_path, monkeypatch):
         (tmp_path / "data" / "ward-3" / "part.npz").relative_to(tmp_path)
     }
     part = read_npz(tmp_path / "data" / "ward-1" / "part.npz")
-    assert part.train.images.shape[1:] == (1, 8, 8)
+    assert part.train.samples.shape[1:] == (1, 8, 8)
     assert part.class_names == tuple("0123456789")
 
 

@@ -89,7 +89,7 @@ def record(key, happened, *, lost, goes_on, back=None, redone=0):
     """Add what happened to the file that FEDDAG_FAULT_TABLE names, where it names one."""
     assert key in FAULTS
     entry = {
-        "fault": key, "happened": happened, "lost": lost, "redone": redone,
+        "fault": key, "happened": happened, "failed": lost, "redone": redone,
         "goes-on": round(goes_on, 1), "back": None if back is None else round(back, 1),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip

@@ -120,7 +120,7 @@ class Fault:
         """Wait for a round that was finished without one client, by others."""
         wanted = set(others) - {lost}
         line = self.living.wait_round(
-            lambda line: lost in line["lost"] and set() < took_part(line) <= wanted, self.last
+            lambda line: lost in line["failed"] and set() < took_part(line) <= wanted, self.last
         )
         self.goes_on()
         return line

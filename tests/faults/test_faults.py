@@ -158,7 +158,7 @@ def test_frozen_processes_hold_up_a_round_no_longer_than_its_timeout(whole):
     app.send_signal(signal.SIGSTOP)
     frozen.freeze()
     line = living.wait_round(
-        lambda line: {"ward-1", "ward-2"} <= set(line["lost"]), node_fault.last
+        lambda line: {"ward-1", "ward-2"} <= set(line["failed"]), node_fault.last
     )
     node_fault.goes_on()
     app_fault.goes_on()
@@ -215,7 +215,7 @@ def test_a_run_survives_its_superlink(whole):
     fault.wait_back(WARDS)
     assert whole.made.server_app() == app
     lost = sorted(
-        {name for line in living.rounds() if line["round"] > fault.last for name in line["lost"]}
+        {name for line in living.rounds() if line["round"] > fault.last for name in line["failed"]}
     )
     fault.record(
         "the run went on with the same server app and the same nodes; clients that missed a round "

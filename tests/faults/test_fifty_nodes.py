@@ -26,7 +26,7 @@ def test_fifty_join_within_one_round_and_nobody_else_moves(tmp_path):
     assert len(lines[2]["placed"]) == NEWCOMERS
     assert set(lines[2]["moved"]) == set(lines[2]["placed"])
     assert len(lines[3]["sampled"]) == ALL
-    assert lines[3]["lost"] == []
+    assert lines[3]["failed"] == []
     took = json.loads((strategy.folder.path / "seconds.jsonl").read_text().splitlines()[2])["train"]
     record(
         "fifty",

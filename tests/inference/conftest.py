@@ -28,7 +28,7 @@ def archive(feddag, tmp_path):
     path = tmp_path / "ward.npz"
     np.savez(
         path,
-        images=np.moveaxis(test.images, 1, 3),
+        images=np.moveaxis(test.samples, 1, 3),
         labels=test.labels,
         class_names=np.array(feddag.data.class_names),
     )
@@ -39,7 +39,7 @@ def archive(feddag, tmp_path):
 def tree(feddag, tmp_path):
     """Client 0's test data as PNG files, each in a folder of its class."""
     test, root = feddag.data.test, tmp_path / "tree"
-    for index, (image, label) in enumerate(zip(test.images, test.labels, strict=True)):
+    for index, (image, label) in enumerate(zip(test.samples, test.labels, strict=True)):
         folder = root / "deep" / feddag.data.class_names[label]
         folder.mkdir(parents=True, exist_ok=True)
         pixels = image if image.dtype == np.uint8 else np.rint(image * 255).astype(np.uint8)

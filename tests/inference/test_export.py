@@ -14,7 +14,7 @@ from feddag_flwr.models.dual_encoder import ClusterModel
 
 def images_of(run):
     """Client 0's test images, in [0, 1]."""
-    return torch.from_numpy(run.data.test.images).float() / 255
+    return torch.from_numpy(run.data.test.samples).float() / 255
 
 
 def logits_of(served, images):

@@ -6,7 +6,7 @@ import pytest
 from digit_runs import CLIENT
 from PIL import Image
 
-from feddag_flwr.data.images import DataError
+from feddag_flwr.data.samples import DataError
 from feddag_flwr.inference.pictures import BATCH, read_batches
 from feddag_flwr.inference.predict import Prediction, accuracy_line
 from feddag_flwr.inference.served import load_served

@@ -7,10 +7,10 @@ from safetensors.numpy import load_file
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.checkpoints import (
     CHECKPOINTS,
+    AlgorithmState,
     Checkpoint,
     CheckpointError,
     CheckpointFolder,
-    Memory,
     personal_groups,
 )
 from feddag_flwr.inference.served import ChoiceError, Classifier, load_served
@@ -34,7 +34,7 @@ def test_a_clients_model_is_its_clusters(feddag):
     assert (served.cluster, served.client, served.personal) == (cluster, CLIENT, False)
     assert (served.algorithm, served.server_round) == ("feddag", 3)
     assert served.class_names == tuple("0123456789")
-    assert served.image_shape == (1, 8, 8)
+    assert served.sample_shape == (1, 8, 8)
     assert served.checkpoint == feddag.checkpoint.checksum
     name = f"round-000003/models/cluster-{cluster:03d}.safetensors"
     stored = load_file(feddag.path / CHECKPOINTS / name)
@@ -75,11 +75,11 @@ def test_standardisation_is_the_run_s(feddag):
 def test_a_personal_model_comes_before_the_cluster_s(fedavg, tmp_path):
     model = fedavg.checkpoint.state.models[0]
     own = {part: Weights(w.floats + 1, w.buffers, w.integers) for part, w in model.items()}
-    memory = Memory(personal_groups({"client-1": own}))
+    memory = AlgorithmState(personal_groups({"client-1": own}))
     path = rewrite(fedavg, tmp_path, memory=memory)
     served = load_served(path, client="client-1")
     assert served.personal
-    bias = served.classifier.model.classifier.on_primary.bias.detach().numpy()
+    bias = served.classifier.model.classifier.primary_head.bias.detach().numpy()
     assert np.allclose(bias, model["classifier"].floats[-10:] + 1)
     assert not load_served(path, client="client-0").personal
 

@@ -47,16 +47,16 @@ def test_the_dual_model_concatenates_features():
     model = build_model("small", (1, 8, 8), 10, dual=True, seed=1)
     images = torch.rand(4, 1, 8, 8)
     features = torch.cat([model.primary(images), model.secondary(images)], dim=1)
-    on_primary, on_secondary = model.classifier.on_primary, model.classifier.on_secondary
-    matrix = torch.cat([on_primary.weight, on_secondary.weight], dim=1)
-    expected = features @ matrix.T + on_primary.bias
+    primary_head, secondary_head = model.classifier.primary_head, model.classifier.secondary_head
+    matrix = torch.cat([primary_head.weight, secondary_head.weight], dim=1)
+    expected = features @ matrix.T + primary_head.bias
     torch.testing.assert_close(model(images), expected)
     assert list(model.parts()) == ["primary", "secondary", "classifier"]
     single = build_model("small", (1, 8, 8), 10, dual=False, seed=1)
     assert list(single.parts()) == ["primary", "classifier"]
     assert single(images).shape == (4, 10)
     # P and its half of K start as the single-encoder model does.
-    torch.testing.assert_close(single(images), on_primary(model.primary(images)))
+    torch.testing.assert_close(single(images), primary_head(model.primary(images)))
 
 
 def test_the_start_depends_on_the_seed_alone():
@@ -76,8 +76,8 @@ def test_the_start_depends_on_the_seed_alone():
 class NormEncoder(nn.Sequential):
     feature_size = 4
 
-    def __init__(self, image_shape):
-        super().__init__(nn.Flatten(), nn.Linear(int(np.prod(image_shape)), 4), nn.BatchNorm1d(4))
+    def __init__(self, sample_shape):
+        super().__init__(nn.Flatten(), nn.Linear(int(np.prod(sample_shape)), 4), nn.BatchNorm1d(4))
 
 
 def test_weights_survive_the_way_there_and_back_with_batch_norm():
@@ -117,10 +117,10 @@ import torch
 from torch import nn
 class Own(nn.Sequential):
     feature_size = 7
-    def __init__(self, image_shape):
+    def __init__(self, sample_shape):
         super().__init__(nn.Flatten(), nn.LazyLinear(7))
 class NoSize(nn.Flatten):
-    def __init__(self, image_shape):
+    def __init__(self, sample_shape):
         super().__init__()
 class WrongSize(NoSize):
     feature_size = 3
@@ -134,7 +134,7 @@ class NotANumber(NoSize):
         return super().forward(x) / 0 * 0
 class Frozen(NoSize):
     feature_size = 9
-def not_a_module(image_shape):
+def not_a_module(sample_shape):
     return 5
 number = 5
 """
@@ -189,8 +189,8 @@ def test_the_places_of_running_variances_are_those_of_the_flat_buffers():
 def test_a_silent_half_leaves_the_logits_to_the_primary_encoder():
     model = build_model("small", (1, 8, 8), 10, dual=True, seed=1)
     images = torch.rand(4, 1, 8, 8)
-    model.classifier.silence_secondary()
-    assert torch.equal(model(images), model.classifier.on_primary(model.primary(images)))
-    assert model.classifier.on_secondary.weight.requires_grad
+    model.classifier.zero_secondary_head()
+    assert torch.equal(model(images), model.classifier.primary_head(model.primary(images)))
+    assert model.classifier.secondary_head.weight.requires_grad
     with pytest.raises(ValueError, match="no half on a secondary encoder"):
-        build_model("small", (1, 8, 8), 10, dual=False, seed=1).classifier.silence_secondary()
+        build_model("small", (1, 8, 8), 10, dual=False, seed=1).classifier.zero_secondary_head()

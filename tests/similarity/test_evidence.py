@@ -12,12 +12,15 @@ from sklearn.linear_model import LinearRegression
 
 from feddag_flwr.similarity import evidence as module
 from feddag_flwr.similarity import matrices
-from feddag_flwr.similarity.appearance import Appearance, row_distances
-from feddag_flwr.similarity.beyond_counts import BeyondCounts
+from feddag_flwr.similarity.class_conditional_distance import (
+    ClassConditionalDistance,
+    row_distances,
+)
 from feddag_flwr.similarity.evidence import Evidence, View, ramp, view_of
-from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
+from feddag_flwr.similarity.label_residual_gradient import LabelResidualGradient
+from feddag_flwr.similarity.label_set_distance import label_set_distance, label_set_distance_to
+from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
 from feddag_flwr.similarity.persistence import persistence
-from feddag_flwr.similarity.presence import presence_dissimilarity, presence_dissimilarity_to
 from feddag_flwr.similarity.proximity import measure_proximity
 from feddag_flwr.similarity.subspace import class_angles
 
@@ -56,7 +59,7 @@ def federation(seed, *, by_classes=False, by_look=False, by_update=False, chance
     return updates.astype(np.float32), bases, counts, kinds
 
 
-def measure(updates, bases, counts):
+def candidate_losses(updates, bases, counts):
     names = [str(i) for i in range(len(counts))]
     return measure_proximity(updates, bases, counts, names=names, **OPTIONS)
 
@@ -70,7 +73,7 @@ def parts_the_kinds(proximity, kinds):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     ("how", "view"),
-    [("by_classes", "presence"), ("by_look", "appearance"), ("by_update", "gradient")],
+    [("by_classes", "label-set"), ("by_look", "class-conditional"), ("by_update", "gradient")],
 )
 def test_the_view_in_which_groups_differ_counts_and_no_other(how, view, seed):
     *profiles, kinds = federation(seed, **{how: True})
@@ -86,8 +89,8 @@ def test_looks_count_where_classes_are_held_by_chance():
     *profiles, kinds = federation(4, by_look=True, chance=True)
     proximity = measure(*profiles)
     views = proximity.evidence.views
-    assert views["presence"].weight == 0.0
-    assert views["appearance"].weight == 1.0
+    assert views["label-set"].weight == 0.0
+    assert views["class-conditional"].weight == 1.0
     assert parts_the_kinds(proximity, kinds)
 
 
@@ -100,7 +103,7 @@ def test_looks_count_where_few_clients_lack_a_class_by_chance(seed, held):
     proximity = measure(updates, bases * present[:, :, None, None], counts * present)
     views = proximity.evidence.views
     assert not present.all()
-    assert views["presence"].weight == 0.0
+    assert views["label-set"].weight == 0.0
     assert parts_the_kinds(proximity, kinds)
 
 
@@ -110,21 +113,21 @@ def test_any_view_can_part_two_clients():
     held = np.arange(CLASSES) // 3 == rooms[:, None]
     proximity = measure(updates, bases * held[:, :, None, None], counts * held)
     weights = {name: each.weight for name, each in proximity.evidence.views.items()}
-    assert weights["presence"] == weights["appearance"] == 1.0
+    assert weights["label-set"] == weights["class-conditional"] == 1.0
     assert parts_the_kinds(proximity, kinds * 2 + rooms)
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (0.3, 0.8, 0.5), (0.0, 0.6, 1.0)])
 def test_clients_are_as_far_apart_as_the_view_says_that_sees_them_farthest(weights):
-    """Founders' rows as those of newcomers: what differs is whom the appearance leaves out."""
+    """Founders' rows as those of newcomers: what differs is whom the class_conditional leaves out."""
     updates, bases, counts, _ = federation(6, by_look=True, by_update=True, chance=True)
     proximity = measure(updates, bases, counts)
     gradient, pairs = proximity.gradient, proximity.pairs
     evidence = proximity.evidence
     matrices_of = {
-        "presence": presence_dissimilarity(counts),
-        "appearance": row_distances(pairs[:4], pairs),
-        "gradient": BeyondCounts.of(gradient, counts)[1],
+        "label-set": label_set_distance(counts),
+        "class-conditional": row_distances(pairs[:4], pairs),
+        "gradient": LabelResidualGradient.of(gradient, counts)[1],
     }
     views = {
         name: View(0.5, weight, 0.1 * each.max(), 0.9 * each.max())
@@ -140,7 +143,7 @@ def test_clients_are_as_far_apart_as_the_view_says_that_sees_them_farthest(weigh
             )  # fmt: skip
             assert found[i, j] == pytest.approx(expected / max(weights), abs=1e-9)
     own = measure(updates, bases, counts).fused
-    whole = {**matrices_of, "appearance": row_distances(pairs, pairs, same=True)}
+    whole = {**matrices_of, "class-conditional": row_distances(pairs, pairs, same=True)}
     applied = [view.apply(whole[name]) for name, view in evidence.views.items()]
     np.testing.assert_allclose(own, np.max(applied, axis=0), atol=1e-12)
     assert own.max() <= 1.0
@@ -149,7 +152,7 @@ def test_clients_are_as_far_apart_as_the_view_says_that_sees_them_farthest(weigh
 def make_as_sure(monkeypatch, profiles, view, weight):
     """Shift the bounds of the weights so that a view's evidence gives it this one."""
     found = measure(*profiles).evidence.views[view].evidence
-    bounds = "CERTAINTY" if view == "appearance" else "PERSISTENCE"
+    bounds = "CERTAINTY" if view == "class-conditional" else "PERSISTENCE"
     monkeypatch.setattr(module, bounds, (found - weight * 0.2, found + (1 - weight) * 0.2))
 
 
@@ -157,9 +160,9 @@ def make_as_sure(monkeypatch, profiles, view, weight):
 def test_a_view_that_is_little_sure_but_alone_uses_all_of_the_scale(monkeypatch, share):
     *profiles, _ = federation(0, by_classes=True)
     sure = measure(*profiles)
-    make_as_sure(monkeypatch, profiles, "presence", share)
+    make_as_sure(monkeypatch, profiles, "label-set", share)
     proximity = measure(*profiles)
-    assert proximity.evidence.views["presence"].weight == pytest.approx(share)
+    assert proximity.evidence.views["label-set"].weight == pytest.approx(share)
     np.testing.assert_allclose(proximity.fused, sure.fused, atol=1e-9)
     assert proximity.fused.max() == pytest.approx(1.0)
 
@@ -168,12 +171,12 @@ def test_a_view_that_is_little_sure_but_alone_uses_all_of_the_scale(monkeypatch,
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.4, 0.75, 1.0])
 def test_a_founder_profiled_again_has_the_row_that_it_has(monkeypatch, how, share):
     *profiles, _ = federation(0, **{how: True})
-    view = {"by_classes": "presence", "by_update": "gradient"}[how]
+    view = {"by_classes": "label-set", "by_update": "gradient"}[how]
     make_as_sure(monkeypatch, profiles, view, share)
     proximity = measure(*profiles)
     assert proximity.evidence.views[view].weight == pytest.approx(share, abs=1e-9)
-    assert proximity.evidence.views["appearance"].weight == 0.0
-    residents = Residents.of(*profiles, proximity)
+    assert proximity.evidence.views["class-conditional"].weight == 0.0
+    residents = ProfileArrays.of(*profiles, proximity)
     again = [each[:5] for each in profiles]
     rows = measure_newcomers(residents, *again, names=list("abcde"), **OPTIONS).fused
     np.testing.assert_allclose(rows, proximity.fused[:5], atol=1e-6)
@@ -183,7 +186,7 @@ def test_newcomers_among_clients_without_groups_are_as_near_to_all():
     updates, bases, counts, _ = federation(0, chance=True)
     first, late = slice(18), slice(18, None)
     founders = updates[first], bases[first], counts[first]
-    residents = Residents.of(*founders, measure(*founders))
+    residents = ProfileArrays.of(*founders, measure(*founders))
     newcomers, names = (updates[late], bases[late], counts[late]), list("abcdef")
     assert not measure_newcomers(residents, *newcomers, names=names, **OPTIONS).fused.any()
 
@@ -193,7 +196,7 @@ def test_fusion_weights_are_the_gradient_s(by_update, weight):
     updates, bases, counts, _ = federation(1, by_update=by_update, chance=True)
     proximity = measure(updates, bases, counts)
     assert proximity.weights.tolist() == [weight] * CLIENTS
-    residents = Residents.of(updates, bases, counts, proximity)
+    residents = ProfileArrays.of(updates, bases, counts, proximity)
     first = updates[:2], bases[:2], counts[:2]
     rows = measure_newcomers(residents, *first, names=["a", "b"], **OPTIONS)
     assert rows.weights.tolist() == [weight] * 2
@@ -209,7 +212,7 @@ def test_groups_that_the_counts_explain_are_none_of_the_gradient(seed):
     assert persistence(proximity.gradient) > 0.55
     assert proximity.evidence.views["gradient"].weight < 0.5
     alike = kinds[:, None] == kinds
-    assert proximity.evidence.views["presence"].weight > 0.9
+    assert proximity.evidence.views["label-set"].weight > 0.9
     assert proximity.fused[alike].mean() < 0.3
 
 
@@ -247,7 +250,7 @@ def test_clients_of_one_kind_that_differ_in_size_are_not_parted_by_it(sizes, see
     proximity = measure(*digits(seed, sizes))
     angles = proximity.data[~np.eye(len(sizes), dtype=bool)]
     assert angles.max() > 1.3 * angles.min()
-    assert proximity.evidence.views["appearance"].weight == 0.0
+    assert proximity.evidence.views["class-conditional"].weight == 0.0
     assert not proximity.fused.any()
 
 
@@ -257,7 +260,7 @@ def test_kinds_of_clients_are_told_apart_though_their_sizes_differ_as_well(sizes
     """Also where all large clients are of one kind and all small ones of the other."""
     kinds = np.arange(len(sizes)) % 2
     proximity = measure(*digits(seed, sizes, kinds))
-    assert proximity.evidence.views["appearance"].weight == 1.0
+    assert proximity.evidence.views["class-conditional"].weight == 1.0
     assert parts_the_kinds(proximity, kinds)
 
 
@@ -277,7 +280,7 @@ def test_newcomers_are_measured_as_they_would_have_been(how):
     first, late = np.arange(18), np.arange(18, CLIENTS)
     founders = [each[first] for each in (updates, bases, counts)]
     proximity = measure(*founders)
-    residents = Residents.of(*founders, proximity)
+    residents = ProfileArrays.of(*founders, proximity)
     newcomers = [each[late] for each in (updates, bases, counts)]
     names = [str(i) for i in late]
     rows = measure_newcomers(residents, *newcomers, names=names, **OPTIONS).fused
@@ -298,10 +301,10 @@ def test_newcomers_are_measured_as_they_would_have_been(how):
 @pytest.mark.parametrize("weight", [0.4, 0.75, 1.0])
 def test_a_newcomer_like_a_founder_lies_as_far_from_the_others(monkeypatch, weight):
     updates, bases, counts, _ = federation(3, by_look=True, chance=True)
-    make_as_sure(monkeypatch, (updates, bases, counts), "appearance", weight)
+    make_as_sure(monkeypatch, (updates, bases, counts), "class-conditional", weight)
     proximity = measure(updates, bases, counts)
-    assert proximity.evidence.views["appearance"].weight == pytest.approx(weight)
-    residents = Residents.of(updates, bases, counts, proximity)
+    assert proximity.evidence.views["class-conditional"].weight == pytest.approx(weight)
+    residents = ProfileArrays.of(updates, bases, counts, proximity)
     found = measure_newcomers(
         residents, updates[:4], bases[:4], counts[:4], names=list("abcd"), **OPTIONS
     ).fused
@@ -314,9 +317,9 @@ def test_notes_keep_every_bit():
     again = Evidence.of_notes(json.loads(json.dumps(evidence.notes())))
     assert again.views == evidence.views
     assert again.notes() == evidence.notes()
-    np.testing.assert_array_equal(again.appearance.noise, evidence.appearance.noise)
+    np.testing.assert_array_equal(again.class_conditional.noise, evidence.class_conditional.noise)
     np.testing.assert_array_equal(
-        again.beyond_counts.coefficients, evidence.beyond_counts.coefficients
+        again.label_residual_gradient.coefficients, evidence.label_residual_gradient.coefficients
     )
 
 
@@ -334,7 +337,7 @@ def test_rounding_is_no_evidence(seed):
     updates, bases, counts, _ = (each[:4] for each in federation(seed, chance=True))
     proximity = measure(updates, bases, counts)
     assert proximity.evidence.views["gradient"].weight == 0.0
-    _, remainders = BeyondCounts.of(proximity.gradient, counts)
+    _, remainders = LabelResidualGradient.of(proximity.gradient, counts)
     assert not remainders.any()
 
 
@@ -361,7 +364,7 @@ def test_clients_that_look_alike_to_rounding_are_not_stretched_apart(fusion):
     proximity = measure_proximity(*profiles, names=names, **options)
     assert proximity.data.max() > 0.0
     assert not proximity.fused.any()
-    residents = Residents.of(*profiles, proximity)
+    residents = ProfileArrays.of(*profiles, proximity)
     late = [each[:3] for each in profiles]
     assert not measure_newcomers(residents, *late, names=names[:3], **options).fused.any()
 
@@ -375,14 +378,14 @@ def test_classes_kept_back_do_not_look_like_anything(least):
     bases = bases * sent[:, :, None, None]
     proximity = measure(updates, bases, counts)
     found = proximity.evidence
-    expected, pairs = Appearance.of(class_angles(bases, counts), counts * sent)
-    assert found.appearance.reliability == expected.reliability
+    expected, pairs = ClassConditionalDistance.of(class_angles(bases, counts), counts * sent)
+    assert found.class_conditional.reliability == expected.reliability
     np.testing.assert_array_equal(proximity.pairs, pairs)
-    assert found.views["appearance"].weight == 1.0
-    assert found.views["presence"].weight == 0.0  # they are held, sent or not
+    assert found.views["class-conditional"].weight == 1.0
+    assert found.views["label-set"].weight == 0.0  # they are held, sent or not
     alike = kinds[:, None] == kinds
     assert proximity.fused[alike].mean() < 0.2 < 0.8 < proximity.fused[~alike].mean()
-    residents = Residents.of(updates, bases, counts, proximity)
+    residents = ProfileArrays.of(updates, bases, counts, proximity)
     rows = residents.pairs_of(bases[:5], counts[:5], "vectors")
     others = ~np.eye(5, CLIENTS, dtype=bool)
     np.testing.assert_allclose(rows[others], pairs[:5][others])
@@ -395,8 +398,8 @@ def test_nothing_depends_on_how_rows_are_cut_into_blocks(monkeypatch):
     monkeypatch.setattr(matrices, "BLOCK_ENTRIES", 500)  # of the regression: three rows
     found = measure(updates, bases, counts)
     np.testing.assert_allclose(found.fused, whole.fused, atol=1e-9)
-    assert found.evidence.beyond_counts.explained == pytest.approx(
-        whole.evidence.beyond_counts.explained
+    assert found.evidence.label_residual_gradient.explained == pytest.approx(
+        whole.evidence.label_residual_gradient.explained
     )
 
 
@@ -405,7 +408,7 @@ def test_nothing_depends_on_how_rows_are_cut_into_blocks(monkeypatch):
 
 def test_weights_rise_between_the_bounds_that_were_chosen():
     """Kinds that are less and less clear: from full weight to none, and between."""
-    bounds = {"presence": (0.4, 0.55), "appearance": (0.2, 0.4), "gradient": (0.4, 0.55)}
+    bounds = {"label-set": (0.4, 0.55), "class-conditional": (0.2, 0.4), "gradient": (0.4, 0.55)}
     between = set()
     updates, bases, counts, _ = federation(0, by_look=True, by_update=True)
     rng = np.random.default_rng(0)
@@ -414,14 +417,14 @@ def test_weights_rise_between_the_bounds_that_were_chosen():
         blurred = (bases + 0.4 * share * of_bases).astype(np.float32)
         evidence = measure(updates + 5 * share * of_updates, blurred, counts).evidence
         views = evidence.views
-        assert views["appearance"].evidence == evidence.appearance.certain
+        assert views["class-conditional"].evidence == evidence.class_conditional.certain
         assert set(views) == set(bounds)
         for name, (low, high) in bounds.items():
             expected = min(1.0, max(0.0, (views[name].evidence - low) / (high - low)))
             assert views[name].weight == pytest.approx(expected), name
             if 0.1 < expected < 0.9:
                 between.add(name)
-    assert between == {"appearance", "gradient"}
+    assert between == {"class-conditional", "gradient"}
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0, 0), (0.25, 0), (0.375, 0.5), (0.5, 1), (1, 1)])
@@ -448,12 +451,12 @@ def test_a_view_is_measured_by_its_nearest_peers_and_its_dendrogram():
 @given(st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=1, max_size=8))
 def test_presence_is_the_jaccard_distance_of_sets(rows):
     sets = [{c for c, n in enumerate(row) if n} for row in rows]
-    found = presence_dissimilarity(rows)
+    found = label_set_distance(rows)
     for i, one in enumerate(sets):
         for j, two in enumerate(sets):
             expected = 1 - len(one & two) / len(one | two) if one | two else 0.0
             assert found[i, j] == pytest.approx(expected)
-    np.testing.assert_array_equal(presence_dissimilarity_to(rows[:1], rows)[0, 1:], found[0, 1:])
+    np.testing.assert_array_equal(label_set_distance_to(rows[:1], rows)[0, 1:], found[0, 1:])
 
 
 def test_what_counts_explain_is_a_linear_regression():
@@ -471,7 +474,7 @@ def test_what_counts_explain_is_a_linear_regression():
         sizes = sorted(np.log([counts[i].sum(), counts[j].sum()]))
         known.append([angle, angle**2, 1 - both / either, *sizes])
     model = LinearRegression().fit(known, gradient[pairs])
-    found, remainders = BeyondCounts.of(gradient, counts)
+    found, remainders = LabelResidualGradient.of(gradient, counts)
     assert found.explained == pytest.approx(model.score(known, gradient[pairs]))
     left = gradient[pairs] - model.predict(known)
     np.testing.assert_allclose(remainders[pairs], left - left.min(), atol=1e-8)
@@ -485,7 +488,7 @@ def test_remainders_of_many_classes_are_symmetric_to_the_bit():
     counts = rng.integers(1, 50, (300, 100))
     gradient = rng.uniform(5, 90, (300, 300))
     gradient = np.triu(gradient, 1) + np.triu(gradient, 1).T
-    _, remainders = BeyondCounts.of(gradient, counts)
+    _, remainders = LabelResidualGradient.of(gradient, counts)
     np.testing.assert_array_equal(remainders, remainders.T)
 
 
@@ -493,6 +496,6 @@ def test_a_client_without_samples_is_described_too():
     counts = np.array([[0, 0], [5, 1], [1, 5], [3, 3], [2, 9]])
     gradient = 40.0 * (1 - np.eye(5))
     gradient[0, 1:] = gradient[1:, 0] = 90.0
-    found, remainders = BeyondCounts.of(gradient, counts)
+    found, remainders = LabelResidualGradient.of(gradient, counts)
     assert found.explained == pytest.approx(1.0)
     assert remainders.max() < 1e-6

@@ -15,7 +15,7 @@ from feddag_flwr.similarity.fusion import (
     mean_row_entropy,
 )
 from feddag_flwr.similarity.gradient import gradient_dissimilarity, gradient_dissimilarity_to
-from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
+from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
 from feddag_flwr.similarity.proximity import measure_proximity
 from feddag_flwr.similarity.subspace import (
     class_angles,
@@ -231,7 +231,7 @@ def test_a_copy_of_a_client_has_that_clients_row(fusion):
     updates, bases, counts, labels = planted(np.random.default_rng(2))
     options = OPTIONS | {"fusion": fusion}
     proximity = measure_proximity(updates, bases, counts, names=names(12), **options)
-    residents = Residents.of(updates, bases, counts, proximity)
+    residents = ProfileArrays.of(updates, bases, counts, proximity)
     for client in (0, 5, 11):
         one = slice(client, client + 1)
         rows = measure_newcomers(
@@ -250,7 +250,7 @@ def test_values_beyond_the_clients_range_are_clipped():
     updates, bases, counts, _ = planted(np.random.default_rng(3))
     options = OPTIONS | {"fusion": "gradient"}
     proximity = measure_proximity(updates, bases, counts, names=names(12), **options)
-    residents = Residents.of(updates, bases, counts, proximity)
+    residents = ProfileArrays.of(updates, bases, counts, proximity)
     opposite = measure_newcomers(
         residents, -updates[:1], bases[:1], counts[:1], names=["late"], **options
     )

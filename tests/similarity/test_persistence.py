@@ -7,15 +7,15 @@ from scipy.spatial.distance import pdist, squareform
 
 from feddag_flwr.data.partition import lda_counts
 from feddag_flwr.similarity import persistence as module
-from feddag_flwr.similarity.beyond_counts import BeyondCounts
 from feddag_flwr.similarity.evidence import PERSISTENCE, Evidence
 from feddag_flwr.similarity.gradient import gradient_dissimilarity
+from feddag_flwr.similarity.label_residual_gradient import LabelResidualGradient
+from feddag_flwr.similarity.label_set_distance import label_set_distance
 from feddag_flwr.similarity.persistence import (
     persistence,
     persistence_beyond_chance,
     shuffled_pairs,
 )
-from feddag_flwr.similarity.presence import presence_dissimilarity
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -107,14 +107,14 @@ def test_persistence_of_none():
     ],
 )
 def test_groups_with_classes_of_their_own_keep_the_weight_of_presence(sets, sizes):
-    assert weigh(sets_of(sets, sizes))["presence"] == 1.0
+    assert weigh(sets_of(sets, sizes))["label-set"] == 1.0
 
 
 def test_groups_of_the_same_classes_but_one_are_no_more_than_chance():
     """Half of the clients lack one class: so they would by chance."""
     counts = sets_of((range(10), range(9)), (30, 30))
-    assert persistence(presence_dissimilarity(counts)) == 1.0
-    assert weigh(counts)["presence"] == 0.0
+    assert persistence(label_set_distance(counts)) == 1.0
+    assert weigh(counts)["label-set"] == 0.0
 
 
 @pytest.mark.parametrize(("alpha", "clients"), [(5.0, 30), (10.0, 100)])
@@ -123,9 +123,9 @@ def test_classes_that_few_clients_lack_by_chance_have_no_weight(alpha, clients):
     for seed in range(20):
         sizes = [60 * clients] * 10
         counts = lda_counts(sizes, num_clients=clients, alpha=alpha, floor=10, seed=seed)
-        found.append((persistence(presence_dissimilarity(counts)) > PERSISTENCE[0], weigh(counts)))
+        found.append((persistence(label_set_distance(counts)) > PERSISTENCE[0], weigh(counts)))
     assert np.mean([long for long, _ in found]) > 0.3
-    assert np.mean([weights["presence"] > 0 for _, weights in found]) <= 0.1
+    assert np.mean([weights["label-set"] > 0 for _, weights in found]) <= 0.1
 
 
 def test_small_clients_lack_classes_but_are_no_group():
@@ -135,7 +135,7 @@ def test_small_clients_lack_classes_but_are_no_group():
         rng = np.random.default_rng(seed)
         sizes = np.exp(rng.uniform(np.log(3), np.log(300), 10)).astype(int)
         counts = np.stack([rng.multinomial(size, [0.1] * 10) for size in sizes])
-        given.append(weigh(counts)["presence"] > 0)
+        given.append(weigh(counts)["label-set"] > 0)
     assert np.mean(given) <= 0.05
 
 
@@ -149,7 +149,7 @@ def test_few_clients_seldom_look_like_groups_by_chance(clients):
         updates = rng.standard_normal((clients, 60)) + rng.standard_normal(60)
         counts = rng.integers(5, 80, held.shape) * held
         weights = weigh(counts, gradient_dissimilarity(updates))
-        given.append([weights[name] > 0 for name in ("presence", "gradient")])
+        given.append([weights[name] > 0 for name in ("label-set", "gradient")])
     assert np.mean(given, axis=0).max() <= 0.1  # 0.05 and its standard error of 0.03
 
 
@@ -210,7 +210,7 @@ def test_a_group_of_the_gradient_counts_and_what_is_dealt_anew_does_not():
     np.fill_diagonal(gradient, 0)
     assert weigh(counts, gradient)["gradient"] > 0.9
     assert weigh(counts, shuffled_pairs(gradient, rng))["gradient"] == 0.0
-    _, remainders = BeyondCounts.of(gradient, counts)
+    _, remainders = LabelResidualGradient.of(gradient, counts)
     assert persistence(remainders) > 0.5
     lone = np.where(np.arange(12) == 0, 80.0, 20.0)
     apart = np.maximum(lone[:, None], lone) + squareform(rng.random(66))

@@ -142,7 +142,7 @@ def test_two_clients_are_never_cut(tmp_path):
 
 
 def test_both_halves_start_from_the_clusters_model_and_their_own_mean(tmp_path):
-    """The round of the cut already averages within the halves, as the public code does."""
+    """The round of the cut already averages within the separate_heads, as the public code does."""
     arrived = {}
 
     def tamper(partition, action, reply):

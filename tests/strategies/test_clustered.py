@@ -9,8 +9,8 @@ from memory_grid import MemoryGrid, array_of, failed, quick_settings, replace_ar
 from feddag_flwr.algorithms import ALGORITHMS
 from feddag_flwr.checkpoints import newest_checkpoint
 from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.strategies.client_registry import FederationError
 from feddag_flwr.strategies.registry import build_strategy
-from feddag_flwr.strategies.roster import FederationError
 
 FEDAVG = {"algorithm": "fedavg", "num_rounds": 3, "participation": 1.0, "evaluate_every": 3}
 
@@ -48,7 +48,7 @@ def test_no_reply_is_lost_whatever_the_settings_of_evaluation(tmp_path, caplog, 
     assert "left out" not in caplog.text
     found = lines(tmp_path)
     assert all(line["participants"]["overall"] == {"clients": 0} for line in found[1:])
-    assert ["tuned" in line for line in found] == [False, False, True]
+    assert ["personalised" in line for line in found] == [False, False, True]
 
 
 def test_another_seed_is_another_run(tmp_path):
@@ -92,7 +92,7 @@ def test_a_round_draws_the_share_asked_for(tmp_path):
 
 def test_the_largest_client_is_asked_first(tmp_path):
     strategy, grid = run_quickly(tmp_path, **FEDAVG | {"num_rounds": 1})
-    asked = [strategy.roster.name_of(node) for action, node in grid.sent if action == "train"]
+    asked = [strategy.registry.name_of(node) for action, node in grid.sent if action == "train"]
     samples = [strategy.state.clients[name].train_samples for name in asked]
     assert len(asked) == 6
     assert samples == sorted(samples, reverse=True)
@@ -232,7 +232,7 @@ def test_a_faulty_update_costs_that_client_alone(tmp_path, caplog, kind):
 
     absent, _ = run_quickly(tmp_path, name="absent", tamper=without, **FEDAVG | {"num_rounds": 1})
     assert same_models(faulty.state, absent.state)
-    assert lines(tmp_path, "faulty")[1]["lost"] == ["client-3"]
+    assert lines(tmp_path, "faulty")[1]["failed"] == ["client-3"]
     assert lines(tmp_path, "faulty")[1]["replied"] == 5
 
 
@@ -369,7 +369,7 @@ def test_the_mean_length_of_updates_is_written_by_part(tmp_path):
                 for key, array in reply.content.array_records["arrays"].items():
                     part = key.partition(".")[0]
                     if key.endswith(".floats"):
-                        start = sent["secondary.floats" if part == "shared" else key].numpy()
+                        start = sent["secondary.floats" if part == "transfer" else key].numpy()
                         length = np.linalg.norm(array.numpy().astype(float) - start)
                         moved.setdefault((message.metadata.group_id, part), []).append(length)
             return reply
@@ -379,7 +379,7 @@ def test_the_mean_length_of_updates_is_written_by_part(tmp_path):
     for line in lines(tmp_path)[1:]:
         number = str(line["round"])
         expected = {part: np.mean(its) for (round_, part), its in moved.items() if round_ == number}
-        assert set(expected) == {"primary", "classifier", "shared"}
+        assert set(expected) == {"primary", "classifier", "transfer"}
         assert line["update-lengths"] == pytest.approx(expected, rel=1e-6)
 
 
@@ -398,7 +398,7 @@ def test_a_client_that_does_not_train_costs_no_other_its_update(tmp_path):
     changes = FEDAVG | {"num_clients": 2, "client_groups": 1, "participation": 1.0}
     settings = quick_settings(**changes, run_dir=str(tmp_path), run_name="run")
     run_quickly(tmp_path, grid=EchoingGrid(settings), **changes)
-    assert [line["lost"] for line in lines(tmp_path)[1:]] == [[], [], []]
+    assert [line["failed"] for line in lines(tmp_path)[1:]] == [[], [], []]
 
 
 def test_batch_norm_survives_sharing_between_clusters(tmp_path, monkeypatch):
@@ -419,7 +419,7 @@ NORM_MODEL = """
 from torch import nn
 class Norm(nn.Sequential):
     feature_size = 128
-    def __init__(self, image_shape):
+    def __init__(self, sample_shape):
         super().__init__(
             nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
             nn.MaxPool2d(2), nn.Flatten(),
@@ -439,15 +439,15 @@ def test_a_client_refuses_a_task_for_another(tmp_path, caplog):
     settings = quick_settings(run_dir=str(tmp_path), run_name="run", **FEDAVG)
     grid = MemoryGrid(settings)
     strategy = build_strategy(settings, RunFolder(settings))
-    call = strategy.roster.claim
+    call = strategy.registry.claim
 
     def swapped(name, node_id, connected):  # the server mistakes two clients for one another
         call({"client-0": "client-1", "client-1": "client-0"}.get(name, name), node_id, connected)
 
-    strategy.roster.claim = swapped
+    strategy.registry.claim = swapped
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy.start(grid)
-    assert "the task is for 'client-1', this is 'client-0'" in caplog.text
+    assert "the header is for 'client-1', this is 'client-0'" in caplog.text
 
 
 # -- what is left behind ---------------------------------------------------------------------------
@@ -459,7 +459,7 @@ def test_the_run_folder_holds_what_it_should(tmp_path):
     settings = json.loads((folder / "settings.json").read_text())
     assert settings == strategy.settings.to_run_config()
     seconds = [json.loads(line) for line in (folder / "seconds.jsonl").read_text().splitlines()]
-    assert {"roll-call", "profile", "similarity", "clustering"} <= set(seconds[0])
+    assert {"registration", "profile", "similarity", "clustering"} <= set(seconds[0])
     assert {"train", "aggregate", "evaluate"} <= set(seconds[-1])
     with np.load(folder / "proximity.npz", allow_pickle=False) as arrays:
         assert arrays["fused"].shape == (6, 6)
@@ -474,7 +474,7 @@ def test_the_state_survives_the_way_to_disk_and_back(tmp_path):
     strategy, _ = run_quickly(tmp_path)
     loaded = newest_checkpoint(tmp_path / "run").state
     assert loaded.server_round == 2
-    for name in ("class_names", "image_shape", "clients", "assignments", "sources"):
+    for name in ("class_names", "sample_shape", "clients", "assignments", "teachers"):
         assert getattr(loaded, name) == getattr(strategy.state, name)
     assert same_models(loaded, strategy.state)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flwr.app import Array
 from memory_grid import array_of, failed, run_quickly
-from test_records import TASK
+from test_records import HEADER
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.clustering import agreement
@@ -18,9 +18,9 @@ from feddag_flwr.records import TrainReply, TrainRequest
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
+from feddag_flwr.strategies.client_registry import FederationError
 from feddag_flwr.strategies.feddag import FedDAG
-from feddag_flwr.strategies.profiling import EncoderSpool
-from feddag_flwr.strategies.roster import FederationError
+from feddag_flwr.strategies.profiling import DiskBackedWeights
 from feddag_flwr.strategies.sharing import AGREEMENT_COORDINATES, Sharing
 
 NOTHING = Evaluation(np.zeros(2, np.int64), np.zeros(2, np.int64), 0.0)
@@ -30,7 +30,7 @@ def weights(*floats):
     return Weights(np.array(floats, np.float32))
 
 
-GRAPH = {"sources": "graph", "classifier_training": "joint"}
+GRAPH = {"teachers": "graph", "classifier_training": "joint"}
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_a_source_receives_the_mean_of_its_learners_secondary_encoders(three_clu
     # Learners of 2 are 0 and 1: (10 + 20) / 2; the only learner of 0 is 2; nobody learns from 1.
     both = ("primary", "secondary")
     three_clusters.before_round(1, [])
-    assert three_clusters.parts_for("c", both)["shared"].floats.tolist() == [15]
-    assert three_clusters.parts_for("a", both)["shared"].floats.tolist() == [30]
+    assert three_clusters.parts_for("c", both)["transfer"].floats.tolist() == [15]
+    assert three_clusters.parts_for("a", both)["transfer"].floats.tolist() == [30]
     assert "shared" not in three_clusters.parts_for("c", ("primary",))
     assert three_clusters.phases_for(1, "c") == both
     assert three_clusters.phases_for(1, "b") == ("primary",)
@@ -70,14 +70,14 @@ def test_primary_and_secondary_aggregation_by_hand(three_clusters):
     replies = {
         # c and d of cluster 2: P (1 * 4 + 3 * 8) / 4 = 7; S' (1 * 16 + 3 * 20) / 4 = 19
         "c": TrainReply(
-            1, {"primary": weights(4), "classifier": weights(1), "shared": weights(16)}, NOTHING
+            1, {"primary": weights(4), "classifier": weights(1), "transfer": weights(16)}, NOTHING
         ),
         "d": TrainReply(
-            3, {"primary": weights(8), "classifier": weights(1), "shared": weights(20)}, NOTHING
+            3, {"primary": weights(8), "classifier": weights(1), "transfer": weights(20)}, NOTHING
         ),
         # a of cluster 0: S' = 33, sent as 30
         "a": TrainReply(
-            5, {"primary": weights(9), "classifier": weights(2), "shared": weights(33)}, NOTHING
+            5, {"primary": weights(9), "classifier": weights(2), "transfer": weights(33)}, NOTHING
         ),
     }
     three_clusters.before_round(1, [])
@@ -91,13 +91,13 @@ def test_primary_and_secondary_aggregation_by_hand(three_clusters):
 
 def test_a_learner_of_two_sources_gets_both_updates(three_clusters):
     three_clusters.state.sources = ((1, 2), (), ())
-    # Both sources train S_0 = 10 itself: +1 from cluster 1 and +5 from cluster 2.
+    # Both teachers train S_0 = 10 itself: +1 from cluster 1 and +5 from cluster 2.
     three_clusters.before_round(1, [])
     three_clusters.aggregate(
         1,
         {
-            "b": TrainReply(1, {"shared": weights(11)}, NOTHING),
-            "c": TrainReply(1, {"shared": weights(15)}, NOTHING),
+            "b": TrainReply(1, {"transfer": weights(11)}, NOTHING),
+            "c": TrainReply(1, {"transfer": weights(15)}, NOTHING),
         },
     )
     models = three_clusters.state.models
@@ -109,14 +109,14 @@ def test_a_learner_of_two_sources_gets_both_updates(three_clusters):
 def test_the_updates_of_several_sources_are_averaged(three_clusters):
     set_settings(three_clusters, Settings())
     three_clusters.state.sources = ((0, 1, 2), (0, 1, 2), (0, 1, 2))
-    # All sources start from S' = (10 + 20 + 30) / 3 = 20. Cluster 0 does not reply, 1 sends
+    # All teachers start from S' = (10 + 20 + 30) / 3 = 20. Cluster 0 does not reply, 1 sends
     # 20 + 3, 2 sends (1 * 21 + 3 * 29) / 4 = 20 + 7: each S moves by (3 + 7) / 2 = 5.
     three_clusters.before_round(1, [])
     replies = {"b": (9, 23), "c": (1, 21), "d": (3, 29)}
     three_clusters.aggregate(
         1,
         {
-            name: TrainReply(count, {"shared": weights(value)}, NOTHING)
+            name: TrainReply(count, {"transfer": weights(value)}, NOTHING)
             for name, (count, value) in replies.items()
         },
     )
@@ -133,17 +133,17 @@ def taught(strategy, rng, noise=0.3, pulls=PULLS):
     for name, pull in pulls.items():
         shared = strategy._sharing.start_of(strategy.state.assignments[name])
         model = {"secondary": shared}
-        strategy.requests[name] = TrainRequest(TASK, model, ("secondary",))
+        strategy.requests[name] = TrainRequest(HEADER, model, ("secondary",))
         moved = shared.floats + np.repeat(pull, 200) + noise * rng.normal(size=600)
-        replies[name] = TrainReply(1, {"shared": Weights(moved.astype(np.float32))}, NOTHING)
+        replies[name] = TrainReply(1, {"transfer": Weights(moved.astype(np.float32))}, NOTHING)
     return replies
 
 
-@pytest.mark.parametrize("sources", ["agreeing", "all"])
+@pytest.mark.parametrize("teachers", ["agreeing", "all"])
 def test_clusters_part_that_pull_the_secondary_encoder_different_ways(
-    three_clusters, caplog, sources
+    three_clusters, caplog, teachers
 ):
-    set_settings(three_clusters, Settings(**{"sources": sources, "agreement-rounds": 3}))
+    set_settings(three_clusters, Settings(**{"teachers": teachers, "agreement-rounds": 3}))
     three_clusters.state.sources = ()  # before the first clustering
     grouping = SimpleNamespace(
         names=list("abcdef"),
@@ -159,7 +159,7 @@ def test_clusters_part_that_pull_the_secondary_encoder_different_ways(
         for number in range(1, 8):
             three_clusters.before_round(number, [])
             three_clusters.aggregate(number, taught(three_clusters, rng))
-            found.append(three_clusters.state.sources)
+            found.append(three_clusters.state.teachers)
     parted = sources == "agreeing"
     apart = ((0,), (1,)) if parted else ((0, 1), (0, 1))
     assert found == [((0, 1), (0, 1))] * 5 + [apart] * 2
@@ -186,7 +186,7 @@ def test_what_is_sent_trained_and_written_once_clusters_have_parted(tmp_path, mo
     alone, _ = parts_sent(tmp_path, "stays", num_rounds=4, **settings)
     assert strategy.state.sources == alone.state.sources == ((0,), (1,), (2,))
     assert sent == {"primary", "secondary", "classifier"}  # S' is S: it is not sent twice
-    assert set(map(tuple, replied.values())) == {("classifier", "primary", "shared")}
+    assert set(map(tuple, replied.values())) == {("classifier", "primary", "transfer")}
     first, *others = [model["secondary"] for model in alone.state.models]
     assert all(other.equals(first) for other in others)
 
@@ -205,11 +205,11 @@ def test_what_is_sent_trained_and_written_once_clusters_have_parted(tmp_path, mo
 
     lines = (tmp_path / "all" / "metrics.jsonl").read_text().splitlines()
     changes = {
-        n: each["sources"] for n, each in enumerate(map(json.loads, lines)) if "sources" in each
+        n: each["teachers"] for n, each in enumerate(map(json.loads, lines)) if "teachers" in each
     }
     assert changes == {0: [[0, 1, 2]] * 3, 4: [[0], [1], [2]]}
     summary = json.loads((tmp_path / "all" / "summary.json").read_text())
-    assert [each["sources"] for each in summary["clusters"]] == [[0], [1], [2]]
+    assert [each["teachers"] for each in summary["clusters"]] == [[0], [1], [2]]
 
 
 @pytest.mark.parametrize(
@@ -281,8 +281,8 @@ def test_a_cluster_that_cannot_part_is_told_once(
         for number in range(1, 10):
             three_clusters.before_round(number, [])
             three_clusters.aggregate(number, taught(three_clusters, rng, noise, PULLS | others))
-            memory = three_clusters._sharing.memory()
-            three_clusters._sharing.recall(three_clusters.state, memory)
+            memory = three_clusters._sharing.state_dict()
+            three_clusters._sharing.load_state_dict(three_clusters.state, memory)
     logged = [message for message in (TOO_FEW, AT_ODDS, UNSURE) if message in caplog.text]
     assert len(logged) == len(told)
     for message in told:
@@ -302,7 +302,7 @@ def test_a_run_too_short_for_clusters_to_part_says_so(
 ):
     sharing = Sharing(Settings(**{"num-rounds": rounds, "schedule": schedule}))
     state = three_clusters.state
-    state.sources, state.server_round = ((0, 1, 2),) * 3, begun
+    state.teachers, state.server_round = ((0, 1, 2),) * 3, begun
     with caplog.at_level(logging.INFO, logger="flwr"):
         sharing.begin(state)
     assert ("go on sharing secondary encoders to the end" in caplog.text) == told
@@ -400,16 +400,16 @@ def test_the_single_encoder_variant(tmp_path):
 def test_dagger_trains_its_own_secondary_encoder(tmp_path):
     strategy, seen = parts_sent(tmp_path, "dagger", secondary="own")
     assert strategy.state.sources == ((0,), (1,), (2,))
-    assert set(map(tuple, seen.values())) == {("classifier", "primary", "shared")}
+    assert set(map(tuple, seen.values())) == {("classifier", "primary", "transfer")}
     assert len(strategy.state.models) == 3
     secondaries = [model["secondary"].floats for model in strategy.state.models]
     assert (secondaries[0] != secondaries[1]).any()
 
 
 def test_all_clusters_train_one_secondary_encoder(tmp_path):
-    strategy, seen = parts_sent(tmp_path, "shared")
+    strategy, seen = parts_sent(tmp_path, "transfer")
     assert strategy.state.sources == ((0, 1, 2),) * 3
-    assert set(map(tuple, seen.values())) == {("classifier", "primary", "shared")}
+    assert set(map(tuple, seen.values())) == {("classifier", "primary", "transfer")}
     start = strategy.initial_model(dual=True)
     first, *others = [model["secondary"] for model in strategy.state.models]
     assert all(other.equals(first) for other in others)
@@ -417,7 +417,7 @@ def test_all_clusters_train_one_secondary_encoder(tmp_path):
 
 
 def test_by_halves_the_primary_encoders_are_those_of_the_single_encoder_variant(tmp_path):
-    shared, _ = parts_sent(tmp_path, "shared")
+    shared, _ = parts_sent(tmp_path, "transfer")
     star, _ = parts_sent(tmp_path, "star", secondary="none")
     paper, _ = parts_sent(tmp_path, "joint", **GRAPH)
     for one, other, joint in zip(
@@ -429,7 +429,7 @@ def test_by_halves_the_primary_encoders_are_those_of_the_single_encoder_variant(
         assert not joint["primary"].equals(other["primary"])
 
 
-@pytest.mark.parametrize("secondary", ["shared", "own"])
+@pytest.mark.parametrize("secondary", ["transfer", "own"])
 def test_a_secondary_round_by_halves_moves_s_and_its_half_alone(tmp_path, secondary):
     models = []
     for rounds in (1, 2):
@@ -446,7 +446,7 @@ def test_a_secondary_round_by_halves_moves_s_and_its_half_alone(tmp_path, second
         assert moved[size:].any()
 
 
-@pytest.mark.parametrize("secondary", ["shared", "own"])
+@pytest.mark.parametrize("secondary", ["transfer", "own"])
 def test_by_halves_a_secondary_encoder_has_no_say_until_it_is_trained(tmp_path, secondary):
     """Under a K:1 schedule, whose first K rounds leave it as it was."""
     changes = {"participation": 1.0, "evaluate_every": 1}
@@ -479,9 +479,9 @@ def test_what_a_secondary_phase_lacks_costs_the_round_nothing(tmp_path, caplog):
 
     def tamper(partition, action, reply):
         if action == "train" and f"client-{partition}" in spoilt:
-            array = array_of(reply, "shared.floats").copy()
+            array = array_of(reply, "transfer.floats").copy()
             array[0] = np.nan
-            reply.content.array_records["arrays"]["shared.floats"] = Array(array)
+            reply.content.array_records["arrays"]["transfer.floats"] = Array(array)
         return reply
 
     spoilt = []
@@ -500,13 +500,13 @@ def test_what_a_secondary_phase_lacks_costs_the_round_nothing(tmp_path, caplog):
 
 def test_the_graph_has_the_sources_asked_for_and_no_loops(tmp_path):
     strategy, _ = parts_sent(tmp_path, "one-source", top_k=1, **GRAPH)
-    assert all(len(row) == 1 and row[0] != z for z, row in enumerate(strategy.state.sources))
+    assert all(len(row) == 1 and row[0] != z for z, row in enumerate(strategy.state.teachers))
     many, _ = parts_sent(tmp_path, "many", top_k=50, num_rounds=0, **GRAPH)
-    assert [len(row) for row in many.state.sources] == [2, 2, 2]
+    assert [len(row) for row in many.state.teachers] == [2, 2, 2]
 
 
 def test_a_schedule_decides_what_is_sent(tmp_path):
-    for training, second in (("joint", ("shared",)), ("halves", ("classifier", "shared"))):
+    for training, second in (("joint", ("transfer",)), ("halves", ("classifier", "transfer"))):
         _, seen = parts_sent(
             tmp_path, training, schedule="1:1", secondary="own", classifier_training=training
         )
@@ -524,7 +524,7 @@ def test_what_the_views_weigh_is_written_and_logged(tmp_path, caplog):
     assert written == {
         name: {"evidence": view.evidence, "weight": view.weight} for name, view in views.items()
     }
-    assert written["presence"]["weight"] == 1.0
+    assert written["label-set"]["weight"] == 1.0
     assert "weights of the views: presence 1.00, appearance " in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="flwr"):
@@ -583,7 +583,7 @@ def test_an_overflowed_size_penalty_is_written_as_null(tmp_path):
 
 def test_the_file_of_encoders_is_closed_when_too_few_can_be_clustered(tmp_path, monkeypatch):
     closed = []
-    monkeypatch.setattr(EncoderSpool, "close", lambda self: closed.append(self._file.close()))
+    monkeypatch.setattr(DiskBackedWeights, "close", lambda self: closed.append(self._file.close()))
 
     def tamper(partition, action, reply):
         return failed(reply) if action == "train.profile" else reply

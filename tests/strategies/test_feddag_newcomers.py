@@ -40,12 +40,12 @@ def test_nobody_else_moves_and_newcomers_are_judged_by_their_cluster(tmp_path):
     assert strategy.state.assignments == before.state.assignments
     assert not set(strategy.placements) & set(strategy.state.assignments)
     lines = [json.loads(line) for line in (strategy.folder.path / "metrics.jsonl").open()]
-    assert sorted(lines[-1]["unseen"]["by-client"]) == sorted(strategy.placements)
-    assert lines[-1]["unseen"]["by-cluster"].keys() == {
+    assert sorted(lines[-1]["held-out"]["by-client"]) == sorted(strategy.placements)
+    assert lines[-1]["held-out"]["by-cluster"].keys() == {
         str(z) for z in strategy.placements.values()
     }
-    unseen = {strategy.roster.nodes[name] for name in strategy.unseen}
-    to_newcomers = [action for action, node in grid.sent if node in unseen]
+    held_out = {strategy.registry.nodes[name] for name in strategy.held_out}
+    to_newcomers = [action for action, node in grid.sent if node in held_out]
     assert sorted(to_newcomers) == sorted(["query.describe", "train.profile", "evaluate"] * 3)
     actions = [action for action, node in grid.sent if action != "query.describe"]
     assert actions.index("train") < actions.index("evaluate")
@@ -83,7 +83,7 @@ def test_a_newcomer_beyond_alpha_joins_the_nearest_cluster_and_the_log_says_so(t
     strategy, _ = run_quickly(tmp_path, **LATE | {"fusion": "entropy"})
     strategy._residence.threshold = 0.0
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        placed = strategy.place_unseen(1, sorted(strategy.unseen))
+        placed = strategy.place_held_out(1, sorted(strategy.held_out))
     assert placed == strategy.placements
     for name, cluster in placed.items():
         assert f"newcomer {name} is " in caplog.text
@@ -91,7 +91,7 @@ def test_a_newcomer_beyond_alpha_joins_the_nearest_cluster_and_the_log_says_so(t
 
 
 def test_a_faulty_newcomer_costs_itself_its_cluster(tmp_path, caplog):
-    names = sorted(run_quickly(tmp_path, name="good", **LATE | {"num_rounds": 0})[0].unseen)
+    names = sorted(run_quickly(tmp_path, name="good", **LATE | {"num_rounds": 0})[0].held_out)
 
     def nan_from(*broken):
         def tamper(partition, action, reply):

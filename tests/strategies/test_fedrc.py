@@ -6,8 +6,8 @@ from memory_grid import array_of, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
-from feddag_flwr.records import RecordError, Task, TrainReply
-from feddag_flwr.records.mixture import decode_shares, encode_shares
+from feddag_flwr.records import RecordError, RequestHeader, TrainReply
+from feddag_flwr.records.mixture import decode_responsibilities, encode_responsibilities
 from feddag_flwr.state import Client, ServerState
 from feddag_flwr.strategies.fedrc import FedRC, class_shares
 
@@ -30,14 +30,16 @@ def fedrc():
         ("x", "y"), (1, 8, 8), ((0.0, 1.0),), {name: Client(name, 1, 1) for name in names}
     )
     strategy.state.set_clusters(names, [0] * 3, [model(1), model(5)])
-    strategy.shares = {}
+    strategy.responsibilities = {}
     strategy.label_shares = np.full((2, 2), 0.5)
     return strategy
 
 
-def reply(samples, values, shares):
+def reply(samples, values, responsibilities):
     parts = model(values[0], "0/") | model(values[1], "1/")
-    return TrainReply(samples, parts, None, 0, {"shares": np.array(shares, np.float64)})
+    return TrainReply(
+        samples, parts, None, 0, {"responsibilities": np.array(responsibilities, np.float64)}
+    )
 
 
 def test_a_round_by_hand(fedrc):
@@ -66,24 +68,29 @@ def test_a_round_without_replies_changes_nothing(fedrc):
 
 
 def test_a_model_that_answers_for_nothing_stays_finite(fedrc):
-    shares = class_shares(np.array([[3.0, 1.0], [0.0, 0.0]]))
-    np.testing.assert_allclose(shares, [[0.75, 0.25], [0.5, 0.5]])
+    responsibilities = class_shares(np.array([[3.0, 1.0], [0.0, 0.0]]))
+    np.testing.assert_allclose(responsibilities, [[0.75, 0.25], [0.5, 0.5]])
     fedrc.aggregate(1, {"a": reply(4, (2, 6), [[3, 1], [0, 0]])})
     assert np.isfinite(fedrc.prior_for("a")).all()
 
 
 @pytest.mark.parametrize(
-    ("shares", "message"),
+    ("responsibilities", "message"),
     [
         ([[5.0, -1.0], [0, 0]], "add up to 4"),
         ([[5.0, 0], [0, 0]], "add up to 5"),
         ([[4.0]], "shape"),
     ],
 )
-def test_shares_are_checked(shares, message):
-    task = Task("a", 1, ("x", "y"), (1, 8, 8), ((0.0, 1.0),))
+def test_shares_are_checked(responsibilities, message):
+    header = RequestHeader("a", 1, ("x", "y"), (1, 8, 8), ((0.0, 1.0),))
     with pytest.raises(RecordError, match=message):
-        decode_shares(encode_shares(task, np.array(shares, np.float64)), task, count=2, limit=4)
+        decode_responsibilities(
+            encode_responsibilities(header, np.array(responsibilities, np.float64)),
+            header,
+            count=2,
+            limit=4,
+        )
 
 
 def test_rotated_groups_are_found(tmp_path):
@@ -101,15 +108,17 @@ def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
             nan = np.full_like(array_of(message, "1/primary.floats"), np.nan)
             return replace_array(message, "1/primary.floats", nan)
         if partition == 1 and action == "train":
-            return replace_array(message, "number.shares", -array_of(message, "number.shares"))
-        if partition == 0 and action == "query.shares":
-            return replace_array(message, "number.shares", np.ones((2, 3)))
+            return replace_array(
+                message, "number.responsibilities", -array_of(message, "number.responsibilities")
+            )
+        if partition == 0 and action == "query.responsibilities":
+            return replace_array(message, "number.responsibilities", np.ones((2, 3)))
         return message
 
     strategy, _ = run_quickly(tmp_path, tamper=tamper, **QUICK_RC)
-    assert sorted(strategy.shares) == [f"client-{i}" for i in range(2, 6)]
+    assert sorted(strategy.responsibilities) == [f"client-{i}" for i in range(2, 6)]
     assert strategy.state.assignments["client-0"] == 0
-    for kind, name in (("train", 0), ("train", 1), ("measure", 0)):
+    for kind, name in (("train", 0), ("train", 1), ("candidate-losses", 0)):
         assert f"{kind}: client client-{name} is left out" in caplog.text
     assert all(part.is_finite for each in strategy.state.models for part in each.values())
     assert len(strategy.evaluations) == 6
@@ -124,16 +133,16 @@ def test_one_huge_update_of_one_model_is_left_out(tmp_path, caplog):
 
     strategy, _ = run_quickly(tmp_path, tamper=tamper, num_rounds=1, **QUICK_RC)
     assert "client-2 is left out: its update of primary" in caplog.text
-    assert "client-2" not in strategy.shares
-    assert len(strategy.shares) == 5
+    assert "client-2" not in strategy.responsibilities
+    assert len(strategy.responsibilities) == 5
 
 
 def test_unseen_clients_are_placed_by_their_shares(tmp_path):
     strategy, grid = run_quickly(tmp_path, unseen_share=0.34, **QUICK_RC)
     assert len(strategy.placements) == 2
-    assert not set(strategy.placements) & set(strategy.shares)
+    assert not set(strategy.placements) & set(strategy.responsibilities)
     # Before the evaluation the four seen clients, then the two others.
-    assert [action for action, _ in grid.sent].count("query.shares") == 6
+    assert [action for action, _ in grid.sent].count("query.responsibilities") == 6
 
 
 def test_bytes_by_hand(tmp_path):
@@ -144,7 +153,7 @@ def test_bytes_by_hand(tmp_path):
     table = 128 + 3 * classes * 8
     down, up = line["bytes"]["down"], line["bytes"]["up"]
     assert down == {
-        "train": 6 * (3 * one + table), "measure": 6 * (3 * one + table), "evaluate": 6 * one
+        "train": 6 * (3 * one + table), "candidate-losses": 6 * (3 * one + table), "evaluate": 6 * one
     }  # fmt: skip
-    assert up["measure"] == 6 * table
+    assert up["candidate-losses"] == 6 * table
     assert 6 * (3 * one + table) <= up["train"] < 6 * (3 * one + table + 1000)

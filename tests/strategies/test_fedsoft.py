@@ -58,7 +58,7 @@ def test_participants_are_dealt_evenly(total, clusters, sizes):
 def test_the_mixture_and_its_pull_are_the_sum_of_the_pulls(fedsoft):
     fedsoft.importance["a"] = np.array([0.25, 0.8])
     start = fedsoft.parts_for("a", ("primary",))
-    weight = fedsoft.recipe_for(1, "a").proximal
+    weight = fedsoft.local_training_for(1, "a").proximal
     for w in (-2.0, 3.0):
         gradient = 0.1 * (0.25 * (w - 1) + 0.8 * (w - 5))
         assert weight * (w - start["primary"].floats.item()) == pytest.approx(gradient, rel=1e-6)
@@ -83,7 +83,7 @@ def test_weights_are_estimated_every_interval(tmp_path):
     _, grid = run_quickly(
         tmp_path, num_rounds=5, evaluate_every=5, fedsoft_interval=2, **QUICK_SOFT
     )
-    assert [action for action, _ in grid.sent].count("query.measure") == 3 * 6
+    assert [action for action, _ in grid.sent].count("query.candidate-losses") == 3 * 6
 
 
 def test_rotated_groups_weigh_their_own_centre_most(tmp_path):
@@ -101,8 +101,8 @@ def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
         if partition == 0 and action == "train":
             nan = np.full_like(array_of(message, "primary.floats"), np.nan)
             return replace_array(message, "primary.floats", nan)
-        if partition == 0 and action == "query.measure":
-            return replace_array(message, "wins", np.array([-1, 1]))
+        if partition == 0 and action == "query.candidate-losses":
+            return replace_array(message, "lowest", np.array([-1, 1]))
         return message
 
     strategy, _ = run_quickly(tmp_path, tamper=tamper, **QUICK_SOFT)
@@ -120,6 +120,6 @@ def test_bytes_by_hand(tmp_path):
     trained = [action for action, _ in grid.sent].count("train")
     assert 2 <= trained <= 6
     assert line["bytes"]["down"] == {
-        "measure": 6 * 3 * one, "train": trained * one, "evaluate": 6 * one
+        "candidate-losses": 6 * 3 * one, "train": trained * one, "evaluate": 6 * one
     }  # fmt: skip
     assert trained * one <= line["bytes"]["up"]["train"] < trained * (one + 1000)

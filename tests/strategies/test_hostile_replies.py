@@ -111,7 +111,7 @@ class Scene:
         if self.at == "joining":
             self.grid.connected.discard(HOSTILE)
         strategy = build_strategy(settings, RunFolder(settings))
-        strategy.exchange = Exchange(self.grid, 50, strategy.roster.name_of)
+        strategy.exchange = Exchange(self.grid, 50, strategy.registry.name_of)
         if self.at == "met":
             strategy.form_clusters = lambda: None
         if self.at != "not begun":
@@ -140,7 +140,7 @@ class Scene:
 
 def known(strategy, found):
     """All that the server keeps, as text that can be compared."""
-    state, memory = strategy.state, strategy.memory()
+    state, memory = strategy.state, strategy.state_dict()
     models = [
         (part, digest(weights.floats, weights.buffers, weights.integers))
         for model in state.models
@@ -153,17 +153,17 @@ def known(strategy, found):
     ]
     return json.dumps(
         {
-            "names": [state.class_names, state.image_shape, state.pixel_scale],
+            "names": [state.class_names, state.sample_shape, state.sample_scale],
             "clients": [repr(client) for client in state.clients.values()],
             "assignments": state.assignments,
-            "sources": state.sources,
+            "teachers": state.teachers,
             "models": models,
             "memory": [arrays, repr(memory.notes)],
             "evaluations": evaluations_to_json(strategy.evaluations),
             "replied": strategy.log.line.get("replied"),
             "drifted": sorted(strategy.drifted),
             "true-groups": strategy.true_groups,
-            "placed": strategy.admission.placed,
+            "placed": strategy.joins.placed,
             "found": repr(found),
         },
         indent=0,
@@ -188,7 +188,7 @@ def check(strategy):
         assert np.abs(weights.buffers).max(initial=0) < 1e3
     assert set(state.assignments) <= set(state.clients)
     assert set(state.assignments.values()) <= set(range(state.num_clusters))
-    assert np.isfinite(state.pixel_scale).all()
+    assert np.isfinite(state.sample_scale).all()
     for client in state.clients.values():
         assert client.name.isprintable()
         assert 1 <= client.train_samples <= LIMIT
@@ -198,7 +198,7 @@ def check(strategy):
         assert np.isfinite(each.loss_sum)
         assert (each.hits >= 0).all()
         assert (each.hits <= each.totals).all()
-    memory = strategy.memory()
+    memory = strategy.state_dict()
     for its in memory.arrays.values():
         assert all(np.isfinite(array).all() for array in its.values())
     json.dumps([memory.notes, strategy.log.line], allow_nan=False).encode()
@@ -218,10 +218,10 @@ def evaluate(strategy):
     strategy._evaluate(1, Result(), last=True)
 
 
-def measure(strategy):
+def candidate_losses(strategy):
     names = strategy.connected(sorted(strategy.state.assignments))
-    found = strategy.measure(1, names, strategy.state.models)
-    return {name: (each.losses.tolist(), each.wins.tolist()) for name, each in found.items()}
+    found = strategy.candidate_losses(1, names, strategy.state.models)
+    return {name: (each.losses.tolist(), each.lowest.tolist()) for name, each in found.items()}
 
 
 def cluster(strategy):
@@ -233,7 +233,7 @@ def before_round(strategy):
 
 
 def shares(strategy):
-    return strategy.place_unseen(1, strategy.connected(sorted(strategy.state.assignments)))
+    return strategy.place_held_out(1, strategy.connected(sorted(strategy.state.assignments)))
 
 
 SCENES = [
@@ -247,7 +247,7 @@ SCENES = [
     Scene("fedavg", "train", train, settings={"model": "hostile_replies:normalised"}),
     Scene("feddag", "evaluate", evaluate, settings={"fine_tune_epochs": 1}),
     Scene("ifca", "train", train),
-    Scene("ifca", "measure", measure),
+    Scene("ifca", "candidate-losses", measure),
     Scene("fedrc", "train", train),
     Scene("fedrc", "shares", shares),
     Scene("fedgwc", "train", train),

@@ -15,7 +15,7 @@ from feddag_flwr.strategies.idle_settings import (
     tell_of_settings,
 )
 
-GRAPH = {"sources": "graph", "classifier-training": "joint"}
+GRAPH = {"teachers": "graph", "classifier-training": "joint"}
 
 
 def told_of(caplog, changes):
@@ -38,14 +38,14 @@ def told_of(caplog, changes):
         ({}, []),
         ({**GRAPH, "top-k": 1}, []),
         ({"top-k": 1, "alignment": False}, ["top-k, alignment"]),
-        ({"sources": "all", "agreement-rounds": 2}, ["agreement-rounds"]),
-        ({"secondary": "own", "sources": "all", "combine-sources": "sum"},
-         ["sources, combine-sources"]),
+        ({"teachers": "all", "agreement-rounds": 2}, ["agreement-rounds"]),
+        ({"secondary": "own", "teachers": "all", "combine-teachers": "sum"},
+         ["teachers, combine-teachers"]),
         ({"secondary": "own", "classifier-training": "joint", "secondary-start": "random"}, []),
         ({"secondary": "none", "classifier-training": "joint", "secondary-start": "random"},
          ["classifier-training, secondary-start"]),
         ({"secondary": "none", "preset": "paper"}, []),  # the preset's values, not the user's
-        ({"secondary": "none", "preset": "paper", "sources": "all"}, ["sources"]),
+        ({"secondary": "none", "preset": "paper", "teachers": "all"}, ["teachers"]),
     ],
 )  # fmt: skip
 def test_settings_of_sharing_without_effect_are_told(caplog, changes, told):
@@ -157,7 +157,7 @@ def test_a_schedule_that_never_trains_the_secondary_encoder_is_told(caplog, chan
 
 
 def test_each_algorithm_tells_of_settings_once_at_its_start(tmp_path, caplog):
-    changes = {"num_rounds": 0, "preset": "paper", "sources": "all"}
+    changes = {"num_rounds": 0, "preset": "paper", "teachers": "all"}
     with caplog.at_level(logging.INFO, logger="flwr"):
         run_quickly(tmp_path, name="paper", **changes)
     assert caplog.text.count("preset = 'paper': fusion = 'entropy', ") == 1
@@ -168,4 +168,4 @@ def test_each_algorithm_tells_of_settings_once_at_its_start(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="flwr"):
         run_quickly(tmp_path, name="rival", algorithm="fedavg", **changes)
     assert "preset = 'paper'" not in caplog.text
-    assert caplog.text.count("preset, sources: no effect on training here") == 1
+    assert caplog.text.count("preset, teachers: no effect on training here") == 1

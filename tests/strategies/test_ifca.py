@@ -80,7 +80,7 @@ def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
         if partition == 0 and action == "train":
             nan = np.full_like(array_of(message, "primary.floats"), np.nan)
             return replace_array(message, "primary.floats", nan)
-        if partition == 0 and action == "query.measure":
+        if partition == 0 and action == "query.candidate-losses":
             return None
         return message
 
@@ -106,7 +106,11 @@ def test_bytes_by_hand(tmp_path):
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[1])
     model = sum(part.nbytes for part in strategy.state.models[0].values()) + 2 * 128
     down, up = line["bytes"]["down"], line["bytes"]["up"]
-    assert down == {"train": 6 * 3 * model, "measure": 6 * 3 * model, "evaluate": 6 * model}
-    # Upwards: one model a participant with its counts; three losses and wins.
+    assert down == {
+        "train": 6 * 3 * model,
+        "candidate-losses": 6 * 3 * model,
+        "evaluate": 6 * model,
+    }
+    # Upwards: one model a participant with its counts; three losses and lowest.
     assert 6 * model <= up["train"] < 6 * (model + 1000)
-    assert up["measure"] == 6 * 2 * (128 + 3 * 8)
+    assert up["candidate-losses"] == 6 * 2 * (128 + 3 * 8)

@@ -11,8 +11,8 @@ from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithms import ALGORITHMS
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.simulation.grid import FIRST_NODE, partitions
+from feddag_flwr.strategies.client_registry import FederationError
 from feddag_flwr.strategies.registry import build_strategy
-from feddag_flwr.strategies.roster import FederationError
 
 CLIENTS = 9
 LATE = {
@@ -212,7 +212,7 @@ def test_rounds_are_drawn_among_those_who_are_there(tmp_path, algorithm):
     strategy.start(grid)
     for line in lines(strategy)[2:]:
         assert not {"client-1", "client-4"} & set(line["sampled"])
-        assert not line["lost"]
+        assert not line["failed"]
         assert line["sampled"]
 
 
@@ -252,7 +252,7 @@ def test_nodes_that_came_in_vain_and_left_take_no_room(tmp_path):
     strategy = build_strategy(settings, RunFolder(settings))
     strategy.start(grid)
     assert not strangers
-    assert len(strategy.admission.delays()) == 1
+    assert len(strategy.joins.delays()) == 1
 
 
 def test_training_goes_out_before_questions_and_profiles_have_their_own_time(tmp_path):
@@ -331,10 +331,10 @@ def test_a_second_node_of_a_name(tmp_path, caplog, identity, first_has_left):
     if first_has_left and identity == "name":
         assert f"client client-3 is on another node now: {second}, not {first}" in caplog.text
         assert trained.count(second) == 3  # found in round 1, trained in 2, 3 and 4
-        assert strategy.roster.nodes["client-3"] == second
+        assert strategy.registry.nodes["client-3"] == second
     else:
         assert second not in trained
-        assert strategy.roster.nodes["client-3"] == first
+        assert strategy.registry.nodes["client-3"] == first
         assert "name 'client-3' belongs to another node already" in caplog.text
         assert "the server leaves this client out: client 'client-3': name" in caplog.text
     # Either way the client keeps its cluster and nobody else is touched.
@@ -456,20 +456,20 @@ def test_drift_is_not_looked_for_at_threshold_zero(tmp_path):
     assert all("drifted" not in line for line in lines(strategy))
 
 
-GRAPH = {"sources": "graph", "classifier_training": "joint", "top_k": 1}
+GRAPH = {"teachers": "graph", "classifier_training": "joint", "top_k": 1}
 
 
 @pytest.mark.parametrize(
-    ("sharing", "sources"),
+    ("sharing", "teachers"),
     [
         (GRAPH, ((), (2,), (1,))),
         ({}, ((), (1, 2), (1, 2))),
         ({"secondary": "own"}, ((), (1,), (2,))),
     ],
 )
-def test_nobody_learns_from_a_cluster_that_all_have_left(tmp_path, caplog, sharing, sources):
+def test_nobody_learns_from_a_cluster_that_all_have_left(tmp_path, caplog, sharing, teachers):
     """All of cluster 0 say that they have drifted; placed elsewhere, they leave it empty."""
-    shared = LATE | {"newcomer_share": 0.0, "secondary": "shared", "num_rounds": 1} | sharing
+    shared = LATE | {"newcomer_share": 0.0, "secondary": "transfer", "num_rounds": 1} | sharing
     first, _ = run_quickly(tmp_path, name="first", **shared)
     leavers = [name for name, z in first.state.assignments.items() if z == 0]
 
@@ -483,9 +483,9 @@ def test_nobody_learns_from_a_cluster_that_all_have_left(tmp_path, caplog, shari
     seen, done = [], []
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy, _ = run_quickly(tmp_path, tamper=tamper, **shared | {"num_rounds": 5})
-    assert "cluster 0 is empty now: sources are drawn anew" in caplog.text
+    assert "cluster 0 is empty now: teachers are drawn anew" in caplog.text
     assert 0 not in strategy.state.assignments.values()
-    assert strategy.state.sources == sources
+    assert strategy.state.sources == teachers
     assert strategy.state.num_clusters == 3
 
 

@@ -11,8 +11,8 @@ from scipy.linalg import subspace_angles
 
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.strategies.client_registry import FederationError
 from feddag_flwr.strategies.pacfl import PACFL, smallest_angles, smallest_angles_to
-from feddag_flwr.strategies.roster import FederationError
 
 FULL = {"algorithm": "pacfl", "num_clusters": 3, "participation": 1.0, "num_rounds": 0}
 # Average linkage merges the first two at 10 degrees and the third at (60 + 70) / 2 = 65.

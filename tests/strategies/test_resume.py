@@ -8,8 +8,8 @@ import pytest
 from memory_grid import QUICK, MemoryGrid, failed
 
 from feddag_flwr.algorithms import ALGORITHMS
-from feddag_flwr.checkpoints import Memory
-from feddag_flwr.records import NOTICE_ACTION
+from feddag_flwr.checkpoints import AlgorithmState
+from feddag_flwr.records import REJECTION_ACTION
 from feddag_flwr.run_folder import RunFolder, RunFolderInUseError
 from feddag_flwr.settings import Settings, SettingsError
 from feddag_flwr.simulation.grid import partitions
@@ -20,7 +20,7 @@ ROUNDS = 5
 OWN = {
     "cfl": {
         "cfl-quiet-rounds": 3, "cfl-thresholds": "absolute", "cfl-eps1": 100.0, "cfl-eps2": 0.0001,
-        "participation": 0.5, "unseen-share": 0.0, "num-rounds": 6
+        "participation": 0.5, "held_out-share": 0.0, "num-rounds": 6
     },
     "cfl-gp": {
         "cfl-gp-period": 2, "cfl-gp-last-round": 6, "num-clusters": 3, "num-rounds": 6
@@ -50,7 +50,7 @@ class DyingGrid(MemoryGrid):
         self.messages = messages
 
     def answer(self, message):
-        if message.metadata.message_type == NOTICE_ACTION:
+        if message.metadata.message_type == REJECTION_ACTION:
             return None
         if int(message.metadata.group_id) > self.last_round:
             self.messages -= 1
@@ -60,7 +60,7 @@ class DyingGrid(MemoryGrid):
 
 
 def settings_of(tmp_path, algorithm, **changes):
-    own = {"num-clients": 8, "num-rounds": ROUNDS, "unseen-share": 0.25, "algorithm": algorithm}
+    own = {"num-clients": 8, "num-rounds": ROUNDS, "held_out-share": 0.25, "algorithm": algorithm}
     given = QUICK | own | OWN.get(algorithm, {}) | {"run-dir": str(tmp_path), **changes}
     return Settings.from_run_config(given)
 
@@ -118,7 +118,7 @@ def recall_spoiled(algorithm):
         notes = {
             key: value[::-1] if key == "groups" else value for key, value in memory.notes.items()
         }
-        recall(self, Memory(SPOILED[algorithm](memory), notes))
+        recall(self, AlgorithmState(SPOILED[algorithm](memory), notes))
 
     return spoiled
 
@@ -168,7 +168,7 @@ def test_a_resume_reads_nothing_while_the_run_lives_and_leaves_it_free_when_refu
 
 
 LIVING = {
-    "num-clients": 9, "unseen-share": 0.0, "newcomer-share": 0.34, "newcomer-round": 2,
+    "num-clients": 9, "held_out-share": 0.0, "newcomer-share": 0.34, "newcomer-round": 2,
     "participation": 1.0, "secondary": "none",
 }  # fmt: skip
 DRIFTING = LIVING | {"newcomer-share": 0.0, "drift-share": 0.67, "drift-round": 2}

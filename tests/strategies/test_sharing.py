@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_records import TASK
+from test_records import HEADER
 
 from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
 from feddag_flwr.metrics import Evaluation
@@ -28,20 +28,20 @@ def floats(*values):
     return Weights(np.array(values, np.float32))
 
 
-def federation(assignments, sources, secondaries):
+def federation(assignments, teachers, secondaries):
     """Clients a, b, .. in clusters that have nothing but secondary encoders."""
     names = [chr(ord("a") + place) for place in range(len(assignments))]
     state = ServerState(
         ("x", "y"), (1, 8, 8), ((0.0, 1.0),), {name: Client(name, 1, 1) for name in names}
     )
     models = [{"secondary": secondary} for secondary in secondaries]
-    state.set_clusters(names, assignments, models, sources)
+    state.set_clusters(names, assignments, models, teachers)
     return state
 
 
 def replied(values, samples=None):
     return {
-        name: TrainReply((samples or {}).get(name, 1), {"shared": weights}, NOTHING)
+        name: TrainReply((samples or {}).get(name, 1), {"transfer": weights}, NOTHING)
         for name, weights in values.items()
     }
 
@@ -58,10 +58,10 @@ def one_by_one(state, replies, combine):
         its = [reply for name, reply in replies.items() if state.assignments[name] == source]
         if its:
             trained[source] = weighted_mean(
-                [reply.parts["shared"] for reply in its], [reply.samples for reply in its]
+                [reply.parts["transfer"] for reply in its], [reply.samples for reply in its]
             )
     found = {}
-    for learner, row in enumerate(state.sources):
+    for learner, row in enumerate(state.teachers):
         its = [source for source in trained if source in row]
         secondary = state.models[learner]["secondary"]
         if its and combine == "mean":
@@ -83,18 +83,18 @@ GRAPH = [[1, 2], [0, 2], [0, 1], [1, 2], [], [1, 2]]
 
 
 @pytest.mark.parametrize("combine", ["mean", "sum"])
-@pytest.mark.parametrize("sources", [GROUPS, GRAPH])
+@pytest.mark.parametrize("teachers", [GROUPS, GRAPH])
 @pytest.mark.parametrize("replying", ["abcdefgh", "bdh", "e"])
 @pytest.mark.parametrize("alike", [True, False])
-def test_what_is_computed_once_a_group_is_what_each_would_have(combine, sources, replying, alike):
+def test_what_is_computed_once_a_group_is_what_each_would_have(combine, teachers, replying, alike):
     """To the bit, whether the clusters of a group have one S, or S that are only near."""
     rng = np.random.default_rng(0)
     secondaries = [drawn(rng) for _ in GROUPS]
     if alike:
         secondaries = [secondaries[row[0]] for row in GROUPS]
-    state = federation([0, 1, 2, 3, 4, 5, 2, 0], sources, secondaries)
+    state = federation([0, 1, 2, 3, 4, 5, 2, 0], teachers, secondaries)
     replies = replied({name: drawn(rng) for name in replying}, {"a": 3, "h": 7})
-    shared = Sharing(Settings(**{"sources": "all", "combine-sources": combine}))
+    shared = Sharing(Settings(**{"teachers": "all", "combine-teachers": combine}))
     shared.before_round(state)
     learned = shared.learned(state, replies)
     starts, expected = one_by_one(state, replies, combine)
@@ -123,8 +123,8 @@ def test_means_and_sums_are_computed_once_a_group(monkeypatch, combine):
     one, other = drawn(rng), drawn(rng)
     twin = Weights(one.floats.copy(), one.buffers.copy(), one.integers.copy())  # as after a resume
     sources = [[0, 1, 2, 3]] * 4 + [[4, 5]] * 2
-    state = federation([0, 1, 2, 3, 4, 5], sources, [one, twin, one, twin, other, other])
-    shared = Sharing(Settings(**{"sources": "all", "combine-sources": combine}))
+    state = federation([0, 1, 2, 3, 4, 5], teachers, [one, twin, one, twin, other, other])
+    shared = Sharing(Settings(**{"teachers": "all", "combine-teachers": combine}))
     shared.before_round(state)
     assert taken == {"mean": 2, "shift": 0}
     assert shared.start_of(0) is shared.start_of(3)
@@ -155,7 +155,7 @@ def train(state, shared, pulls, rng, noise=0.3):
     trained, requests = {}, {}
     for name, pull in pulls.items():
         start = shared.start_of(state.assignments[name])
-        requests[name] = TrainRequest(TASK, {"secondary": start}, ("secondary",))
+        requests[name] = TrainRequest(HEADER, {"secondary": start}, ("secondary",))
         moved = start.floats + np.repeat(pull, 200) + noise * rng.normal(size=600)
         trained[name] = Weights(moved.astype(np.float32))
     shared.part(state, replied(trained), requests)
@@ -233,7 +233,7 @@ def test_clusters_of_the_same_several_origins_do_not_share():
     groups = [[0, 1], [0, 1], [2]]
     state = federation([0, 1, 2, 2], groups, [floats(10), floats(10), floats(30)])
     grouping = SimpleNamespace(names=list("abcd"), labels=np.array([0, 1, 0, 1]))
-    assert Sharing(Settings()).sources(state, grouping) == [[0], [1]]
+    assert Sharing(Settings()).teachers(state, grouping) == [[0], [1]]
 
 
 def test_a_cluster_that_all_have_left_is_of_no_group(caplog):

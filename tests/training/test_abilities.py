@@ -5,13 +5,19 @@ import pytest
 import torch
 from torch.nn import functional
 
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.models.flat import get_parts, set_weights
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
 from feddag_flwr.training.device import Samples
 from feddag_flwr.training.evaluation import evaluate, sample_losses
-from feddag_flwr.training.local import FORWARD_CHUNK, Pull, batches, train_meta, train_primary
+from feddag_flwr.training.local import (
+    FORWARD_CHUNK,
+    ProximalTerm,
+    batches,
+    train_fomaml,
+    train_primary,
+)
 
 SHAPE = (1, 8, 8)
 RATE, MOMENTUM, DECAY = 0.05, 0.5, 0.01
@@ -30,7 +36,9 @@ def make_samples(count=20, shape=SHAPE, seed=0):
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
     scale = ((0.5, 0.25),) * shape[0]
-    return Samples.on(torch.device("cpu"), LabelledImages(images, rng.integers(0, 3, count)), scale)
+    return Samples.on(
+        torch.device("cpu"), LabelledSamples(images, rng.integers(0, 3, count)), scale
+    )
 
 
 def make_model(dual=False, shape=SHAPE, model="small", seed=1):
@@ -74,7 +82,7 @@ def test_the_pulls_gradient_is_that_of_the_proximal_term():
     anchor = [p.detach().clone() for p in other.parameters()]
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, 0.25)
-    Pull(0.3, anchor).add_gradient(parameters)
+    ProximalTerm(0.3, anchor).add_gradient(parameters)
     term = 0.15 * sum(((p - a) ** 2).sum() for p, a in zip(parameters, anchor, strict=True))
     for p, wanted in zip(parameters, torch.autograd.grad(term, parameters), strict=True):
         torch.testing.assert_close(p.grad, wanted + 0.25)
@@ -83,7 +91,7 @@ def test_the_pulls_gradient_is_that_of_the_proximal_term():
 def test_frozen_parameters_are_not_pulled():
     model = make_model()
     parameters = list(model.parameters())
-    Pull(1.0, [torch.zeros_like(p) for p in parameters]).add_gradient(parameters)
+    ProximalTerm(1.0, [torch.zeros_like(p) for p in parameters]).add_gradient(parameters)
     assert all(p.grad is None for p in parameters)
 
 
@@ -92,11 +100,11 @@ def test_a_pulled_training_minimises_loss_and_proximal_term(anchored):
     """Against autograd on F(w) + mu/2 |w - anchor|^2, batch by batch."""
     model, expected, samples = make_model(), make_model(), make_samples()
     mu = 0.7
-    pull = Pull.to_present(mu, model)
+    proximal = ProximalTerm.to_present(mu, model)
     if anchored == "elsewhere":
-        pull = Pull.to_present(mu, make_model(seed=2))
-    anchor = [each.clone() for each in pull.anchor]
-    train_primary(model, samples, make_settings(), np.random.default_rng(3), 2, pull)
+        proximal = ProximalTerm.to_present(mu, make_model(seed=2))
+    anchor = [each.clone() for each in proximal.anchor]
+    train_primary(model, samples, make_settings(), np.random.default_rng(3), 2, proximal)
     parameters = list(expected.parameters())
     velocity, rng = [torch.zeros_like(p) for p in parameters], np.random.default_rng(3)
     for _ in range(2):
@@ -111,8 +119,8 @@ def test_a_stronger_pull_keeps_the_model_nearer_to_its_anchor():
     lengths = []
     for mu in (0.0, 1.0, 10.0):
         model, start = make_model(), make_model()
-        pull = Pull.to_present(mu, model)
-        train_primary(model, make_samples(), make_settings(), np.random.default_rng(0), 4, pull)
+        proximal = ProximalTerm.to_present(mu, model)
+        train_primary(model, make_samples(), make_settings(), np.random.default_rng(0), 4, proximal)
         found, before = get_parts(model), get_parts(start)
         lengths.append(
             sum(np.sum((found[part].floats - before[part].floats) ** 2) for part in found)
@@ -149,14 +157,14 @@ def reference_meta(model, samples, pairs, alpha):
 def test_the_meta_phase_is_first_order_maml(count, epochs, pairs):
     model, expected, samples = make_model(), make_model(), make_samples(count)
     alpha = 0.5
-    train_meta(model, samples, make_settings(), np.random.default_rng(3), epochs, alpha)
+    train_fomaml(model, samples, make_settings(), np.random.default_rng(3), epochs, alpha)
     rng = np.random.default_rng(3)
     drawn = [index for _ in range(epochs) for index in batches(count, 8, rng)]
     reference_meta(expected, samples, [(drawn[a], drawn[b]) for a, b in pairs], alpha)
     assert_same(model, expected)
     # The inner step matters: without it the result is another.
     plain = make_model()
-    train_meta(plain, samples, make_settings(), np.random.default_rng(3), epochs, 1e-9)
+    train_fomaml(plain, samples, make_settings(), np.random.default_rng(3), epochs, 1e-9)
     assert np.abs(get_parts(plain)["primary"].floats - get_parts(model)["primary"].floats).max() > (
         1e-5
     )
@@ -164,7 +172,7 @@ def test_the_meta_phase_is_first_order_maml(count, epochs, pairs):
 
 def test_a_dual_encoder_has_no_meta_phase():
     with pytest.raises(ValueError, match="single-encoder"):
-        train_meta(
+        train_fomaml(
             make_model(dual=True), make_samples(), make_settings(), np.random.default_rng(0), 1, 0.1
         )
 

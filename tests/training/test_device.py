@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
 from feddag_flwr.training import device
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def make_data(count):
-    return LabelledImages(np.full((count, 1, 8, 8), 51, np.uint8), np.zeros(count, np.int64))
+    return LabelledSamples(np.full((count, 1, 8, 8), 51, np.uint8), np.zeros(count, np.int64))
 
 
 def test_the_number_of_threads_is_the_settings():
@@ -75,5 +75,5 @@ def test_large_sets_are_standardised_batch_by_batch_with_the_same_result(monkeyp
     at_once = Samples.on(CPU, make_data(3), ((0.1, 0.5),))
     monkeypatch.setattr(device, "STANDARDISE_AT_ONCE", 100)
     by_batch = Samples.on(CPU, make_data(3), ((0.1, 0.5),))
-    assert by_batch.images.dtype == torch.uint8
+    assert by_batch.samples.dtype == torch.uint8
     assert torch.equal(by_batch.inputs(slice(0, 2)), at_once.inputs(slice(0, 2)))

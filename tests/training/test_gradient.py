@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.training.device import Samples
@@ -14,7 +14,7 @@ SHAPE = (1, 8, 8)
 def samples(count):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
-    data = LabelledImages(images, rng.integers(0, 10, count))
+    data = LabelledSamples(images, rng.integers(0, 10, count))
     return Samples.on(torch.device("cpu"), data, ((0.5, 0.3),))
 
 

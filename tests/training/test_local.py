@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
@@ -18,7 +18,7 @@ SCALE = ((0.5, 0.25),)
 def make_samples(count=20, seed=0):
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, (count, *SHAPE), dtype=np.uint8))
-    return Samples.on(CPU, LabelledImages(images.numpy(), rng.integers(0, 3, count)), SCALE)
+    return Samples.on(CPU, LabelledSamples(images.numpy(), rng.integers(0, 3, count)), SCALE)
 
 
 def make_model(dual=True):
@@ -70,11 +70,11 @@ def test_by_halves_each_phase_trains_an_encoder_and_its_half_of_k():
         }
 
     rng = np.random.default_rng(0)
-    train_primary(model, make_samples(), settings(), rng, epochs=1, halves=True)
-    assert moved() == {"primary", "classifier.on_primary"}
+    train_primary(model, make_samples(), settings(), rng, epochs=1, separate_heads=True)
+    assert moved() == {"primary", "classifier.primary_head"}
     before = {name: value.clone() for name, value in model.named_parameters()}
-    train_secondary(model, make_samples(), settings(), rng, epochs=1, halves=True)
-    assert moved() == {"secondary", "classifier.on_secondary"}
+    train_secondary(model, make_samples(), settings(), rng, epochs=1, separate_heads=True)
+    assert moved() == {"secondary", "classifier.secondary_head"}
 
 
 @pytest.mark.parametrize("phase", ["primary", "secondary"])
@@ -83,7 +83,7 @@ def test_by_halves_local_training_is_sgd_on_the_half_s_own_loss(phase):
     model, expected = make_model(), make_model()
     samples, rng = make_samples(), np.random.default_rng(0)
     train = train_primary if phase == "primary" else train_secondary
-    train(model, samples, settings(**values), rng, epochs=3, halves=True)
+    train(model, samples, settings(**values), rng, epochs=3, separate_heads=True)
     encoder = getattr(expected, phase)
     head = getattr(expected.classifier, f"on_{phase}")
     alone = torch.nn.Sequential(encoder, head)  # as if there were no other encoder
@@ -99,7 +99,9 @@ def test_by_halves_the_primary_phase_looks_at_s_for_the_penalty_alone():
         torch.manual_seed(seed)
         torch.nn.init.normal_(model.secondary[5].weight)
         values = settings(diversity=diversity)
-        train_primary(model, make_samples(), values, np.random.default_rng(0), 1, halves=True)
+        train_primary(
+            model, make_samples(), values, np.random.default_rng(0), 1, separate_heads=True
+        )
         results.append(get_parts(model)["primary"].floats)
     assert (results[0] == results[1]).all()
     assert (results[2] != results[3]).any()
@@ -168,7 +170,7 @@ def test_a_single_encoder_has_no_secondary_phase():
 @pytest.mark.parametrize(("dtype", "value"), [(np.uint8, 51), (np.float32, 0.2)])
 def test_inputs_are_standardised_a_channel(dtype, value):
     # Pixels of 0.2: first channel (0.2 - 0.1) / 0.5 = 0.2, second (0.2 - 0.6) / 0.4 = -1
-    data = LabelledImages(np.full((2, 2, 3, 3), value, dtype), np.zeros(2, np.int64))
+    data = LabelledSamples(np.full((2, 2, 3, 3), value, dtype), np.zeros(2, np.int64))
     inputs = Samples.on(CPU, data, ((0.1, 0.5), (0.6, 0.4))).inputs(slice(None))
     assert inputs.dtype == torch.float32
     torch.testing.assert_close(inputs[:, 0], torch.full((2, 3, 3), 0.2))

@@ -1,7 +1,7 @@
 import numpy as np
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.training.memo import EvaluationMemo
 
@@ -11,7 +11,7 @@ SCALE = ((0.0, 1.0),)
 def make(value=1.0, pixel=0, label=0):
     parts = {"primary": Weights(np.array([value, 2], np.float32))}
     images = np.full((3, 1, 2, 2), pixel, np.uint8)
-    return parts, LabelledImages(images, np.full(3, label, np.int64))
+    return parts, LabelledSamples(images, np.full(3, label, np.int64))
 
 
 def counter():

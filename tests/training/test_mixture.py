@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feddag_flwr.data.images import LabelledImages
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
@@ -17,15 +17,17 @@ SCALE = ((0.5, 0.25),)
 
 
 def test_responsibilities_by_hand():
-    # Sample 0, label 1: weights 0.5 e^-0 / 0.25 = 2 and 0.5 e^-0 / 0.5 = 1: shares 2/3, 1/3.
-    # Sample 1, label 0: 0.5 e^-ln4 / 0.75 = 1/6 and 0.5 e^-ln2 / 0.5 = 1/2: shares 1/4, 3/4.
+    # Sample 0, label 1: weights 0.5 e^-0 / 0.25 = 2 and 0.5 e^-0 / 0.5 = 1: responsibilities 2/3, 1/3.
+    # Sample 1, label 0: 0.5 e^-ln4 / 0.75 = 1/6 and 0.5 e^-ln2 / 0.5 = 1/2: responsibilities 1/4, 3/4.
     omega, label_shares = np.array([0.5, 0.5]), np.array([[0.75, 0.25], [0.5, 0.5]])
     prior = torch.from_numpy(np.log(omega)[:, None] - np.log(label_shares))
     losses = torch.log(torch.tensor([[1.0, 4.0], [1.0, 2.0]], dtype=torch.float64))
     labels = torch.tensor([1, 0])
-    shares = responsibilities(losses, labels, prior)
-    np.testing.assert_allclose(shares, [[2 / 3, 1 / 4], [1 / 3, 3 / 4]])
-    np.testing.assert_allclose(class_sums(shares, labels, 2), [[1 / 4, 2 / 3], [3 / 4, 1 / 3]])
+    responsibilities = responsibilities(losses, labels, prior)
+    np.testing.assert_allclose(responsibilities, [[2 / 3, 1 / 4], [1 / 3, 3 / 4]])
+    np.testing.assert_allclose(
+        class_sums(responsibilities, labels, 2), [[1 / 4, 2 / 3], [3 / 4, 1 / 3]]
+    )
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1e11))
@@ -35,15 +37,17 @@ def test_every_sample_is_shared_out_whole(seed, scale):
         torch.from_numpy(scale * rng.random((3, 7))),
         torch.from_numpy(rng.integers(0, 4, 7)),
     )
-    shares = responsibilities(losses, labels, torch.from_numpy(rng.normal(size=(3, 4))))
-    np.testing.assert_allclose(shares.sum(dim=0), 1)
-    assert float(class_sums(shares, labels, 4).sum()) == pytest.approx(7)
+    responsibilities = responsibilities(losses, labels, torch.from_numpy(rng.normal(size=(3, 4))))
+    np.testing.assert_allclose(responsibilities.sum(dim=0), 1)
+    assert float(class_sums(responsibilities, labels, 4).sum()) == pytest.approx(7)
 
 
 def trained(weights):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, *SHAPE), dtype=np.uint8)
-    samples = Samples.on(torch.device("cpu"), LabelledImages(images, rng.integers(0, 3, 20)), SCALE)
+    samples = Samples.on(
+        torch.device("cpu"), LabelledSamples(images, rng.integers(0, 3, 20)), SCALE
+    )
     model = build_model("small", SHAPE, 3, dual=False, seed=1)
     settings = Settings(**{"weight-decay": 0.0, "momentum": 0.0, "batch-size": 32})
     before = get_parts(model)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.linalg import subspace_angles
 
-from feddag_flwr.data.sources import LabelledImages
+from feddag_flwr.data.sources import LabelledSamples
 from feddag_flwr.models.flat import get_parts, parameter_count
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import subspace_size
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 def make_data(count=40, classes=3, seed=0):
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (count, 1, 8, 8), dtype=np.uint8)
-    return LabelledImages(images, np.arange(count) % classes)
+    return LabelledSamples(images, np.arange(count) % classes)
 
 
 @pytest.mark.parametrize("shape", [(5, 30), (30, 5), (12, 12), (1, 9), (200, 64), (64, 200)])
@@ -60,7 +60,7 @@ def test_subspaces_are_class_wise_and_not_centred():
     vectors, classes = class_subspaces(data, Settings(), np.random.default_rng(0))
     assert classes.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     for label in range(3):
-        pixels = data.images[data.labels == label].reshape(-1, 64) / 255
+        pixels = data.samples[data.labels == label].reshape(-1, 64) / 255
         expected = np.linalg.svd(pixels.T, full_matrices=False)[0][:, :3]
         assert np.rad2deg(subspace_angles(vectors[classes == label].T, expected)).max() < 0.01
 
@@ -73,7 +73,7 @@ def test_the_cap_bounds_the_samples_of_a_class():
 
 
 def test_a_class_with_too_few_samples_sends_no_vectors():
-    data = LabelledImages(make_data(7).images, np.array([0, 0, 0, 0, 1, 1, 2]))
+    data = LabelledSamples(make_data(7).samples, np.array([0, 0, 0, 0, 1, 1, 2]))
     few = Settings(**{"min-subspace-samples": 3})
     vectors, classes = class_subspaces(data, few, np.random.default_rng(0))
     assert classes.tolist() == [0, 0, 0]

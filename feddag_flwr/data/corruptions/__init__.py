@@ -39,7 +39,7 @@ from feddag_flwr.data.corruptions.noise import (
     speckle_noise,
 )
 from feddag_flwr.data.corruptions.weather import fog, frost, snow
-from feddag_flwr.data.images import unit_pixels
+from feddag_flwr.data.samples import unit_pixels
 
 Corruption = Callable[[FloatImages, int, np.random.Generator], FloatImages]
 

@@ -12,17 +12,17 @@ from feddag_flwr.records.parts import transport_of
 from feddag_flwr.records.transport import EXACT
 from feddag_flwr.records.values import (
     RecordError,
-    image_shape_of,
     info_of,
     name_list,
     number_list,
+    sample_shape_of,
     shown,
     value_of,
 )
 
 
 @dataclass(frozen=True)
-class Task:
+class RequestHeader:
     """What every request after the description says: who, when, and for which model.
 
     Attributes
@@ -33,9 +33,9 @@ class Task:
         0 for the profile.
     class_names : tuple of str
         All classes of the federation, in the order of the classifier's outputs.
-    image_shape : tuple of int
+    sample_shape : tuple of int
         (channels, height, width) of the federation's images.
-    pixel_scale : tuple of (float, float)
+    sample_scale : tuple of (float, float)
         A channel: mean and deviation by which pixels in [0, 1] are standardised for training.
     transport : str
         Number format of weights in this request and its reply (setting ``transport``).
@@ -47,8 +47,8 @@ class Task:
     client: str
     server_round: int
     class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    pixel_scale: tuple[tuple[float, float], ...]
+    sample_shape: tuple[int, int, int]
+    sample_scale: tuple[tuple[float, float], ...]
     transport: str = EXACT
     reference: tuple[int, ...] = ()
 
@@ -58,9 +58,9 @@ class Task:
             "client": self.client,
             "round": self.server_round,
             "class-names": list(self.class_names),
-            "image-shape": list(self.image_shape),
-            "pixel-means": [mean for mean, _ in self.pixel_scale],
-            "pixel-deviations": [deviation for _, deviation in self.pixel_scale],
+            "sample-shape": list(self.sample_shape),
+            "pixel-means": [mean for mean, _ in self.sample_scale],
+            "pixel-deviations": [deviation for _, deviation in self.sample_scale],
             "transport": self.transport,
             "reference": list(self.reference),
         }
@@ -74,10 +74,10 @@ class Task:
         return RecordDict({"info": ConfigRecord(self.info())})
 
     @classmethod
-    def decode(cls, content: RecordDict) -> Task:
+    def decode(cls, content: RecordDict) -> RequestHeader:
         """Read and check the common part of a request."""
         info = info_of(content)
-        shape = image_shape_of(info)
+        shape = sample_shape_of(info)
         means = number_list(info, "pixel-means", shape[0])
         deviations = number_list(info, "pixel-deviations", shape[0])
         if min(deviations) <= 0:
@@ -102,18 +102,18 @@ def _reference(info: Mapping[str, Any], classes: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def drifted_of(info: Mapping[str, Any], task: Task) -> bool:
-    """Read whether a client's data has drifted, where the task asked for it."""
-    drifted: bool = bool(task.reference) and value_of(info, "drifted", bool)
+def drifted_of(info: Mapping[str, Any], header: RequestHeader) -> bool:
+    """Read whether a client's data has drifted, where the header asked for it."""
+    drifted: bool = bool(header.reference) and value_of(info, "drifted", bool)
     return drifted
 
 
-def check_author(info: Mapping[str, Any], task: Task) -> None:
+def check_author(info: Mapping[str, Any], header: RequestHeader) -> None:
     """Refuse a reply that is not of the client, the round and the format that were asked for."""
     client, server_round = value_of(info, "client", str), value_of(info, "round", int)
-    if client != task.client:
-        raise RecordError(f"signed {shown(client)}, but this node is {task.client!r}")
-    if server_round != task.server_round:
-        raise RecordError(f"is of round {server_round}, not {task.server_round}")
-    if (transport := transport_of(info)) != task.transport:
-        raise RecordError(f"travels as {transport}, not {task.transport}")
+    if client != header.client:
+        raise RecordError(f"signed {shown(client)}, but this node is {header.client!r}")
+    if server_round != header.server_round:
+        raise RecordError(f"is of round {server_round}, not {header.server_round}")
+    if (transport := transport_of(info)) != header.transport:
+        raise RecordError(f"travels as {transport}, not {header.transport}")

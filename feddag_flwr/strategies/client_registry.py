@@ -15,11 +15,11 @@ from feddag_flwr.exchange import Exchange
 from feddag_flwr.records import (
     DESCRIBE_ACTION,
     MAX_NAMES,
-    NOTICE_ACTION,
+    REJECTION_ACTION,
     DescribeRequest,
     Description,
-    Notice,
     RecordError,
+    Rejection,
 )
 from feddag_flwr.settings import Settings, class_list
 from feddag_flwr.state import Client
@@ -40,7 +40,7 @@ class FederationError(RuntimeError):
 
 
 @dataclass
-class Roster:
+class ClientRegistry:
     """Names of nodes, and nodes of names.
 
     Attributes
@@ -135,7 +135,9 @@ def await_nodes(exchange: Exchange, settings: Settings, expected: int, *, enough
             )
 
 
-def call_roll(exchange: Exchange, settings: Settings, roster: Roster) -> list[Description]:
+def register_clients(
+    exchange: Exchange, settings: Settings, registry: ClientRegistry
+) -> list[Description]:
     """Ask every node who it is, and keep the clients that agree on classes and images.
 
     A client that is not kept is told why. One that joins later is not kept either.
@@ -143,7 +145,7 @@ def call_roll(exchange: Exchange, settings: Settings, roster: Roster) -> list[De
     Returns
     -------
     list of Description
-        In the order of client names; `roster` holds the same clients.
+        In the order of client names; `registry` holds the same clients.
 
     Raises
     ------
@@ -171,7 +173,7 @@ def call_roll(exchange: Exchange, settings: Settings, roster: Roster) -> list[De
             continue
         try:
             check_fit(each, allowed, shape)
-            roster.claim(each.client, node_id, nodes)
+            registry.claim(each.client, node_id, nodes)
         except RecordError as error:
             refused.append(refusal(each.client, node_id, error))
             continue
@@ -194,13 +196,13 @@ def describe_message(node_id: int, server_round: int) -> Message:
 def refusal(name: str, node_id: int, reason: Exception) -> Message:
     """Log why a client is left out, and make the message that tells its owner."""
     logger.warning("describe: client %s is left out: %s", name, reason)
-    return Message(Notice(str(reason)).encode(), node_id, NOTICE_ACTION, group_id="notice")
+    return Message(Rejection(str(reason)).encode(), node_id, REJECTION_ACTION, group_id="rejection")
 
 
 def check_fit(
     description: Description,
     class_names: Collection[str],
-    image_shape: tuple[int, int, int] | None,
+    sample_shape: tuple[int, int, int] | None,
 ) -> None:
     """Refuse a client with other images than the federation has, or a class that it has not.
 
@@ -210,7 +212,7 @@ def check_fit(
         What the client says of itself.
     class_names : collection of str
         The federation's classes; none: any.
-    image_shape : tuple of int
+    sample_shape : tuple of int
         (channels, height, width) of the federation's images.
 
     Raises
@@ -218,10 +220,10 @@ def check_fit(
     RecordError
         With the client's and the federation's.
     """
-    if description.image_shape != image_shape:
+    if description.sample_shape != sample_shape:
         raise RecordError(
-            f"images are {description.image_shape} (channels, height, width), those of the "
-            f"federation {image_shape}"
+            f"images are {description.sample_shape} (channels, height, width), those of the "
+            f"federation {sample_shape}"
         )
     unknown = [name for name in description.class_names if name not in class_names]
     if class_names and unknown:
@@ -237,7 +239,7 @@ def client_of(description: Description) -> Client:
 
 def most_common_shape(descriptions: Iterable[Description]) -> tuple[int, int, int] | None:
     """Return the image shape that most clients have, of equally common ones the smallest."""
-    tally = Counter(description.image_shape for description in descriptions)
+    tally = Counter(description.sample_shape for description in descriptions)
     return min(tally, key=lambda each: (-tally[each], each), default=None)
 
 
@@ -251,7 +253,7 @@ def believable_classes(descriptions: Iterable[Description]) -> tuple[str, ...]:
     return tuple(ranked[:MAX_NAMES])
 
 
-def pixel_scale(
+def sample_scale(
     descriptions: list[Description], *, standardise: bool
 ) -> tuple[tuple[float, float], ...]:
     """Return mean and deviation of the federation's training pixels, a channel.
@@ -262,7 +264,7 @@ def pixel_scale(
     """
     counts = np.array([description.train_samples for description in descriptions], dtype=float)
     counts = np.minimum(counts, MOST_WEIGHT * np.median(counts))
-    moments = np.array([description.pixel_moments for description in descriptions])
+    moments = np.array([description.sample_moments for description in descriptions])
     means, squares = np.einsum("i,icm->mc", counts / counts.sum(), moments)
     deviations = np.sqrt(np.maximum(squares - means**2, 0.0))
     return tuple(

@@ -11,9 +11,9 @@ import pytest
 from memory_grid import MemoryGrid, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.models.flat import get_parts
-from feddag_flwr.records import Recipe
+from feddag_flwr.records import LocalTrainingConfig
 from feddag_flwr.simulation import load_client_app
-from feddag_flwr.strategies.roster import FederationError
+from feddag_flwr.strategies.client_registry import FederationError
 
 SIMPLE = ["fedavg", "fedprox", "local", "oracle", "pacfl", "per-fedavg"]
 FULL = {"participation": 1.0, "num_rounds": 1, "evaluate_every": 1}
@@ -69,19 +69,19 @@ def raising_grid(tmp_path, name, partition, action, **changes):
 
 def check_unseen(strategy, grid, algorithm):
     """Clients that training never saw are asked for nothing of it, placed, and judged."""
-    unseen = {strategy.roster.nodes[name] for name in strategy.unseen}
-    assert len(unseen) == 2
-    assert not set(strategy.unseen) & set(strategy.state.clients)
-    asked = [action for action, node in grid.sent if node in unseen]
+    held_out = {strategy.registry.nodes[name] for name in strategy.held_out}
+    assert len(held_out) == 2
+    assert not set(strategy.held_out) & set(strategy.state.clients)
+    asked = [action for action, node in grid.sent if node in held_out]
     wanted = ["query.describe"] + ["query.vectors"] * (algorithm == "pacfl")
     if algorithm == "local":  # nobody has a model to share
         assert asked == wanted * 2
         assert strategy.placements == {}
         return
     assert sorted(asked) == sorted([*wanted, "evaluate"] * 2)
-    assert sorted(strategy.placements) == sorted(strategy.unseen)
-    assert sorted(lines(strategy)[-1]["unseen"]["by-client"]) == sorted(strategy.unseen)
-    assert summary(strategy)["unseen"]["clients"] == 2
+    assert sorted(strategy.placements) == sorted(strategy.held_out)
+    assert sorted(lines(strategy)[-1]["held-out"]["by-client"]) == sorted(strategy.held_out)
+    assert summary(strategy)["held-out"]["clients"] == 2
     assert lines(strategy)[-1]["all"]["overall"]["clients"] == 4
     if algorithm in {"oracle", "pacfl"}:
         groups = {strategy.true_groups[n]: z for n, z in strategy.state.assignments.items()}
@@ -103,20 +103,26 @@ def test_unseen_clients_tuning_and_the_order_of_replies(tmp_path, algorithm):
     plain, grid = run_quickly(tmp_path, name="plain", grid_seed=1, **changes)
     check_unseen(plain, grid, algorithm)
     # The same run with replies in another order and with tuning at its end.
-    tuned, _ = run_quickly(tmp_path, name="tuned", grid_seed=2, fine_tune_epochs=2, **changes)
-    assert same_models(plain, tuned)
-    assert plain.state.assignments == tuned.state.assignments
-    assert plain.placements == tuned.placements
-    before, after = lines(plain), lines(tuned)
-    assert before[:-1] == after[:-1]  # nobody is tuned before the last round
-    extra = {key: after[-1].pop(key) for key in ("tuned", "unseen-tuned") if key in after[-1]}
+    personalised, _ = run_quickly(
+        tmp_path, name="personalised", grid_seed=2, fine_tune_epochs=2, **changes
+    )
+    assert same_models(plain, personalised)
+    assert plain.state.assignments == personalised.state.assignments
+    assert plain.placements == personalised.placements
+    before, after = lines(plain), lines(personalised)
+    assert before[:-1] == after[:-1]  # nobody is personalised before the last round
+    extra = {
+        key: after[-1].pop(key)
+        for key in ("personalised", "held-out-personalised")
+        if key in after[-1]
+    }
     for line in (before[-1], after[-1]):  # tuning is asked for and answered: more to send
         for key in ("bytes", "bytes-sent", "bytes-least", "overhead"):
             del line[key]
     assert before[-1] == after[-1]
-    assert sorted(extra["tuned"]["by-client"]) == sorted(plain.state.clients)
-    assert extra["tuned"]["overall"] != after[-1]["all"]["overall"]
-    assert sorted(extra["unseen-tuned"]["by-client"]) == sorted(plain.placements)
+    assert sorted(extra["personalised"]["by-client"]) == sorted(plain.state.clients)
+    assert extra["personalised"]["overall"] != after[-1]["all"]["overall"]
+    assert sorted(extra["held-out-personalised"]["by-client"]) == sorted(plain.placements)
 
 
 @pytest.mark.parametrize("algorithm", SIMPLE)
@@ -128,7 +134,7 @@ def test_a_client_that_raises_costs_its_own_update(tmp_path, caplog, algorithm):
     assert "train: client client-3 is left out: error" in caplog.text
     assert "the disk of this client is full" in caplog.text
     line = lines(faulty)[1]
-    assert (line["lost"], line["replied"]) == (["client-3"], 5)
+    assert (line["failed"], line["replied"]) == (["client-3"], 5)
     assert line["all"]["overall"]["clients"] == 6
     # Participants do not judge the model received, where that is not wanted.
     assert line["participants"]["overall"] == {"clients": 0}
@@ -155,7 +161,7 @@ def test_fedprox_holds_clients_near_the_model_received(tmp_path):
         tmp_path, name="held", algorithm="fedprox", fedprox_mu=20.0,
         tamper=keeping(found["held"]), **changes,
     )  # fmt: skip
-    assert held.recipe_for(1, "client-0") == Recipe(proximal=20.0)
+    assert held.local_training_for(1, "client-0") == LocalTrainingConfig(proximal=20.0)
     start = floats(get_parts(held.initial_model(dual=False)))
     for client in (f"client-{i}" for i in range(6)):
         lengths = [np.linalg.norm(found[which][1, client][1] - start) for which in found]
@@ -171,8 +177,8 @@ def test_per_fedavg_trains_a_start_and_judges_what_a_client_makes_of_it(tmp_path
     changes = FULL | {"num_rounds": 0, "evaluate_participants": True}
     strategy, _ = run_quickly(tmp_path, algorithm="per-fedavg", per_fedavg_alpha=0.2, **changes)
     plain, _ = run_quickly(tmp_path, name="plain", algorithm="fedavg", **changes)
-    assert strategy.phases_for(1, "client-0") == ("meta",)
-    assert strategy.recipe_for(1, "client-0") == Recipe(inner_rate=0.2)
+    assert strategy.phases_for(1, "client-0") == ("fomaml",)
+    assert strategy.local_training_for(1, "client-0") == LocalTrainingConfig(inner_rate=0.2)
     assert same_models(strategy, plain)
     # From one start the adapted model is better than the start itself, on every client.
     adapted, start = (lines(run)[0]["all"] for run in (strategy, plain))
@@ -206,10 +212,12 @@ def test_an_unseen_client_without_a_group_that_training_knows_has_no_model(tmp_p
     strategy, _ = run_quickly(
         tmp_path, algorithm="oracle", num_clients=9, unseen_share=0.34, num_rounds=0
     )
-    silent, stranger, known = sorted(strategy.unseen)
+    silent, stranger, known = sorted(strategy.held_out)
     del strategy.true_groups[silent]
     strategy.true_groups[stranger] = 99
-    assert strategy.place_unseen(1, sorted(strategy.unseen)) == {known: strategy.placements[known]}
+    assert strategy.place_held_out(1, sorted(strategy.held_out)) == {
+        known: strategy.placements[known]
+    }
 
 
 # -- every client by itself ------------------------------------------------------------------------

@@ -11,13 +11,13 @@ from flwr.app import Context
 from torch import Tensor
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.data.classes import check_image_shape, in_classes
+from feddag_flwr.data.classes import check_sample_shape, in_classes
 from feddag_flwr.data.scenarios import ClientData, load_client_data
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import set_weights
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.records import Model, RecordError, Task
+from feddag_flwr.records import Model, RecordError, RequestHeader
 from feddag_flwr.records.values import MAX_LOSS
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
@@ -32,8 +32,8 @@ WORST_LOSS = MAX_LOSS / 2
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """Settings, data and device of one task.
+class ClientSession:
+    """Settings, data and device of one header.
 
     Attributes
     ----------
@@ -43,49 +43,51 @@ class Workplace:
         This client's data, labels in the order of the federation's classes.
     device : torch.device
         Where models and data live.
-    task : Task
+    header : RequestHeader
         What is asked.
     """
 
     settings: Settings
     data: ClientData
     device: torch.device
-    task: Task
+    header: RequestHeader
 
     @classmethod
-    def open(cls, context: Context, task: Task) -> Workplace:
-        """Load this client's data for a task.
+    def open(cls, context: Context, header: RequestHeader) -> ClientSession:
+        """Load this client's data for a header.
 
         Raises
         ------
         RecordError
-            The task is meant for another client, or travels in another number format.
+            The header is meant for another client, or travels in another number format.
         DataError
             This client's images or classes are none of the federation's.
         """
         settings = Settings.from_run_config(context.run_config)
-        data = load_client_data(settings, context.node_config, task.server_round)
-        if data.name != task.client:
-            raise RecordError(f"the task is for {task.client!r}, this is {data.name!r}")
-        if settings.transport != task.transport:
+        data = load_client_data(settings, context.node_config, header.server_round)
+        if data.name != header.client:
+            raise RecordError(f"the header is for {header.client!r}, this is {data.name!r}")
+        if settings.transport != header.transport:
             raise RecordError(
-                f"the task travels as {task.transport}, client {data.name!r} expects "
+                f"the header travels as {header.transport}, client {data.name!r} expects "
                 f"{settings.transport} (setting transport)"
             )
-        check_image_shape(data, task.image_shape)
+        check_sample_shape(data, header.sample_shape)
         device = prepare_device(settings)
         seed_generators(
             device,
-            derived_seed(settings.seed, "torch", server_round=task.server_round, client=data.name),
+            derived_seed(
+                settings.seed, "torch", server_round=header.server_round, client=data.name
+            ),
         )
-        return cls(settings, in_classes(data, task.class_names), device, task)
+        return cls(settings, in_classes(data, header.class_names), device, header)
 
     def model(self, parts: Mapping[str, Weights]) -> ClusterModel:
         """Make the cluster model and fill it with the parts received."""
         model = build_model(
             self.settings.model,
-            self.task.image_shape,
-            len(self.task.class_names),
+            self.header.sample_shape,
+            len(self.header.class_names),
             dual="secondary" in parts,
             seed=self.settings.seed,
         )
@@ -104,7 +106,7 @@ class Workplace:
     def train_samples(self, model: ClusterModel) -> Samples:
         """Copy the training data to the device, if the cap on memory lets it."""
         check_memory(self.settings, self.data.train, model)
-        return Samples.on(self.device, self.data.train, self.task.pixel_scale)
+        return Samples.on(self.device, self.data.train, self.header.sample_scale)
 
     def evaluate(self, model: ClusterModel) -> Evaluation:
         """Evaluate a model on the test data.
@@ -112,15 +114,15 @@ class Workplace:
         A model that diverged has the worst loss there is, so that it counts as bad, not as missing.
         """
         check_memory(self.settings, self.data.test, model)
-        samples = Samples.on(self.device, self.data.test, self.task.pixel_scale)
-        found = evaluate(model, samples, len(self.task.class_names))
+        samples = Samples.on(self.device, self.data.test, self.header.sample_scale)
+        found = evaluate(model, samples, len(self.header.class_names))
         worst = WORST_LOSS * max(1, len(samples))
         return found if found.loss_sum <= worst else replace(found, loss_sum=worst)
 
     def evaluate_received(self, model: ClusterModel, parts: Mapping[str, Weights]) -> Evaluation:
         """Evaluate a model that holds the parts received, unless that was done already."""
         received: Model = {name: parts[name] for name in model.parts()}
-        scale = self.task.pixel_scale
+        scale = self.header.sample_scale
         return evaluations.recall(received, self.data.test, scale, lambda: self.evaluate(model))
 
     def losses(
@@ -137,16 +139,16 @@ class Workplace:
 
     def drifted(self) -> bool:
         """Tell whether this client's classes have moved since it was profiled (A.9, Eq. 41)."""
-        if not self.task.reference:
+        if not self.header.reference:
             return False
-        counts = np.bincount(self.data.train.labels, minlength=len(self.task.class_names))
-        return class_shift(self.task.reference, counts) > self.settings.drift_threshold
+        counts = np.bincount(self.data.train.labels, minlength=len(self.header.class_names))
+        return class_shift(self.header.reference, counts) > self.settings.drift_threshold
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Return the generator of one draw of this client in this round."""
         return generator(
             self.settings.seed,
             purpose,
-            server_round=self.task.server_round,
-            client=self.task.client,
+            server_round=self.header.server_round,
+            client=self.header.client,
         )

@@ -15,8 +15,8 @@ from feddag_flwr.exchange import kind_of
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import Description, RecordError
 from feddag_flwr.strategies.algorithm import Algorithm
+from feddag_flwr.strategies.client_registry import check_fit, client_of, describe_message, refusal
 from feddag_flwr.strategies.profiling import Profiler, without_encoder
-from feddag_flwr.strategies.roster import check_fit, client_of, describe_message, refusal
 
 logger = logging.getLogger("flwr")
 
@@ -32,7 +32,7 @@ class _Delay:
     failures: int = 0
 
 
-class Admission:
+class Joins:
     """Lets clients in within the ordinary exchange of a round.
 
     A node that nobody knows is asked who it is; a client that has no cluster, or whose data has
@@ -44,7 +44,7 @@ class Admission:
     Parameters
     ----------
     algorithm : Algorithm
-        Its state, roster and exchange; decides where newcomers belong.
+        Its state, registry and exchange; decides where newcomers belong.
 
     Attributes
     ----------
@@ -99,13 +99,13 @@ class Admission:
         self.placed = algorithm.place_newcomers(self._round, names, self._profiles)
         for name in names:
             if name not in self.placed:
-                self._postpone(algorithm.roster.nodes[name])
+                self._postpone(algorithm.registry.nodes[name])
         algorithm.drifted -= self.placed.keys()
         state.assignments = dict(sorted((state.assignments | self.placed).items()))
 
     def delays(self) -> list[dict[str, Any]]:
         """Return for a checkpoint when which node is asked again."""
-        names = self.algorithm.roster.names
+        names = self.algorithm.registry.names
         return [
             {
                 "node": node,
@@ -122,18 +122,18 @@ class Admission:
         What a client had to say of itself when the run was stopped still holds, and so does when it
         is asked again (`delays`): else the run would not be the one that nobody stopped.
         """
-        exchange, roster = self.algorithm.exchange, self.algorithm.roster
+        exchange, registry = self.algorithm.exchange, self.algorithm.registry
         held = {each["node"]: _Delay(each["next-round"], each["failures"]) for each in delays}
         client_on = {each["node"]: each["client"] for each in delays}
         self._round = server_round
         self._there = set(exchange.nodes())
-        self._pending = self._there - roster.names.keys() - held.keys()
+        self._pending = self._there - registry.names.keys() - held.keys()
         questions = (describe_message(node, server_round) for node in sorted(self._pending))
         for reply in exchange.send(questions, self.algorithm.wait, self.follow_ups):
             if kind_of(reply) == "describe":
                 self._introduce(reply, resuming=True)
         for node, delay in held.items():  # a client may be on another node by now
-            self._delays[roster.nodes.get(client_on[node], node)] = delay
+            self._delays[registry.nodes.get(client_on[node], node)] = delay
 
     @cached_property
     def _profiler(self) -> Profiler:
@@ -142,9 +142,9 @@ class Admission:
     def _outsiders(self) -> Iterator[int]:
         algorithm = self.algorithm
         for node in self._there:
-            name = algorithm.roster.names.get(node)
+            name = algorithm.registry.names.get(node)
             if name is None or (
-                name not in algorithm.unseen
+                name not in algorithm.held_out
                 and (name in algorithm.drifted or name not in algorithm.state.assignments)
             ):
                 yield node
@@ -186,18 +186,18 @@ class Admission:
             else:
                 self._let_in(node, described, resuming=resuming)
         except RecordError as error:
-            name = algorithm.roster.name_of(node)
+            name = algorithm.registry.name_of(node)
             self.follow_ups.append(refusal(name, node, error))
 
     def _let_in(self, node: int, described: Description, *, resuming: bool) -> None:
         """Let a client in whose node has described it, and ask for its profile where it is due."""
         algorithm, state, name = self.algorithm, self.algorithm.state, described.client
-        known = name in state.clients or name in algorithm.unseen
+        known = name in state.clients or name in algorithm.held_out
         try:
-            check_fit(described, state.class_names, state.image_shape)
+            check_fit(described, state.class_names, state.sample_shape)
             if not known and not algorithm.admits_newcomers:
                 raise RecordError(f"{type(algorithm).__name__} takes no newcomers")
-            algorithm.roster.claim(name, node, self._there)
+            algorithm.registry.claim(name, node, self._there)
         except RecordError as error:
             raise RecordError(f"client {name!r}: {error}") from error
         if resuming:
@@ -205,7 +205,7 @@ class Admission:
             return
         if described.true_group is not None:
             algorithm.true_groups[name] = described.true_group
-        if name not in algorithm.unseen:
+        if name not in algorithm.held_out:
             state.admit(client_of(described))
             if name not in state.assignments or name in algorithm.drifted:
                 if algorithm.profiles_newcomers:
@@ -216,7 +216,7 @@ class Admission:
 
     def _keep_profile(self, reply: Message) -> None:
         node = reply.metadata.src_node_id
-        name = self.algorithm.roster.name_of(node)
+        name = self.algorithm.registry.name_of(node)
         try:
             profile = self._profiler.read(reply, name, self._round)
             self._profiles[name] = without_encoder(profile)

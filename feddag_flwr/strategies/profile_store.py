@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.checkpoints import Memory
+from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.newcomers import place
 from feddag_flwr.clustering.threshold import Linkage
 from feddag_flwr.similarity.evidence import Evidence
-from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
+from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
 from feddag_flwr.similarity.normalisation import Scale
 from feddag_flwr.similarity.proximity import ProximityOptions, pack_bases
 from feddag_flwr.strategies.profiling import Profiles
@@ -22,12 +22,12 @@ logger = logging.getLogger("flwr")
 
 
 @dataclass
-class Residence:
+class ProfileStore:
     """The profiles by which newcomers are placed (Algorithm 4).
 
     Attributes
     ----------
-    residents : Residents
+    profiles_known : ProfileArrays
         Founders, then those placed since, a row each.
     names : list of str or None
         Client of each row; None where a newer profile of that client has come in.
@@ -39,7 +39,7 @@ class Residence:
         As the founders were measured with.
     """
 
-    residents: Residents
+    profiles_known: ProfileArrays
     names: list[str | None]
     threshold: float
     linkage: Linkage
@@ -51,11 +51,11 @@ class Residence:
     @property
     def placed_since(self) -> int:
         """Clients whose profile has come in since the clustering."""
-        return len(self.names) - len(self.residents.fused)
+        return len(self.names) - len(self.profiles_known.fused)
 
     def founders(self) -> set[str]:
         """Return the clients that were clustered together, as far as nothing newer has come in."""
-        return {name for name in self.names[: len(self.residents.fused)] if name is not None}
+        return {name for name in self.names[: len(self.profiles_known.fused)] if name is not None}
 
     def place(self, profiles: Profiles, assignments: Mapping[str, int]) -> dict[str, int]:
         """Find the cluster of clients that come in; nobody else moves.
@@ -76,7 +76,7 @@ class Residence:
         if not near:
             return {}
         found = measure_newcomers(
-            self.residents,
+            self.profiles_known,
             profiles.updates,
             self._bases(profiles),
             profiles.counts,
@@ -102,11 +102,11 @@ class Residence:
 
         A founder's older row stays, without a name, for the scales and weights that it set.
         """
-        newer, founders = set(profiles.names), len(self.residents.fused)
+        newer, founders = set(profiles.names), len(self.profiles_known.fused)
         names = [None if name in newer else name for name in self.names]
         kept = [row for row, name in enumerate(names) if row < founders or name is not None]
         self.names = [*(names[row] for row in kept), *profiles.names]
-        self.residents = self.residents.only(kept).joined_by(
+        self.profiles_known = self.profiles_known.only(kept).joined_by(
             profiles.updates, self._bases(profiles), profiles.counts, self.options["angle"]
         )
         self._rows = _rows(self.names)
@@ -115,42 +115,47 @@ class Residence:
         """Return a client's samples of each class in its profile; none where it has no profile."""
         if name not in self._rows:
             return ()
-        return tuple(self.residents.counts[self._rows[name]].tolist())
+        return tuple(self.profiles_known.counts[self._rows[name]].tolist())
 
     def present(self) -> tuple[list[str], NDArray[np.intp]]:
         """Return the clients that have a profile, in the order of names, and their rows."""
         return list(self._rows), np.array(list(self._rows.values()), dtype=np.intp)
 
-    def memory(self) -> Memory:
+    def state_dict(self) -> AlgorithmState:
         """Return all of it for a checkpoint."""
-        residents = self.residents
+        profiles_known = self.profiles_known
         scales = {
             view: [scale.minimum, scale.maximum]
-            for view, scale in (("gradient", residents.gradient), ("data", residents.data))
+            for view, scale in (
+                ("gradient", profiles_known.gradient),
+                ("data", profiles_known.data),
+            )
         }
-        return Memory(
+        return AlgorithmState(
             {
-                "residents": {
-                    "updates": residents.updates,
-                    "bases": residents.bases,
-                    "counts": residents.counts,
-                    "pairs": residents.pairs,
+                "profiles_known": {
+                    "updates": profiles_known.updates,
+                    "bases": profiles_known.bases,
+                    "counts": profiles_known.counts,
+                    "pairs": profiles_known.pairs,
                 },
-                "founders": {"fused": residents.fused},
+                "founders": {"fused": profiles_known.fused},
             },
             {
                 "names": self.names,
                 "threshold": self.threshold,
                 "scales": scales,
-                "evidence": residents.evidence and residents.evidence.notes(),
+                "evidence": profiles_known.evidence and profiles_known.evidence.notes(),
             },
         )
 
     @classmethod
-    def recall(cls, memory: Memory, linkage: Linkage, options: ProximityOptions) -> Residence:
+    def load_state_dict(
+        cls, memory: AlgorithmState, linkage: Linkage, options: ProximityOptions
+    ) -> ProfileStore:
         """Make what `memory` returned."""
-        arrays, notes = memory.arrays["residents"], memory.notes
-        residents = Residents(
+        arrays, notes = memory.arrays["profiles_known"], memory.notes
+        profiles_known = ProfileArrays(
             arrays["updates"],
             arrays["bases"],
             arrays["counts"],
@@ -160,10 +165,10 @@ class Residence:
             Evidence.of_notes(notes["evidence"]) if notes["evidence"] else None,
             arrays["pairs"],
         )
-        return cls(residents, notes["names"], notes["threshold"], linkage, options)
+        return cls(profiles_known, notes["names"], notes["threshold"], linkage, options)
 
     def _bases(self, profiles: Profiles) -> NDArray[np.float32]:
-        classes = self.residents.counts.shape[1]
+        classes = self.profiles_known.counts.shape[1]
         return pack_bases(profiles.vectors, profiles.vector_classes, classes)
 
 

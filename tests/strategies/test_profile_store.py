@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from feddag_flwr.checkpoints import Memory
+from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.checkpoints.array_files import arrays_from_bytes, arrays_to_bytes
-from feddag_flwr.similarity.newcomers import Residents, measure_newcomers
+from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
 from feddag_flwr.similarity.proximity import measure_proximity, pack_bases
+from feddag_flwr.strategies.profile_store import ProfileStore
 from feddag_flwr.strategies.profiling import Profiles
-from feddag_flwr.strategies.residence import Residence
 
 FOUNDERS, CLIENTS, CLASSES, FEATURES = 15, 21, 5, 10
 
@@ -41,7 +41,7 @@ def some(whole, rows):
 @pytest.mark.parametrize("fusion", ["evidence", "entropy", "data"])
 def test_a_residence_is_recalled_to_the_bit(fusion):
     options = {
-        "angle": "vectors", "weight_delta": 0.6, "weight_scope": "shared",
+        "angle": "vectors", "weight_delta": 0.6, "weight_scope": "transfer",
         "fusion": fusion, "fusion_steps": 30,
     }  # fmt: skip
     first, second, third = (
@@ -50,21 +50,21 @@ def test_a_residence_is_recalled_to_the_bit(fusion):
     )
     bases = pack_bases(first.vectors, first.vector_classes, CLASSES)
     proximity = measure_proximity(first.updates, bases, first.counts, names=first.names, **options)
-    residents = Residents.of(first.updates, bases, first.counts, proximity)
-    one = Residence(residents, list(first.names), 0.4, "average", options)
+    residents = ProfileArrays.of(first.updates, bases, first.counts, proximity)
+    one = ProfileStore(residents, list(first.names), 0.4, "average", options)
     assignments = {name: i % 3 for i, name in enumerate(first.names)}
     one.take_in(second)
     if fusion == "evidence":
-        assert proximity.evidence.views["appearance"].weight == 1.0
+        assert proximity.evidence.views["class-conditional"].weight == 1.0
         assert one.place(third, assignments) == dict(zip(third.names, (0, 1, 2), strict=True))
 
-    memory = one.memory()
-    kept = Memory(
+    memory = one.state_dict()
+    kept = AlgorithmState(
         {group: arrays_from_bytes(arrays_to_bytes(of)) for group, of in memory.arrays.items()},
         json.loads(json.dumps(memory.notes, allow_nan=False)),
     )
-    two = Residence.recall(kept, "average", options)
-    assert two.memory().notes == memory.notes
+    two = ProfileStore.load_state_dict(kept, "average", options)
+    assert two.state_dict().notes == memory.notes
     assert two.names == one.names
     assert (two.residents.evidence is None) == (fusion != "evidence")
     packed = pack_bases(third.vectors, third.vector_classes, CLASSES)

@@ -18,7 +18,7 @@ from feddag_flwr.state import ServerState
 
 
 @dataclass(frozen=True, eq=False)
-class Grouping:
+class ClusteringResult:
     """One clustering of N clients.
 
     Attributes
@@ -85,7 +85,7 @@ class Grouping:
                 "views": _views(proximity.evidence),
                 "sweep": [_sweep_row(candidate) for candidate in self.candidates],
                 "assignments": state.assignments,
-                "sources": [list(row) for row in state.sources],
+                "teachers": [list(row) for row in state.teachers],
                 "scores": [
                     [None if p == q else float(score) for q, score in enumerate(row)]
                     for p, row in enumerate(graph.scores)

@@ -1,4 +1,4 @@
-"""The appearance view: noise, reliability, shrinking and rows, each against another computation."""
+"""The class_conditional view: noise, reliability, shrinking and rows, each against another computation."""
 
 import itertools
 
@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from scipy.stats import f_oneway
 
 from feddag_flwr.similarity import matrices
-from feddag_flwr.similarity.appearance import Appearance, class_noise, row_distances
+from feddag_flwr.similarity.class_conditional_distance import (
+    ClassConditionalDistance,
+    class_noise,
+    row_distances,
+)
 
 CLIENTS, CLASSES = 14, 5
 
@@ -68,8 +72,8 @@ def test_noise_alone_is_found_and_taken_out():
     np.testing.assert_allclose(found, np.where(enough, sigma, 0.0), rtol=1e-6)
 
     only = counts * enough
-    appearance, pairs = Appearance.of(angles, only)
-    assert appearance.mean == pytest.approx(0.0, abs=0.1)
+    class_conditional, pairs = ClassConditionalDistance.of(angles, only)
+    assert class_conditional.mean == pytest.approx(0.0, abs=0.1)
     assert pairs.max() < 0.1
 
 
@@ -85,28 +89,28 @@ def test_what_grows_as_noise_does_is_taken_out_of_all_classes_alike():
     counts, levels = rng.integers(1, 60, (8, CLASSES)), np.array([30.0, 12, 25, 40, 18])
     sizes = pair_sizes(counts)
     angles = (levels[:, None, None] + 7.0 * sizes) * ~np.eye(8, dtype=bool)
-    appearance, pairs = Appearance.of(angles, counts)
-    assert not appearance.noise.any()
-    assert appearance.noise_left == pytest.approx(7.0)
-    np.testing.assert_allclose(appearance.class_means, levels)
+    class_conditional, pairs = ClassConditionalDistance.of(angles, counts)
+    assert not class_conditional.noise.any()
+    assert class_conditional.noise_left == pytest.approx(7.0)
+    np.testing.assert_allclose(class_conditional.class_means, levels)
     off = ~np.eye(8, dtype=bool)
-    assert appearance.mean == pytest.approx(angles[:, off].mean())
-    assert appearance.certain == 0.0
-    np.testing.assert_allclose(pairs[off], appearance.mean, atol=1e-6)
+    assert class_conditional.mean == pytest.approx(angles[:, off].mean())
+    assert class_conditional.certain == 0.0
+    np.testing.assert_allclose(pairs[off], class_conditional.mean, atol=1e-6)
 
 
 def test_angles_that_shrink_with_the_noise_keep_what_they_are():
     counts = np.random.default_rng(0).integers(1, 60, (8, 2))
     angles = (40.0 - 7.0 * pair_sizes(counts)) * ~np.eye(8, dtype=bool)
-    appearance, _ = Appearance.of(angles, counts)
-    assert appearance.noise_left == 0.0
+    class_conditional, _ = ClassConditionalDistance.of(angles, counts)
+    assert class_conditional.noise_left == 0.0
     off = ~np.eye(8, dtype=bool)
-    np.testing.assert_allclose(appearance.class_means, angles[:, off].mean(axis=1))
+    np.testing.assert_allclose(class_conditional.class_means, angles[:, off].mean(axis=1))
 
 
 def test_equal_clients_have_no_noise_left_but_for_rounding():
     angles, _ = draw(0)
-    assert Appearance.of(angles, np.full((CLIENTS, CLASSES), 7))[0].noise_left == 0.0
+    assert ClassConditionalDistance.of(angles, np.full((CLIENTS, CLASSES), 7))[0].noise_left == 0.0
 
 
 def test_a_newcomer_of_another_size_has_a_founder_s_row():
@@ -115,11 +119,13 @@ def test_a_newcomer_of_another_size_has_a_founder_s_row():
     kinds = np.arange(9) % 2
     looks = 30.0 * (kinds[:, None] != kinds) + 10
     off = ~np.eye(9, dtype=bool)
-    appearance, pairs = Appearance.of((looks + 15 * pair_sizes(counts)) * off, counts)
-    assert appearance.noise_left > 5
+    class_conditional, pairs = ClassConditionalDistance.of(
+        (looks + 15 * pair_sizes(counts)) * off, counts
+    )
+    assert class_conditional.noise_left > 5
     few = np.full((1, CLASSES), 2)
     size = np.sqrt(1 / few.T[:, :, None] + 1 / counts.T[:, None, :])
-    row = appearance.rows(looks[[0]] + 15 * size, few, counts)[0]
+    row = class_conditional.rows(looks[[0]] + 15 * size, few, counts)[0]
     kin = kinds == kinds[0]
     assert row[kin].max() < 20 < row[~kin].min()
     assert np.abs(row - pairs[0])[1:].max() < 5
@@ -136,10 +142,10 @@ def test_noise_is_the_median_client_s():
 @pytest.mark.parametrize("entries", [1, 40])
 def test_nothing_depends_on_how_rows_are_cut_into_blocks(entries, monkeypatch):
     angles, counts = draw_kinds(2)
-    whole, pairs = Appearance.of(angles, counts)
+    whole, pairs = ClassConditionalDistance.of(angles, counts)
     assert (whole.noise > 0).any()
     monkeypatch.setattr(matrices, "BLOCK_ENTRIES", entries)
-    found, again = Appearance.of(angles, counts)
+    found, again = ClassConditionalDistance.of(angles, counts)
     np.testing.assert_array_equal(found.noise, whole.noise)
     np.testing.assert_allclose(found.class_means, whole.class_means)
     assert found.reliability == pytest.approx(whole.reliability)
@@ -152,9 +158,9 @@ def test_nothing_depends_on_how_rows_are_cut_into_blocks(entries, monkeypatch):
 @pytest.mark.parametrize("seed", range(5))
 def test_reliability_is_that_of_an_analysis_of_variance(seed):
     angles, counts = draw(seed)
-    appearance, _ = Appearance.of(angles, counts)
-    values, overall = brute_values(angles, counts, appearance.noise)
-    assert appearance.mean == pytest.approx(overall)
+    class_conditional, _ = ClassConditionalDistance.of(angles, counts)
+    values, overall = brute_values(angles, counts, class_conditional.noise)
+    assert class_conditional.mean == pytest.approx(overall)
     groups = {}
     for (i, j, _), value in values.items():
         groups.setdefault((i, j), []).append(value)
@@ -162,12 +168,12 @@ def test_reliability_is_that_of_an_analysis_of_variance(seed):
     sizes = np.array([len(group) for group in groups])
     number = (sizes.sum() - (sizes**2).sum() / sizes.sum()) / (len(sizes) - 1)
     held = (counts > 0).astype(int)
-    fitted = levels(counts, held @ held.T) + (appearance.noise_left > 0)
+    fitted = levels(counts, held @ held.T) + (class_conditional.noise_left > 0)
     free = sizes.sum() - len(sizes)  # what f_oneway takes for free, though means were taken off
     statistic = f_oneway(*groups).statistic * (free - fitted) / free
     expected = (statistic - 1) / (statistic - 1 + number)
-    assert appearance.reliability == pytest.approx(max(0.0, expected), abs=1e-6)
-    assert 0 <= appearance.certain <= appearance.reliability
+    assert class_conditional.reliability == pytest.approx(max(0.0, expected), abs=1e-6)
+    assert 0 <= class_conditional.certain <= class_conditional.reliability
 
 
 def test_clients_that_differ_in_every_class_are_reliable_and_chance_is_not():
@@ -176,9 +182,9 @@ def test_clients_that_differ_in_every_class_are_reliable_and_chance_is_not():
     alike = kinds[:, None] == kinds
     grouped = np.where(alike, angles / 9, 60 + angles / 9).astype(np.float32)
     grouped[:, np.arange(30), np.arange(30)] = 0
-    assert Appearance.of(angles, counts)[0].reliability < 0.1
-    appearance, pairs = Appearance.of(grouped, counts)
-    assert appearance.reliability > 0.9
+    assert ClassConditionalDistance.of(angles, counts)[0].reliability < 0.1
+    class_conditional, pairs = ClassConditionalDistance.of(grouped, counts)
+    assert class_conditional.reliability > 0.9
     off = ~np.eye(30, dtype=bool)
     assert pairs[alike & off].max() < pairs[~alike].min()
 
@@ -192,12 +198,12 @@ def test_what_is_certain_follows_the_f_distribution():
     angles = np.abs(np.triu(angles, 1)) + np.abs(np.triu(angles, 1)).swapaxes(1, 2)
     counts = np.full((13, 4), 10**9)
     noiseless = counts[:9], angles[:, :9, :9]  # fewer than ten holders: nothing is taken out
-    appearance, _ = Appearance.of(noiseless[1], noiseless[0])
+    class_conditional, _ = ClassConditionalDistance.of(noiseless[1], noiseless[0])
     values, _ = brute_values(noiseless[1], noiseless[0], np.zeros(4))
     groups = [[values[i, j, c] for c in range(4)] for i, j in itertools.combinations(range(9), 2)]
     # Of 144 angles less 36 means of pairs, the means of four classes take three.
     limit = f_oneway(*groups).statistic * 105 / 108 / 2.355  # F(0.95; 8, 24)
-    assert appearance.certain == pytest.approx((limit - 1) / (limit + 3), abs=1e-3)
+    assert class_conditional.certain == pytest.approx((limit - 1) / (limit + 3), abs=1e-3)
 
 
 @pytest.mark.parametrize("informed", [3, 5, 8])
@@ -210,10 +216,12 @@ def test_clients_that_share_no_two_classes_do_not_make_the_others_more_certain(i
         counts[:informed] = 0
         counts[:informed, :2] = 20  # fewer than ten holders: their noise is not looked for
         angles, _ = draw(seed, clients=100, classes=10)
-        appearance, _ = Appearance.of(angles, counts)
-        alone, _ = Appearance.of(angles[:2, :informed, :informed], counts[:informed, :2])
-        given.append(appearance.certain > 0.2)
-        assert appearance.certain == pytest.approx(alone.certain, abs=0.02)
+        class_conditional, _ = ClassConditionalDistance.of(angles, counts)
+        alone, _ = ClassConditionalDistance.of(
+            angles[:2, :informed, :informed], counts[:informed, :2]
+        )
+        given.append(class_conditional.certain > 0.2)
+        assert class_conditional.certain == pytest.approx(alone.certain, abs=0.02)
     assert np.mean(given) <= 0.1
 
 
@@ -228,7 +236,7 @@ def test_kinds_are_certain_where_most_pairs_share_one_class_or_none(clients, cla
         apart = 30.0 * grouped * (kinds[:, None] != kinds)
         angles = np.triu(20.0 + apart + rng.normal(0, 5, (classes, clients, clients)), 1)
         angles = np.abs(angles + angles.swapaxes(1, 2))
-        found[grouped] += Appearance.of(angles, held * 20)[0].certain > 0.2
+        found[grouped] += ClassConditionalDistance.of(angles, held * 20)[0].certain > 0.2
     assert found[True] >= 10
     assert found[False] == 0
 
@@ -249,9 +257,9 @@ def levels(counts, shared):
 def test_pairs_are_drawn_towards_the_mean_as_far_as_they_cannot_be_relied_on(seed):
     angles, counts = draw_kinds(seed, absent=0.5)
     counts[:3, 0] = 0
-    appearance, pairs = Appearance.of(angles, counts)
-    values, overall = brute_values(angles, counts, appearance.noise)
-    r = appearance.reliability
+    class_conditional, pairs = ClassConditionalDistance.of(angles, counts)
+    values, overall = brute_values(angles, counts, class_conditional.noise)
+    r = class_conditional.reliability
     assert r > 0
     lonely = 0
     for i, j in itertools.combinations(range(CLIENTS), 2):
@@ -270,12 +278,12 @@ def test_pairs_are_drawn_towards_the_mean_as_far_as_they_cannot_be_relied_on(see
 
 def test_a_newcomer_like_a_client_has_its_row():
     angles, counts = draw_kinds(7)
-    appearance, pairs = Appearance.of(angles, counts)
-    assert appearance.certain < appearance.reliability
-    assert (appearance.noise > 0).any()
+    class_conditional, pairs = ClassConditionalDistance.of(angles, counts)
+    assert class_conditional.certain < class_conditional.reliability
+    assert (class_conditional.noise > 0).any()
     assert not np.diagonal(pairs).any()
     for client in range(CLIENTS):
-        row = appearance.rows(angles[:, [client]], counts[[client]], counts)[0]
+        row = class_conditional.rows(angles[:, [client]], counts[[client]], counts)[0]
         others = np.arange(CLIENTS) != client
         np.testing.assert_allclose(row[others], pairs[client, others])
 
@@ -285,25 +293,25 @@ def test_a_class_that_one_client_alone_had_says_nothing_of_a_newcomer_by_itself(
     angles, counts = draw_kinds(7)
     counts[:, 4] = 0
     counts[0, 4] = 30
-    appearance, _ = Appearance.of(angles, counts)
-    assert appearance.reliability > 0
-    assert appearance.noise_left == 0.0
-    assert appearance.class_means[4] == appearance.mean
+    class_conditional, _ = ClassConditionalDistance.of(angles, counts)
+    assert class_conditional.reliability > 0
+    assert class_conditional.noise_left == 0.0
+    assert class_conditional.class_means[4] == class_conditional.mean
     to_one = np.zeros((CLASSES, 1, CLIENTS), dtype=np.float32)
-    to_one[4] = appearance.mean
-    row = appearance.rows(to_one, np.array([[0, 0, 0, 0, 30]]), counts)
-    np.testing.assert_allclose(row, appearance.mean, rtol=1e-6)
+    to_one[4] = class_conditional.mean
+    row = class_conditional.rows(to_one, np.array([[0, 0, 0, 0, 30]]), counts)
+    np.testing.assert_allclose(row, class_conditional.mean, rtol=1e-6)
 
 
 def test_an_angle_drawn_below_nothing_is_nothing():
-    appearance = Appearance(np.zeros(1), 0.0, np.array([70.0]), 50.0, 0.8, 0.7)
-    found = appearance.rows(np.array([[[0.0, 10.0]]]), [[5]], [[5], [5]])
+    class_conditional = ClassConditionalDistance(np.zeros(1), 0.0, np.array([70.0]), 50.0, 0.8, 0.7)
+    found = class_conditional.rows(np.array([[[0.0, 10.0]]]), [[5]], [[5], [5]])
     np.testing.assert_allclose(found, [[0.0, 50.0 - 0.8 * 60.0]])
 
 
 def test_clients_without_any_difference_have_no_reliability():
-    appearance, pairs = Appearance.of(np.zeros((3, 6, 6)), np.full((6, 3), 4))
-    assert appearance.reliability == appearance.certain == 0.0
+    class_conditional, pairs = ClassConditionalDistance.of(np.zeros((3, 6, 6)), np.full((6, 3), 4))
+    assert class_conditional.reliability == class_conditional.certain == 0.0
     assert not pairs.any()
 
 
@@ -311,8 +319,8 @@ def test_clients_without_any_difference_have_no_reliability():
 def test_neither_the_order_of_clients_nor_that_of_classes_matters(seed, shift):
     angles, counts = draw(seed)
     order, classes = np.roll(np.arange(CLIENTS), shift), np.roll(np.arange(CLASSES), 1)
-    one, pairs = Appearance.of(angles, counts)
-    two, moved = Appearance.of(
+    one, pairs = ClassConditionalDistance.of(angles, counts)
+    two, moved = ClassConditionalDistance.of(
         angles[np.ix_(classes, order, order)], counts[np.ix_(order, classes)]
     )
     assert one.reliability == pytest.approx(two.reliability, abs=1e-9)
@@ -322,10 +330,10 @@ def test_neither_the_order_of_clients_nor_that_of_classes_matters(seed, shift):
 @pytest.mark.parametrize("clients", [1, 2, 3])
 def test_few_clients_are_no_obstacle(clients):
     angles, counts = draw(2, clients=clients)
-    appearance, pairs = Appearance.of(angles, counts)
+    class_conditional, pairs = ClassConditionalDistance.of(angles, counts)
     assert pairs.shape == (clients, clients)
     assert np.isfinite(pairs).all()
-    assert 0 <= appearance.reliability <= 1
+    assert 0 <= class_conditional.reliability <= 1
     distances = row_distances(pairs, pairs, same=True)
     assert np.isfinite(distances).all()
 
@@ -333,8 +341,8 @@ def test_few_clients_are_no_obstacle(clients):
 def test_clients_that_share_nothing_are_all_alike():
     counts = 5 * np.eye(4, dtype=int)
     angles = np.where(np.eye(4, dtype=bool), 0.0, 90.0) * np.ones((4, 1, 1))
-    appearance, pairs = Appearance.of(angles, counts)
-    assert appearance.reliability == 0
+    class_conditional, pairs = ClassConditionalDistance.of(angles, counts)
+    assert class_conditional.reliability == 0
     assert not pairs.any()
 
 
@@ -359,6 +367,6 @@ def test_row_distances_leave_out_the_two_themselves():
 def test_shapes_that_do_not_agree_are_refused():
     angles, counts = draw(1)
     with pytest.raises(ValueError, match="angles must have shape"):
-        Appearance.of(angles[:, :5], counts)
+        ClassConditionalDistance.of(angles[:, :5], counts)
     with pytest.raises(ValueError, match="counts must not be negative"):
-        Appearance.of(angles, -counts)
+        ClassConditionalDistance.of(angles, -counts)

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from feddag_flwr.similarity.label_set_distance import label_set_distance_to
 from feddag_flwr.similarity.matrices import (
     FloatArray,
     checked_counts,
     checked_dissimilarity,
     row_blocks,
 )
-from feddag_flwr.similarity.presence import presence_dissimilarity_to
 
 FEATURES = 6
 """What a pair of clients is described by."""
 
 
 @dataclass(frozen=True, eq=False)
-class BeyondCounts:
+class LabelResidualGradient:
     """A straight-line account of gradient angles by class counts, and what it leaves.
 
     Attributes
@@ -44,7 +44,9 @@ class BeyondCounts:
     explained: float
 
     @classmethod
-    def of(cls, gradient: npt.ArrayLike, counts: npt.ArrayLike) -> tuple[BeyondCounts, FloatArray]:
+    def of(
+        cls, gradient: npt.ArrayLike, counts: npt.ArrayLike
+    ) -> tuple[LabelResidualGradient, FloatArray]:
         """Explain the angles between N clients by their counts.
 
         Parameters
@@ -56,7 +58,7 @@ class BeyondCounts:
 
         Returns
         -------
-        BeyondCounts
+        LabelResidualGradient
         ndarray, shape (N, N)
             The remainders, degrees above the lowest; 0 on the diagonal, and everywhere where there
             are no more pairs than features: a line through all of them leaves only rounding.
@@ -128,7 +130,7 @@ def _features(left: npt.ArrayLike, right: npt.ArrayLike, rows: slice) -> FloatAr
             np.ones_like(angle),
             angle,
             angle**2,
-            presence_dissimilarity_to(one.astype(np.intp), right),
+            label_set_distance_to(one.astype(np.intp), right),
             np.maximum(logs[0][:, None], logs[1]),
             np.minimum(logs[0][:, None], logs[1]),
         ]

@@ -6,30 +6,30 @@ from memory_grid import MemoryGrid, quick_settings
 
 from feddag_flwr.exchange import Exchange
 from feddag_flwr.records import Description
-from feddag_flwr.strategies.roster import (
+from feddag_flwr.strategies.client_registry import (
+    ClientRegistry,
     FederationError,
-    Roster,
-    call_roll,
     merge_class_names,
-    pixel_scale,
+    register_clients,
+    sample_scale,
     wait_for_nodes,
 )
 
 
 def roll(settings, grid):
-    roster = Roster()
-    exchange = Exchange(grid, settings.wave_size, roster.name_of)
-    return call_roll(exchange, settings, roster), roster
+    registry = ClientRegistry()
+    exchange = Exchange(grid, settings.wave_size, registry.name_of)
+    return register_clients(exchange, settings, registry), registry
 
 
 def test_clients_come_in_the_order_of_names_whatever_the_nodes():
     settings = quick_settings()
     configs = [{"partition-id": i, "num-partitions": 6} for i in (4, 2, 0, 5, 1, 3)]
-    descriptions, roster = roll(settings, MemoryGrid(settings, node_configs=configs))
+    descriptions, registry = roll(settings, MemoryGrid(settings, node_configs=configs))
     names = [each.client for each in descriptions]
     assert names == sorted(names)
-    assert [roster.nodes[name] for name in names] == [103, 105, 102, 106, 101, 104]
-    assert roster.name_of(999) == "on node 999"
+    assert [registry.nodes[name] for name in names] == [103, 105, 102, 106, 101, 104]
+    assert registry.name_of(999) == "on node 999"
 
 
 def test_too_few_nodes_end_the_wait_with_how_many_came():
@@ -61,20 +61,20 @@ def test_another_image_size_and_a_second_bearer_of_a_name_are_left_out(caplog):
         if action != "query.describe":
             return reply
         if partition == 1:
-            return change(reply, "image-shape", [1, 9, 8])
+            return change(reply, "sample-shape", [1, 9, 8])
         if partition == 4:
             return change(reply, "client", "client-0")
         return reply
 
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        descriptions, roster = roll(settings, MemoryGrid(settings, tamper=tamper))
+        descriptions, registry = roll(settings, MemoryGrid(settings, tamper=tamper))
     assert [each.client for each in descriptions] == [
         "client-0",
         "client-2",
         "client-3",
         "client-5",
     ]
-    assert roster.nodes["client-0"] == 101
+    assert registry.nodes["client-0"] == 101
     assert (
         "client client-1 is left out: images are (1, 9, 8) (channels, height, width), those of the "
         "federation (1, 8, 8)" in caplog.text
@@ -100,17 +100,17 @@ def described(*class_names):
     return Description("x", class_names, (1, 8, 8), 1, 1, ((0.5, 0.3),))
 
 
-def test_the_pixel_scale_is_that_of_all_pixels_together():
+def test_the_sample_scale_is_that_of_all_pixels_together():
     # 1 sample with pixels 0 and 1, 3 samples all 1: mean 7 / 8, variance 7 / 8 - 49 / 64 = 7 / 64
     descriptions = [
         Description("a", ("x",), (1, 1, 2), 1, 1, ((0.5, 0.5),)),
         Description("b", ("x",), (1, 1, 2), 3, 1, ((1.0, 1.0),)),
     ]
-    found = pixel_scale(descriptions, standardise=True)
+    found = sample_scale(descriptions, standardise=True)
     np.testing.assert_allclose(found, [(7 / 8, np.sqrt(7) / 8)])
-    assert pixel_scale(descriptions, standardise=False) == ((0.0, 1.0),)
+    assert sample_scale(descriptions, standardise=False) == ((0.0, 1.0),)
     # A constant image has no deviation to divide by.
-    assert pixel_scale(descriptions[1:], standardise=True) == ((0.0, 1.0),)
+    assert sample_scale(descriptions[1:], standardise=True) == ((0.0, 1.0),)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The appearance view: whether the classes that two clients share look alike.
+"""The class_conditional view: whether the classes that two clients share look alike.
 
 Eq. 6 of arXiv 2602.23504 adds up two things: how unlike the samples of shared classes are, and 90
 degrees for each class that only one of two clients has. Where clients hold classes by chance the
@@ -45,7 +45,7 @@ mean square."""
 
 
 @dataclass(frozen=True, eq=False)
-class Appearance:
+class ClassConditionalDistance:
     r"""What N clients' angles say of their noise and reliability: measures others the same way.
 
     Attributes
@@ -78,7 +78,7 @@ class Appearance:
     @classmethod
     def of(
         cls, angles: npt.NDArray[np.floating], counts: npt.ArrayLike
-    ) -> tuple[Appearance, FloatArray]:
+    ) -> tuple[ClassConditionalDistance, FloatArray]:
         """Measure clients against each other.
 
         Parameters
@@ -91,7 +91,7 @@ class Appearance:
 
         Returns
         -------
-        Appearance
+        ClassConditionalDistance
         ndarray, shape (N, N)
             Mean angle of each pair, drawn towards `mean`, degrees; 0 on the diagonal.
 
@@ -171,7 +171,7 @@ def row_distances(left: npt.ArrayLike, right: npt.ArrayLike, same: bool = False)
 
 
 def class_noise(angles: AngleArray, counts: IntArray) -> FloatArray:
-    """Noise of each class's angles (C,), degrees at one sample: see `Appearance.noise`.
+    """Noise of each class's angles (C,), degrees at one sample: see `ClassConditionalDistance.noise`.
 
     Each client's nearest peer is taken to look like itself: the angle to it, over the square root
     of 1 / n_i + 1 / n_j, is noise. The median over the clients that hold the class; 0 where fewer

@@ -14,33 +14,33 @@ class DataError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledImages:
+class LabelledSamples:
     """Images and their labels; read-only by agreement, for the arrays are shared in a process.
 
     Attributes
     ----------
-    images : ndarray of shape (n, channels, height, width)
+    samples : ndarray of shape (n, channels, height, width)
         uint8 in [0, 255], or float32 in [0, 1].
     labels : ndarray of shape (n,)
         int64 indices into the class names.
     """
 
-    images: NDArray[Any]
+    samples: NDArray[Any]
     labels: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+        if self.samples.ndim != 4 or self.labels.shape != self.samples.shape[:1]:
             raise DataError(
-                f"images of shape {self.images.shape} with labels of shape {self.labels.shape}: "
+                f"images of shape {self.samples.shape} with labels of shape {self.labels.shape}: "
                 "expected (n, channels, height, width) with (n,)"
             )
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def select(self, indices: NDArray[np.int64]) -> LabelledImages:
+    def select(self, indices: NDArray[np.int64]) -> LabelledSamples:
         """Return copies of the samples at `indices`, in that order."""
-        return LabelledImages(self.images[indices], self.labels[indices])
+        return LabelledSamples(self.samples[indices], self.labels[indices])
 
 
 def unit_pixels(images: NDArray[Any]) -> NDArray[np.float64]:
@@ -49,10 +49,10 @@ def unit_pixels(images: NDArray[Any]) -> NDArray[np.float64]:
     return pixels / 255 if images.dtype == np.uint8 else pixels
 
 
-def pixel_moments(part: LabelledImages) -> tuple[tuple[float, float], ...]:
+def sample_moments(part: LabelledSamples) -> tuple[tuple[float, float], ...]:
     """Return each channel's mean and mean square of the pixels, on the scale [0, 1]."""
     return tuple(
-        _moments(part.images[:, channel].ravel()) for channel in range(part.images.shape[1])
+        _moments(part.samples[:, channel].ravel()) for channel in range(part.samples.shape[1])
     )
 
 
@@ -67,8 +67,8 @@ def _moments(pixels: NDArray[Any]) -> tuple[float, float]:
 class Parts(NamedTuple):
     """What a file, a folder or a library holds, before any hold-out."""
 
-    train: LabelledImages
-    test: LabelledImages | None
+    train: LabelledSamples
+    test: LabelledSamples | None
     class_names: tuple[str, ...]
     domain_names: tuple[str, ...] = ()
 
@@ -81,7 +81,7 @@ class Source:
     ----------
     name : str
         Value of the setting ``source``.
-    train, test : LabelledImages
+    train, test : LabelledSamples
         Both parts; images of one shape and type.
     class_names : tuple of str
         Name of each label.
@@ -90,13 +90,13 @@ class Source:
     """
 
     name: str
-    train: LabelledImages
-    test: LabelledImages
+    train: LabelledSamples
+    test: LabelledSamples
     class_names: tuple[str, ...]
     domain_names: tuple[str, ...] = ()
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def sample_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
-        channels, height, width = self.train.images.shape[1:]
+        channels, height, width = self.train.samples.shape[1:]
         return channels, height, width

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from feddag_flwr.data.images import LabelledImages, pixel_moments, unit_pixels
+from feddag_flwr.data.samples import LabelledSamples, sample_moments, unit_pixels
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -14,5 +14,5 @@ def test_moments_are_those_of_all_pixels_of_a_channel(dtype):
     assert unit.dtype == np.float64
     assert unit.max() <= 1
     expected = [(unit[:, c].mean(), (unit[:, c] ** 2).mean()) for c in range(3)]
-    found = pixel_moments(LabelledImages(images, np.zeros(7, np.int64)))
+    found = sample_moments(LabelledSamples(images, np.zeros(7, np.int64)))
     np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from feddag_flwr.similarity.matrices import FloatArray, checked_counts
 
 
-def presence_dissimilarity(counts: npt.ArrayLike) -> FloatArray:
+def label_set_distance(counts: npt.ArrayLike) -> FloatArray:
     r"""Jaccard distances of the sets of classes that clients hold.
 
     .. math:: P_{ij} = 1 - \frac{|\{c : n_{ic} > 0, n_{jc} > 0\}|}{|\{c : n_{ic} + n_{jc} > 0\}|}
@@ -30,15 +30,15 @@ def presence_dissimilarity(counts: npt.ArrayLike) -> FloatArray:
 
     Examples
     --------
-    >>> presence_dissimilarity([[5, 5, 0], [9, 1, 0], [0, 2, 2]]).round(2)
+    >>> label_set_distance([[5, 5, 0], [9, 1, 0], [0, 2, 2]]).round(2)
     array([[0.  , 0.  , 0.67],
            [0.  , 0.  , 0.67],
            [0.67, 0.67, 0.  ]])
     """
-    return presence_dissimilarity_to(counts, counts)
+    return label_set_distance_to(counts, counts)
 
 
-def presence_dissimilarity_to(newcomer_counts: npt.ArrayLike, counts: npt.ArrayLike) -> FloatArray:
+def label_set_distance_to(newcomer_counts: npt.ArrayLike, counts: npt.ArrayLike) -> FloatArray:
     """Jaccard distances (M, N) between newcomers' classes and clients': rows of P."""
     held = [(checked_counts(each) > 0).astype(np.float64) for each in (newcomer_counts, counts)]
     both = held[0] @ held[1].T
