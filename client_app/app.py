@@ -6,14 +6,15 @@ import logging
 
 import numpy as np
 import torch
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 
 from client_app.mixture import estimate_responsibilities, train_mixture
 from client_app.session import ClientSession
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.data.newcomers import joining_round
-from feddag_flwr.data.samples import sample_moments, unit_pixels
+from feddag_flwr.data.samples import DataError, sample_moments, unit_pixels
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import get_weights, set_weights
@@ -56,7 +57,13 @@ def describe(message: Message, context: Context) -> Message:
     """Introduce this client: name, classes, image shape, sizes."""
     settings = Settings.from_run_config(context.run_config)
     server_round = DescribeRequest.decode(message.content).server_round
-    data = load_client_data(settings, context.node_config, server_round)
+    try:
+        data = load_client_data(settings, context.node_config, server_round)
+    except DataError as error:  # told, not raised: Flower would print a traceback for each client
+        if settings.scenario == "own":  # else all clients fail alike, and the server says it once
+            logger.error("this client cannot take part: %s", error)
+        reason = f"{type(error).__name__}: {error}"
+        return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
     channels, height, width = data.train.samples.shape[1:]
     description = Description(
         data.name,

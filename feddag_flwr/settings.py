@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from feddag_flwr.algorithms import ALGORITHMS
+from feddag_flwr.class_names import class_name
 
 SettingValue = bool | int | float | str
 
@@ -713,8 +714,11 @@ class Settings(BaseModel):
 
 
 def class_list(text: str) -> tuple[str, ...]:
-    """Return the classes that a value of the setting ``class-names`` names, in its order."""
-    return tuple(name.strip() for name in text.split(",")) if text else ()
+    """Return the classes that a value of the setting ``class-names`` names, in its order.
+
+    In Unicode's form NFC, as all names of classes are.
+    """
+    return tuple(class_name(name.strip()) for name in text.split(",")) if text else ()
 
 
 def corruption_kinds(text: str) -> tuple[str, ...]:

@@ -28,6 +28,10 @@ class ModelError(ValueError):
     """The setting ``model`` names nothing that can be used."""
 
 
+class ImageShapeError(ModelError):
+    """The encoder cannot be made for images of this shape, or fails on them."""
+
+
 def _automatic(sample_shape: ImageShape) -> EncoderFactory:
     channels, height, width = sample_shape
     if min(height, width) < 16:
@@ -70,7 +74,7 @@ def build_encoder(model: str, sample_shape: ImageShape) -> nn.Module:
     try:
         encoder = factory(sample_shape)
     except Exception as error:
-        raise ModelError(f"setting model = {model!r}: {error}") from error
+        raise ImageShapeError(f"setting model = {model!r}: {error}") from error
     if (model, sample_shape) not in _checked:
         _check(model, encoder, sample_shape)
         _checked.add((model, sample_shape))
@@ -90,7 +94,7 @@ def _check(model: str, encoder: object, sample_shape: ImageShape) -> None:
             features = encoder(torch.zeros(2, *sample_shape))
             shape, finite = tuple(features.shape), bool(torch.isfinite(features).all())
     except Exception as error:
-        raise ModelError(
+        raise ImageShapeError(
             f"setting model = {model!r}: fails on images {sample_shape}: {error}"
         ) from error
     finally:

@@ -12,8 +12,8 @@ from feddag_flwr.records.parts import transport_of
 from feddag_flwr.records.transport import EXACT
 from feddag_flwr.records.values import (
     RecordError,
+    class_names_of,
     info_of,
-    name_list,
     number_list,
     sample_shape_of,
     shown,
@@ -82,7 +82,7 @@ class RequestHeader:
         deviations = number_list(info, "pixel-deviations", shape[0])
         if min(deviations) <= 0:
             raise RecordError(f"pixel-deviations must be positive, got {deviations}")
-        names = name_list(info, "class-names")
+        names = class_names_of(info)
         return cls(
             value_of(info, "client", str),
             value_of(info, "round", int),

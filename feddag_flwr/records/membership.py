@@ -10,9 +10,9 @@ from flwr.app import ConfigRecord, RecordDict
 
 from feddag_flwr.records.values import (
     RecordError,
+    class_names_of,
     info_of,
     is_name,
-    name_list,
     number_list,
     sample_shape_of,
     shown,
@@ -141,5 +141,5 @@ class Description:
         shape = sample_shape_of(info)
         moments = _sample_moments(info, channels=shape[0])
         group = value_of(info, "true-group", int) if "true-group" in info else None
-        names, joins_in = name_list(info, "class-names"), value_of(info, "joins-in", int)
+        names, joins_in = class_names_of(info), value_of(info, "joins-in", int)
         return cls(client, names, shape, train, test, moments, group, joins_in)

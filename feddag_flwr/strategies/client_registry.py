@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from flwr.app import Message
 
+from feddag_flwr.class_names import in_other_writing, unknown_classes, warn_of_similar_names
 from feddag_flwr.exchange import Exchange
 from feddag_flwr.records import (
     DESCRIBE_ACTION,
@@ -225,10 +226,11 @@ def check_fit(
             f"images are {description.sample_shape} (channels, height, width), those of the "
             f"federation {sample_shape}"
         )
-    unknown = [name for name in description.class_names if name not in class_names]
+    unknown = unknown_classes(description.class_names, class_names)
     if class_names and unknown:
         raise RecordError(
             f"class {unknown[0]!r} is unknown here; the federation has {', '.join(class_names)}"
+            + in_other_writing(unknown, class_names)
         )
 
 
@@ -280,8 +282,14 @@ def merge_class_names(
 
     Those of the setting ``class-names`` where they are `given`, in that order. Else the common
     order where all clients have the same list, else all names sorted (as numbers where
-    all are numbers).
+    all are numbers). A warning names those that differ in writing only.
     """
+    names = _merged(descriptions, given)
+    warn_of_similar_names(names)
+    return names
+
+
+def _merged(descriptions: list[Description], given: tuple[str, ...]) -> tuple[str, ...]:
     if given:
         return given
     lists = {description.class_names for description in descriptions}
