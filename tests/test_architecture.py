@@ -28,7 +28,7 @@ ALLOWED = {
     "aggregation": set(),
     "layout": {"aggregation"},
     "metrics": set(),
-    "data": {"settings", "seeds"},
+    "data": {"class_names", "settings", "seeds"},
     "models": {"aggregation", "seeds"},
     "training": {
         "aggregation", "data", "metrics", "models", "objectives", "profile", "seeds", "settings",
@@ -74,7 +74,9 @@ ALLOWED = {
     },
     "simulation": {"flower", "records", "run_folder", "settings", "strategies"},
     "experiments": {"clustering", "data", "run_folder", "seeds", "settings", "simulation"},
-    "inference": {"aggregation", "checkpoints", "data", "models", "settings", "state"},
+    "inference": {
+        "aggregation", "checkpoints", "class_names", "data", "models", "settings", "state",
+    },
     "flower": set(),
     "deployment": {"checkpoints", "flower", "layout", "settings", "simulation", "state"},
     "launcher": {

@@ -288,3 +288,22 @@ def test_a_reply_of_another_kind_is_left_out(caplog):
     with caplog.at_level(logging.WARNING, logger="flwr"):
         assert not ask(exchange, [101])
     assert "client client-101 is left out: the reply is of another kind, describe" in caplog.text
+
+
+def test_an_error_of_many_nodes_is_told_once(caplog):
+    def tamper(partition, action, reply):
+        return error_in_place_of(reply, "DataError: own trouble" if partition == 2 else "boom")
+
+    _, exchange = make(tamper)
+    for _ in range(2):  # the next call tells it again
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="flwr"):
+            assert not ask(exchange, range(101, 107))
+        *first, last = [record.getMessage() for record in caplog.records]
+        assert len(first) == 2
+        assert "train: client client-103 is left out: error 2: DataError: own trouble" in first
+        told = next(line for line in first if line.endswith("is left out: error 2: boom"))
+        others = {f"client-{node}" for node in (101, 102, 104, 105, 106)} - set(told.split())
+        expected = ", ".join(sorted(others))
+        assert len(others) == 4
+        assert last == f"train: 4 more left out for the same error (error 2: boom): {expected}"

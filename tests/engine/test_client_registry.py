@@ -6,6 +6,7 @@ from feddag_flwr.exchange import Exchange
 from feddag_flwr.strategies.client_registry import (
     ClientRegistry,
     FederationError,
+    check_fit,
     merge_class_names,
     register_clients,
     sample_scale,
@@ -13,7 +14,7 @@ from feddag_flwr.strategies.client_registry import (
 )
 from memory_grid import MemoryGrid, quick_settings
 
-from feddag_flwr.records import Description
+from feddag_flwr.records import Description, RecordError
 
 
 def roll(settings, grid):
@@ -123,3 +124,21 @@ def test_the_sample_scale_is_that_of_all_pixels_together():
 )
 def test_classes_are_matched_by_name(lists, expected):
     assert merge_class_names([described(*each) for each in lists]) == expected
+
+
+def test_classes_that_differ_in_writing_only_are_warned_of(caplog):
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        found = merge_class_names([described("bag", "Boot"), described("bag", "boot")])
+    assert found == ("Boot", "bag", "boot")
+    assert "'Boot' and 'boot' differ in case, spaces or Unicode form only" in caplog.text
+    caplog.clear()
+    merge_class_names([described("bag", "boot"), described("bag")], ("bag", "boot"))
+    assert not caplog.records
+
+
+def test_a_newcomer_s_class_in_another_writing_is_named_with_the_one_meant():
+    with pytest.raises(RecordError, match=r"class 'Boot' is unknown here; .*; 'Boot' and 'boot' d"):
+        check_fit(described("bag", "Boot"), ("bag", "boot"), (1, 8, 8))
+    check_fit(described("caf\u00e9"), ("cafe\u0301",), (1, 8, 8))
+    with pytest.raises(RecordError, match=r"class 'eel' is unknown here; .* bag, boot$"):
+        check_fit(described("bag", "eel"), ("bag", "boot"), (1, 8, 8))

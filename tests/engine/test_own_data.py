@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+from feddag_flwr.strategies.client_registry import FederationError
 from memory_grid import run_quickly
 from sklearn.datasets import load_digits
 
@@ -84,3 +85,13 @@ def test_hospitals_that_differ_in_nothing_but_their_size_are_one_cluster(tmp_pat
     assert strategy.state.num_clusters == 1
     assert "1 clusters at threshold" in caplog.text
     assert "no view shows groups beyond chance, so nobody is parted (presence 0.00, " in caplog.text
+
+
+def test_a_scenario_that_cannot_work_is_told_once(tmp_path, caplog):
+    with (
+        caplog.at_level(logging.WARNING, logger="flwr"),
+        pytest.raises(FederationError, match="0 usable clients of 6 nodes"),
+    ):
+        run_quickly(tmp_path, num_clients=6, min_class_samples=900)
+    assert caplog.text.count("lower min-class-samples or num-clients") == 1
+    assert "5 more left out for the same error" in caplog.text
