@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from arguments import at_least
-from feddag_flwr.exchange import POLL_LAST
+from feddag_flwr.federation.exchange import POLL_LAST
 from latency_apps.message_clock import FOLDER_VARIABLE, Moment
 from rich.console import Console
 from rich.table import Table

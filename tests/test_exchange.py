@@ -4,7 +4,7 @@ from collections import deque
 import httpx
 import numpy as np
 import pytest
-from feddag_flwr.exchange import Exchange, Question
+from feddag_flwr.federation.exchange import Exchange, Question
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from memory_grid import MemoryGrid, quick_settings

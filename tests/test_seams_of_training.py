@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from feddag_flwr.exchange import Exchange, Question
+from feddag_flwr.federation.exchange import Exchange, Question
 from flwr.app import Array, Context, Message, RecordDict
 from memory_grid import QUICK, MemoryGrid, quick_settings, run_quickly
 from torch.nn import functional
@@ -228,7 +228,7 @@ def test_a_trainer_gets_the_jobs_of_a_wave_at_once_and_results_are_the_same(tmp_
         for part, weights in one.items():
             assert weights.equals(two[part]), part
     assert {n: e.loss_sum for n, e in alone.evaluations.items()} == {
-        n: e.loss_sum for n, e in strategy.evaluations.items()
+        n: e.loss_sum for n, e in strategy.evaluator.evaluations.items()
     }
 
 

@@ -3,7 +3,7 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.strategies.cfl import bipartition, cosine_similarities, update_norms
+from feddag_flwr.algorithms.cfl.server import bipartition, cosine_similarities, update_norms
 from flwr.app import Error, Message
 from hypothesis import given
 from hypothesis import strategies as st
@@ -179,7 +179,7 @@ def test_a_client_that_never_answers_does_not_hold_the_cut_up(tmp_path, caplog, 
     answered = {n: z for n, z in strategy.state.assignments.items() if n != "client-3"}
     sizes = np.bincount(list(answered.values()))
     assert strategy.state.assignments["client-3"] == sizes.argmax()
-    groups = {n: strategy.true_groups[n] for n in answered}
+    groups = {n: strategy.context.true_groups[n] for n in answered}
     assert len({(answered[n], groups[n]) for n in answered}) == 2
 
 

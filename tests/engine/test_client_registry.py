@@ -2,8 +2,8 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.exchange import Exchange
-from feddag_flwr.strategies.client_registry import (
+from feddag_flwr.federation.exchange import Exchange
+from feddag_flwr.engine.registration import (
     ClientRegistry,
     FederationError,
     check_fit,

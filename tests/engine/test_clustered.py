@@ -3,7 +3,7 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.strategies.client_registry import FederationError
+from feddag_flwr.engine.registration import FederationError
 from flwr.app import Array, ArrayRecord, ConfigRecord
 from memory_grid import (
     TRAINING,
@@ -95,12 +95,12 @@ def test_a_round_draws_the_share_asked_for(tmp_path):
     assert all(len(names) == 3 and list(names) == sorted(names) for names in drawn)
     assert len(set(drawn)) > 1
     assert sum(action in TRAINING for action, _ in grid.sent) == 12
-    assert strategy.sample_clients(1) == list(drawn[0])
+    assert strategy.algorithm.sample_clients(1) == list(drawn[0])
 
 
 def test_the_largest_client_is_asked_first(tmp_path):
     strategy, grid = run_quickly(tmp_path, **FEDAVG | {"num_rounds": 1})
-    asked = [strategy.registry.name_of(node) for action, node in grid.sent if action in TRAINING]
+    asked = [strategy.context.clients.name_of(node) for action, node in grid.sent if action in TRAINING]
     samples = [strategy.state.clients[name].train_samples for name in asked]
     assert len(asked) == 6
     assert samples == sorted(samples, reverse=True)
@@ -420,7 +420,7 @@ def test_batch_norm_survives_sharing_between_clusters(tmp_path, monkeypatch):
         assert model["secondary"].buffers.shape == (16,)
         assert (model["secondary"].buffers[8:] >= 0).all()
         assert model["secondary"].integers.shape == (1,)
-    assert len(strategy.evaluations) == 6
+    assert len(strategy.evaluator.evaluations) == 6
 
 
 NORM_MODEL = """
@@ -447,12 +447,12 @@ def test_a_client_refuses_a_task_for_another(tmp_path, caplog):
     settings = quick_settings(run_dir=str(tmp_path), run_name="run", **FEDAVG)
     grid = MemoryGrid(settings)
     strategy = build_strategy(settings, RunFolder(settings))
-    call = strategy.registry.claim
+    call = strategy.context.clients.claim
 
     def swapped(name, node_id, connected):  # the server mistakes two clients for one another
         call({"client-0": "client-1", "client-1": "client-0"}.get(name, name), node_id, connected)
 
-    strategy.registry.claim = swapped
+    strategy.context.clients.claim = swapped
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy.start(grid)
     assert "the header is for 'client-1', this is 'client-0'" in caplog.text

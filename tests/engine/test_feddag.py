@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from feddag_flwr.strategies.client_registry import FederationError
-from feddag_flwr.strategies.feddag import FedDAG
-from feddag_flwr.strategies.profiling import DiskBackedWeights
-from feddag_flwr.strategies.sharing import AGREEMENT_COORDINATES, Sharing
+from feddag_flwr.engine.registration import FederationError
+from feddag_flwr.algorithms.feddag.server import FedDAG
+from feddag_flwr.algorithms.feddag.profiling import DiskBackedWeights
+from feddag_flwr.algorithms.feddag.sharing import AGREEMENT_COORDINATES, Sharing
 from flwr.app import Array
 from judgements import evaluation
 from memory_grid import TRAINING, array_of, failed, run_quickly
@@ -51,7 +51,7 @@ def three_clusters(tmp_path):
 
 def set_settings(strategy, settings):
     strategy.settings = settings
-    strategy._sharing = Sharing(settings)
+    strategy.algorithm._sharing = Sharing(settings)
 
 
 def test_a_source_receives_the_mean_of_its_learners_secondary_encoders(three_clusters):
@@ -139,7 +139,7 @@ def taught(strategy, rng, noise=0.3, pulls=PULLS):
     """One round in which a, b and c pull S one way, d, e and f another."""
     replies = {}
     for name, pull in pulls.items():
-        shared = strategy._sharing.start_of(strategy.state.assignments[name])
+        shared = strategy.algorithm._sharing.start_of(strategy.state.assignments[name])
         moved = shared.floats + np.repeat(pull, 200) + noise * rng.normal(size=600)
         replies[name] = TrainReply(
             1, {"transfer": Weights(moved.astype(np.float32))}, {"transfer": shared}, NOTHING
@@ -374,7 +374,7 @@ def test_primary_encoders_start_as_the_weighted_mean_of_the_warmed_up_ones(tmp_p
 
 def test_secondary_encoders_can_start_at_random(tmp_path):
     strategy, _ = run_quickly(tmp_path, num_rounds=0, secondary_start="random")
-    start = get_parts(strategy.initial_model(dual=True))["secondary"]
+    start = get_parts(strategy.context.initial_model(dual=True))["secondary"]
     assert all(model["secondary"].equals(start) for model in strategy.state.models)
 
 
@@ -418,7 +418,7 @@ def test_all_clusters_train_one_secondary_encoder(tmp_path):
     strategy, seen = parts_sent(tmp_path, "transfer")
     assert strategy.state.teachers == ((0, 1, 2),) * 3
     assert set(map(tuple, seen.values())) == {("classifier", "primary", "transfer")}
-    start = strategy.initial_model(dual=True)
+    start = strategy.context.initial_model(dual=True)
     first, *others = [model["secondary"] for model in strategy.state.models]
     assert all(other.equals(first) for other in others)
     assert not first.equals(get_parts(start)["secondary"])
@@ -444,7 +444,7 @@ def test_a_secondary_round_by_halves_moves_s_and_its_half_alone(tmp_path, second
         changes = {"schedule": "1:1", "secondary": secondary, "participation": 1.0}
         strategy, _ = run_quickly(tmp_path, name=f"{rounds}", num_rounds=rounds, **changes)
         models.append(strategy.state.models)
-    half = strategy.initial_model(dual=False).classifier
+    half = strategy.context.initial_model(dual=False).classifier
     size = sum(parameter.numel() for parameter in half.parameters())
     for before, after in zip(*models, strict=True):
         assert after["primary"].equals(before["primary"])
@@ -477,7 +477,7 @@ def test_where_both_phases_run_at_once_the_classifier_starts_whole_at_random(tmp
         for schedule in ("both", "3:1"):
             changes = {"classifier_training": training, "schedule": schedule, "num_rounds": 0}
             strategy, _ = run_quickly(tmp_path, name=f"{training}-{schedule[0]}", **changes)
-            start = get_parts(strategy.initial_model(dual=True))["classifier"]
+            start = get_parts(strategy.context.initial_model(dual=True))["classifier"]
             silent = training == "halves" and schedule == "3:1"
             assert start.equals(strategy.state.models[0]["classifier"]) != silent
 
@@ -527,7 +527,7 @@ def test_a_schedule_decides_what_is_sent(tmp_path):
 def test_what_the_views_weigh_is_written_and_logged(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="flwr"):
         strategy, _ = run_quickly(tmp_path, num_rounds=0)
-    views = strategy._residence.residents.evidence.views
+    views = strategy.algorithm._profiles.arrays.evidence.views
     written = json.loads((tmp_path / "run" / "clustering.json").read_text())["views"]
     assert written == {
         name: {"evidence": view.evidence, "weight": view.weight} for name, view in views.items()
@@ -567,7 +567,7 @@ def test_single_views_fix_the_fusion_weights(tmp_path, fusion, weight):
 )
 def test_every_variant_runs_and_finds_the_three_groups(tmp_path, changes):
     strategy, _ = run_quickly(tmp_path, **changes)
-    assert adjusted_rand_index(strategy.state.assignments, strategy.true_groups) == 1.0
+    assert adjusted_rand_index(strategy.state.assignments, strategy.context.true_groups) == 1.0
 
 
 def test_two_clients_are_enough(tmp_path):

@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.strategies.feddag import FedDAG
+from feddag_flwr.algorithms.feddag.server import FedDAG
 from memory_grid import array_of, replace_array, run_quickly
 
 LATE = {
@@ -19,31 +19,31 @@ LATE = {
 
 
 def cluster_of_group(strategy):
-    return {strategy.true_groups[name]: z for name, z in strategy.state.assignments.items()}
+    return {strategy.context.true_groups[name]: z for name, z in strategy.state.assignments.items()}
 
 
 @pytest.mark.parametrize("fusion", ["evidence", "entropy", "data", "gradient"])
 def test_newcomers_land_in_their_true_group(tmp_path, fusion):
     strategy, _ = run_quickly(tmp_path, fusion=fusion, **LATE)
     assert strategy.state.num_clusters == 3
-    assert len(strategy.placements) == 3
+    assert len(strategy.evaluator.placements) == 3
     groups = cluster_of_group(strategy)
     assert len(groups) == 3
-    for name, cluster in strategy.placements.items():
-        assert cluster == groups[strategy.true_groups[name]]
+    for name, cluster in strategy.evaluator.placements.items():
+        assert cluster == groups[strategy.context.true_groups[name]]
 
 
 def test_nobody_else_moves_and_newcomers_are_judged_by_their_cluster(tmp_path):
     strategy, grid = run_quickly(tmp_path, **LATE)
     before, _ = run_quickly(tmp_path, name="before", **LATE | {"num_rounds": 0})
     assert strategy.state.assignments == before.state.assignments
-    assert not set(strategy.placements) & set(strategy.state.assignments)
+    assert not set(strategy.evaluator.placements) & set(strategy.state.assignments)
     lines = [json.loads(line) for line in (strategy.folder.path / "metrics.jsonl").open()]
-    assert sorted(lines[-1]["held-out"]["by-client"]) == sorted(strategy.placements)
+    assert sorted(lines[-1]["held-out"]["by-client"]) == sorted(strategy.evaluator.placements)
     assert lines[-1]["held-out"]["by-cluster"].keys() == {
-        str(z) for z in strategy.placements.values()
+        str(z) for z in strategy.evaluator.placements.values()
     }
-    held_out = {strategy.registry.nodes[name] for name in strategy.held_out}
+    held_out = {strategy.context.clients.nodes[name] for name in strategy.context.held_out}
     to_newcomers = [action for action, node in grid.sent if node in held_out]
     assert sorted(to_newcomers) == sorted(["query.describe", "train.profile", "evaluate"] * 3)
     actions = [action for action, node in grid.sent if action != "query.describe"]
@@ -80,10 +80,10 @@ def test_a_profile_does_not_depend_on_when_it_is_made(tmp_path):
 
 def test_a_newcomer_beyond_alpha_joins_the_nearest_cluster_and_the_log_says_so(tmp_path, caplog):
     strategy, _ = run_quickly(tmp_path, **LATE | {"fusion": "entropy"})
-    strategy._residence.threshold = 0.0
+    strategy.algorithm._profiles.threshold = 0.0
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        placed = strategy.place_held_out(1, sorted(strategy.held_out))
-    assert placed == strategy.placements
+        placed = strategy.algorithm.place_held_out(1, sorted(strategy.context.held_out))
+    assert placed == strategy.evaluator.placements
     for name, cluster in placed.items():
         assert f"newcomer {name} is " in caplog.text
         assert f"joins cluster {cluster}, nearest by mean, instead of being alone" in caplog.text

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from feddag_flwr.strategies.fedrc import FedRC, class_shares
+from feddag_flwr.algorithms.fedrc.server import FedRC, class_shares
 from memory_grid import TRAINING, array_of, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
@@ -34,8 +34,8 @@ def fedrc():
         ("x", "y"), (1, 8, 8), ((0.0, 1.0),), {name: Client(name, 1, 1) for name in names}
     )
     strategy.state.set_clusters(names, [0] * 3, [model(1), model(5)])
-    strategy.responsibilities = {}
-    strategy.label_shares = np.full((2, 2), 0.5)
+    strategy.algorithm.responsibilities = {}
+    strategy.algorithm.label_shares = np.full((2, 2), 0.5)
     return strategy
 
 
@@ -99,7 +99,7 @@ def test_rotated_groups_are_found(tmp_path):
         num_rounds=6, evaluate_every=6, local_epochs=2, learning_rate=0.05, batch_size=16,
         **QUICK_RC,
     )  # fmt: skip
-    assert adjusted_rand_index(strategy.state.assignments, strategy.true_groups) == 1.0
+    assert adjusted_rand_index(strategy.state.assignments, strategy.context.true_groups) == 1.0
 
 
 def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
@@ -116,12 +116,12 @@ def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
         return message
 
     strategy, _ = run_quickly(tmp_path, tamper=tamper, **QUICK_RC)
-    assert sorted(strategy.responsibilities) == [f"client-{i}" for i in range(2, 6)]
+    assert sorted(strategy.algorithm.responsibilities) == [f"client-{i}" for i in range(2, 6)]
     assert strategy.state.assignments["client-0"] == 0
     for kind, name in (("train", 0), ("train", 1), ("candidate_losses", 0)):
         assert f"{kind}: client client-{name} is left out" in caplog.text
     assert all(part.is_finite for each in strategy.state.models for part in each.values())
-    assert len(strategy.evaluations) == 6
+    assert len(strategy.evaluator.evaluations) == 6
 
 
 def test_one_huge_update_of_one_model_is_left_out(tmp_path, caplog):
@@ -133,14 +133,14 @@ def test_one_huge_update_of_one_model_is_left_out(tmp_path, caplog):
 
     strategy, _ = run_quickly(tmp_path, tamper=tamper, num_rounds=1, **QUICK_RC)
     assert "client-2 is left out: its update of primary" in caplog.text
-    assert "client-2" not in strategy.responsibilities
-    assert len(strategy.responsibilities) == 5
+    assert "client-2" not in strategy.algorithm.responsibilities
+    assert len(strategy.algorithm.responsibilities) == 5
 
 
 def test_unseen_clients_are_placed_by_their_shares(tmp_path):
     strategy, grid = run_quickly(tmp_path, unseen_share=0.34, **QUICK_RC)
-    assert len(strategy.placements) == 2
-    assert not set(strategy.placements) & set(strategy.responsibilities)
+    assert len(strategy.evaluator.placements) == 2
+    assert not set(strategy.evaluator.placements) & set(strategy.algorithm.responsibilities)
     # Before the evaluation the four seen clients, then the two others.
     assert [action for action, _ in grid.sent].count("query.responsibilities") == 6
 

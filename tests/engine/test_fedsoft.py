@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from feddag_flwr.strategies.fedsoft import FedSoft, draw_chances, draw_sizes, importance_of
+from feddag_flwr.algorithms.fedsoft.server import FedSoft, draw_chances, draw_sizes, importance_of
 from memory_grid import TRAINING, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
@@ -31,8 +31,8 @@ def fedsoft():
         ("x", "y"), (1, 8, 8), ((0.0, 1.0),), {name: Client(name, 1, 1) for name in names}
     )
     strategy.state.set_clusters(names, [0] * 3, [model(1), model(5)])
-    strategy.importance = {name: np.array([0.25, 0.75]) for name in names}
-    strategy.personal = {}
+    strategy.algorithm.importance = {name: np.array([0.25, 0.75]) for name in names}
+    strategy.algorithm.personal = {}
     return strategy
 
 
@@ -91,8 +91,8 @@ def test_rotated_groups_weigh_their_own_centre_most(tmp_path):
         num_rounds=12, evaluate_every=12, local_epochs=2, learning_rate=0.05, batch_size=16,
         **QUICK_SOFT,
     )  # fmt: skip
-    assert adjusted_rand_index(strategy.state.assignments, strategy.true_groups) == 1.0
-    assert all(0.99 < weights.sum() < 1.01 for weights in strategy.importance.values())
+    assert adjusted_rand_index(strategy.state.assignments, strategy.context.true_groups) == 1.0
+    assert all(0.99 < weights.sum() < 1.01 for weights in strategy.algorithm.importance.values())
 
 
 def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
@@ -105,11 +105,11 @@ def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
         return message
 
     strategy, _ = run_quickly(tmp_path, tamper=tamper, **QUICK_SOFT)
-    assert strategy.importance["client-0"].tolist() == [0.5, 0.5]
+    assert strategy.algorithm.importance["client-0"].tolist() == [0.5, 0.5]
     assert "candidate_losses: client client-0 is left out" in caplog.text
-    assert "client-0" not in strategy.personal
+    assert "client-0" not in strategy.algorithm.personal
     assert all(part.is_finite for each in strategy.state.models for part in each.values())
-    assert len(strategy.evaluations) == 6
+    assert len(strategy.evaluator.evaluations) == 6
 
 
 def test_bytes_by_hand(tmp_path):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import hypothesis
 import numpy as np
 import pytest
-from feddag_flwr.exchange import Exchange
+from feddag_flwr.federation.exchange import Exchange
 from feddag_flwr.strategies.notes import evaluations_to_json
 from flwr.app import Message
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
@@ -25,7 +25,7 @@ from judgements import hits, loss_sum
 from memory_grid import MemoryGrid, array_of, quick_settings, replace_array
 from slept_clock import Clock
 
-from feddag_flwr import exchange
+from feddag_flwr.federation import exchange
 from feddag_flwr.engine.runs import build_strategy
 from feddag_flwr.run_folder import RunFolder
 
@@ -112,14 +112,14 @@ class Scene:
         if self.at == "joining":
             self.grid.connected.discard(HOSTILE)
         strategy = build_strategy(settings, RunFolder(settings))
-        strategy.exchange = Exchange(self.grid, 50, strategy.registry.name_of)
+        strategy.context.exchange = Exchange(self.grid, 50, strategy.context.clients.name_of)
         if self.at == "met":
             strategy.form_clusters = lambda: None
         if self.at != "not begun":
             strategy._open()
         strategy.__dict__.pop("form_clusters", None)
         self.grid.connected.add(HOSTILE)
-        strategy.exchange.grid = None
+        strategy.context.exchange.grid = None
         self._before = strategy
         self.silent, _, _ = self.play(lambda reply: None)
         honest, _, _ = self.play(lambda reply: reply)
@@ -131,7 +131,7 @@ class Scene:
         Returns what the server knows then, as text; the strategy; and its warnings.
         """
         strategy = copy.deepcopy(self._before)
-        strategy.exchange.grid = self.grid
+        strategy.context.exchange.grid = self.grid
         strategy.folder.open = lambda: None
         self.grid.kind, self.grid.change = self.kind, change
         with Lines() as lines:
@@ -141,7 +141,7 @@ class Scene:
 
 def known(strategy, found):
     """All that the server keeps, as text that can be compared."""
-    state, saved = strategy.state, strategy.state_dict()
+    state, saved = strategy.state, strategy.algorithm.state_dict()
     models = [
         (part, digest(weights.floats, weights.buffers, weights.integers))
         for model in [*state.models, *saved.models.values()]
@@ -160,10 +160,10 @@ def known(strategy, found):
             "teachers": state.teachers,
             "models": models,
             "algorithm": [arrays, repr(saved.notes)],
-            "evaluations": evaluations_to_json(strategy.evaluations),
-            "replied": strategy.log.line.get("replied"),
-            "drifted": sorted(strategy.drifted),
-            "true-groups": strategy.true_groups,
+            "evaluations": evaluations_to_json(strategy.evaluator.evaluations),
+            "replied": strategy.report.line.get("replied"),
+            "drifted": sorted(strategy.context.drifted),
+            "true-groups": strategy.context.true_groups,
             "placed": strategy.joins.placed,
             "found": repr(found),
         },
@@ -195,18 +195,18 @@ def check(strategy):
         assert 1 <= client.train_samples <= LIMIT
         assert 0 <= client.test_samples <= LIMIT
     assert all(name.isprintable() for name in state.class_names)
-    for each in strategy.evaluations.values():
+    for each in strategy.evaluator.evaluations.values():
         assert np.isfinite(loss_sum(each))
         counted = np.array(hits(each))
         assert (counted >= 0).all()
         assert (counted <= each.totals).all()
         assert 0 <= each.states["accuracy"]["hits"] <= each.samples
-    memory = strategy.state_dict()
+    memory = strategy.algorithm.state_dict()
     for its in memory.arrays.values():
         assert all(np.isfinite(array).all() for array in its.values())
     for model in saved.models.values():
         assert all(weights.is_finite for weights in model.values())
-    json.dumps([saved.notes, strategy.log.line], allow_nan=False).encode()
+    json.dumps([saved.notes, strategy.report.line], allow_nan=False).encode()
 
 
 def others(text):
@@ -224,8 +224,8 @@ def evaluate(strategy):
 
 
 def candidate_losses(strategy):
-    names = strategy.connected(sorted(strategy.state.assignments))
-    found = strategy.candidate_losses(1, names, strategy.state.models)
+    names = strategy.context.connected(sorted(strategy.state.assignments))
+    found = strategy.algorithm.candidate_losses(1, names, strategy.state.models)
     return {name: (each.losses.tolist(), each.lowest.tolist()) for name, each in found.items()}
 
 
@@ -234,11 +234,11 @@ def cluster(strategy):
 
 
 def before_round(strategy):
-    strategy.before_round(1, strategy.connected(sorted(strategy.state.assignments)))
+    strategy.before_round(1, strategy.context.connected(sorted(strategy.state.assignments)))
 
 
 def shares(strategy):
-    return strategy.place_held_out(1, strategy.connected(sorted(strategy.state.assignments)))
+    return strategy.algorithm.place_held_out(1, strategy.context.connected(sorted(strategy.state.assignments)))
 
 
 SCENES = [

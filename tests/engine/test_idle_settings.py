@@ -89,7 +89,7 @@ def test_what_is_told_does_not_change_the_proximity_and_what_is_not_told_does(
             strategy, _ = run_quickly(
                 tmp_path, name=f"{number}", num_rounds=0, warmup_epochs=1, fusion=fusion, **more
             )
-        residents = strategy._residence.residents
+        residents = strategy.algorithm._profiles.arrays
         # With the angles that the evidence of looks is made of, for here looks show no groups.
         found.append(np.hstack([residents.fused, residents.pairs]))
     assert (found[0] == found[1]).all() == ("no effect on training here" in caplog.text)

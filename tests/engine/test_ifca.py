@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from feddag_flwr.strategies.ifca import IFCA
+from feddag_flwr.algorithms.ifca.server import IFCA
 from memory_grid import TRAINING, array_of, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
@@ -72,7 +72,7 @@ def test_rotated_groups_are_found(tmp_path, seed):
         num_rounds=4, evaluate_every=4, local_epochs=2, learning_rate=0.05, batch_size=16,
         **QUICK_IFCA,
     )  # fmt: skip
-    assert adjusted_rand_index(strategy.state.assignments, strategy.true_groups) == 1.0
+    assert adjusted_rand_index(strategy.state.assignments, strategy.context.true_groups) == 1.0
 
 
 def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
@@ -88,7 +88,7 @@ def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
     assert strategy.state.assignments["client-0"] == 0
     assert "train: client client-0 is left out" in caplog.text
     assert all(part.is_finite for model in strategy.state.models for part in model.values())
-    assert len(strategy.evaluations) == 6
+    assert len(strategy.evaluator.evaluations) == 6
 
 
 def test_a_choice_beyond_the_candidates_is_left_out(tmp_path, caplog):

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.strategies.client_registry import FederationError
+from feddag_flwr.engine.registration import FederationError
 from memory_grid import run_quickly
 from sklearn.datasets import load_digits
 
@@ -41,8 +41,8 @@ def test_classes_are_matched_by_name_and_clusters_found(tmp_path, hospital):
     assert list(strategy.state.clients) == [f"ward-{i}" for i in range(6)]
     clusters = [strategy.state.assignments[f"ward-{i}"] for i in range(6)]
     assert clusters == [0, 0, 0, 1, 1, 1]
-    assert strategy.true_groups == {}
-    assert strategy.evaluations["ward-0"].totals.tolist()[1] > 0
+    assert strategy.context.true_groups == {}
+    assert strategy.evaluator.evaluations["ward-0"].totals.tolist()[1] > 0
 
 
 def test_one_faulty_file_costs_that_client_alone(tmp_path, hospital, caplog):

@@ -4,8 +4,8 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.strategies.client_registry import FederationError
-from feddag_flwr.strategies.pacfl import PACFL, smallest_angles, smallest_angles_to
+from feddag_flwr.engine.registration import FederationError
+from feddag_flwr.algorithms.pacfl.server import PACFL, smallest_angles, smallest_angles_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_grid import array_of, quick_settings, replace_array, run_quickly
@@ -75,7 +75,7 @@ def test_planted_groups_are_recovered_before_any_training(tmp_path):
     strategy, grid = run_quickly(
         tmp_path, num_clients=12, client_groups=4, label_skew=20.0, **FULL | {"num_clusters": 4}
     )
-    assert adjusted_rand_index(strategy.state.assignments, strategy.true_groups) == 1.0
+    assert adjusted_rand_index(strategy.state.assignments, strategy.context.true_groups) == 1.0
     actions = [action for action, _ in grid.sent]
     assert actions.count("query.vectors") == 12
     assert "train" not in actions

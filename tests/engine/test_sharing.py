@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from feddag_flwr.strategies import sharing as module
-from feddag_flwr.strategies.sharing import Sharing
+from feddag_flwr.algorithms.feddag.sharing import Sharing
 from judgements import evaluation
 
 from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean

@@ -8,7 +8,7 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.strategies.client_registry import FederationError
+from feddag_flwr.engine.registration import FederationError
 from memory_grid import TRAINING, MemoryGrid, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.models.flat import get_parts
@@ -68,24 +68,24 @@ def raising_grid(tmp_path, name, partition, actions, **changes):
 
 def check_unseen(strategy, grid, algorithm):
     """Clients that training never saw are asked for nothing of it, placed, and judged."""
-    held_out = {strategy.registry.nodes[name] for name in strategy.held_out}
+    held_out = {strategy.context.clients.nodes[name] for name in strategy.context.held_out}
     assert len(held_out) == 2
-    assert not set(strategy.held_out) & set(strategy.state.clients)
+    assert not set(strategy.context.held_out) & set(strategy.state.clients)
     asked = [action for action, node in grid.sent if node in held_out]
     wanted = ["query.describe"] + ["query.vectors"] * (algorithm == "pacfl")
     if algorithm == "local":  # nobody has a model to share
         assert asked == wanted * 2
-        assert strategy.placements == {}
+        assert strategy.evaluator.placements == {}
         return
     assert sorted(asked) == sorted([*wanted, "evaluate"] * 2)
-    assert sorted(strategy.placements) == sorted(strategy.held_out)
-    assert sorted(lines(strategy)[-1]["held-out"]["by-client"]) == sorted(strategy.held_out)
+    assert sorted(strategy.evaluator.placements) == sorted(strategy.context.held_out)
+    assert sorted(lines(strategy)[-1]["held-out"]["by-client"]) == sorted(strategy.context.held_out)
     assert summary(strategy)["held-out"]["clients"] == 2
     assert lines(strategy)[-1]["all"]["overall"]["clients"] == 4
     if algorithm in {"oracle", "pacfl"}:
-        groups = {strategy.true_groups[n]: z for n, z in strategy.state.assignments.items()}
-        for name, cluster in strategy.placements.items():
-            assert cluster == groups[strategy.true_groups[name]]
+        groups = {strategy.context.true_groups[n]: z for n, z in strategy.state.assignments.items()}
+        for name, cluster in strategy.evaluator.placements.items():
+            assert cluster == groups[strategy.context.true_groups[name]]
 
 
 # -- what all have in common -----------------------------------------------------------------------
@@ -192,7 +192,7 @@ def test_the_oracle_is_fedavg_within_each_true_group(tmp_path):
     strategy, _ = run_quickly(tmp_path, algorithm="oracle", tamper=keeping(found), **FULL)
     assert strategy.state.num_clusters == 3
     for group in range(3):
-        members = sorted(n for n, g in strategy.true_groups.items() if g == group)
+        members = sorted(n for n, g in strategy.context.true_groups.items() if g == group)
         samples, vectors = zip(*(found[1, name] for name in members), strict=True)
         (cluster,) = {strategy.state.assignments[name] for name in members}
         np.testing.assert_allclose(
@@ -211,11 +211,11 @@ def test_an_unseen_client_without_a_group_that_training_knows_has_no_model(tmp_p
     strategy, _ = run_quickly(
         tmp_path, algorithm="oracle", num_clients=9, unseen_share=0.34, num_rounds=0
     )
-    silent, stranger, known = sorted(strategy.held_out)
-    del strategy.true_groups[silent]
-    strategy.true_groups[stranger] = 99
-    assert strategy.place_held_out(1, sorted(strategy.held_out)) == {
-        known: strategy.placements[known]
+    silent, stranger, known = sorted(strategy.context.held_out)
+    del strategy.context.true_groups[silent]
+    strategy.context.true_groups[stranger] = 99
+    assert strategy.algorithm.place_held_out(1, sorted(strategy.context.held_out)) == {
+        known: strategy.evaluator.placements[known]
     }
 
 

@@ -71,7 +71,7 @@ def test_a_folder_that_a_real_run_left(tmp_path):
     assert round(left.figures["bytes-per-client"]) == summary["bytes-per-client"]
     assert 0 < left.figures["training-bytes-per-client"] < left.figures["bytes-per-client"]
     assert left.curve.index.tolist() == [2, 3]
-    assert left.true_groups == strategy.true_groups
+    assert left.true_groups == strategy.context.true_groups
     clients = left.clients.set_index("client")
     assert not clients["tuned-balanced-accuracy"].isna().any()
     parts = {part: set(each.index) for part, each in clients.groupby("part")}
