@@ -44,7 +44,7 @@ from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.trainers import TrainJob
 from feddag_flwr.trainers.whole_model import WholeModel
-from feddag_flwr.training.device import prepare_device
+from feddag_flwr.training.device import Samples, prepare_device
 from feddag_flwr.training.local import batches
 from feddag_flwr.training.profile import class_subspaces, make_profile
 
@@ -216,7 +216,10 @@ def whole(bench: Bench) -> CandidateLosses:
     start = time.perf_counter()
     model = bench.model(settings)
     received = get_weights(model.primary)
-    samples, before = Image().to_device(torch.device("cpu"), few, task.sample_scale), get_parts(model)
+    samples, before = (
+        Image().to_device(torch.device("cpu"), few, task.sample_scale),
+        get_parts(model),
+    )
     train_an_epoch(model, samples, settings, generator(settings.seed, "warm-up", client=CLIENT))
     made = make_profile(
         before,

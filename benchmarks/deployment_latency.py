@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from arguments import at_least
-from feddag_flwr.federation.exchange import POLL_LAST
 from latency_apps.message_clock import FOLDER_VARIABLE, Moment
 from rich.console import Console
 from rich.table import Table
 
+from feddag_flwr.federation.exchange import POLL_LAST
 from feddag_flwr.settings import SettingValue
 from feddag_lab.demonstration.example_parts import write_parts
 from feddag_lab.demonstration.federation import Federation, federation

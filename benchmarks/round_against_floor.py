@@ -213,7 +213,7 @@ class Bench:
         return cls(settings, clients, mean, deviation, primary, secondary, heads, start)
 
     @property
-    def halves(self) -> bool:
+    def separate_heads(self) -> bool:
         """Whether each half of the classifier is trained with its own encoder."""
         return self.settings.classifier_training == "halves"
 

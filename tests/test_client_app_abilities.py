@@ -19,7 +19,6 @@ from feddag_flwr.algorithms.pacfl.messages import VectorsRequest
 from feddag_flwr.algorithms.per_fedavg.messages import FomamlTrainRequest
 from feddag_flwr.client.session import WORST_LOSS
 from feddag_flwr.data.pixels import unit_pixels
-from feddag_flwr.data.samples import unit_pixels
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.flat import get_parts

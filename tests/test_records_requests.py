@@ -302,5 +302,5 @@ def test_an_evaluation_too_few_or_too_many_is_refused():
 def test_a_tuned_evaluation_is_checked_like_the_other():
     content = EvaluateReply(make_evaluation(), make_evaluation()).encode(HEADER)
     content["personalised-metrics"] = MetricRecord({"accuracy.hits": 3, "loss.sum": NAN})
-    with pytest.raises(RecordError, match="loss.sum = nan must be a finite float"):
+    with pytest.raises(RecordError, match=r"loss\.sum = nan must be a finite float"):
         decode_evaluation(content, personalised=True)

@@ -62,8 +62,8 @@ class Layout(NamedTuple):
 def find_layout(names: Sequence[str], array: str = "images") -> Layout:
     """Find the parts among the names of an archive's arrays, whatever their case.
 
-    The first pair of train, test and validation part (`Names`) that is whole is taken. ``images`` or
-    ``test_images`` without its labels, or the other way round, is taken too, for the reader to
+    The first pair of train, test and validation part (`Names`) that is whole is taken. ``images``
+    or ``test_images`` without its labels, or the other way round, is taken too, for the reader to
     refuse.
     """
     spelt, known = _spelt(names), Names(array)

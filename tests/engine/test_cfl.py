@@ -3,12 +3,13 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.algorithms.cfl.server import bipartition, cosine_similarities, update_norms
 from flwr.app import Error, Message
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from memory_grid import TRAINING, replace_array, run_quickly
+
+from feddag_flwr.algorithms.cfl.server import bipartition, cosine_similarities, update_norms
 
 # Two turns of the digits: what CFL's paper splits (its Fig. 1 are two incongruent groups).
 TURNED = {

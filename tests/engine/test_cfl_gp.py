@@ -4,12 +4,12 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.algorithms.cfl_gp.server import GradientProfiles, leading_coordinates
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from memory_grid import TRAINING, array_of, failed, replace_array, run_quickly
 
+from feddag_flwr.algorithms.cfl_gp.server import GradientProfiles, leading_coordinates
 from feddag_flwr.clustering.labels import matched_labels
 
 # Two groups of clients with three classes each, and a rate at which two epochs tell.

@@ -2,7 +2,8 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.federation.exchange import Exchange
+from memory_grid import MemoryGrid, quick_settings
+
 from feddag_flwr.engine.registration import (
     ClientRegistry,
     FederationError,
@@ -12,8 +13,7 @@ from feddag_flwr.engine.registration import (
     sample_scale,
     wait_for_nodes,
 )
-from memory_grid import MemoryGrid, quick_settings
-
+from feddag_flwr.federation.exchange import Exchange
 from feddag_flwr.records import Description, RecordError
 
 

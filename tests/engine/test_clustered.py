@@ -3,7 +3,6 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.engine.registration import FederationError
 from flwr.app import Array, ArrayRecord, ConfigRecord
 from memory_grid import (
     TRAINING,
@@ -17,6 +16,7 @@ from memory_grid import (
 
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.checkpoints import newest_checkpoint
+from feddag_flwr.engine.registration import FederationError
 from feddag_flwr.engine.runs import build_strategy
 from feddag_flwr.run_folder import RunFolder
 
@@ -100,7 +100,9 @@ def test_a_round_draws_the_share_asked_for(tmp_path):
 
 def test_the_largest_client_is_asked_first(tmp_path):
     strategy, grid = run_quickly(tmp_path, **FEDAVG | {"num_rounds": 1})
-    asked = [strategy.context.clients.name_of(node) for action, node in grid.sent if action in TRAINING]
+    asked = [
+        strategy.context.clients.name_of(node) for action, node in grid.sent if action in TRAINING
+    ]
     samples = [strategy.state.clients[name].train_samples for name in asked]
     assert len(asked) == 6
     assert samples == sorted(samples, reverse=True)

@@ -4,18 +4,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from feddag_flwr.engine.registration import FederationError
-from feddag_flwr.algorithms.feddag.server import FedDAG
-from feddag_flwr.algorithms.feddag.profiling import DiskBackedWeights
-from feddag_flwr.algorithms.feddag.sharing import AGREEMENT_COORDINATES, Sharing
 from flwr.app import Array
 from judgements import evaluation
 from memory_grid import TRAINING, array_of, failed, run_quickly
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.feddag.profiling import DiskBackedWeights
+from feddag_flwr.algorithms.feddag.server import FedDAG
+from feddag_flwr.algorithms.feddag.sharing import AGREEMENT_COORDINATES, Sharing
 from feddag_flwr.clustering import agreement
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.clustering.threshold import threshold_grid
+from feddag_flwr.engine.registration import FederationError
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import TrainReply
 from feddag_flwr.run_folder import RunFolder

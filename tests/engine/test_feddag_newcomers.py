@@ -5,8 +5,9 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.algorithms.feddag.server import FedDAG
 from memory_grid import array_of, replace_array, run_quickly
+
+from feddag_flwr.algorithms.feddag.server import FedDAG
 
 LATE = {
     "num_clients": 9,

@@ -3,17 +3,18 @@ import logging
 
 import numpy as np
 import pytest
+from flwr.app import Error, Message
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from memory_grid import TRAINING, replace_array, run_quickly
+
 from feddag_flwr.algorithms.fedgwc.server import (
     affinity,
     best_partition,
     gaussian_rewards,
     moved_interactions,
 )
-from flwr.app import Error, Message
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from memory_grid import TRAINING, replace_array, run_quickly
 
 QUICK = {"algorithm": "fedgwc", "num_rounds": 2, "evaluate_every": 2, "participation": 0.7}
 

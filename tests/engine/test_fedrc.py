@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-from feddag_flwr.algorithms.fedrc.server import FedRC, class_shares
 from memory_grid import TRAINING, array_of, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
@@ -11,6 +10,7 @@ from feddag_flwr.algorithms.fedrc.messages import (
     ResponsibilitiesRequest,
     encode_responsibilities,
 )
+from feddag_flwr.algorithms.fedrc.server import FedRC, class_shares
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.records import Limits, RecordError, RequestHeader
 from feddag_flwr.state import Client, ServerState
@@ -153,7 +153,9 @@ def test_bytes_by_hand(tmp_path):
     table = 128 + 3 * classes * 8
     down, up = line["bytes"]["down"], line["bytes"]["up"]
     assert down == {
-        "train": 6 * (3 * one + table), "candidate_losses": 6 * (3 * one + table), "evaluate": 6 * one
+        "train": 6 * (3 * one + table),
+        "candidate_losses": 6 * (3 * one + table),
+        "evaluate": 6 * one,
     }  # fmt: skip
     assert up["candidate_losses"] == 6 * table
     assert 6 * (3 * one + table) <= up["train"] < 6 * (3 * one + table + 1000)

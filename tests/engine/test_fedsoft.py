@@ -2,10 +2,10 @@ import json
 
 import numpy as np
 import pytest
-from feddag_flwr.algorithms.fedsoft.server import FedSoft, draw_chances, draw_sizes, importance_of
 from memory_grid import TRAINING, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.fedsoft.server import FedSoft, draw_chances, draw_sizes, importance_of
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.records import TrainReply
 from feddag_flwr.state import Client, ServerState

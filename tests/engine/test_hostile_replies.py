@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 import hypothesis
 import numpy as np
 import pytest
-from feddag_flwr.federation.exchange import Exchange
-from feddag_flwr.strategies.notes import evaluations_to_json
 from flwr.app import Message
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.serverapp.strategy import Result
@@ -25,8 +23,10 @@ from judgements import hits, loss_sum
 from memory_grid import MemoryGrid, array_of, quick_settings, replace_array
 from slept_clock import Clock
 
-from feddag_flwr.federation import exchange
+from feddag_flwr.engine.resumption import evaluations_to_json
 from feddag_flwr.engine.runs import build_strategy
+from feddag_flwr.federation import exchange
+from feddag_flwr.federation.exchange import Exchange
 from feddag_flwr.run_folder import RunFolder
 
 # Examples of each exchange; FEDDAG_HOSTILE_EXAMPLES=1000 looks longer.
@@ -201,8 +201,8 @@ def check(strategy):
         assert (counted >= 0).all()
         assert (counted <= each.totals).all()
         assert 0 <= each.states["accuracy"]["hits"] <= each.samples
-    memory = strategy.algorithm.state_dict()
-    for its in memory.arrays.values():
+    saved = strategy.algorithm.state_dict()
+    for its in saved.arrays.values():
         assert all(np.isfinite(array).all() for array in its.values())
     for model in saved.models.values():
         assert all(weights.is_finite for weights in model.values())
@@ -238,7 +238,9 @@ def before_round(strategy):
 
 
 def shares(strategy):
-    return strategy.algorithm.place_held_out(1, strategy.context.connected(sorted(strategy.state.assignments)))
+    return strategy.algorithm.place_held_out(
+        1, strategy.context.connected(sorted(strategy.state.assignments))
+    )
 
 
 SCENES = [

@@ -3,11 +3,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from feddag_flwr.algorithms.ifca.server import IFCA
 from memory_grid import TRAINING, array_of, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithms.ifca.messages import ChoiceReply
+from feddag_flwr.algorithms.ifca.server import IFCA
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.state import Client, ServerState
 

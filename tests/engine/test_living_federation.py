@@ -5,11 +5,11 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.engine.registration import FederationError
 from memory_grid import TRAINING, MemoryGrid, failed, quick_settings, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithm_names import ALGORITHMS
+from feddag_flwr.engine.registration import FederationError
 from feddag_flwr.engine.runs import build_strategy
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.simulation.grid import FIRST_NODE, partitions
@@ -36,7 +36,9 @@ def groups_of(strategy, names):
     """Cluster of each true group, of the clients named; each group must have one cluster."""
     found = {}
     for name in names:
-        found.setdefault(strategy.context.true_groups[name], set()).add(strategy.state.assignments[name])
+        found.setdefault(strategy.context.true_groups[name], set()).add(
+            strategy.state.assignments[name]
+        )
     return found
 
 

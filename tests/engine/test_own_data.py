@@ -4,9 +4,10 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.engine.registration import FederationError
 from memory_grid import run_quickly
 from sklearn.datasets import load_digits
+
+from feddag_flwr.engine.registration import FederationError
 
 DIGITS = load_digits()
 

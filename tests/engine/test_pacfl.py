@@ -4,14 +4,14 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.engine.registration import FederationError
-from feddag_flwr.algorithms.pacfl.server import PACFL, smallest_angles, smallest_angles_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_grid import array_of, quick_settings, replace_array, run_quickly
 from scipy.linalg import subspace_angles
 
+from feddag_flwr.algorithms.pacfl.server import PACFL, smallest_angles, smallest_angles_to
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
+from feddag_flwr.engine.registration import FederationError
 from feddag_flwr.run_folder import RunFolder
 
 FULL = {"algorithm": "pacfl", "num_clusters": 3, "participation": 1.0, "num_rounds": 0}

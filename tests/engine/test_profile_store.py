@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from feddag_flwr.algorithms.feddag.profile_store import ProfileStore
-from feddag_flwr.algorithms.feddag.profiling import Profiles
 from safetensors.numpy import load, save
 
+from feddag_flwr.algorithms.feddag.profile_store import ProfileStore
+from feddag_flwr.algorithms.feddag.profiling import Profiles
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
 from feddag_flwr.similarity.proximity import measure_proximity, pack_bases

@@ -3,11 +3,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from feddag_flwr.strategies import sharing as module
-from feddag_flwr.algorithms.feddag.sharing import Sharing
 from judgements import evaluation
 
 from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
+from feddag_flwr.algorithms.feddag import sharing as module
+from feddag_flwr.algorithms.feddag.sharing import Sharing
 from feddag_flwr.records import TrainReply
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState

@@ -8,9 +8,9 @@ import logging
 
 import numpy as np
 import pytest
-from feddag_flwr.engine.registration import FederationError
 from memory_grid import TRAINING, MemoryGrid, array_of, quick_settings, replace_array, run_quickly
 
+from feddag_flwr.engine.registration import FederationError
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.simulation import load_client_app
 

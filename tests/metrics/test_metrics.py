@@ -3,12 +3,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from feddag_flwr.strategies.notes import evaluations_from_json, evaluations_to_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from judgements import METRICS, evaluation
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
+from feddag_flwr.engine.resumption import evaluations_from_json, evaluations_to_json
 from feddag_flwr.metrics import (
     MAX_LOSS,
     Evaluation,

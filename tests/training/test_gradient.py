@@ -1,6 +1,5 @@
 import numpy as np
 import torch
-from feddag_flwr.training.gradient import mean_gradient
 from torch.nn import functional
 
 from feddag_flwr.algorithms.cfl_gp.gradient import mean_gradient

@@ -10,7 +10,7 @@ from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
-from feddag_flwr.training.local import batches, diversity_penalty, train_primary, train_secondary
+from feddag_flwr.training.local import batches
 
 SHAPE = (1, 8, 8)
 CPU = torch.device("cpu")

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from feddag_flwr.training.mixture import class_sums, responsibilities
 from hypothesis import given
 from hypothesis import strategies as st
 from train_jobs import train_primary
@@ -12,15 +11,14 @@ from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings
-from feddag_flwr.training.local import train_primary
 
 SHAPE = (1, 8, 8)
 SCALE = ((0.5, 0.25),)
 
 
 def test_responsibilities_by_hand():
-    # Sample 0, label 1: weights 0.5 e^-0 / 0.25 = 2 and 0.5 e^-0 / 0.5 = 1: responsibilities 2/3, 1/3.
-    # Sample 1, label 0: 0.5 e^-ln4 / 0.75 = 1/6 and 0.5 e^-ln2 / 0.5 = 1/2: responsibilities 1/4, 3/4.
+    # Sample 0, label 1: weights 0.5 e^-0 / 0.25 = 2 and 0.5 e^-0 / 0.5 = 1: 2/3, 1/3.
+    # Sample 1, label 0: 0.5 e^-ln4 / 0.75 = 1/6 and 0.5 e^-ln2 / 0.5 = 1/2: 1/4, 3/4.
     omega, label_shares = np.array([0.5, 0.5]), np.array([[0.75, 0.25], [0.5, 0.5]])
     prior = torch.from_numpy(np.log(omega)[:, None] - np.log(label_shares))
     losses = torch.log(torch.tensor([[1.0, 4.0], [1.0, 2.0]], dtype=torch.float64))

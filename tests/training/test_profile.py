@@ -97,7 +97,7 @@ def test_coordinates_are_the_same_for_all_and_of_the_share_asked_for():
 
 def profile_of(settings, data, client="a"):
     model = build_model("small", (1, 8, 8), 3, dual=False, seed=1)
-    before, samples = get_parts(model), Samples.on(CPU, data, ((0.0, 1.0),))
+    before, samples = get_parts(model), Image().to_device(CPU, data, ((0.0, 1.0),))
     for number in range(settings.warmup_rounds):
         rng = generator(settings.seed, "warm-up", server_round=number, client=client)
         train_primary(model, samples, settings, rng, settings.warmup_epochs)

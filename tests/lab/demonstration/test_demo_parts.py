@@ -45,7 +45,7 @@ def state(numbers, teachers=((1,), (0,))):
     return ServerState(
         ("0", "1"), (1, 8, 8), ((0.0, 1.0),), {"a": Client("a", 3, 1), "b": Client("b", 3, 1)},
         assignments={"a": 0, "b": 1}, models=[{"primary": each} for each in weights],
-        teachers=sources,
+        teachers=teachers,
     )  # fmt: skip
 
 

@@ -4,12 +4,13 @@ from collections import deque
 import httpx
 import numpy as np
 import pytest
-from feddag_flwr.federation.exchange import Exchange, Question
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from memory_grid import MemoryGrid, quick_settings
 
-from feddag_flwr.records import Rejection
+from feddag_flwr.federation.client_registry import ClientRegistry
+from feddag_flwr.federation.exchange import Exchange, Letter
+from feddag_flwr.records import Limits, RecordError, Rejection
 
 
 def echo(message, context):
@@ -29,6 +30,11 @@ class Echo:
     def encode(self):
         return content()
 
+    def read_reply(self, reply, limits):
+        if limits.max_samples < 1:
+            raise RecordError("nobody is believed")
+        return reply
+
     def least_down(self):
         return 16
 
@@ -37,23 +43,29 @@ class Echo:
 
 
 def question(node):
-    return Question(Echo(), node, "1")
+    return Letter(node, Echo(), "1")
 
 
 def make(tamper=None, nodes=6, wave_size=50):
     grid = MemoryGrid(quick_settings(), nodes=nodes, app=echo, tamper=tamper)
-    return grid, Exchange(grid, wave_size, lambda node: f"client-{node}")
+    return grid, exchange_on(grid, wave_size)
+
+
+def exchange_on(grid, max_in_flight=50, believed=9):
+    clients = ClientRegistry(names={node: f"client-{node}" for node in range(101, 200)})
+    return Exchange(grid, max_in_flight, clients, Limits(believed))
 
 
 def ask(exchange, nodes, timeout=5.0):
-    messages = (question(node) for node in nodes)
-    return list(exchange.send(messages, timeout))
+    """Return the nodes whose replies could be used."""
+    letters = (question(node) for node in nodes)
+    return [letter.node_id for letter, _ in exchange.stream(letters, timeout)]
 
 
 def test_every_node_answers_and_bytes_are_counted():
     grid, exchange = make()
     replies = ask(exchange, sorted(grid.contexts))
-    assert sorted(r.metadata.src_node_id for r in replies) == sorted(grid.contexts)
+    assert sorted(replies) == sorted(grid.contexts)
     size = len(content()["arrays"]["x"].data)
     assert size >= 16  # four floats and NumPy's header
     taken = exchange.traffic.take()
@@ -76,7 +88,7 @@ def test_messages_are_made_only_when_there_is_room():
             made.append(node)
             yield question(node)
 
-    next(exchange.send(messages(), 5.0))
+    next(exchange.stream(messages(), 5.0))
     assert len(made) <= 4
 
 
@@ -111,7 +123,7 @@ def test_a_fault_costs_one_reply_and_a_log_line(fault, logged, caplog):
     grid, exchange = make(tamper)
     with caplog.at_level(logging.WARNING, logger="flwr"):
         replies = ask(exchange, sorted(grid.contexts), timeout=300.0)
-    assert sorted(r.metadata.src_node_id for r in replies) == [101, 102, 104, 105, 106]
+    assert sorted(replies) == [101, 102, 104, 105, 106]
     assert logged in caplog.text
     if fault != "unknown-message":
         assert "client-103" in caplog.text
@@ -178,7 +190,7 @@ def test_an_upload_that_the_superlink_breaks_off_costs_that_node_alone(caplog):
     grid.push_messages = breaking
     with caplog.at_level(logging.WARNING, logger="flwr"):
         replies = ask(exchange, sorted(grid.contexts))
-        exchange.tell([Question(Rejection("late"), 102, "rejection")], 5.0)
+        exchange.tell([Letter(102, Rejection("late"), "rejection")], 5.0)
     assert len(replies) == 5
     assert "client-102 is left out: the message could not be sent: Failed to push" in caplog.text
 
@@ -217,11 +229,9 @@ class Unreadable(MemoryGrid):
 )
 def test_a_reply_that_flower_cannot_read_costs_its_sender_alone(error, caplog):
     grid = Unreadable(error, {103})
-    exchange = Exchange(grid, 50, lambda node: f"client-{node}")
+    exchange = exchange_on(grid)
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        lost = {101, 102, 104, 105, 106} - {
-            reply.metadata.src_node_id for reply in ask(exchange, sorted(grid.contexts))
-        }
+        lost = {101, 102, 104, 105, 106} - set(ask(exchange, sorted(grid.contexts)))
     # The first time, whoever happens to come with it is lost too; but nobody has to be waited for.
     assert "taken one by one from now on" in caplog.text
     assert all(f"client-{node} is left out" in caplog.text for node in lost)
@@ -229,14 +239,14 @@ def test_a_reply_that_flower_cannot_read_costs_its_sender_alone(error, caplog):
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="flwr"):
         replies = ask(exchange, sorted(grid.contexts))
-    assert sorted(r.metadata.src_node_id for r in replies) == [101, 102, 104, 105, 106]
+    assert sorted(replies) == [101, 102, 104, 105, 106]
     assert "client-103 is left out: the reply cannot be read" in caplog.text
 
 
 def test_a_superlink_that_is_gone_is_no_clients_fault():
     grid = Unreadable(ConnectionError("refused"), {103})
     with pytest.raises(ConnectionError):
-        ask(Exchange(grid, 50, str), sorted(grid.contexts))
+        ask(exchange_on(grid), sorted(grid.contexts))
 
 
 def test_an_endless_reason_takes_no_time_and_one_line(caplog):
@@ -261,10 +271,10 @@ def test_nobody_waits_for_a_notice_to_be_read():
         return None if action == "query.rejection" else reply
 
     grid, exchange = make(tamper)
-    follow_ups = deque([Question(Rejection("late"), 101, "rejection")])
+    follow_ups = deque([Letter(101, Rejection("late"), "rejection")])
     messages = (question(node) for node in (102, 103))
-    replies = list(exchange.send(messages, 60.0, follow_ups))
-    assert [reply.metadata.src_node_id for reply in replies] == [102, 103]
+    replies = [letter.node_id for letter, _ in exchange.stream(messages, 60.0, follow_ups)]
+    assert replies == [102, 103]
     assert grid.sent[0] == ("query.rejection", 101)
 
 
@@ -272,8 +282,8 @@ def test_follow_ups_go_out_in_the_same_exchange():
     _, exchange = make(wave_size=1)
     follow_ups = deque()
     seen = []
-    for reply in exchange.send([question(101)], 5.0, follow_ups):
-        seen.append(reply.metadata.src_node_id)
+    for letter, _ in exchange.stream([question(101)], 5.0, follow_ups):
+        seen.append(letter.node_id)
         if seen == [101]:
             follow_ups += [question(node) for node in (103, 102)]
     assert seen == [101, 103, 102]
@@ -307,3 +317,16 @@ def test_an_error_of_many_nodes_is_told_once(caplog):
         expected = ", ".join(sorted(others))
         assert len(others) == 4
         assert last == f"train: 4 more left out for the same error (error 2: boom): {expected}"
+
+
+def test_a_reply_that_its_request_refuses_is_left_out_where_nobody_else_takes_it(caplog):
+    grid, _ = make()
+    exchange, refused = exchange_on(grid, believed=0), []
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        assert ask(exchange, [101, 102]) == []
+        letters = [question(103)]
+        taken = exchange.stream(letters, 5.0, refuse=lambda letter, why: refused.append(letter))
+        assert list(taken) == []
+    assert "train: client client-101 is left out: nobody is believed" in caplog.text
+    assert "client-103" not in caplog.text
+    assert refused == letters
