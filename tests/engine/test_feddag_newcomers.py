@@ -58,7 +58,7 @@ def test_the_order_of_replies_changes_nothing(tmp_path):
     runs = [run_quickly(tmp_path, name=f"{s}", grid_seed=s, **LATE)[0] for s in (1, 2)]
     first, second = ((run.folder.path / "metrics.jsonl").read_bytes() for run in runs)
     assert first == second
-    assert runs[0].placements == runs[1].placements
+    assert runs[0].evaluator.placements == runs[1].evaluator.placements
 
 
 def test_a_profile_does_not_depend_on_when_it_is_made(tmp_path):
@@ -91,7 +91,9 @@ def test_a_newcomer_beyond_alpha_joins_the_nearest_cluster_and_the_log_says_so(t
 
 
 def test_a_faulty_newcomer_costs_itself_its_cluster(tmp_path, caplog):
-    names = sorted(run_quickly(tmp_path, name="good", **LATE | {"num_rounds": 0})[0].held_out)
+    names = sorted(
+        run_quickly(tmp_path, name="good", **LATE | {"num_rounds": 0})[0].context.held_out
+    )
 
     def nan_from(*broken):
         def tamper(partition, action, reply):
@@ -104,14 +106,14 @@ def test_a_faulty_newcomer_costs_itself_its_cluster(tmp_path, caplog):
 
     with caplog.at_level(logging.WARNING, logger="flwr"):
         one, _ = run_quickly(tmp_path, name="one", tamper=nan_from(names[1]), **LATE)
-    assert sorted(one.placements) == [names[0], names[2]]
+    assert sorted(one.evaluator.placements) == [names[0], names[2]]
     assert f"profile: client {names[1]} is left out: array 'update'" in caplog.text
     every, _ = run_quickly(tmp_path, name="every", tamper=nan_from(*names), **LATE)
-    assert every.placements == {}
+    assert every.evaluator.placements == {}
     assert len(every.evaluations) == 6
 
 
 def test_nothing_is_kept_where_nobody_is_unseen(tmp_path):
     strategy, _ = run_quickly(tmp_path, num_rounds=0)
-    assert isinstance(strategy, FedDAG)
+    assert isinstance(strategy.algorithm, FedDAG)
     assert not hasattr(strategy, "_residents")

@@ -121,14 +121,14 @@ def plant(monkeypatch, labels):
     """Give the cluster of all a P with planted groups, and let it stand still at once."""
     from feddag_flwr.algorithms.fedgwc.server import FedGWC
 
-    form = FedGWC.form_clusters
+    form = FedGWC.begin
 
     def form_and_plant(self):
         form(self)
         self._interactions = np.where(np.equal.outer(labels, labels), 0.9, 0.1)
         self._interactions += np.random.default_rng(0).normal(0, 1e-3, self._interactions.shape)
 
-    monkeypatch.setattr(FedGWC, "form_clusters", form_and_plant)
+    monkeypatch.setattr(FedGWC, "begin", form_and_plant)
 
 
 def test_a_cluster_that_stands_still_is_split_along_its_interactions(tmp_path, monkeypatch):

@@ -2,7 +2,8 @@ import json
 
 import numpy as np
 import pytest
-from memory_grid import TRAINING, array_of, replace_array, run_quickly
+from algorithm_bench import Bench
+from memory_grid import TRAINING, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithms.fedrc.messages import (
@@ -28,7 +29,7 @@ def model(value, prefix=""):
 @pytest.fixture
 def fedrc():
     """Clients a, b, c; two models 1 and 5, two classes."""
-    strategy = object.__new__(FedRC)
+    strategy = Bench(FedRC, quick_settings())
     names = list("abc")
     strategy.state = ServerState(
         ("x", "y"), (1, 8, 8), ((0.0, 1.0),), {name: Client(name, 1, 1) for name in names}
@@ -47,16 +48,16 @@ def reply(samples, values, responsibilities):
 
 def test_a_round_by_hand(fedrc):
     replies = {"a": reply(4, (2, 6), [[1, 0], [1, 2]]), "b": reply(12, (4, 2), [[6, 3], [2, 1]])}
-    assert fedrc.prior_for("a").tolist() == [[0, 0], [0, 0]]  # log 1/2 - log 1/2
+    assert fedrc.prior_of("a").tolist() == [[0, 0], [0, 0]]  # log 1/2 - log 1/2
     fedrc.aggregate(1, replies)
     # (4 * 2 + 12 * 4) / 16 and (4 * 6 + 12 * 2) / 16
     assert [each["primary"].floats.item() for each in fedrc.state.models] == [3.5, 3]
     assert fedrc.state.assignments == {"a": 1, "b": 0, "c": 0}
     # Sums [[7, 3], [3, 3]]: C = [[.7, .3], [.5, .5]]; omega_a = (1/4, 3/4); c: (1/2, 1/2).
     np.testing.assert_allclose(
-        fedrc.prior_for("a"), np.log([[0.25 / 0.7, 0.25 / 0.3], [0.75 / 0.5, 0.75 / 0.5]])
+        fedrc.prior_of("a"), np.log([[0.25 / 0.7, 0.25 / 0.3], [0.75 / 0.5, 0.75 / 0.5]])
     )
-    np.testing.assert_allclose(fedrc.prior_for("c")[1], [0, 0])
+    np.testing.assert_allclose(fedrc.prior_of("c")[1], [0, 0])
 
 
 def test_the_last_shares_of_clients_not_drawn_still_count(fedrc):
@@ -74,7 +75,7 @@ def test_a_model_that_answers_for_nothing_stays_finite(fedrc):
     responsibilities = class_shares(np.array([[3.0, 1.0], [0.0, 0.0]]))
     np.testing.assert_allclose(responsibilities, [[0.75, 0.25], [0.5, 0.5]])
     fedrc.aggregate(1, {"a": reply(4, (2, 6), [[3, 1], [0, 0]])})
-    assert np.isfinite(fedrc.prior_for("a")).all()
+    assert np.isfinite(fedrc.prior_of("a")).all()
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from feddag_flwr.engine.resumption import evaluations_to_json
 from feddag_flwr.engine.runs import build_strategy
 from feddag_flwr.federation import exchange
 from feddag_flwr.federation.exchange import Exchange
+from feddag_flwr.federation.limits import limits_of
 from feddag_flwr.run_folder import RunFolder
 
 # Examples of each exchange; FEDDAG_HOSTILE_EXAMPLES=1000 looks longer.
@@ -112,12 +113,14 @@ class Scene:
         if self.at == "joining":
             self.grid.connected.discard(HOSTILE)
         strategy = build_strategy(settings, RunFolder(settings))
-        strategy.context.exchange = Exchange(self.grid, 50, strategy.context.clients.name_of)
+        strategy.context.exchange = Exchange(
+            self.grid, 50, strategy.context.clients, limits_of(settings)
+        )
         if self.at == "met":
-            strategy.form_clusters = lambda: None
+            strategy.algorithm.begin = lambda: None
         if self.at != "not begun":
             strategy._open()
-        strategy.__dict__.pop("form_clusters", None)
+        strategy.algorithm.__dict__.pop("begin", None)
         self.grid.connected.add(HOSTILE)
         strategy.context.exchange.grid = None
         self._before = strategy
@@ -216,7 +219,7 @@ def others(text):
 
 
 def train(strategy):
-    strategy._train(1, Result())
+    strategy.training.run(1)
 
 
 def evaluate(strategy):
@@ -230,11 +233,11 @@ def candidate_losses(strategy):
 
 
 def cluster(strategy):
-    strategy.form_clusters()
+    strategy.algorithm.begin()
 
 
 def before_round(strategy):
-    strategy.before_round(1, strategy.context.connected(sorted(strategy.state.assignments)))
+    strategy.algorithm.plan_round(1)
 
 
 def shares(strategy):

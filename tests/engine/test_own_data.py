@@ -85,7 +85,9 @@ def test_hospitals_that_differ_in_nothing_but_their_size_are_one_cluster(tmp_pat
     assert len(strategy.state.clients) == 12
     assert strategy.state.num_clusters == 1
     assert "1 clusters at threshold" in caplog.text
-    assert "no view shows groups beyond chance, so nobody is parted (presence 0.00, " in caplog.text
+    assert (
+        "no view shows groups beyond chance, so nobody is parted (label-set 0.00, " in caplog.text
+    )
 
 
 def test_a_scenario_that_cannot_work_is_told_once(tmp_path, caplog):

@@ -63,7 +63,7 @@ def test_a_residence_is_recalled_to_the_bit(fusion):
         {group: load(save(arrays)) for group, arrays in saved.arrays.items()},
         json.loads(json.dumps(saved.notes, allow_nan=False)),
     )
-    two = ProfileStore.load_state_dict(kept, "average", options)
+    two = ProfileStore.from_state_dict(kept, "average", options)
     assert two.state_dict().notes == saved.notes
     assert two.names == one.names
     assert (two.arrays.evidence is None) == (fusion != "evidence")

@@ -107,7 +107,7 @@ def test_unseen_clients_tuning_and_the_order_of_replies(tmp_path, algorithm):
     )
     assert same_models(plain, personalised)
     assert plain.state.assignments == personalised.state.assignments
-    assert plain.placements == personalised.placements
+    assert plain.evaluator.placements == personalised.evaluator.placements
     before, after = lines(plain), lines(personalised)
     assert before[:-1] == after[:-1]  # nobody is personalised before the last round
     extra = {
@@ -121,7 +121,7 @@ def test_unseen_clients_tuning_and_the_order_of_replies(tmp_path, algorithm):
     assert before[-1] == after[-1]
     assert sorted(extra["personalised"]["by-client"]) == sorted(plain.state.clients)
     assert extra["personalised"]["overall"] != after[-1]["all"]["overall"]
-    assert sorted(extra["held-out-personalised"]["by-client"]) == sorted(plain.placements)
+    assert sorted(extra["held-out-personalised"]["by-client"]) == sorted(plain.evaluator.placements)
 
 
 @pytest.mark.parametrize("algorithm", SIMPLE)
@@ -160,7 +160,7 @@ def test_fedprox_holds_clients_near_the_model_received(tmp_path):
         tmp_path, name="held", algorithm="fedprox", fedprox_mu=20.0,
         tamper=keeping(found["held"]), **changes,
     )  # fmt: skip
-    assert held.local_training_for(1, "client-0").proximal == 20.0
+    assert held.algorithm.local_training("client-0").proximal == 20.0
     start = floats(get_parts(held.initial_model(dual=False)))
     for client in (f"client-{i}" for i in range(6)):
         lengths = [np.linalg.norm(found[which][1, client][1] - start) for which in found]
@@ -176,7 +176,7 @@ def test_per_fedavg_trains_a_start_and_judges_what_a_client_makes_of_it(tmp_path
     changes = FULL | {"num_rounds": 0, "evaluate_participants": True}
     strategy, _ = run_quickly(tmp_path, algorithm="per-fedavg", per_fedavg_alpha=0.2, **changes)
     plain, _ = run_quickly(tmp_path, name="plain", algorithm="fedavg", **changes)
-    request = strategy.train_request(1, "client-0")
+    request = strategy.algorithm.train_request(1, "client-0")
     assert (request.action, request.inner_rate) == ("train.fomaml", 0.2)
     assert same_models(strategy, plain)
     # From one start the adapted model is better than the start itself, on every client.
