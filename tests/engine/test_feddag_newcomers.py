@@ -110,7 +110,7 @@ def test_a_faulty_newcomer_costs_itself_its_cluster(tmp_path, caplog):
     assert f"profile: client {names[1]} is left out: array 'update'" in caplog.text
     every, _ = run_quickly(tmp_path, name="every", tamper=nan_from(*names), **LATE)
     assert every.evaluator.placements == {}
-    assert len(every.evaluations) == 6
+    assert len(every.evaluator.evaluations) == 6
 
 
 def test_nothing_is_kept_where_nobody_is_unseen(tmp_path):

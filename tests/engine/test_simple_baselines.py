@@ -161,7 +161,7 @@ def test_fedprox_holds_clients_near_the_model_received(tmp_path):
         tamper=keeping(found["held"]), **changes,
     )  # fmt: skip
     assert held.algorithm.local_training("client-0").proximal == 20.0
-    start = floats(get_parts(held.initial_model(dual=False)))
+    start = floats(get_parts(held.context.initial_model(dual=False)))
     for client in (f"client-{i}" for i in range(6)):
         lengths = [np.linalg.norm(found[which][1, client][1] - start) for which in found]
         assert lengths[1] < 0.9 * lengths[0]
