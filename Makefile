@@ -25,16 +25,16 @@ run: $(STAMP) ## simulate the app; settings in RUN_CONFIG
 	"$(BIN)/feddag-flwr" run . $(if $(RUN_CONFIG),--run-config "$$RUN_CONFIG")
 
 deploy-demo: $(STAMP) ## a real federation as local processes: TLS, keys, four nodes; see docs/deploy.md
-	"$(BIN)/feddag-flwr" deploy-demo .
+	"$(BIN)/feddag-lab" deploy-demo .
 
 smoke: $(STAMP) ## run every algorithm on every scenario, small, and make tables; goes on where it stopped
 	@status=0; \
-	"$(BIN)/feddag-flwr" experiment run smoke --output results/smoke || status=1; \
-	"$(BIN)/feddag-flwr" experiment report results/smoke || status=1; \
+	"$(BIN)/feddag-lab" experiment run smoke --output results/smoke || status=1; \
+	"$(BIN)/feddag-lab" experiment report results/smoke || status=1; \
 	exit $$status
 
 docker-demo: ## run a federation in containers, kill a node and the SuperLink; status 77: no engine
-	"$(PYTHON)" docker/demo
+	"$(PYTHON)" -m feddag_lab.docker_demo
 
 test: $(STAMP) ## run the unit tests, then the tests through the real Flower
 	@status=0; \

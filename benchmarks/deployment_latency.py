@@ -32,10 +32,10 @@ from latency_apps.message_clock import FOLDER_VARIABLE, Moment
 from rich.console import Console
 from rich.table import Table
 
-from feddag_flwr.deployment.example_parts import write_parts
-from feddag_flwr.deployment.federation import Federation, federation
 from feddag_flwr.federation.exchange import POLL_LAST
 from feddag_flwr.settings import SettingValue
+from feddag_lab.demonstration.example_parts import write_parts
+from feddag_lab.demonstration.federation import Federation, federation
 
 APP_DIR = Path(__file__).resolve().parents[1]
 LATENCY_APPS = Path(__file__).resolve().parent / "latency_apps"
@@ -197,9 +197,13 @@ def write_apps(folder: Path) -> dict[str, Path]:
             shutil.copytree(package, app / package.name, ignore=unwanted)
     shutil.copy(LATENCY_APPS / "noop.toml", noop / "pyproject.toml")
     project = (APP_DIR / "pyproject.toml").read_text(encoding="utf-8")
-    clocked = project.replace('"client_app.app:app"', '"latency_apps.clocked_feddag:app"')
-    assert clocked != project
-    (ours / "pyproject.toml").write_text(clocked, encoding="utf-8")
+    for old, new in (
+        ('"client_app.app:app"', '"latency_apps.clocked_feddag:app"'),
+        ("fab-include = [", 'fab-include = [\n    "/latency_apps/**/*.py",'),
+    ):
+        assert old in project
+        project = project.replace(old, new)
+    (ours / "pyproject.toml").write_text(project, encoding="utf-8")
     return {FLOWER: noop, POLLED: noop, FEDDAG: ours}
 
 

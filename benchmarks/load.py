@@ -27,21 +27,21 @@ from pathlib import Path
 
 import psutil
 from arguments import at_least
-from process_watch.report import plot, tabulate, write_rounds
-from process_watch.sampler import (
+from rich.console import Console
+
+from feddag_flwr.launcher import run_simulation
+from feddag_flwr.settings import Settings, SettingValue
+from feddag_flwr.simulation import run_in_process
+from feddag_lab.demonstration.federation import federation
+from feddag_lab.process_watch.report import plot, tabulate, write_rounds
+from feddag_lab.process_watch.sampler import (
     Sample,
     Sampler,
     descendants,
     this_process,
     write_samples,
 )
-from process_watch.trend import FLEETING, Trend, by_round, judge, peak_processes
-from rich.console import Console
-
-from feddag_flwr.deployment.federation import federation
-from feddag_flwr.launcher import run_simulation
-from feddag_flwr.settings import Settings, SettingValue
-from feddag_flwr.simulation import run_in_process
+from feddag_lab.process_watch.trend import FLEETING, Trend, by_round, judge, peak_processes
 
 APP_DIR = Path(__file__).resolve().parents[1]
 CLIENTS, DIGITS_CLIENTS, IMAGES_A_CLIENT = 1000, 100, 60
@@ -158,7 +158,7 @@ def report(samples: list[Sample], load: Load, what: str, output: Path) -> list[T
     trends = judge(rounds, *window)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(tabulate(trends, f"{title}; rounds {window[0]} to {window[1]}"))
-    for role in sorted(FLEETING & rounds.keys()):
+    for role in sorted(FLEETING & set(rounds.index.unique("role"))):
         console.print(f"{role}: at most {peak_processes(samples, role)} at once, not in the total")
     return trends
 

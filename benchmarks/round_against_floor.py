@@ -143,7 +143,7 @@ def read_run(folder: Path) -> Simulated:
     clients = newest_checkpoint(folder).state.clients
     samples = {name: each.train_samples for name, each in clients.items()}
     # A cluster's clients run the secondary phase where the cluster is somebody's source.
-    teaching = {source for row in clustering["sources"] for source in row}
+    teaching = {source for row in clustering["teachers"] for source in row}
     plan: Plan = []
     for line in read_lines(folder / "metrics.jsonl")[1:]:
         if line["failed"]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import io
 import itertools
 import json
@@ -32,6 +31,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.settings import Settings, SettingsError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    HAS_LOCKS = False
+else:
+    HAS_LOCKS = True
 
 logger = logging.getLogger("flwr")
 
@@ -166,6 +172,9 @@ class RunFolder:
 
     def _hold(self) -> None:
         """Lock the folder, until the process ends at the latest."""
+        if not HAS_LOCKS:
+            logger.info("%s cannot be locked: this system has no such locks", self.path)
+            return
         handle = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from feddag_flwr.algorithm_names import ALGORITHMS
+from feddag_flwr.class_names import class_name
 from feddag_flwr.metrics import DEFAULT_METRICS, metric_names
 from feddag_flwr.modalities import MODALITIES
 from feddag_flwr.registries import OBJECTIVES, OPTIMISERS, TRAINERS
@@ -798,8 +799,11 @@ class Settings(BaseModel):
 
 
 def class_list(text: str) -> tuple[str, ...]:
-    """Return the classes that a value of the setting ``class-names`` names, in its order."""
-    return tuple(name.strip() for name in text.split(",")) if text else ()
+    """Return the classes that a value of the setting ``class-names`` names, in its order.
+
+    In Unicode's form NFC, as all names of classes are.
+    """
+    return tuple(class_name(name.strip()) for name in text.split(",")) if text else ()
 
 
 def name_list(text: str) -> tuple[str, ...]:

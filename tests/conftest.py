@@ -4,8 +4,8 @@ import hypothesis
 import pytest
 from slept_clock import Clock
 
-from feddag_flwr import exchange
-from feddag_flwr.strategies import client_registry, clustered
+from feddag_flwr.engine import registration, strategy
+from feddag_flwr.federation import exchange
 
 # No deadline a single example: a loaded machine is no fault of the code.
 hypothesis.settings.register_profile("feddag", deadline=None)
@@ -17,8 +17,8 @@ def clock(monkeypatch):
     """Give exchanges, the roll call and rounds a clock of their own."""
     made = Clock()
     monkeypatch.setattr(exchange, "time", made)
-    monkeypatch.setattr(client_registry, "time", made)
-    monkeypatch.setattr(clustered, "time", made)
+    monkeypatch.setattr(registration, "time", made)
+    monkeypatch.setattr(strategy, "time", made)
     return made
 
 

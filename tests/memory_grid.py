@@ -8,11 +8,11 @@ import numpy as np
 from flwr.app import Array, Error, Message
 from flwr.clientapp import ClientApp
 
+from feddag_flwr.engine.runs import build_strategy
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.simulation import InProcessGrid, load_client_app
 from feddag_flwr.simulation.grid import FIRST_NODE, partitions
-from feddag_flwr.engine.runs import build_strategy
 
 # From (partition id, action, reply) to the reply that arrives; None: it never does.
 Tamper = Callable[[int, str, Message], Message | None]

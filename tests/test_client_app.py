@@ -1,8 +1,11 @@
 """The ClientApp's actions, one message at a time."""
 
+import logging
+
 import numpy as np
 import pytest
 from flwr.app import Context, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from judgements import hits, loss_sum
 from memory_grid import quick_settings
 
@@ -12,7 +15,7 @@ from feddag_flwr.algorithms.feddag.messages import DualTrainRequest
 from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.records import Limits, RecordError, RequestHeader
+from feddag_flwr.records import DescribeRequest, Limits, RecordError, RequestHeader
 
 CLASSES = tuple(str(digit) for digit in range(10))
 SHAPE = (1, 8, 8)
@@ -119,3 +122,24 @@ def test_without_an_s_prime_the_secondary_phase_trains_s():
     for name, weights in ask(alone, ("primary", "secondary")).parts.items():
         assert weights.equals(reply.parts[name])
         assert not weights.equals(given[name])
+
+
+def test_data_that_cannot_be_used_is_told_and_not_raised(tmp_path, caplog):
+    """Flower prints a traceback for whatever an app raises, once a client."""
+
+    def described(node, **settings):
+        given = {name.replace("_", "-"): value for name, value in settings.items()}
+        context = Context(1, 7, node, RecordDict(), given)
+        return app(Message(DescribeRequest(0).encode(), 7, "query.describe"), context)
+
+    (tmp_path / "a.npz").write_bytes(b"no archive")
+    own = {"data-path": str(tmp_path / "a.npz"), "client-name": "ward-3"}
+    with caplog.at_level(logging.ERROR, logger="flwr"):
+        reply = described(own, scenario="own", source="npz")
+        assert "cannot take part: client 'ward-3': " in caplog.text
+        caplog.clear()
+        common = described({"partition-id": 0}, min_class_samples=900)
+    assert reply.error.code == ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+    assert reply.error.reason.startswith(f"DataError: client 'ward-3': {tmp_path / 'a.npz'}: not a")
+    assert common.error.reason.endswith("lower min-class-samples or num-clients")
+    assert not caplog.records

@@ -18,7 +18,6 @@ from feddag_flwr.flower.processes import (
     child_environment,
     end_processes,
     find_processes,
-    private_home,
 )
 from feddag_flwr.flower.run_config import (
     complete_overrides,
@@ -96,23 +95,6 @@ def app_dir(tmp_path: Path) -> Path:
 
 
 # --- settings ---
-
-
-def test_later_overrides_win(tmp_path: Path) -> None:
-    settings_file = tmp_path / "more.toml"
-    settings_file.write_text('c = "from file"\n[nested]\nkey = 1\n')
-
-    parsed = parse_overrides(['a=1 b="two words" c=\'say "hi"\'', "a=0.5 d=true", "", "a=7"])
-
-    assert parsed == {"a": 7, "b": "two words", "c": 'say "hi"', "d": True}
-    parsed = parse_overrides(["c=1", str(settings_file)])
-    assert parsed == {"c": "from file", "nested.key": 1}
-
-
-@pytest.mark.parametrize("text", ["algorithm=fedavg", "algorithm", "absent.toml"])
-def test_unreadable_override_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        parse_overrides([text])
 
 
 def test_written_overrides_come_back_through_flower(tmp_path: Path) -> None:
@@ -218,16 +200,6 @@ def test_children_are_cut_off_from_other_installations(
     assert environment["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
     assert environment["PATH"].startswith(str(Path(sys.executable).parent))
     assert environment["PYTHONWARNINGS"].startswith("error,")
-
-
-def test_private_home_is_short_enough_for_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", "/" + "long/" * 30)
-
-    with private_home() as home:
-        socket = home / "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-        assert home.is_dir()
-        assert len(str(socket)) < 107
-    assert not home.exists()
 
 
 def test_only_own_processes_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -336,3 +336,15 @@ def test_unknown_phases_are_refused():
     content = DualTrainRequest(HEADER, {"primary": weights(1)}, ("tertiary",)).encode()
     with pytest.raises(RecordError, match="phases must be among"):
         DualTrainRequest.decode(content)
+
+
+def test_class_names_are_read_in_one_unicode_form():
+    def described(*names):
+        description = Description("ward", names, (1, 8, 8), 5, 2, ((0.5, 0.3),))
+        return Description.decode(description.encode(), 100).class_names
+
+    assert described("bag", "cafe\u0301") == ("bag", "caf\u00e9")
+    header = RequestHeader("ward", 1, ("bag", "cafe\u0301"), (1, 8, 8), ((0.5, 0.3),))
+    assert RequestHeader.decode(header.encode()).class_names == ("bag", "caf\u00e9")
+    with pytest.raises(RecordError, match="class-names names something twice"):
+        described("caf\u00e9", "cafe\u0301")

@@ -13,6 +13,7 @@ from torch.nn import functional
 from client_app.app import app
 from feddag_flwr.client.registry import ACTIONS as BUILT_IN
 from feddag_flwr.client.registry import CUSTOM, load_action
+from feddag_flwr.federation.client_registry import ClientRegistry
 from feddag_flwr.federation.exchange import Exchange, Letter
 from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.models.flat import get_parts
@@ -228,7 +229,7 @@ def test_a_trainer_gets_the_jobs_of_a_wave_at_once_and_results_are_the_same(tmp_
         for part, weights in one.items():
             assert weights.equals(two[part]), part
     assert {n: e.loss_sum for n, e in alone.evaluations.items()} == {
-        n: e.loss_sum for n, e in strategy.evaluations.items()
+        n: e.loss_sum for n, e in strategy.evaluator.evaluations.items()
     }
 
 
@@ -259,9 +260,9 @@ OWN = "test_seams_of_training:Anything"
 def test_an_algorithm_of_ones_own_brings_its_actions():
     settings = quick_settings(algorithm=OWN)
     grid = MemoryGrid(settings)
-    exchange = Exchange(grid, 5, str)
-    (reply,) = exchange.send([Letter(PixelsRequest(HEADER), 103, "1")], 5.0)
-    assert PixelsRequest(HEADER).read_reply(reply.content, Limits(9)).tolist() == [64.0]
+    exchange = Exchange(grid, 5, ClientRegistry(), Limits(9))
+    ((_, pixels),) = exchange.stream([Letter(103, PixelsRequest(HEADER))], 5.0)
+    assert pixels.tolist() == [64.0]
     assert grid.sent == [("query.custom", 103)]
     assert list(exchange.traffic.take()["bytes"]["up"]) == ["pixels"]
 

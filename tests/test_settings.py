@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from feddag_flwr.clustering import choose, complementarity, sweep
-from feddag_flwr.settings import PAPER, Settings, SettingsError, markdown_table, names
+from feddag_flwr.settings import (
+    PAPER,
+    Settings,
+    SettingsError,
+    class_list,
+    markdown_table,
+    names,
+)
 from feddag_flwr.similarity.fusion import learn_fusion_weights
 from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity
 
@@ -172,3 +179,9 @@ def test_the_graph_of_sources_trains_the_classifier_whole():
 def test_an_unknown_preset_is_refused():
     with pytest.raises(SettingsError, match="preset"):
         Settings.from_run_config({"preset": "best"})
+
+
+def test_class_names_have_one_unicode_form():
+    assert class_list("bag, cafe\u0301") == ("bag", "caf\u00e9")
+    with pytest.raises(SettingsError, match=r"class-names .* must be different names"):
+        Settings.from_run_config({"class-names": "caf\u00e9,cafe\u0301"})

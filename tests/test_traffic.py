@@ -87,7 +87,7 @@ def test_feddag_moves_little_more_than_it_must(tmp_path, transport):
             least["down"][kind] += sum(values(request, part) for part in model)
             least["up"][kind] += extra(reply)
         if kind == "train":
-            name = strategy.registry.name_of(node)
+            name = strategy.context.clients.name_of(node)
             least["up"][kind] += values(request, "primary") + values(request, "classifier")
             if state.learners(state.assignments[name]):
                 # S' is as large as S; in the first round it is S, for all start alike.
@@ -120,7 +120,7 @@ def test_an_encoder_is_one_array_and_s_prime_goes_only_to_sources_with_learners(
     for kind, number, node, request, reply in seen:
         if kind != "train":
             continue
-        teaches = state.assignments[strategy.registry.name_of(node)] in with_learners
+        teaches = state.assignments[strategy.context.clients.name_of(node)] in with_learners
         shared = {"transfer.floats"} if teaches else set()
         there = shared if number > 1 else set()  # in the first round S' is S itself
         assert set(arrays(request)) == MODEL | there

@@ -1,4 +1,4 @@
-"""What an algorithm decides: clusters, what a round asks of whom, and what becomes of the replies."""
+"""What an algorithm decides: clusters, what a round asks of whom, what becomes of replies."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Algorithm(ABC):
     Parameters
     ----------
     context : FederationContext
-        What it may know and ask; its ``state`` is there when `begin` or `load_state_dict` is called.
+        What it may know and ask; ``state`` is there when `begin` or `load_state_dict` is called.
     """
 
     # Epochs of local training that belong to the algorithm and come before a client is judged.

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Mapping
 
 import torch
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Error, RecordDict
 
 from feddag_flwr.client.action import Action, Training
 from feddag_flwr.client.session import ClientSession
 from feddag_flwr.data.newcomers import joining_round
+from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.scenarios import load_client_data
+from feddag_flwr.flower.private import ErrorCode
 from feddag_flwr.modalities import load_modality
 from feddag_flwr.models.flat import get_weights
 from feddag_flwr.records import (
@@ -32,11 +34,17 @@ from feddag_flwr.trainers.whole_model import WholeModel
 logger = logging.getLogger("flwr")
 
 
-def describe(content: RecordDict, context: Context) -> RecordDict:
+def describe(content: RecordDict, context: Context) -> RecordDict | Error:
     """Introduce this client: name, classes, samples, sizes."""
     settings = Settings.from_run_config(context.run_config)
     server_round = DescribeRequest.decode(content).server_round
-    data = load_client_data(settings, context.node_config, server_round)
+    try:
+        data = load_client_data(settings, context.node_config, server_round)
+    except DataError as error:  # told, not raised: Flower would print a traceback for each client
+        if settings.scenario == "own":  # else all clients fail alike, and the server says it once
+            logger.error("this client cannot take part: %s", error)
+        reason = f"{type(error).__name__}: {error}"
+        return Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
     modality = load_modality(settings.modality)
     spec = modality.spec(data.train.samples)
     return Description(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 
 from feddag_flwr.client.action import Training
 from feddag_flwr.client.registry import load_action
@@ -75,10 +75,10 @@ class _Running:
     def __init__(self, message: Message, context: Context) -> None:
         self.job: TrainJob | None = None
         self._message = message
-        self._content = RecordDict()
+        self._content: RecordDict | Error = RecordDict()
         kind, algorithm = message.metadata.message_type, str(context.run_config.get("algorithm"))
         outcome = load_action(kind, message.content, algorithm)(message.content, context)
-        if isinstance(outcome, RecordDict):
+        if isinstance(outcome, RecordDict | Error):
             self._content = outcome
         else:
             self._training: Training = outcome

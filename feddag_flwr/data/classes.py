@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from feddag_flwr.class_names import class_name, in_other_writing
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.modalities import Modality, SampleSpec
@@ -29,8 +30,9 @@ def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
     """
     if tuple(class_names) == data.class_names:
         return data
-    position = {name: index for index, name in enumerate(class_names)}
-    table = np.array([position.get(name, -1) for name in data.class_names], dtype=np.int64)
+    position = {class_name(name): index for index, name in enumerate(class_names)}
+    found = [position.get(class_name(name), -1) for name in data.class_names]
+    table = np.array(found, dtype=np.int64)
 
     def translated(part: LabelledSamples) -> LabelledSamples:
         labels = table[part.labels]
@@ -38,7 +40,7 @@ def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
             unknown = data.class_names[part.labels[labels.argmin()]]
             raise DataError(
                 f"client {data.name!r}: class {unknown!r} is none of the federation's "
-                f"{list(class_names)}"
+                f"{list(class_names)}{in_other_writing([unknown], class_names)}"
             )
         return replace(part, labels=labels)
 

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from PIL import Image
 
-from feddag_flwr.data.samples import DataError, LabelledSamples, Parts
+from feddag_flwr.class_names import class_name
+from feddag_flwr.data.npz_layout import Layout, Pair, find_images, find_layout, missing
+from feddag_flwr.data.samples import DataError, LabelledSamples, Parts, in_one_line
 from feddag_flwr.modalities import Modality, load_modality
 
 MAX_CLASSES = 10_000
 _GREY = frozenset({"L", "1"})
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_PART_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
 
 
 def read_npz(path: Path, modality: Modality) -> Parts:
     """Read an .npz archive; pickled content is refused.
 
     The archive holds samples under the name and in the form that the modality says (``images``),
-    and ``labels``, (n,) integers from 0; optionally ``test_images`` and ``test_labels`` alike, and
-    ``class_names``, a one-dimensional array of unicode strings.
+    and ``labels``, (n,) or (n, 1) integers from 0; optionally ``test_images`` and ``test_labels``
+    alike, and ``class_names``, a one-dimensional array of unicode strings. Other common names of
+    the arrays are known too (`feddag_flwr.data.npz_layout`).
 
     Parameters
     ----------
@@ -45,26 +50,29 @@ def read_npz(path: Path, modality: Modality) -> Parts:
     DataError
         When the archive is missing, damaged, or not of this form; names path and array.
     """
-    arrays, name = _npz_arrays(path, modality.array), modality.array
-    train = _npz_part(path, arrays, name, "labels", modality)
-    if not len(train):
-        raise DataError(f"{path}: no train {name} ({name!r} has length 0)")
-    test = None
-    if {f"test_{name}", "test_labels"} & arrays.keys():
-        test = _npz_part(path, arrays, f"test_{name}", "test_labels", modality)
-        if not len(test):
-            raise DataError(f"{path}: 'test_{name}' has length 0; leave it out or fill it")
-        if (test.samples.shape[1:], test.samples.dtype) != (
-            train.samples.shape[1:],
-            train.samples.dtype,
-        ):
-            raise DataError(
-                f"{path}: 'test_{name}' are {_looks(test, modality)} but {name!r} are "
-                f"{_looks(train, modality)}; "
-                "expected the same shape and type"
-            )
-    highest = max(int(part.labels.max()) for part in (train, test) if part is not None)
-    return Parts(train, test, _npz_class_names(path, arrays, highest))
+    with _archive(path) as archive:
+        layout = find_layout(archive.files, modality.array)
+        train = _npz_part(path, archive, layout.train, modality)
+        test = None if layout.test is None else _npz_part(path, archive, layout.test, modality)
+        if not len(train):
+            what = f"{modality.array} ({layout.train.samples!r} has length 0)"
+            raise DataError(f"{path}: no train {what}")
+        if test is not None and layout.test is not None:
+            _check_alike(path, (layout.train.samples, layout.test.samples), (train, test), modality)
+        highest = max(int(part.labels.max()) for part in (train, test) if part is not None)
+        return Parts(train, test, _npz_class_names(path, archive, layout.class_names, highest))
+
+
+def npz_layout(path: Path, array: str = "images") -> Layout:
+    """Return which arrays of an archive `read_npz` reads.
+
+    Raises
+    ------
+    DataError
+        When the archive is missing or damaged.
+    """
+    with _archive(path) as archive:
+        return find_layout(archive.files, array)
 
 
 class NpzImages(NamedTuple):
@@ -97,92 +105,114 @@ def read_npz_images(path: Path) -> NpzImages:
         When the archive is missing, damaged, or not of this form; names path and array.
     """
     modality = load_modality("image")
-    arrays = _npz_arrays(path, modality.array)
-    key, labels_key = "images", "labels"
-    if "test_images" in arrays:
-        key, labels_key = "test_images", "test_labels"
-    if key not in arrays:
-        raise DataError(f"{path}: no array {key!r}; it has {sorted(arrays)}")
-    if labels_key not in arrays:
-        return NpzImages(modality.accept(arrays[key], f"{path}: {key!r}"), key, None, ())
-    part = _npz_part(path, arrays, key, labels_key, modality)
-    highest = int(part.labels.max()) if len(part) else -1
-    return NpzImages(part.samples, key, part.labels, _npz_class_names(path, arrays, highest))
+    with _archive(path) as archive:
+        pair = find_images(archive.files)
+        if pair.labels not in archive.files:
+            found = _array(path, archive, pair.samples, modality.array)
+            images = modality.accept(found, f"{path}: {pair.samples!r}")
+            return NpzImages(images, pair.samples, None, ())
+        part = _npz_part(path, archive, pair, modality)
+        highest = int(part.labels.max()) if len(part) else -1
+        key = find_layout(archive.files).class_names
+        names = _npz_class_names(path, archive, key, highest)
+        return NpzImages(part.samples, pair.samples, part.labels, names)
 
 
-# What NumPy and zipfile raise for files that are no archive, broken, pickled, or packed in a way
-# that zipfile does not know (NotImplementedError) or with a password (RuntimeError).
-_NPZ_FAULTS = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    AttributeError,
-    TypeError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
-def _npz_arrays(path: Path, name: str) -> dict[str, NDArray[Any]]:
-    known = {name, "labels", f"test_{name}", "test_labels", "class_names"}
+@contextmanager
+def _archive(path: Path) -> Iterator[NpzFile]:
+    """Open an archive; whatever NumPy, zipfile or a codec raises for it becomes a DataError."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an .npz archive")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files if name in known}
-    except _NPZ_FAULTS as error:
-        raise DataError(_unreadable_npz(path, error)) from error
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, NpzFile):
+            raise DataError(_unreadable_npz(path, "it is a single array"))
+        with archive:
+            yield archive
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError(f"{path}: does not fit into memory ({in_one_line(error)})") from error
+    except Exception as error:  # of many kinds, as bytes can be broken in many places
+        raise DataError(_unreadable_npz(path, in_one_line(error))) from error
 
 
-def _unreadable_npz(path: Path, error: Exception) -> str:
-    return f"{path}: not a readable .npz archive of plain arrays without pickles ({error})"
+def _unreadable_npz(path: Path, reason: str) -> str:
+    return f"{path}: not a readable .npz archive of plain arrays without pickles ({reason})"
 
 
-def _npz_part(
-    path: Path, arrays: dict[str, NDArray[Any]], key: str, labels_key: str, modality: Modality
-) -> LabelledSamples:
-    for needed in (key, labels_key):
-        if needed not in arrays:
-            raise DataError(
-                f"{path}: no array {needed!r}; it has {sorted(arrays)}, expected "
-                f"{key!r} and {labels_key!r}"
-            )
-    samples = modality.accept(arrays[key], f"{path}: {key!r}")
-    labels = arrays[labels_key]
+def _array(path: Path, archive: NpzFile, key: str, array: str) -> NDArray[Any]:
+    if key not in archive.files:
+        raise DataError(f"{path}: {missing(key, archive.files, array)}")
+    found = archive[key]
+    if not isinstance(found, np.ndarray):  # NumPy returns the bytes of a member that is none
+        raise DataError(_unreadable_npz(path, f"{key!r} is no array"))
+    return found
+
+
+def _npz_part(path: Path, archive: NpzFile, pair: Pair, modality: Modality) -> LabelledSamples:
+    found = _array(path, archive, pair.samples, modality.array)
+    labels = _array(path, archive, pair.labels, modality.array)
+    samples = modality.accept(found, f"{path}: {pair.samples!r}")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise DataError(
-            f"{path}: {labels_key!r} is {labels.dtype} of shape {labels.shape}; "
+            f"{path}: {pair.labels!r} is {labels.dtype} of shape {labels.shape}; "
             "expected integers of shape (n,)"
         )
     if len(labels) != len(samples):
-        raise DataError(f"{path}: {len(samples)} {key!r} but {len(labels)} {labels_key!r}")
+        raise DataError(
+            f"{path}: {len(samples)} {pair.samples!r} but {len(labels)} {pair.labels!r}"
+        )
     if len(labels) and (labels.min() < 0 or labels.max() >= MAX_CLASSES):
         raise DataError(
-            f"{path}: {labels_key!r} run from {labels.min()} to {labels.max()}; "
+            f"{path}: {pair.labels!r} run from {labels.min()} to {labels.max()}; "
             f"expected 0 to {MAX_CLASSES - 1} at most"
         )
     return LabelledSamples(samples, labels.astype(np.int64))
 
 
-def _npz_class_names(path: Path, arrays: dict[str, NDArray[Any]], highest: int) -> tuple[str, ...]:
-    if "class_names" not in arrays:
-        return tuple(str(label) for label in range(highest + 1))
-    names = arrays["class_names"]
-    if names.dtype.kind != "U" or names.ndim != 1:
+def _check_alike(
+    path: Path,
+    keys: tuple[str, str],
+    parts: tuple[LabelledSamples, LabelledSamples],
+    modality: Modality,
+) -> None:
+    """Refuse an empty test part, and one whose samples differ from those to train on."""
+    (train, test), (train_key, test_key) = parts, keys
+    if not len(test):
+        raise DataError(f"{path}: {test_key!r} has length 0; leave it out or fill it")
+    looks = [(part.samples.shape[1:], part.samples.dtype) for part in parts]
+    if looks[0] != looks[1]:
         raise DataError(
-            f"{path}: 'class_names' is {names.dtype} of shape {names.shape}; "
+            f"{path}: {test_key!r} are {_looks(test, modality)} but {train_key!r} are "
+            f"{_looks(train, modality)}; expected the same shape and type"
+        )
+
+
+def _npz_class_names(
+    path: Path, archive: NpzFile, key: str | None, highest: int
+) -> tuple[str, ...]:
+    if key is None:
+        return tuple(str(label) for label in range(highest + 1))
+    found = _array(path, archive, key, key)
+    if found.dtype.kind != "U" or found.ndim != 1:
+        raise DataError(
+            f"{path}: {key!r} is {found.dtype} of shape {found.shape}; "
             "expected unicode strings of shape (classes,)"
         )
-    if len(set(names.tolist())) < len(names):
-        raise DataError(f"{path}: 'class_names' has duplicates; expected each name once")
+    names = tuple(class_name(str(name)) for name in found)
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(
+            f"{path}: {key!r} has duplicates ({repeated[0]!r}); expected each name once"
+        )
     if highest >= len(names):
         raise DataError(
-            f"{path}: label {highest} is out of range for {len(names)} 'class_names'; "
+            f"{path}: label {highest} is out of range for {len(names)} {key!r}; "
             f"expected 0 to {len(names) - 1}"
         )
-    return tuple(str(name) for name in names)
+    return names
 
 
 def _looks(part: LabelledSamples, modality: Modality) -> str:
@@ -197,10 +227,11 @@ class Listing(NamedTuple):
 
 
 def read_image_folder(root: Path) -> Parts:
-    """Read ``root/train/CLASS/*`` and ``root/test/CLASS/*``, or ``root/CLASS/*`` alone.
+    """Read ``root/train/CLASS/**`` and ``root/test/CLASS/**``, or ``root/CLASS/**`` alone.
 
-    Files end in .png, .jpg or .jpeg; hidden and other files are passed over. Images stay grey
-    (one channel) when all files of both parts are, otherwise all become RGB.
+    Files end in .png, .jpg or .jpeg, at any depth below the folder of their class; hidden and
+    other files are passed over. Images stay grey (one channel) when all files of both parts are,
+    otherwise all become RGB.
 
     Parameters
     ----------
@@ -210,7 +241,8 @@ def read_image_folder(root: Path) -> Parts:
     Returns
     -------
     Parts
-        Class names are the names of the class folders, sorted; no test part without ``test``.
+        Class names are the names of the class folders in Unicode's form NFC, sorted; no test part
+        without ``test``.
 
     Raises
     ------
@@ -218,7 +250,7 @@ def read_image_folder(root: Path) -> Parts:
         When a folder is missing or empty, a file is damaged, or sizes differ; names the path.
     """
     train, test, class_names = list_image_folder(root)
-    images = _read_images(train.files + (test.files if test else []))
+    images = _read_images(root, train.files + (test.files if test else []))
     count = len(train.files)
     return Parts(
         LabelledSamples(images[:count], np.array(train.labels, dtype=np.int64)),
@@ -245,12 +277,14 @@ def list_image_folder(root: Path) -> tuple[Listing, Listing | None, tuple[str, .
         raise DataError(f"{root}: no such folder; expected a folder of images")
     split = (root / "train").is_dir()
     train_root = root / "train" if split else root
-    class_names = tuple(folder.name for folder in subfolders(train_root))
+    class_names = tuple(sorted({class_name(folder.name) for folder in subfolders(train_root)}))
     if not class_names:
         raise DataError(
             f"{train_root}: no train images; expected one sub-folder a class with "
             f"{', '.join(IMAGE_SUFFIXES)} files"
         )
+    if not split:
+        _check_no_parts(root)
     train = _list_files(train_root, class_names)
     for label in sorted(set(range(len(class_names))) - set(train.labels)):
         raise DataError(
@@ -265,8 +299,22 @@ def list_image_folder(root: Path) -> tuple[Listing, Listing | None, tuple[str, .
     return train, test, class_names
 
 
+def _check_no_parts(root: Path) -> None:
+    """Refuse folders Train and Test, or training and testing: they would be taken for classes."""
+    parts = [
+        folder.name
+        for folder in subfolders(root)
+        if folder.name.lower() in _PART_NAMES and subfolders(folder)
+    ]
+    if parts:
+        raise DataError(
+            f"{root / parts[0]}: a folder of that name would be a class; parts are called "
+            "'train' and 'test' here"
+        )
+
+
 def read_domain_folders(root: Path) -> Parts:
-    """Read ``root/DOMAIN/CLASS/*`` (scenario domains); files as in `read_image_folder`.
+    """Read ``root/DOMAIN/CLASS/**`` (scenario domains); files as in `read_image_folder`.
 
     Parameters
     ----------
@@ -289,7 +337,9 @@ def read_domain_folders(root: Path) -> Parts:
     domains = subfolders(root)
     if not domains:
         raise DataError(f"{root}: no domains; expected folders DOMAIN/CLASS with images")
-    class_names = sorted({folder.name for domain in domains for folder in subfolders(domain)})
+    class_names = sorted(
+        {class_name(folder.name) for domain in domains for folder in subfolders(domain)}
+    )
     files: list[Path] = []
     labels: list[int] = []
     for index, domain in enumerate(domains):
@@ -303,7 +353,7 @@ def read_domain_folders(root: Path) -> Parts:
         labels.extend(index * len(class_names) + label for label in listing.labels)
     if empty := set(range(len(class_names))) - {label % len(class_names) for label in labels}:
         raise DataError(f"{root}: class {class_names[min(empty)]!r} has no images in any domain")
-    images = _read_images(files)
+    images = _read_images(root, files)
     return Parts(
         LabelledSamples(images, np.array(labels, dtype=np.int64)),
         None,
@@ -313,40 +363,93 @@ def read_domain_folders(root: Path) -> Parts:
 
 
 def subfolders(root: Path) -> list[Path]:
-    """Return the sub-folders of `root` that are not hidden, sorted by name."""
-    return sorted(
-        (entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")),
-        key=lambda entry: entry.name,
-    )
+    """Return the sub-folders of `root` that are not hidden, sorted by name.
+
+    Raises
+    ------
+    DataError
+        When `root` cannot be listed.
+    """
+    try:
+        found = [each for each in root.iterdir() if each.is_dir() and not _hidden(each.name)]
+    except OSError as error:
+        raise DataError(f"{root}: cannot be listed ({error.strerror})") from error
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def files_below(root: Path) -> list[Path]:
+    """Return all files in a folder and its sub-folders that are not hidden, sorted.
+
+    Links to folders are followed, each folder once.
+
+    Raises
+    ------
+    DataError
+        When a folder cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+
+    found: list[Path] = []
+    seen: set[str] = set()
+    for folder, inner, files in os.walk(root, followlinks=True, onerror=refuse):
+        place = os.path.realpath(folder)
+        if place in seen:
+            inner.clear()
+            continue
+        seen.add(place)
+        inner[:] = sorted(name for name in inner if not _hidden(name))
+        found += [Path(folder, name) for name in files]
+    return sorted(found)
+
+
+def images_below(root: Path) -> list[Path]:
+    """Return those of `files_below` that are read as images: neither hidden nor of other kinds."""
+    return [
+        file
+        for file in files_below(root)
+        if file.suffix.lower() in IMAGE_SUFFIXES and not _hidden(file.name)
+    ]
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")
 
 
 def _list_files(root: Path, class_names: Sequence[str]) -> Listing:
     listing = Listing([], [])
     for folder in subfolders(root):
-        if folder.name not in class_names:
+        name = class_name(folder.name)
+        if name not in class_names:
             raise DataError(
-                f"{folder}: class {folder.name!r} has no train images; "
+                f"{folder}: class {name!r} has no train images; "
                 f"expected one of {', '.join(class_names)}"
             )
-        files = sorted(
-            entry
-            for entry in folder.iterdir()
-            if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
-        )
+        files = images_below(folder)
         listing.files.extend(files)
-        listing.labels.extend([class_names.index(folder.name)] * len(files))
+        listing.labels.extend([class_names.index(name)] * len(files))
     return listing
 
 
-def _read_images(files: Sequence[Path]) -> NDArray[np.uint8]:
+@contextmanager
+def opened_image(file: Path) -> Iterator[Image.Image]:
+    """Open an image file; whatever Pillow raises while it is read becomes a DataError."""
+    try:
+        with Image.open(file) as image:
+            yield image
+    except DataError:
+        raise
+    except Exception as error:  # Pillow lets through what its readers stumble over
+        raise DataError(f"{file}: not a readable image ({in_one_line(error)})") from error
+
+
+def _read_images(root: Path, files: Sequence[Path]) -> NDArray[np.uint8]:
     """Decode all files into one array, after a first pass over their headers."""
     grey, size = True, (0, 0)
     for file in files:
-        try:
-            with Image.open(file) as image:
-                mode, found = image.mode, image.size
-        except UNREADABLE as error:
-            raise DataError(f"{file}: not a readable image ({error})") from error
+        with opened_image(file) as image:
+            mode, found = image.mode, image.size
         if mode.startswith(("I", "F")):
             raise DataError(f"{file}: pixels of mode {mode!r}; expected 8 bits a channel")
         if file is files[0]:
@@ -358,13 +461,15 @@ def _read_images(files: Sequence[Path]) -> NDArray[np.uint8]:
             )
         grey = grey and mode in _GREY
     width, height = size
-    images = np.empty((len(files), 1 if grey else 3, height, width), dtype=np.uint8)
+    try:
+        images = np.empty((len(files), 1 if grey else 3, height, width), dtype=np.uint8)
+    except MemoryError as error:
+        raise DataError(
+            f"{root}: {len(files):,} images of {width} x {height} pixels do not fit into memory"
+        ) from error
     for index, file in enumerate(files):
-        try:
-            with Image.open(file) as image:
-                images[index] = _pixels(image, grey=grey)
-        except UNREADABLE as error:
-            raise DataError(f"{file}: not a readable image ({error})") from error
+        with opened_image(file) as image:
+            images[index] = _pixels(image, grey=grey)
     return images
 
 
@@ -394,18 +499,13 @@ def read_image(file: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint
     if channels not in {1, 3}:
         raise DataError(f"{file}: the model takes {channels} channels, which image files have not")
     wanted = f"expected {width} x {height}, {'grey' if channels == 1 else 'colour'}"
-    try:
-        with Image.open(file) as image:
-            if image.mode.startswith(("I", "F")):
-                raise DataError(f"{file}: pixels of mode {image.mode!r}; expected 8 bits a channel")
-            if image.size != (width, height):
-                raise DataError(
-                    f"{file}: {image.size[0]} x {image.size[1]} pixels (width x height); {wanted}"
-                )
-            if channels == 1 and image.mode not in _GREY:
-                raise DataError(f"{file}: pixels of mode {image.mode!r}; {wanted}")
-            return _pixels(image, grey=channels == 1)
-    except DataError:
-        raise
-    except UNREADABLE as error:
-        raise DataError(f"{file}: not a readable image ({error})") from error
+    with opened_image(file) as image:
+        if image.mode.startswith(("I", "F")):
+            raise DataError(f"{file}: pixels of mode {image.mode!r}; expected 8 bits a channel")
+        if image.size != (width, height):
+            raise DataError(
+                f"{file}: {image.size[0]} x {image.size[1]} pixels (width x height); {wanted}"
+            )
+        if channels == 1 and image.mode not in _GREY:
+            raise DataError(f"{file}: pixels of mode {image.mode!r}; {wanted}")
+        return _pixels(image, grey=channels == 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from feddag_flwr.class_names import warn_of_similar_names
 from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.client import partition_name
 from feddag_flwr.data.plan import make_plan
@@ -80,6 +81,7 @@ def _own_table(settings: Settings) -> ScenarioTable:
         load_client_data(settings, {"partition-id": index}) for index in range(settings.num_clients)
     ]
     class_names = sorted({name for client in clients for name in client.class_names})
+    warn_of_similar_names(class_names)
     counts = [
         np.bincount(in_classes(client, class_names).train.labels, minlength=len(class_names))
         for client in clients

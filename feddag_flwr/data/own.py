@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from feddag_flwr.data.client import ClientData, NodeConfig, read_partition_id, read_text
-from feddag_flwr.data.files import subfolders
+from feddag_flwr.data.files import files_below, subfolders
 from feddag_flwr.data.holdout import with_test_part
 from feddag_flwr.data.samples import DataError, Parts
 from feddag_flwr.data.sources import read_own
@@ -97,17 +97,14 @@ def _read(wanted: _Wanted) -> ClientData:
     return found[1]
 
 
-def _file_states(path: Path, depth: int = 3) -> Iterator[_FileState]:
-    """Yield path, time of change and size of a file, or of the files below PATH/train/CLASS."""
-    try:
-        if path.is_dir():
-            for entry in path.iterdir() if depth else ():
-                yield from _file_states(entry, depth - 1)
-        else:
-            found = path.stat()
-            yield str(path), found.st_mtime_ns, found.st_size
-    except FileNotFoundError:  # gone since it was listed
-        return
+def _file_states(path: Path) -> Iterator[_FileState]:
+    """Yield path, time of change and size of a file, or of all files below a folder."""
+    for file in files_below(path) if path.is_dir() else [path]:
+        try:
+            found = file.stat()
+        except FileNotFoundError:  # gone since it was listed
+            continue
+        yield str(file), found.st_mtime_ns, found.st_size
 
 
 def _read_files(wanted: _Wanted) -> ClientData:

@@ -13,6 +13,11 @@ class DataError(ValueError):
     """A data source, a path or a client's part of the data is not as it must be."""
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return what an error of a library says, as one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 @dataclass(frozen=True, eq=False)
 class LabelledSamples:
     """Samples and their labels; read-only by agreement, for the arrays are shared in a process.

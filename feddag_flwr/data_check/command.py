@@ -81,7 +81,7 @@ def _print_disclosure(
         print_disclosures(console, disclosures(data, vectors, settings))
     else:
         console.print(
-            f"What the server learns is told for algorithm = 'feddag' only; docs/rivals.md says "
+            f"What the server learns is told for algorithm = 'feddag' only; docs/baselines.md says "
             f"what {settings.algorithm!r} sends."
         )
     if picture is not None:

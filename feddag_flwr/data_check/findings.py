@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feddag_flwr.class_names import similar_names
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.data_check.words import listed, several
@@ -143,25 +142,3 @@ def _duplicates(data: ClientData, origins: Origins) -> Iterator[str]:
 def _digests(part: LabelledSamples) -> Iterator[bytes]:
     for image in part.samples:
         yield hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
-
-
-def similar_names(names: Sequence[str], others: Sequence[str] = ()) -> list[str]:
-    """Say which names differ from each other, or from `others`, in writing only.
-
-    In case, spaces or Unicode form: classes are matched by name, so such names are different
-    classes.
-    """
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in dict.fromkeys([*names, *others]):
-        alike["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
-    return [
-        " and ".join(map(_visible, found)) + " differ in case, spaces or Unicode form only"
-        for found in alike.values()
-        if len(found) > 1 and set(found) & set(names)
-    ]
-
-
-def _visible(name: str) -> str:
-    """Quote a name; escaped where two forms of it would look alike."""
-    normal = name.isascii() or unicodedata.is_normalized("NFKC", name)
-    return repr(name) if normal else ascii(name)

@@ -6,9 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image
-
-from feddag_flwr.data.files import IMAGE_SUFFIXES, UNREADABLE, list_image_folder
+from feddag_flwr.data.files import (
+    IMAGE_SUFFIXES,
+    files_below,
+    list_image_folder,
+    opened_image,
+)
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.data_check.words import listed, several
 
@@ -25,12 +28,12 @@ def folder_faults(root: Path) -> list[str]:
     sizes: dict[tuple[int, int], list[Path]] = defaultdict(list)
     for file in files:
         try:
-            with Image.open(file) as image:
+            with opened_image(file) as image:
+                image.load()
                 sizes[image.size].append(file)
                 if image.mode.startswith(("I", "F")):
                     deep.append(file)
-                image.load()
-        except UNREADABLE:
+        except DataError:
             broken.append(file)
     faults = []
     if broken:
@@ -58,26 +61,23 @@ def folder_notes(root: Path) -> list[str]:
     """Say which files are passed over, and whether grey and coloured images are mixed."""
     try:
         files = _files(root)
+        rest = sorted(set(files_below(root)) - set(files))
     except DataError:
         return []
-    known = set(files)
-    suffixes = Counter(
-        path.suffix.lower() or "no suffix"
-        for folder in {file.parent for file in files}
-        for path in folder.iterdir()
-        if path.is_file() and path not in known
-    )
     notes = []
-    if suffixes:
+    if rest:
+        suffixes = Counter(file.suffix.lower() or "no suffix" for file in rest)
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
         notes.append(
-            f"{several(sum(suffixes.values()), 'file')} passed over ({kinds}); "
-            f"read are {', '.join(IMAGE_SUFFIXES)} files that are not hidden"
+            f"{several(len(rest), 'file')} passed over ({kinds}): {_named(rest, root)}; read are "
+            f"{', '.join(IMAGE_SUFFIXES)} files that are not hidden, in folders of classes, which "
+            "lie in 'train' and 'test' where there is a 'train'"
         )
-    grey = [file for file in files if _mode(file) in GREY_MODES]
-    if 0 < len(grey) < len(files):
+    modes = {file: mode for file in files if (mode := _mode(file))}
+    grey = [file for file, mode in modes.items() if mode in GREY_MODES]
+    if 0 < len(grey) < len(modes):
         notes.append(
-            f"{len(grey)} of {len(files)} files are grey, the others not: all become RGB, and the "
+            f"{len(grey)} of {len(modes)} files are grey, the others not: all become RGB, and the "
             f"client has three channels; grey are {_named(grey, root)}"
         )
     return notes
@@ -89,10 +89,11 @@ def _files(root: Path) -> list[Path]:
 
 
 def _mode(file: Path) -> str:
+    """Return Pillow's mode of a file; empty where it cannot be read, or not be used."""
     try:
-        with Image.open(file) as image:
-            return image.mode
-    except UNREADABLE:
+        with opened_image(file) as image:
+            return "" if image.mode.startswith(("I", "F")) else image.mode
+    except DataError:
         return ""
 
 

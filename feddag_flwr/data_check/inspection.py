@@ -9,14 +9,16 @@ import numpy as np
 
 from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data.files import list_image_folder
+from feddag_flwr.data.files import list_image_folder, npz_layout
 from feddag_flwr.data.holdout import stratified_test_indices
+from feddag_flwr.data.npz_layout import Layout
 from feddag_flwr.data.own import as_client, default_name
 from feddag_flwr.data.pixels import pixel_moments
-from feddag_flwr.data.samples import DataError, Parts
+from feddag_flwr.data.samples import DataError, Parts, in_one_line
 from feddag_flwr.data.sources import read_own
-from feddag_flwr.data_check.findings import find_weaknesses, similar_names
+from feddag_flwr.data_check.findings import find_weaknesses
 from feddag_flwr.data_check.folder import folder_faults, folder_notes
+from feddag_flwr.data_check.words import listed, several
 from feddag_flwr.records import Description, RecordError
 from feddag_flwr.settings import Settings, class_list
 
@@ -93,18 +95,26 @@ def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
         faults = (folder_faults(path) if kind == FOLDER else []) or [str(error)]
         return Inspection(name, path, kind, faults=faults, warnings=warnings)
     warnings += find_weaknesses(data, _origins(parts, path, data, settings), settings)
-    if kind == NPZ and not _names_classes(path):
-        warnings.append(
-            "the archive has no 'class_names': its classes are called by their numbers, and "
-            f"class {data.class_names[-1]!r} is the same as any other client's"
-        )
-    faults = _refusals(data, settings)
+    if kind == NPZ:
+        warnings += _archive_notes(npz_layout(path), data)
+    faults = _refusals(data, path, settings)
     return Inspection(name, path, kind, data, parts.test is None, faults, warnings)
 
 
-def _names_classes(path: Path) -> bool:
-    with np.load(path, allow_pickle=False) as archive:
-        return "class_names" in archive.files
+def _archive_notes(layout: Layout, data: ClientData) -> list[str]:
+    notes = []
+    if layout.passed_over:
+        read = [*layout.train, *(layout.test or ())]
+        notes.append(
+            f"{several(len(layout.passed_over), 'array')} passed over: "
+            f"{listed(layout.passed_over)}; read are {', '.join(read)}"
+        )
+    if layout.class_names is None:
+        notes.append(
+            "the archive has no 'class_names': its classes are called by their numbers, and "
+            f"class {data.class_names[-1]!r} is the same as any other client's"
+        )
+    return notes
 
 
 def _origins(
@@ -116,8 +126,10 @@ def _origins(
         names = [str(file.relative_to(path)) for file in train.files]
         given = [str(file.relative_to(path)) for file in test.files] if test else []
     else:
-        names = [f"images[{index}]" for index in range(len(parts.train))]
-        given = [f"test_images[{index}]" for index in range(len(parts.test or ()))]
+        layout = npz_layout(path)
+        names = [f"{layout.train.samples}[{index}]" for index in range(len(parts.train))]
+        key = layout.test.samples if layout.test else ""
+        given = [f"{key}[{index}]" for index in range(len(parts.test or ()))]
     if parts.test is not None:
         return names, given
     held_out = stratified_test_indices(
@@ -141,9 +153,25 @@ def describe(data: ClientData) -> Description:
     )
 
 
-def _refusals(data: ClientData, settings: Settings) -> list[str]:
-    """Say why the federation would refuse this client."""
+def _refusals(data: ClientData, path: Path, settings: Settings) -> list[str]:
+    """Say why the federation would refuse this client, or the client fail.
+
+    Raises
+    ------
+    ModelError
+        The setting ``model`` names nothing that could be used for any images.
+    """
+    from feddag_flwr.models.registry import ImageShapeError, build_encoder  # PyTorch: seconds
+
     faults = []
+    channels, height, width = data.train.samples.shape[1:]
+    try:
+        build_encoder(settings.model, (channels, height, width))
+    except ImageShapeError as error:
+        faults.append(
+            f"{path}: images of {width} x {height} pixels (width x height) cannot be trained on: "
+            f"{in_one_line(error.__cause__ or error)}"
+        )
     try:
         Description.decode(describe(data).encode(), settings.max_client_samples)
     except RecordError as error:
@@ -153,6 +181,5 @@ def _refusals(data: ClientData, settings: Settings) -> list[str]:
         try:
             in_classes(data, wanted)
         except DataError as error:
-            hints = similar_names(sorted(set(data.class_names) - set(wanted)), wanted)
-            faults.append("; ".join([str(error), *hints]))
+            faults.append(str(error))
     return faults

@@ -92,6 +92,20 @@ def _general_name(host: str) -> x509.GeneralName:
     return x509.DNSName(ascii_name.lower())
 
 
+def end_of(now: datetime.datetime, days: int) -> datetime.datetime:
+    """Return when a certificate of so many days from `now` ends.
+
+    Raises
+    ------
+    ValueError
+        If that is no date: after the year 9999, where X.509 ends too.
+    """
+    latest = (datetime.datetime.max.replace(tzinfo=now.tzinfo) - now).days
+    if days > latest:
+        raise ValueError(f"days is {days}; it must be {latest} at most, for years end with 9999")
+    return now + datetime.timedelta(days=days)
+
+
 def make_authority(
     key: ec.EllipticCurvePrivateKey, days: int, now: datetime.datetime
 ) -> x509.Certificate:
@@ -110,6 +124,11 @@ def make_authority(
     -------
     x509.Certificate
         The certificate every node trusts.
+
+    Raises
+    ------
+    ValueError
+        As for `end_of`.
     """
     name = _name("feddag-flwr private CA")
     return (
@@ -152,9 +171,9 @@ def make_server(
     Raises
     ------
     ValueError
-        If it would outlive the authority: no node would take it after that.
+        If it would outlive the authority: no node would take it after that. Also as for `end_of`.
     """
-    end = now + datetime.timedelta(days=days)
+    end = end_of(now, days)
     if end > authority.not_valid_after_utc:
         raise ValueError(
             f"a certificate of {days} days would outlive the authority, "
@@ -195,7 +214,7 @@ def _builder(
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_after(end_of(now, days))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 

@@ -1,4 +1,4 @@
-"""The commands ``feddag-flwr keys``, ``supernode`` and ``deploy-demo``."""
+"""The commands ``feddag-flwr keys`` and ``supernode``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from typing import Any
 from feddag_flwr.deployment import supernode
 from feddag_flwr.deployment.keys import SERVER_DAYS, make_keys
 
-MIN_ROUNDS = 4
-
 
 def add_commands(commands: Any) -> None:  # noqa: ANN401 - argparse has no public type for it
     """Add these commands to the sub-commands of ``feddag-flwr``."""
     _add_keys(commands)
     _add_supernode(commands)
-    _add_demo(commands)
 
 
 def _add_keys(commands: Any) -> None:  # noqa: ANN401
@@ -70,53 +67,8 @@ def _add_supernode(commands: Any) -> None:  # noqa: ANN401
     parser.set_defaults(handler=_supernode)
 
 
-def _add_demo(commands: Any) -> None:  # noqa: ANN401
-    demo = commands.add_parser(
-        "deploy-demo",
-        help="show a real federation on this machine: TLS, keys, four nodes",
-        description="Start a SuperLink, a SuperExec and four SuperNodes with parts of their own as "
-        "local processes with TLS and node authentication, run the app, compare the final models "
-        "with the simulation's, and show who gets nowhere. Leaves the run folder and no process. "
-        "The exit status is 0 if all of that held.",
-    )
-    demo.add_argument("app_dir", nargs="?", type=Path, default=Path(), metavar="APP_DIR")
-    demo.add_argument(
-        "--run-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: runs"
-    )
-    demo.add_argument("--rounds", type=_rounds, default=4, metavar="N", help="4 (default) or more")
-    demo.add_argument("--insecure", action="store_true", help="without TLS and keys")
-    demo.add_argument(
-        "--timeout", type=float, default=1800.0, metavar="SECONDS", help="default: %(default)g"
-    )
-    demo.add_argument(
-        "--keep-logs", type=Path, metavar="DIR", help="keep the logs of all processes"
-    )
-    demo.set_defaults(handler=_demo)
-
-
-def _rounds(text: str) -> int:
-    number = int(text)
-    if number < MIN_ROUNDS:
-        raise argparse.ArgumentTypeError(f"{number} is less than {MIN_ROUNDS}")
-    return number
-
-
 def _supernode(options: argparse.Namespace) -> int:
     supernode.main(options.options)
-
-
-def _demo(options: argparse.Namespace) -> int:
-    from feddag_flwr.deployment.demo import Demonstration  # takes a second
-
-    demonstration = Demonstration(
-        options.app_dir,
-        options.run_dir.expanduser(),
-        options.rounds,
-        options.insecure,
-        options.timeout,
-        options.keep_logs,
-    )
-    return 0 if demonstration.show() else 1
 
 
 def _keys(options: argparse.Namespace) -> int:

@@ -27,10 +27,12 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
         If there is a file of that name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+    binary = getattr(os, "O_BINARY", 0)  # Windows
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | binary, PRIVATE)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
+            if hasattr(os, "fchmod"):  # not on Windows, where folders hand down who may read
+                os.fchmod(descriptor, mode)
             file.write(content)
             file.flush()
             os.fsync(descriptor)

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from feddag_flwr.deployment.certificates import (
+    end_of,
     host_names,
     make_authority,
     make_server,
@@ -133,9 +134,9 @@ def make_keys(
     Raises
     ------
     ValueError
-        If a name or host cannot be, days is less than 1, a file there cannot be read, the present
-        server certificate lacks a host, or the authority's key is needed and not there. Nothing is
-        written then.
+        If a name or host cannot be, days is less than 1 or goes beyond the year 9999, a file there
+        cannot be read, the present server certificate lacks a host, or the authority's key is
+        needed and not there. Nothing is written then.
     """
     if days < 1:
         raise ValueError(f"days is {days}; it must be at least 1")
@@ -144,6 +145,7 @@ def make_keys(
     unique_nodes = [check_node_name(node) for node in dict.fromkeys(nodes)]
     readable = {node: _read_node_key(folder, node) for node in unique_nodes}
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)  # certificates know none
+    end_of(now, days)
     written: list[Path] = []
     if renew_server or not (folder.server.exists() and folder.server_key.exists()):
         written += _make_server(folder, names, days, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 import time
@@ -10,8 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO
 
-from feddag_flwr.deployment.daemon import wait_for_line
-from feddag_flwr.flower.commands import Echo, read_log
+from feddag_flwr.flower.commands import Echo, pause, read_log, tail
 from feddag_flwr.flower.run_status import COMPLETED, FINISHED, TIMED_OUT, RunOutcome, parse_status
 
 FlowerCommand = Callable[[list[str]], "subprocess.Popen[str]"]
@@ -61,7 +61,7 @@ class Run:
         return read_log(self.log_path)
 
     def wait_for(self, pattern: str, timeout: float) -> str:
-        """Wait for a line of the log, see `Daemon.wait_for`.
+        """Wait for a line of the log, see `wait_for_line`.
 
         Raises
         ------
@@ -137,3 +137,52 @@ class Run:
                     self._end = status
                     return
                 self._closed.wait(STATUS_POLL_SECONDS)
+
+
+def wait_for_line(
+    text: Callable[[], str],
+    pattern: str,
+    timeout: float,
+    source: str,
+    over: Callable[[], bool] = lambda: False,
+) -> str:
+    """Wait until a growing text has a line that a regular expression is found in.
+
+    Parameters
+    ----------
+    text : Callable[[], str]
+        Gives all of it.
+    pattern, timeout : str, float
+        The regular expression; seconds.
+    source : str
+        What the text is called if the line does not come.
+    over : Callable[[], bool]
+        Whether the text is complete.
+
+    Returns
+    -------
+    str
+        The line.
+
+    Raises
+    ------
+    TimeoutError
+        There is none in time; the message has the end of the text.
+    RuntimeError
+        The text is complete and has none.
+    """
+    deadline = time.monotonic() + timeout
+    expression = re.compile(pattern)
+    while True:
+        complete = over()
+        for line in text().splitlines():
+            if expression.search(line):
+                return line
+        if complete:
+            raise RuntimeError(f"{source} ended without {pattern!r}:\n{tail(text())}")
+        try:
+            pause(deadline, 0.2)
+        except TimeoutError:
+            raise TimeoutError(
+                f"{source} has no line with {pattern!r} after {timeout:g} s:\n{tail(text())}"
+            ) from None

@@ -8,13 +8,20 @@ there ("Failed to activate"). Ended, it is started again by systemd or Docker un
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
+from feddag_flwr.flower.processes import loopback_without_proxy
+from feddag_flwr.flower.run_config import Value, parse_overrides
+
 EXIT_LOST = 1
+EXIT_USAGE = 2
+NODE_CONFIG = "--node-config"
 
 
 def run_supernode(options: Sequence[str]) -> int:
@@ -30,9 +37,14 @@ def run_supernode(options: Sequence[str]) -> int:
     int
         The exit status; threads of Flower's may live on, see `main`.
     """
+    try:
+        checked = check_node_config(options)
+    except ValueError as error:
+        print(f"feddag-flwr supernode: {error}", file=sys.stderr)
+        return EXIT_USAGE
     from feddag_flwr.flower.private import flower_supernode  # takes a second
 
-    sys.argv = ["flower-supernode", *options]
+    sys.argv = ["flower-supernode", *checked]
     try:
         flower_supernode()
     except SystemExit as end:  # asked to stop, or options that cannot be
@@ -44,6 +56,41 @@ def run_supernode(options: Sequence[str]) -> int:
     return EXIT_LOST  # a SuperNode that works does not return
 
 
+def check_node_config(options: Sequence[str]) -> list[str]:
+    """Read ``--node-config``, of which Flower would pass over what it does not understand.
+
+    Parameters
+    ----------
+    options : Sequence[str]
+        Of ``flower-supernode``; ``--node-config`` may be there several times, with ``key=value``
+        pairs or a TOML file.
+
+    Returns
+    -------
+    list[str]
+        The options, with one ``--node-config`` of pairs.
+
+    Raises
+    ------
+    ValueError
+        It cannot be read; the message names the part.
+    """
+    parser = argparse.ArgumentParser(prog="feddag-flwr supernode", add_help=False)
+    parser.add_argument(NODE_CONFIG, action="append", default=[])
+    found, others = parser.parse_known_args(options)
+    config = parse_overrides(found.node_config, NODE_CONFIG)
+    pairs = " ".join(f"{key}={_as_toml(value)}" for key, value in config.items())
+    return [*others, NODE_CONFIG, pairs] if pairs else others
+
+
+def _as_toml(value: Value) -> str:
+    """Write a value as Flower's parser takes it: no quote within quotes."""
+    if isinstance(value, str):
+        text = json.dumps(value, ensure_ascii=False)[1:-1]
+        return '"' + text.replace('\\"', "\\u0022").replace("\x7f", "\\u007f") + '"'
+    return str(value).lower()
+
+
 def main(options: Sequence[str] | None = None) -> NoReturn:
     """Run a SuperNode, then end this process with all its threads.
 
@@ -52,6 +99,8 @@ def main(options: Sequence[str] | None = None) -> NoReturn:
     options : Sequence[str] | None
         Of ``flower-supernode``; None for this process's command line.
     """
+    # The client app's process asks this one for its messages, over HTTP.
+    os.environ.update(loopback_without_proxy(os.environ))
     status = run_supernode(sys.argv[1:] if options is None else options)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from functools import partial
 
 from feddag_flwr.aggregators.aggregator import capped
+from feddag_flwr.class_names import in_other_writing, unknown_classes, warn_of_similar_names
 from feddag_flwr.federation.client_registry import ClientRegistry
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.federation.exchange import Exchange, Letter
@@ -181,10 +182,11 @@ def check_fit(
             f"samples are {modality.in_words(description.spec)}, those of the federation "
             f"{modality.in_words(spec)}"
         )
-    unknown = [name for name in description.class_names if name not in class_names]
+    unknown = unknown_classes(description.class_names, class_names)
     if class_names and unknown:
         raise RecordError(
             f"class {unknown[0]!r} is unknown here; the federation has {', '.join(class_names)}"
+            + in_other_writing(unknown, class_names)
         )
 
 
@@ -232,8 +234,14 @@ def merge_class_names(
 
     Those of the setting ``class-names`` where they are `given`, in that order. Else the common
     order where all clients have the same list, else all names sorted (as numbers where
-    all are numbers).
+    all are numbers). A warning names those that differ in writing only.
     """
+    names = _merged(descriptions, given)
+    warn_of_similar_names(names)
+    return names
+
+
+def _merged(descriptions: list[Description], given: tuple[str, ...]) -> tuple[str, ...]:
     if given:
         return given
     lists = {description.class_names for description in descriptions}

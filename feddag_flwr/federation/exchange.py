@@ -28,6 +28,8 @@ logger = logging.getLogger("flwr")
 POLL_FIRST, POLL_LAST, POLL_GROWTH = 0.02, 0.2, 1.3
 # Letters that are read of a client's reason for an error, and of each of its lines.
 LONGEST_REASON, LONGEST_LINE = 20_000, 500
+# Letters of an error by which a second line reminds of it.
+_LONGEST_REMINDER = 40
 # What Flower raises over bytes that are no message; not what it raises when the SuperLink is gone.
 UNREADABLE = (
     ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError, DecodeError,
@@ -102,6 +104,7 @@ class Exchange:
         self.limits = limits
         self.traffic = Traffic()
         self._one_by_one = False
+        self._repeated: dict[tuple[str, str], list[str]] = {}
         self._nodes: list[int] = []
 
     def to_client(self, request: Request[Any]) -> Letter:
@@ -124,7 +127,8 @@ class Exchange:
 
         A reply is good when it answers a message of this call, comes from the node that was
         asked, is of the kind asked for, carries no error, and is what the request wants. Everything
-        else costs that node its reply, and a log line.
+        else costs that node its reply, and a log line; an error that many nodes reply is logged
+        once, and at the end who else had it.
 
         Parameters
         ----------
@@ -160,6 +164,7 @@ class Exchange:
     ) -> Iterator[tuple[_Sent, Message]]:
         """Send requests and yield the messages that answer them."""
         waiting: dict[str, _Sent] = {}
+        self._repeated.clear()
         longest = patience or {}
         source = iter(letters)
         pause = POLL_FIRST
@@ -174,6 +179,7 @@ class Exchange:
                     seconds = longest.get(letter.request.counted_as, timeout)
                     self._push(letter, seconds, waiting)
             if not waiting:
+                self._tell_repeated()
                 return
             replies = self._pull(waiting)
             for reply in replies:
@@ -271,7 +277,7 @@ class Exchange:
         kind = sent.kind
         if reply.has_error():
             reason = one_line(reply.error.reason or "")
-            self._log(sent.node_id, kind, f"error {reply.error.code}: {reason}")
+            self._log_error(sent.node_id, kind, f"error {reply.error.code}: {reason}")
             return None
         if not reply.has_content():
             self._log(sent.node_id, kind, "the reply is empty")
@@ -291,6 +297,23 @@ class Exchange:
         for message_id in [key for key, sent in waiting.items() if sent.deadline <= now]:
             sent = waiting.pop(message_id)
             self._log(sent.node_id, sent.kind, f"no reply within {sent.seconds:g} s")
+
+    def _log_error(self, node_id: int, kind: str, reason: str) -> None:
+        """Log a node's error, unless another's of this call was the same."""
+        if (kind, reason) in self._repeated:
+            self._repeated[kind, reason].append(self.clients.name_of(node_id))
+        else:
+            self._repeated[kind, reason] = []
+            self._log(node_id, kind, reason)
+
+    def _tell_repeated(self) -> None:
+        for (kind, reason), names in self._repeated.items():
+            if names:
+                logger.warning(
+                    "%s: %d more left out for the same error (%s): %s",
+                    kind, len(names), reason[:_LONGEST_REMINDER], ", ".join(sorted(names)),
+                )  # fmt: skip
+        self._repeated.clear()
 
     def _log(self, node_id: int, kind: str, reason: str) -> None:
         logger.warning("%s: client %s is left out: %s", kind, self.clients.name_of(node_id), reason)

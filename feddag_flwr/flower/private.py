@@ -26,20 +26,11 @@ __all__ = [
     "get_flwr_home",
     "message_from_proto",
     "message_to_proto",
-    "parse_config_args",
     "recorddict_to_proto",
 ]
 
 
 # What only commands need is imported there: each message to a deployed client starts a process.
-
-
-def parse_config_args(texts: list[str]) -> dict[str, Any]:
-    """Parse the values of ``--run-config``."""
-    from flwr.common import config
-
-    parsed: dict[str, Any] = config.parse_config_args(texts)
-    return parsed
 
 
 def flatten_dict(values: dict[str, Any] | None) -> dict[str, Any]:

@@ -10,11 +10,8 @@ import shutil
 import signal
 import sys
 import sysconfig
-import tempfile
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import psutil
@@ -22,8 +19,7 @@ import psutil
 HOME_VARIABLE = "FLWR_HOME"
 GRACE_SECONDS = 3.0
 KILL_SECONDS = 10.0
-# Ray appends up to 75 characters to its directory for a socket whose path may have 107.
-LONGEST_TEMPORARY_FOLDER = 16
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def child_environment(home: Path, cluster: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -56,10 +52,39 @@ def child_environment(home: Path, cluster: Mapping[str, str] | None = None) -> d
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "FLWR_TELEMETRY_ENABLED": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
+            **loopback_without_proxy(os.environ),
             **({"RAY_TMPDIR": str(home)} if cluster is None else cluster),
         }
     )
     return environment
+
+
+def loopback_without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return variables with which processes of one machine reach each other past every proxy.
+
+    Parameters
+    ----------
+    environment : Mapping[str, str]
+        Variables as they are; who is excepted from proxies there stays so.
+
+    Returns
+    -------
+    dict[str, str]
+        ``no_proxy`` and ``NO_PROXY`` for HTTP, and ``no_grpc_proxy``.
+    """
+    given = _hosts(environment.get("no_proxy") or environment.get("NO_PROXY", ""))
+    for_grpc = _hosts(environment.get("no_grpc_proxy", "")) or given
+    # An asterisk must stand alone for Python's HTTP; gRPC does not know it.
+    hosts = "*" if "*" in given else _joined(given)
+    return {"no_proxy": hosts, "NO_PROXY": hosts, "no_grpc_proxy": _joined(for_grpc)}
+
+
+def _hosts(text: str) -> list[str]:
+    return [host.strip() for host in text.split(",") if host.strip()]
+
+
+def _joined(hosts: list[str]) -> str:
+    return ",".join(dict.fromkeys([*hosts, *LOOPBACK]))
 
 
 def executable(name: str) -> str:
@@ -90,27 +115,6 @@ def _search_path() -> str:
     """Return PATH with this environment's scripts in front: Flower starts its own by bare name."""
     folders = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
     return os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)])
-
-
-@contextmanager
-def private_home() -> Iterator[Path]:
-    """Give a caller a folder of its own; on leaving, end its processes and remove the folder.
-
-    Yields
-    ------
-    Path
-        ``FLWR_HOME`` of its processes, or where each of them has its own.
-    """
-    base = Path(tempfile.gettempdir())
-    if len(str(base)) > LONGEST_TEMPORARY_FOLDER and os.access("/tmp", os.W_OK):
-        base = Path("/tmp")
-    home = Path(tempfile.mkdtemp(prefix="feddag-", dir=base))
-    try:
-        yield home
-    finally:
-        with _uninterrupted():
-            end_processes(home)
-            shutil.rmtree(home, ignore_errors=True)
 
 
 def find_processes(home: Path, known: Iterable[psutil.Process] = ()) -> set[psutil.Process]:
@@ -180,18 +184,3 @@ def _alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ignore requests to stop while the end is being made."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -2,15 +2,20 @@
 
 import difflib
 import json
+import logging
+import re
 import tomllib
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import tomli_w
 
-from feddag_flwr.flower.private import flatten_dict, parse_config_args
+from feddag_flwr.flower.private import flatten_dict
+from feddag_flwr.flower.toml_files import read_toml
+
+logger = logging.getLogger("flwr")
 
 Value = bool | int | float | str
 RUN_DIR = "run-dir"
@@ -18,15 +23,23 @@ DATA_DIR = "data-dir"
 RESUME = "resume"
 NUM_CLIENTS = "num-clients"
 DEFAULT_RUN_DIR = "runs"
+TOML = ".toml"
+# What blanks part, but for those within quotes; a quote that nobody closes ends with the text.
+WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*(?:"|$)|'[^']*(?:'|$)|[^\s"'])+""")
+PAIR = re.compile(r"""(?P<key>[^="']+)=(?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|[^"'#]+)""")
 
 
-def parse_overrides(texts: Sequence[str]) -> dict[str, Value]:
-    """Parse the values of ``--run-config`` as Flower does; a later one lowest.
+def parse_overrides(texts: Sequence[str], option: str = "--run-config") -> dict[str, Value]:
+    """Parse the values of an option that may be given several times; a later one wins.
+
+    Flower's own parser passes over what it does not understand; this one refuses it.
 
     Parameters
     ----------
     texts : Sequence[str]
         Each either ``key=value`` pairs, with TOML values, or the path of a TOML file.
+    option : str
+        What messages call the option.
 
     Returns
     -------
@@ -36,19 +49,66 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Value]:
     Raises
     ------
     ValueError
-        If a text holds no setting, or one that is not TOML.
+        A text, or a part of one, is neither a pair nor a file that can be read, or has a key
+        twice. The message names the part.
     """
     merged: dict[str, Value] = {}
     for text in texts:
-        try:
-            parsed: dict[str, Value] = parse_config_args([text])
-        except (click.ClickException, OSError, tomllib.TOMLDecodeError) as error:
-            reason = error.message if isinstance(error, click.ClickException) else str(error)
-            raise ValueError(f"--run-config {text!r}: {reason}") from error
-        if text.strip() and not parsed:
-            raise ValueError(f"--run-config {text!r} holds no key=value pair")
+        path = Path(text.strip()).expanduser()
+        if path.suffix == TOML and (path.is_file() or "=" not in text):
+            parsed = _read_settings(path, option)
+        else:
+            parsed = _parse_pairs(text, option)
+        if again := sorted(merged.keys() & parsed.keys()):
+            logger.warning("%s: of %s the last value holds", option, ", ".join(again))
         merged.update(parsed)
     return merged
+
+
+def _read_settings(path: Path, option: str) -> dict[str, Value]:
+    try:
+        return _flat(read_toml(path), str(path))
+    except OSError as error:
+        raise ValueError(f"{option} {str(path)!r}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{option} {error}") from None
+
+
+def _parse_pairs(text: str, option: str) -> dict[str, Value]:
+    parsed: dict[str, Value] = {}
+    for word in WORD.findall(text):
+        pair = PAIR.fullmatch(word)
+        if pair is None:
+            hint = ": a TOML file stands alone" if word.endswith(TOML) else ""
+            raise ValueError(f"{option} {text!r}: {word!r} is no key=value pair{hint}")
+        try:
+            settings = _flat(tomllib.loads(f"{pair['key']} = {pair['value']}"), repr(word))
+        except tomllib.TOMLDecodeError:
+            raise ValueError(
+                f"{option} {text!r}: {word!r} is no TOML; a text needs quotes: "
+                f'{pair["key"]}="{pair["value"]}"'
+            ) from None
+        except ValueError as error:
+            raise ValueError(f"{option} {error}") from None
+        if again := parsed.keys() & settings.keys():
+            raise ValueError(f"{option} {text!r}: {min(again)!r} is given twice")
+        parsed.update(settings)
+    return parsed
+
+
+def _flat(nested: dict[str, Any] | None, source: str) -> dict[str, Value]:
+    """Join nested keys by dots.
+
+    Raises
+    ------
+    ValueError
+        A value is a list or a date; the message names the source.
+    """
+    try:
+        flat: dict[str, Value] = flatten_dict(nested)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    return flat
 
 
 def read_defaults(app_dir: Path) -> dict[str, Value]:
@@ -67,16 +127,18 @@ def read_defaults(app_dir: Path) -> dict[str, Value]:
     Raises
     ------
     ValueError
-        If the folder holds no Flower app.
+        The folder holds no Flower app, or one whose ``pyproject.toml`` Flower cannot read.
     """
+    path = app_dir / "pyproject.toml"
     try:
-        project: dict[str, Any] = tomllib.loads((app_dir / "pyproject.toml").read_text("utf-8"))
-        defaults: dict[str, Value] = flatten_dict(project["tool"]["flwr"]["app"].get("config"))
-    except FileNotFoundError:
+        if path.read_bytes().startswith(BOM_UTF8):
+            raise ValueError(f"{path} begins with a byte order mark, which Flower refuses")
+        app = read_toml(path)["tool"]["flwr"]["app"]
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{app_dir} holds no pyproject.toml") from None
     except KeyError:
-        raise ValueError(f"{app_dir / 'pyproject.toml'} has no [tool.flwr.app]") from None
-    return defaults
+        raise ValueError(f"{path} has no [tool.flwr.app]") from None
+    return _flat(app.get("config"), str(path))
 
 
 def read_run_settings(run_folder: Path) -> dict[str, Value]:

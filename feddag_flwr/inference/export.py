@@ -23,6 +23,10 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # Sizes of the batches on which an exported model must agree with the original, and how well.
 BATCHES = (1, 2, 5)
 TOLERANCE = 1e-4
+_FIXED = (
+    "an encoder whose forward loops over the images, or takes other ways for other inputs, cannot "
+    "be exported"
+)
 _TRACER_WARNING: type[Warning] = torch.jit.TracerWarning  # type: ignore[attr-defined]
 
 
@@ -54,7 +58,8 @@ def export(served: Served, output: Path) -> Path:
     ValueError
         `output` ends otherwise.
     ExportError
-        A package is missing, or the file computes something else than the model.
+        A package is missing, the format or its runtime cannot do what the model does, or the file
+        computes something else than the model.
     """
     writers: dict[str, tuple[str, Callable[[Served, Path, str], None]]] = {
         ".pt": ("TorchScript", _write_torchscript),
@@ -69,11 +74,25 @@ def export(served: Served, output: Path) -> Path:
     try:
         write(served, partial, text)
         partial.replace(output)
+    except (ExportError, OSError):
+        raise
+    except Exception as error:  # of PyTorch's exporters and ONNX Runtime, each of its own kind
+        raise ExportError(f"the model cannot be exported as {kind}: {_reason(error)}") from error
     finally:
         partial.unlink(missing_ok=True)
     description = output.with_name(f"{output.name}.json")
     description.write_text(text, encoding="utf-8")
     return description
+
+
+def _reason(error: BaseException) -> str:
+    """Return the line of an error, or of what it comes from, that says what is wrong."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if "Error" in line]  # a traceback of TorchScript has it last
+    line = (named[-1:] or lines[:1] or [type(error).__name__])[0]
+    return "".join(char if char.isprintable() else " " for char in line)
 
 
 def describe(served: Served, kind: str) -> dict[str, Any]:
@@ -114,13 +133,15 @@ def _check(served: Served, compute: Callable[[Tensor], Tensor]) -> None:
         try:
             found = compute(images)
         except Exception as error:  # whatever a runtime says
-            raise ExportError(f"the exported model fails on {count} images: {error}") from error
+            raise ExportError(
+                f"the exported model fails on {count} images: {_FIXED} ({_reason(error)})"
+            ) from error
         if found.shape != expected.shape or not torch.allclose(
             found, expected, rtol=TOLERANCE, atol=TOLERANCE
         ):
             raise ExportError(
                 f"the exported model computes something else than the model for {count} images: "
-                "an encoder whose forward takes other ways for other inputs cannot be exported"
+                + _FIXED
             )
 
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.data.files import IMAGE_SUFFIXES, read_image, read_npz_images
+from feddag_flwr.class_names import class_name
+from feddag_flwr.data.files import IMAGE_SUFFIXES, images_below, read_image, read_npz_images
 from feddag_flwr.data.samples import DataError
 
 # Image files in memory at once.
@@ -46,7 +47,8 @@ def read_batches(
     image_shape : tuple of int
         (channels, height, width) that the model takes.
     class_names : sequence of str
-        Names of classes: an image whose folder is called so is taken to be of that class.
+        Names of classes: an image is of the class that a folder above it is called by, as in
+        training the outermost of those within a path that is given, or else that path itself.
 
     Raises
     ------
@@ -56,38 +58,40 @@ def read_batches(
     """
     for path in paths:
         if path.is_dir():
-            yield from _from_files(_below(path), image_shape, class_names)
+            yield from _from_files(_below(path), image_shape, class_names, path)
         elif path.suffix.lower() == ".npz":
             yield from _from_archive(path, image_shape)
         elif path.is_file():
-            yield from _from_files([path], image_shape, class_names)
+            yield from _from_files([path], image_shape, class_names, path.parent)
         else:
             raise DataError(f"{path}: no such file or folder")
 
 
 def _below(folder: Path) -> list[Path]:
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    found = images_below(folder)
     if not found:
         raise DataError(f"{folder}: no {', '.join(IMAGE_SUFFIXES)} files in it or below")
     return found
 
 
 def _from_files(
-    files: Sequence[Path], image_shape: tuple[int, int, int], class_names: Sequence[str]
+    files: Sequence[Path],
+    image_shape: tuple[int, int, int],
+    class_names: Sequence[str],
+    root: Path,
 ) -> Iterator[Batch]:
     for start in range(0, len(files), BATCH):
         chosen = files[start : start + BATCH]
-        folders = [path.absolute().parent.name for path in chosen]
         yield Batch(
             [str(path) for path in chosen],
-            [folder if folder in class_names else None for folder in folders],
+            [_class_of(path, class_names, root) for path in chosen],
             _unit(np.stack([read_image(path, image_shape) for path in chosen])),
         )
+
+
+def _class_of(file: Path, class_names: Sequence[str], root: Path) -> str | None:
+    folders = [*file.relative_to(root).parts[:-1], root.absolute().name]
+    return next((name for name in map(class_name, folders) if name in class_names), None)
 
 
 def _from_archive(path: Path, image_shape: tuple[int, int, int]) -> Iterator[Batch]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.checkpoints import Checkpoint, newest_checkpoint
+from feddag_flwr.class_names import class_name
 from feddag_flwr.modalities import Rows
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.registry import build_model
@@ -136,7 +137,7 @@ def load_served(
         )
     return Served(
         _classifier(checkpoint, state.models[number] if own is None else own),
-        state.class_names,
+        tuple(map(class_name, state.class_names)),
         cast(tuple[int, int, int], state.sample_shape),
         algorithm,
         number,

@@ -1,17 +1,14 @@
 """The command ``feddag-flwr``."""
 
 import argparse
-import io
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from feddag_flwr.data_check import command as data_check
 from feddag_flwr.deployment import cli as deployment
-from feddag_flwr.experiments import cli as experiments
+from feddag_flwr.flower.private_home import require_posix
 from feddag_flwr.flower.run_config import (
     RESUME,
     Value,
@@ -23,14 +20,14 @@ from feddag_flwr.flower.run_config import (
 )
 from feddag_flwr.flower.run_status import TIMED_OUT, RunOutcome
 from feddag_flwr.inference import cli as inference
+from feddag_flwr.launcher.command import EXIT_FAILED, EXIT_USAGE, run_command
 from feddag_flwr.launcher.simulation import run_simulation
 from feddag_flwr.settings import Settings
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_TIMED_OUT = 124
-EXIT_SIGNALLED = 128
 TAIL_LINES = 30
+# Commands that left for the laboratory.
+MOVED = ("experiment", "deploy-demo")
 # Options of ``run`` that only Flower has a use for; None where they are not given.
 FLOWER_OPTIONS = (
     "num_supernodes", "cpus", "cpus_per_client", "gpus_per_client", "ray_address", "timeout",
@@ -50,28 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         0 when all went well (for ``run``: when Flower calls the run completed), 1 when not, 2 for
-        a wrong command line or suite, 124 when ``--timeout`` ended a run. A signal ends the process
+        a wrong command line, 124 when ``--timeout`` ended a run. A signal ends the process
         with 128 plus its number.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # no name of a scenario may end an experiment
-            stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _exit_on_signal)
-    try:
-        status: int = options.handler(options)
-    except ValueError as error:
-        print(f"feddag-flwr: {error}", file=sys.stderr)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words and words[0] in MOVED:
+        command = f"feddag-lab {words[0]}"
+        print(f"feddag-flwr: {words[0]} is now `{command}`", file=sys.stderr)
         return EXIT_USAGE
-    except (RuntimeError, OSError) as error:
-        print(f"feddag-flwr: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    return status
+    return run_command(_parser(), words)
 
 
 def _run(options: argparse.Namespace) -> int:
+    require_posix()
     if options.in_process:
         return _run_in_process(options)
     outcome = _simulate(options)
@@ -130,10 +118,6 @@ def _report(outcome: RunOutcome) -> None:
     print(f"feddag-flwr: {outcome.status} in {outcome.seconds:.1f} s{reason}", file=sys.stderr)
 
 
-def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(EXIT_SIGNALLED + number)
-
-
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -150,11 +134,10 @@ def _share(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="feddag-flwr", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_scenario(commands)
     data_check.add_command(commands, parse_overrides)
-    experiments.add_commands(commands)
     inference.add_commands(commands)
     deployment.add_commands(commands)
     return parser
@@ -198,7 +181,9 @@ def _add_run(commands: Any) -> None:  # noqa: ANN401 - argparse has no public ty
         "on one core; of the options below it takes none",
     )
     run.add_argument("--num-supernodes", type=_positive, metavar="N", help="default: num-clients")
-    run.add_argument("--cpus", type=_positive, metavar="C", help="for all clients; default: all")
+    run.add_argument(
+        "--cpus", type=_positive, metavar="C", help="for all clients; default: all usable"
+    )
     run.add_argument("--cpus-per-client", type=_positive, metavar="N", help="default: 1")
     run.add_argument("--gpus-per-client", type=_share, metavar="F", help="default: 0")
     run.add_argument(

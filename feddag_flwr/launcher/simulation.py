@@ -1,6 +1,5 @@
 """One simulation through Flower's own SuperLink and command line, from start to clean end."""
 
-import os
 import shutil
 import subprocess
 import threading
@@ -19,7 +18,9 @@ from feddag_flwr.flower.commands import (
     tail,
     wait_listening,
 )
-from feddag_flwr.flower.processes import child_environment, private_home
+from feddag_flwr.flower.machine import count_gpus, usable_cores
+from feddag_flwr.flower.private_home import private_home
+from feddag_flwr.flower.processes import child_environment
 from feddag_flwr.flower.run_config import (
     Value,
     complete_overrides,
@@ -66,7 +67,8 @@ def run_simulation(
     num_supernodes : int
         The number of simulated clients.
     cpus : int | None
-        What Ray may use, ``None`` for all of the machine; cpus / cpus_per_client run at once.
+        What Ray may use, ``None`` for all that this process may; cpus / cpus_per_client clients
+        run at once. What `num_supernodes` clients have no use for is left alone.
     cpus_per_client, gpus_per_client : int, float
         The share of one running client.
     ray_address : str | None
@@ -87,7 +89,8 @@ def run_simulation(
     ------
     ValueError
         If the folder holds no Flower app, the app lacks a setting of ``run_config``, ``cpus`` is
-        too small for one client or given beside ``ray_address``, or that is no address.
+        too small for one client or given beside ``ray_address``, that is no address, or this
+        machine lacks the GPUs of one client.
     RuntimeError
         If Flower's SuperLink does not start, or nobody answers at ``ray_address``.
     """
@@ -100,7 +103,8 @@ def run_simulation(
     }
     cluster = None
     if ray_address is None:
-        federation["init-args-num-cpus"] = _own_cpus(cpus, cpus_per_client)
+        federation["init-args-num-cpus"] = _own_cpus(cpus, cpus_per_client, num_supernodes)
+        _check_gpus(gpus_per_client)
     elif cpus is not None:
         raise ValueError("cpus is for a Ray of one's own; a cluster has the CPUs that it has")
     else:
@@ -123,13 +127,28 @@ def run_simulation(
     return RunOutcome(status == COMPLETED, status, details, seconds, log)
 
 
-def _own_cpus(cpus: int | None, cpus_per_client: int) -> int:
-    """Return the CPUs of a Ray that is started for one run."""
+def _own_cpus(cpus: int | None, cpus_per_client: int, num_supernodes: int) -> int:
+    """Return the CPUs of a Ray that is started for one run: Flower starts actors for all of them.
+
+    Each actor keeps several hundred MB, whether a client is left for it or not.
+    """
     if cpus is None:
-        return max(os.cpu_count() or 1, cpus_per_client)
+        cpus = max(usable_cores(), cpus_per_client)
     if cpus < cpus_per_client:
         raise ValueError(f"cpus is {cpus}; it must be at least cpus_per_client, {cpus_per_client}")
-    return cpus
+    return min(cpus, num_supernodes * cpus_per_client)
+
+
+def _check_gpus(gpus_per_client: float) -> None:
+    """Refuse a share that Ray could never hand out."""
+    if gpus_per_client <= 0:
+        return
+    if gpus_per_client > 1 and gpus_per_client != int(gpus_per_client):
+        raise ValueError(f"gpus_per_client is {gpus_per_client:g}; above 1 it must be whole")
+    if gpus_per_client > (found := count_gpus()):
+        raise ValueError(
+            f"gpus_per_client is {gpus_per_client:g}; PyTorch finds {found or 'no'} GPU here"
+        )
 
 
 def _start_superlink(home: Path, deadline: float, cluster: Mapping[str, str] | None) -> None:

@@ -29,6 +29,10 @@ class ModelError(ValueError):
     """The setting ``model`` names nothing that can be used."""
 
 
+class ImageShapeError(ModelError):
+    """The encoder cannot be made for samples of this shape, or fails on them."""
+
+
 def _imported(model: str) -> EncoderFactory:
     module_name, _, attribute = model.partition(":")
     try:
@@ -71,7 +75,7 @@ def build_encoder(
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"setting model = {model!r}: {error}") from error
+        raise ImageShapeError(f"setting model = {model!r}: {error}") from error
     if (model, modality, spec) not in _checked:
         _check(model, encoder, modality, spec)
         _checked.add((model, modality, spec))
@@ -91,7 +95,7 @@ def _check(model: str, encoder: object, modality: str, spec: SampleSpec) -> None
             features = encoder(load_modality(modality).example(spec, 2))
             shape, finite = tuple(features.shape), bool(torch.isfinite(features).all())
     except Exception as error:
-        raise ModelError(
+        raise ImageShapeError(
             f"setting model = {model!r}: fails on samples {spec.shape}: {error}"
         ) from error
     finally:

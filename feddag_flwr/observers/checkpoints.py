@@ -1,4 +1,4 @@
-"""Writes a checkpoint after the rounds that are due (settings ``checkpoint-every``, ``keep-..``)."""
+"""Writes a checkpoint after the rounds that are due (setting ``checkpoint-every``)."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from feddag_flwr.records.parts import transport_of
 from feddag_flwr.records.transport import EXACT
 from feddag_flwr.records.values import (
     RecordError,
+    class_names_of,
     info_of,
     name_list,
     put_rows,
@@ -97,7 +98,7 @@ class RequestHeader:
         """Read and check the common part of a request; spec and scale are for the modality."""
         info = info_of(content)
         spec = spec_of(info)
-        names = name_list(info, "class-names")
+        names = class_names_of(info)
         return cls(
             value_of(info, "client", str),
             value_of(info, "round", int),

@@ -11,9 +11,9 @@ from feddag_flwr.modalities import Rows, SampleSpec, load_modality
 from feddag_flwr.records.limits import Limits
 from feddag_flwr.records.values import (
     RecordError,
+    class_names_of,
     info_of,
     is_name,
-    name_list,
     put_rows,
     rows_of,
     shown,
@@ -191,7 +191,7 @@ class Description:
         spec, moments = spec_of(info), rows_of(info, "moments")
         _check_samples(modality, spec, moments)
         group = value_of(info, "true-group", int) if "true-group" in info else None
-        names, joins_in = name_list(info, "class-names"), value_of(info, "joins-in", int)
+        names, joins_in = class_names_of(info), value_of(info, "joins-in", int)
         return cls(
             client, names, spec.shape, train, test, moments, group, joins_in, modality, spec.details
         )

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 from flwr.app import ConfigRecord, RecordDict
 
+from feddag_flwr.class_names import class_name
 from feddag_flwr.modalities import Rows, SampleSpec
 
 # Most names in a list of classes or parts, and letters of a name.
@@ -70,6 +71,14 @@ def name_list(info: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise RecordError(f"{key} names something twice: {shown(names)}")
     return tuple(names)
+
+
+def class_names_of(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the list ``class-names``, its names in Unicode's form NFC and different still."""
+    names = tuple(class_name(name) for name in name_list(info, "class-names"))
+    if len(set(names)) < len(names):
+        raise RecordError(f"class-names names something twice: {shown(list(names))}")
+    return names
 
 
 def is_name(value: object) -> bool:

@@ -171,7 +171,9 @@ def row_distances(left: npt.ArrayLike, right: npt.ArrayLike, same: bool = False)
 
 
 def class_noise(angles: AngleArray, counts: IntArray) -> FloatArray:
-    """Noise of each class's angles (C,), degrees at one sample: see `ClassConditionalDistance.noise`.
+    """Noise of each class's angles (C,), degrees at one sample.
+
+    See `ClassConditionalDistance.noise`.
 
     Each client's nearest peer is taken to look like itself: the angle to it, over the square root
     of 1 / n_i + 1 / n_j, is noise. The median over the clients that hold the class; 0 where fewer

@@ -2,7 +2,8 @@
 
 Eq. 8 of arXiv 2602.23504 gives the weight to the view with more contrast, whether its contrast
 comes of groups or of chance. Here a view's weight is measured on what groups do and chance does
-not: see `feddag_flwr.similarity.persistence` and `feddag_flwr.similarity.class_conditional_distance`. And the
+not: see `feddag_flwr.similarity.persistence` and
+`feddag_flwr.similarity.class_conditional_distance`. And the
 views are not averaged: two clients are as far apart as the view says that sees the largest
 difference, so that a view in which they agree does not talk the others down. V of Eq. 6 has no
 say of its own: where no view shows groups nobody is parted. V varies with the clients' sizes then,

@@ -46,7 +46,7 @@ class Proximity:
     evidence : Evidence or None
         How views were weighed, where they were fused by evidence.
     pairs : ndarray, shape (N, N) or (N, 0)
-        Mean angles of `feddag_flwr.similarity.class_conditional_distance.ClassConditionalDistance`, degrees; for evidence only.
+        Mean angles of `ClassConditionalDistance`, degrees; for evidence only.
     """
 
     gradient: NDArray[np.float64]

@@ -194,7 +194,7 @@ def fingerprint(path: Path, *, with_metrics: bool) -> str:
     return digest.hexdigest()
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401
+def plain(value: Any) -> Any:
     """Return JSON under its former names, without what is ignored."""
     if isinstance(value, Mapping):
         return {

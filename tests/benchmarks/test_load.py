@@ -2,9 +2,9 @@
 
 import load
 import pytest
-from process_watch.trend import by_round
 
 from feddag_flwr.settings import Settings
+from feddag_lab.process_watch.trend import by_round
 
 
 def test_settings_of_a_thousand_clients_on_fashion_mnist(tmp_path):
@@ -22,8 +22,8 @@ def test_a_run_in_this_process_is_sampled_round_by_round(tmp_path, capsys):
     samples = load.run_here(asked, tmp_path, period=0.002)
 
     rounds = by_round(samples)
-    assert set(rounds) == {"this process", "total"}
-    assert {1, 2, 3, 4} <= set(rounds["this process"])
+    assert set(rounds.index.unique("role")) == {"this process", "total"}
+    assert {1, 2, 3, 4} <= set(rounds.loc["this process"].index)
     trends = load.report(samples, asked, "in one process", tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "processes.csv", "rounds.csv", "load.png"

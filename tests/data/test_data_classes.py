@@ -33,3 +33,15 @@ def test_a_class_that_the_federation_lacks_is_named():
 def test_an_unused_name_may_be_unknown():
     unused = ClientData("x", part(0), part(0), ("dog", "cat"), None)
     assert in_classes(unused, ("dog",)).train.labels.tolist() == [0]
+
+
+def test_a_class_in_another_unicode_form_is_the_same():
+    data = ClientData("ward-3", part(0, 1, 1), part(1, 0), ("dog", "cafe\u0301"), None)
+    found = in_classes(data, ("caf\u00e9", "dog"))
+    assert found.train.labels.tolist() == [1, 0, 0]
+    assert found.test.labels.tolist() == [0, 1]
+
+
+def test_a_class_in_another_writing_is_named_with_the_one_meant():
+    with pytest.raises(DataError, match=r"'cat' is none .*; 'cat' and ' Cat' differ in case, sp"):
+        in_classes(DATA, ("dog", " Cat"))

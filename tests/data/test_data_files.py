@@ -1,8 +1,20 @@
+import io
+import os
+import struct
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from feddag_flwr.data.files import read_image_folder, read_npz
+from feddag_flwr.data.files import (
+    images_below,
+    read_domain_folders,
+    read_image,
+    read_image_folder,
+    read_npz,
+    read_npz_images,
+)
 from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.modalities import load_modality
 
@@ -62,7 +74,7 @@ def test_npz_colour_float_with_test_part_and_names(tmp_path):
         ({"labels": LABELS[:5]}, "6 'images' but 5 'labels'"),
         ({"labels": LABELS.astype(float)}, "'labels' is float64 .*expected integers"),
         ({"labels": LABELS > 0}, "'labels' is bool"),
-        ({"labels": LABELS[:, None]}, r"'labels' is int64 of shape \(6, 1\)"),
+        ({"labels": np.stack([LABELS, LABELS], 1)}, r"'labels' is int64 of shape \(6, 2\)"),
         ({"labels": LABELS - 1}, "'labels' run from -1 to 1; expected 0 to 9999"),
         ({"labels": LABELS + 10_000}, "'labels' run from 10000 to 10002"),
         ({"class_names": np.array(["a", "b"])}, "label 2 is out of range for 2 'class_names'"),
@@ -230,3 +242,141 @@ def test_select_copies_in_order():
     assert chosen.labels.tolist() == [1, 0]
     chosen.samples[:] = 0
     assert images.samples.max() > 0
+
+
+def test_images_lie_at_any_depth_below_their_class(tmp_path):
+    root = tmp_path / "data"
+    names = ("cat/0.png", "cat/p-1/1.png", "cat/p-1/scan/2.png", "ant/p-1/0.PNG")
+    for index, name in enumerate(names):
+        _picture(root / "train" / name, value=index)
+    _picture(root / "test/cat/p-2/0.png", value=9)
+    _picture(root / "train/cat/.thumbs/0.png", value=77)
+    parts = read_image_folder(root)
+    assert parts.train.samples[:, 0, 0, 0].tolist() == [3, 0, 1, 2]
+    assert parts.train.labels.tolist() == [0, 1, 1, 1]
+    assert parts.test.samples[:, 0, 0, 0].tolist() == [9]
+    _picture(root / "north/ant/deep/down/0.png", value=5)
+    domains = read_domain_folders(root)
+    assert domains.domain_names == ("north", "test", "train")
+    assert domains.train.samples[:, 0, 0, 0].tolist() == [5, 9, 3, 0, 1, 2]
+
+
+def test_links_to_folders_are_followed_once_and_end(tmp_path):
+    _picture(tmp_path / "elsewhere/0.png", value=1)
+    _picture(tmp_path / "data/cat/1.png", value=2)
+    (tmp_path / "data/cat/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/cat/itself").symlink_to(tmp_path / "data/cat")
+    found = [file.name for file in images_below(tmp_path / "data")]
+    assert found == ["1.png", "0.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    _many(tmp_path, "a", "b")
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"b: cannot be listed \(Permission denied\)"):
+        read_image_folder(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing"), ("val",)])
+def test_folders_of_parts_are_not_taken_for_classes(tmp_path, names):
+    _many(tmp_path, *(f"{name}/{kind}" for name in names for kind in ("cat", "ant")))
+    with pytest.raises(DataError, match="a folder of that name would be a class"):
+        read_image_folder(tmp_path)
+
+
+def test_one_class_in_two_unicode_forms_is_one_class(tmp_path):
+    root = tmp_path / "all/north"
+    _picture(root / "cafe\u0301/0.png", value=1)
+    _picture(root / "caf\u00e9/1.png", value=2)
+    _picture(root / "bar/0.png", value=3)
+    parts = read_image_folder(root)
+    assert parts.class_names == ("bar", "caf\u00e9")
+    pixels = parts.train.samples[:, 0, 0, 0].tolist()
+    assert dict(zip(pixels, parts.train.labels.tolist(), strict=True)) == {1: 1, 2: 1, 3: 0}
+    domains = read_domain_folders(tmp_path / "all")
+    assert domains.class_names == ("bar", "caf\u00e9")
+    path = _npz(tmp_path / "a.npz", class_names=np.array(["a", "b", "cafe\u0301"]))
+    assert read_npz(path).class_names == ("a", "b", "caf\u00e9")
+    path = _npz(tmp_path / "b.npz", class_names=np.array(["a", "caf\u00e9", "cafe\u0301"]))
+    with pytest.raises(DataError, match="'class_names' has duplicates"):
+        read_npz(path)
+
+
+def _npy(array):
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def _claiming(shape, kind="|u1"):
+    """Begin an array that is said to be of some shape, without its content."""
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    text += b" " * (63 - (len(text) + 10) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ({"images": b"no array"}, "'images' is no array"),
+        ({"images.npy": b"no array"}, "'images' is no array"),
+        ({"class_names": b"abc", "images.npy": _npy(GREY)}, "'class_names' is no array"),
+        ({"images.npy": _claiming((10**7, 10**3, 10**3, 4))}, "does not fit into memory"),
+        ({"images.npy": _claiming((10**30, 28, 28))}, "too large to convert"),
+        ({"images.npy": _claiming((6, 28, 28)).replace(b"{", b"(")}, "not a readable .npz"),
+        ({"images.npy": b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((((("}, "EOF in multi-line"),
+        ({"images.npy": b"\x93NUMPY\x01\x00\xff\xff" + b" " * 65_535}, "not a readable .npz"),
+    ],
+)
+@pytest.mark.parametrize("read", [read_npz, read_npz_images])
+def test_odd_archives_are_refused_in_one_line(tmp_path, members, reason, read):
+    with zipfile.ZipFile(tmp_path / "odd.npz", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+        archive.writestr("labels.npy", _npy(LABELS))
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / "odd.npz")
+    told = str(caught.value)
+    assert told.startswith(f"{tmp_path / 'odd.npz'}: ")
+    assert reason in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), KeyError(7), RuntimeError("a\n  b"), struct.error("x")]
+)
+def test_whatever_a_picture_s_reader_raises_is_told_in_one_line(tmp_path, monkeypatch, error):
+    _many(tmp_path, "a")
+
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(Image.Image, "convert", lambda self, mode: fail(self))
+    reason = {"MemoryError": "MemoryError", "KeyError": "7", "RuntimeError": "a b", "error": "x"}
+    expected = f"not a readable image ({reason[type(error).__name__]})"
+    with pytest.raises(DataError) as caught:
+        read_image_folder(tmp_path)
+    assert str(caught.value) == f"{tmp_path / 'a/0.png'}: {expected}"
+    with pytest.raises(DataError) as caught:
+        read_image(tmp_path / "a/1.png", (1, 4, 6))
+    assert str(caught.value) == f"{tmp_path / 'a/1.png'}: {expected}"
+
+
+def test_pictures_that_do_not_fit_into_memory_are_counted(tmp_path, monkeypatch):
+    _many(tmp_path, "a", "b")
+
+    def full(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "empty", full)
+    with pytest.raises(DataError) as caught:
+        read_image_folder(tmp_path)
+    expected = f"{tmp_path}: 4 images of 6 x 4 pixels do not fit into memory"
+    assert str(caught.value) == expected

@@ -109,3 +109,21 @@ def test_images_of_another_shape_are_refused(tmp_path):
     message = r"client 'ward-3': samples are 4 x 4 with 1 channel.*federation's are 4 x 5 with 3 ch"
     with pytest.raises(DataError, match=message):
         check_spec(data, SampleSpec((3, 4, 5)), load_modality("image"))
+
+
+def test_a_file_that_came_into_a_folder_below_a_class_is_read(tmp_path):
+    def picture(name, value):
+        path = tmp_path / "ward/train" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), value).save(path)
+
+    for index in range(4):
+        picture(f"ape/p-1/scan-1/{index}.png", index)
+        picture(f"bee/{index}.png", 9 + index)
+    settings = Settings(scenario="own", source="image-folder")
+    node = {"data-path": str(tmp_path / "ward")}
+    before = own.load_own_data(settings, node)
+    picture("ape/p-1/scan-1/new.png", 200)
+    after = own.load_own_data(settings, node)
+    assert len(after.train) + len(after.test) == len(before.train) + len(before.test) + 1
+    assert own.load_own_data(settings, node) is after

@@ -1,5 +1,7 @@
 """The command check-data, on good and bad data, and against what a client really sends."""
 
+import zipfile
+
 import numpy as np
 import pytest
 from flwr.app import Context, Message, RecordDict
@@ -8,7 +10,6 @@ from PIL import Image
 from client_app.app import app
 from feddag_flwr.algorithms.feddag.messages import DualTrainRequest, ProfileRequest
 from feddag_flwr.data_check.disclosure import class_vectors, disclosures
-from feddag_flwr.data_check.findings import similar_names
 from feddag_flwr.data_check.inspection import inspect_data, kind_of
 from feddag_flwr.launcher import main
 from feddag_flwr.models.flat import get_parts
@@ -224,18 +225,92 @@ def test_files_passed_over_and_mixed_colours_are_told(tmp_path):
     assert "12 of 13 files are grey" in one(found.warnings, "all become RGB")
 
 
-@pytest.mark.parametrize(
-    ("names", "others", "told"),
-    [
-        (("cat", "dog"), (), []),
-        (("cat", "Cat "), (), ["'cat' and 'Cat ' differ"]),
-        (("caf\u00e9", "cafe\u0301"), (), ["'caf\u00e9' and 'cafe\\u0301' differ"]),
-        (("cat",), ("Cat", "dog", "Dog"), ["'cat' and 'Cat' differ"]),
-    ],
-)
-def test_names_that_differ_in_writing_only(names, others, told):
-    found = similar_names(names, others)
-    assert [each.partition(" differ")[0] + " differ" for each in found] == told
+def test_class_names_that_differ_in_writing_only_are_named(tmp_path):
+    path = archive(tmp_path / "a.npz", [0, 1, 2] * 8, names=("ape", "Ape", "bee"))
+    assert "class names 'ape' and 'Ape' differ" in one(inspected(path).warnings, "class names")
+
+
+def test_images_in_folders_below_a_class_are_read_and_others_counted(tmp_path):
+    pictures(tmp_path, {"train/ape": 3, "train/ape/p-1": 7, "train/bee/p-1/scan": 9, "val/ape": 4})
+    pictures(tmp_path, {"test/ape/p-2": 2, "test/bee": 2}, seed=50)
+    (tmp_path / "train/bee/p-1/notes.txt").write_text("x")
+    found = inspected(tmp_path)
+    assert found.faults == []
+    assert (len(found.data.train), len(found.data.test)) == (19, 4)
+    sentence = one(found.warnings, "5 files passed over (4 .png, 1 .txt): train/bee/p-1/notes.txt,")
+    assert "val/ape/0.png" in sentence
+
+
+def test_a_broken_file_among_grey_ones_is_the_only_one_told(tmp_path):
+    pictures(tmp_path, {"ape": 6, "bee": 6})
+    (tmp_path / "bee/9.png").touch()
+    found = inspected(tmp_path)
+    assert found.warnings == []
+    assert found.faults == ["1 file cannot be read: bee/9.png"]
+    Image.new("I;16", (9, 9)).save(tmp_path / "bee/8.png")
+    whole = (tmp_path / "bee/8.png").read_bytes()
+    (tmp_path / "bee/8.png").write_bytes(whole[: len(whole) // 2])  # its header can be read
+    found = inspected(tmp_path)
+    assert found.warnings == []
+    assert found.faults == ["2 files cannot be read: bee/8.png, bee/9.png"]
+
+
+def test_arrays_passed_over_are_told(tmp_path):
+    path = tmp_path / "a.npz"
+    arrays = {"train": noise(24), "val": noise(6, 2), "test": noise(6, 3)}
+    np.savez(
+        path, class_names=np.array(NAMES),
+        **{f"{part}_images": images for part, images in arrays.items()},
+        **{f"{part}_labels": np.arange(len(images)) % 3 for part, images in arrays.items()},
+    )  # fmt: skip
+    found = inspected(path)
+    assert (found.faults, found.split_made) == ([], False)
+    assert found.warnings == [
+        "2 arrays passed over: val_images, val_labels; "
+        "read are train_images, train_labels, test_images, test_labels"
+    ]
+
+
+def test_findings_call_images_by_the_arrays_that_they_come_from(tmp_path):
+    images = noise(24)
+    np.savez(
+        tmp_path / "a.npz", X_train=images, y_train=np.arange(24) % 3,
+        X_val=images[[5]], y_val=np.array([2]), class_names=np.array(NAMES),
+    )  # fmt: skip
+    sentence = one(inspected(tmp_path / "a.npz").warnings, "also in the training part")
+    assert sentence.endswith("X_train[5] = X_val[0]")
+
+
+@pytest.mark.parametrize("algorithm", ["feddag", "fedavg"])
+@pytest.mark.parametrize("kind", ["npz", "folder"])
+def test_images_too_small_for_the_model_are_unusable(tmp_path, capsys, kind, algorithm):
+    if kind == "npz":
+        path = archive(tmp_path / "tiny.npz", [0, 1, 2] * 8, noise(24, side=2))
+    else:
+        path = pictures(tmp_path / "tiny", {"ape": 6, "bee": 6}, ape=2, bee=2)
+    assert main(["check-data", str(path), "--run-config", f'algorithm="{algorithm}"']) == 1
+    told = capsys.readouterr()
+    assert f"unusable: {path}: images of 2 x 2 pixels (width x height) cannot be trained on: " in (
+        told.out
+    )
+    assert "needs images of 4 x 4 pixels at least" in told.out
+    assert told.err == ""
+
+
+def test_a_model_that_is_none_is_a_wrong_command_line_still(tmp_path, capsys):
+    path = archive(tmp_path / "a.npz", [0, 1, 2] * 8)
+    assert main(["check-data", str(path), "--run-config", 'model="no.such:thing"']) == 2
+    assert "setting model = 'no.such:thing'" in capsys.readouterr().err
+
+
+def test_an_odd_archive_is_unusable_in_one_line(tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "odd.npz", "w") as members:
+        members.writestr("images", b"no array")
+        members.writestr("labels", b"no array")
+    assert main(["check-data", str(tmp_path / "odd.npz")]) == 1
+    told = capsys.readouterr()
+    assert f"unusable: {tmp_path / 'odd.npz'}: not a readable .npz" in told.out
+    assert told.err == ""
 
 
 # -- what the server learns --------------------------------------------------------------------

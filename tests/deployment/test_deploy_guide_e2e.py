@@ -13,10 +13,11 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from feddag_flwr.deployment.example_parts import write_parts
-from feddag_flwr.deployment.node import CONNECTED
 from feddag_flwr.flower.commands import free_ports, read_log
-from feddag_flwr.flower.processes import child_environment, private_home
+from feddag_flwr.flower.private_home import private_home
+from feddag_flwr.flower.processes import child_environment
+from feddag_lab.demonstration.example_parts import write_parts
+from feddag_lab.demonstration.node import CONNECTED
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "deploy.md"

@@ -22,7 +22,13 @@ from flwr.cli.supernode.register import try_load_public_key
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feddag_flwr.deployment.certificates import host_names, make_authority, make_server, new_key
+from feddag_flwr.deployment.certificates import (
+    end_of,
+    host_names,
+    make_authority,
+    make_server,
+    new_key,
+)
 from feddag_flwr.deployment.key_files import write_new
 from feddag_flwr.deployment.keys import KeyFolder, check_node_name, make_keys
 from feddag_flwr.launcher import main
@@ -290,3 +296,21 @@ def test_the_command_says_what_it_wrote_and_what_is_wrong(tmp_path, capsys):
     assert "already" in capsys.readouterr().out
     assert main([*command, "--node", "../n2"]) == 2
     assert "'../n2' is no file name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("days", [99_999_999, 10**20])
+def test_days_beyond_the_calendar_are_refused_in_one_line(tmp_path, capsys, days):
+    assert main(["keys", "--output", str(tmp_path / "keys"), "--days", str(days)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"days is {days}; it must be " in told
+    assert not (tmp_path / "keys").exists()
+
+
+def test_the_last_day_there_is_can_be_chosen():
+    now = datetime.datetime(9999, 12, 30, 12, tzinfo=datetime.UTC)
+    assert end_of(now, 1) == datetime.datetime(9999, 12, 31, 12, tzinfo=datetime.UTC)
+    with pytest.raises(ValueError, match="days is 2; it must be 1 at most"):
+        end_of(now, 2)
+    with pytest.raises(ValueError, match="days is 2; it must be 1 at most"):
+        make_authority(new_key(), 2, now)

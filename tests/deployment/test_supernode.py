@@ -5,8 +5,14 @@ import subprocess
 import sys
 
 import pytest
+from flwr.common.config import parse_config_args
 
-from feddag_flwr.deployment.supernode import EXIT_LOST, run_supernode
+from feddag_flwr.deployment.supernode import (
+    EXIT_LOST,
+    EXIT_USAGE,
+    check_node_config,
+    run_supernode,
+)
 
 FAILS_WITH_A_THREAD = """
 import sys, threading, time
@@ -48,3 +54,32 @@ def test_the_process_ends_and_all_options_are_flower_s():
     assert done.returncode == EXIT_LOST
     assert "options ['--superlink', 'a:1', '--help']" in done.stdout
     assert "the SuperLink refused this node" in done.stderr
+
+
+def test_a_node_s_settings_are_read_whole(tmp_path):
+    path = tmp_path / "node.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + 'client-name = "St. \\"É\\""\nshare = 0.5\n'.encode())
+    options = ["--superlink", "a:1", "--node-config", str(path), "--insecure"]
+    *others, name, pairs = check_node_config([*options, '--node-config=data-path="C:\\\\x.toml"'])
+    assert [*others, name] == ["--superlink", "a:1", "--insecure", "--node-config"]
+    assert parse_config_args([pairs]) == {
+        "client-name": 'St. "É"', "share": 0.5, "data-path": "C:\\x.toml",
+    }  # fmt: skip
+    assert check_node_config(["--insecure"]) == ["--insecure"]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('FILE data-path="/d"', "FILE' is no key=value pair: a TOML file stands alone"),
+        ('client-name = "ward-1"', "'client-name' is no key=value pair"),
+        ("FILE", "FILE: Invalid value (at line 2, column 13)"),
+    ],
+)
+def test_what_a_node_would_pass_over_is_named(text, named, tmp_path, capsys):
+    path = tmp_path / "node.toml"
+    path.write_text('client-name = "a"\ndata-path = /d\n')
+    assert run_supernode(["--node-config", text.replace("FILE", str(path))]) == EXIT_USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("feddag-flwr supernode: --node-config ")
+    assert named.replace("FILE", str(path)) in line

@@ -4,4 +4,4 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT / "docker" / folder) for folder in (".", "roles", "demo")]
+sys.path[:0] = [str(ROOT / "docker" / folder) for folder in (".", "roles")]

@@ -5,7 +5,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import steps
 import yaml
 from flwr.common.config import parse_config_args
 from flwr.supercore.cli.flower_superexec import _parse_args as superexec_parser
@@ -13,6 +12,7 @@ from flwr.superlink.cli.flower_superlink import _parse_args_run_superlink as sup
 from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode as supernode_parser
 
 from feddag_flwr.settings import Settings
+from feddag_lab.docker_demo import steps
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FILE = ROOT / "docker" / "compose.yaml"

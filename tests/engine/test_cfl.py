@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from memory_grid import TRAINING, replace_array, run_quickly
 
-from feddag_flwr.strategies.cfl import bipartition, cosine_similarities, update_norms
+from feddag_flwr.algorithms.cfl.server import bipartition, cosine_similarities, update_norms
 
 # Two turns of the digits: what CFL's paper splits (its Fig. 1 are two incongruent groups).
 TURNED = {
@@ -180,7 +180,7 @@ def test_a_client_that_never_answers_does_not_hold_the_cut_up(tmp_path, caplog, 
     answered = {n: z for n, z in strategy.state.assignments.items() if n != "client-3"}
     sizes = np.bincount(list(answered.values()))
     assert strategy.state.assignments["client-3"] == sizes.argmax()
-    groups = {n: strategy.true_groups[n] for n in answered}
+    groups = {n: strategy.context.true_groups[n] for n in answered}
     assert len({(answered[n], groups[n]) for n in answered}) == 2
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from memory_grid import TRAINING, array_of, failed, replace_array, run_quickly
 
+from feddag_flwr.algorithms.cfl_gp.server import GradientProfiles, leading_coordinates
 from feddag_flwr.clustering.labels import matched_labels
-from feddag_flwr.strategies.cfl_gp import GradientProfiles, leading_coordinates
 
 # Two groups of clients with three classes each, and a rate at which two epochs tell.
 GROUPED = {
@@ -148,7 +148,7 @@ def test_a_client_without_a_profile_stays_where_it_is(tmp_path, caplog, kind):
     assert ": client client-3 is left out" in caplog.text
     assert strategy.state.assignments["client-3"] == 0
     answered = {n: z for n, z in strategy.state.assignments.items() if n != "client-3"}
-    pairs = {(z, strategy.true_groups[n]) for n, z in answered.items()}
+    pairs = {(z, strategy.context.true_groups[n]) for n, z in answered.items()}
     assert len(pairs) == 2
 
 
@@ -170,7 +170,7 @@ def test_more_clusters_than_clients_leave_models_without_members(tmp_path):
     strategy, _ = run_quickly(tmp_path, **GROUPED | {"num_clusters": 9, "num_rounds": 1})
     assert strategy.state.num_clusters == 9
     assert len(set(strategy.state.assignments.values())) <= 6
-    assert len(strategy.evaluations) == 6
+    assert len(strategy.evaluator.evaluations) == 6
 
 
 def test_the_order_of_nodes_and_replies_changes_nothing(tmp_path):

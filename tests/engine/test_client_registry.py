@@ -4,21 +4,23 @@ import numpy as np
 import pytest
 from memory_grid import MemoryGrid, quick_settings
 
-from feddag_flwr.exchange import Exchange
-from feddag_flwr.records import Description
-from feddag_flwr.strategies.client_registry import (
-    ClientRegistry,
-    FederationError,
+from feddag_flwr.engine.registration import (
+    check_fit,
     merge_class_names,
     register_clients,
     sample_scale,
     wait_for_nodes,
 )
+from feddag_flwr.federation.client_registry import ClientRegistry
+from feddag_flwr.federation.errors import FederationError
+from feddag_flwr.federation.exchange import Exchange
+from feddag_flwr.modalities import SampleSpec, load_modality
+from feddag_flwr.records import Description, Limits, RecordError
 
 
 def roll(settings, grid):
     registry = ClientRegistry()
-    exchange = Exchange(grid, settings.wave_size, registry.name_of)
+    exchange = Exchange(grid, settings.wave_size, registry, Limits(settings.max_client_samples))
     return register_clients(exchange, settings, registry), registry
 
 
@@ -36,7 +38,7 @@ def test_too_few_nodes_end_the_wait_with_how_many_came():
     settings = quick_settings(num_clients=6)
     grid = MemoryGrid(settings, nodes=3)
     with pytest.raises(FederationError, match=r"3 of 6 nodes came within 0.2 s \(settings num-cl"):
-        wait_for_nodes(Exchange(grid, 1, str), settings)
+        wait_for_nodes(Exchange(grid, 1, ClientRegistry(), Limits(9)), settings)
 
 
 def test_late_nodes_are_waited_for():
@@ -46,7 +48,9 @@ def test_late_nodes_are_waited_for():
     grid.get_node_ids = lambda: sorted(everybody)[
         : 3 if not looks.append(1) and len(looks) < 2 else 6
     ]
-    assert wait_for_nodes(Exchange(grid, 1, str), settings) == sorted(everybody)
+    assert wait_for_nodes(Exchange(grid, 1, ClientRegistry(), Limits(9)), settings) == sorted(
+        everybody
+    )
 
 
 def change(reply, key, value):
@@ -96,6 +100,9 @@ def test_fewer_than_two_usable_clients_are_an_error():
         roll(settings, MemoryGrid(settings, tamper=tamper))
 
 
+EIGHT = SampleSpec((1, 8, 8)), load_modality("image")
+
+
 def described(*class_names):
     return Description("x", class_names, (1, 8, 8), 1, 1, ((0.5, 0.3),))
 
@@ -123,3 +130,43 @@ def test_the_sample_scale_is_that_of_all_pixels_together():
 )
 def test_classes_are_matched_by_name(lists, expected):
     assert merge_class_names([described(*each) for each in lists]) == expected
+
+
+def test_classes_that_differ_in_writing_only_are_warned_of(caplog):
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        found = merge_class_names([described("bag", "Boot"), described("bag", "boot")])
+    assert found == ("Boot", "bag", "boot")
+    assert "'Boot' and 'boot' differ in case, spaces or Unicode form only" in caplog.text
+    caplog.clear()
+    merge_class_names([described("bag", "boot"), described("bag")], ("bag", "boot"))
+    assert not caplog.records
+
+
+def test_a_newcomer_s_class_in_another_writing_is_named_with_the_one_meant():
+    with pytest.raises(RecordError, match=r"class 'Boot' is unknown here; .*; 'Boot' and 'boot' d"):
+        check_fit(
+            described("bag", "Boot"), ("bag", "boot"), SampleSpec((1, 8, 8)), load_modality("image")
+        )
+    check_fit(
+        described("caf\u00e9"), ("cafe\u0301",), SampleSpec((1, 8, 8)), load_modality("image")
+    )
+    with pytest.raises(RecordError, match=r"class 'eel' is unknown here; .* bag, boot$"):
+        check_fit(
+            described("bag", "eel"), ("bag", "boot"), SampleSpec((1, 8, 8)), load_modality("image")
+        )
+
+
+def test_a_node_that_never_says_who_it_is_is_waited_for_as_long_as_one_that_never_comes(
+    caplog, clock
+):
+    settings = quick_settings(join_timeout=40.0, round_timeout=600.0)
+
+    def tamper(partition, action, reply):
+        return None if partition == 3 else reply
+
+    start = clock.monotonic()
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        descriptions, _ = roll(settings, MemoryGrid(settings, tamper=tamper))
+    assert len(descriptions) == 5
+    assert 40.0 <= clock.monotonic() - start < 60.0
+    assert "on node 104 is left out: no reply within 40 s" in caplog.text

@@ -16,9 +16,9 @@ from memory_grid import (
 
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.checkpoints import newest_checkpoint
+from feddag_flwr.engine.registration import FederationError
+from feddag_flwr.engine.runs import build_strategy, open_run
 from feddag_flwr.run_folder import RunFolder
-from feddag_flwr.strategies.client_registry import FederationError
-from feddag_flwr.engine.runs import build_strategy
 
 FEDAVG = {"algorithm": "fedavg", "num_rounds": 3, "participation": 1.0, "evaluate_every": 3}
 
@@ -95,12 +95,14 @@ def test_a_round_draws_the_share_asked_for(tmp_path):
     assert all(len(names) == 3 and list(names) == sorted(names) for names in drawn)
     assert len(set(drawn)) > 1
     assert sum(action in TRAINING for action, _ in grid.sent) == 12
-    assert strategy.sample_clients(1) == list(drawn[0])
+    assert strategy.algorithm.sample_clients(1) == list(drawn[0])
 
 
 def test_the_largest_client_is_asked_first(tmp_path):
     strategy, grid = run_quickly(tmp_path, **FEDAVG | {"num_rounds": 1})
-    asked = [strategy.registry.name_of(node) for action, node in grid.sent if action in TRAINING]
+    asked = [
+        strategy.context.clients.name_of(node) for action, node in grid.sent if action in TRAINING
+    ]
     samples = [strategy.state.clients[name].train_samples for name in asked]
     assert len(asked) == 6
     assert samples == sorted(samples, reverse=True)
@@ -328,13 +330,36 @@ def test_a_round_in_which_everybody_fails_changes_nothing(tmp_path):
     assert received == lines(tmp_path, "untouched")[0]["all"]["overall"]
 
 
-def test_a_run_in_which_nobody_ever_replies_fails(tmp_path):
-    def tamper(partition, action, reply):
-        return BROKEN["error"](reply) if action in TRAINING else reply
+def silent_from(first):
+    """Nodes stay connected, and answer no training from a round on."""
 
-    with pytest.raises(FederationError, match="no client sent a valid reply in any of 3 rounds"):
-        run_quickly(tmp_path, tamper=tamper, **FEDAVG)
-    assert lines(tmp_path)[1]["participants"]["overall"] == {"clients": 0}
+    def tamper(partition, action, reply):
+        late = int(reply.metadata.group_id) >= first
+        return None if action in TRAINING and late else reply
+
+    return tamper
+
+
+def test_a_run_in_which_nobody_ever_replies_fails(tmp_path):
+    with pytest.raises(FederationError, match="no client sent a valid reply in any of 2 rounds"):
+        run_quickly(tmp_path, tamper=silent_from(1), **FEDAVG | {"num_rounds": 2})
+
+
+def test_rounds_on_end_without_any_reply_end_the_run_resumable(tmp_path):
+    changes = FEDAVG | {"num_rounds": 9, "checkpoint_every": 1, "keep_checkpoints": 2}
+    with pytest.raises(FederationError, match=r"in 3 rounds on end, .* resume = '.*run'"):
+        run_quickly(tmp_path, tamper=silent_from(4), **changes)
+    # What the last good rounds left is there still, and none of the silent ones counts.
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("round-*"))
+    assert kept == ["round-000002", "round-000003"]
+    resumed = quick_settings(
+        run_dir=str(tmp_path), resume=str(tmp_path / "run"), **changes, run_name="run"
+    )
+    strategy = open_run(resumed)
+    strategy.start(MemoryGrid(resumed))
+    assert [line["round"] for line in lines(tmp_path)] == list(range(10))
+    whole, _ = run_quickly(tmp_path, name="whole", **changes)
+    assert same_models(strategy.state, whole.state)
 
 
 def test_a_node_that_left_is_not_asked(tmp_path, caplog):
@@ -420,7 +445,7 @@ def test_batch_norm_survives_sharing_between_clusters(tmp_path, monkeypatch):
         assert model["secondary"].buffers.shape == (16,)
         assert (model["secondary"].buffers[8:] >= 0).all()
         assert model["secondary"].integers.shape == (1,)
-    assert len(strategy.evaluations) == 6
+    assert len(strategy.evaluator.evaluations) == 6
 
 
 NORM_MODEL = """
@@ -447,12 +472,12 @@ def test_a_client_refuses_a_task_for_another(tmp_path, caplog):
     settings = quick_settings(run_dir=str(tmp_path), run_name="run", **FEDAVG)
     grid = MemoryGrid(settings)
     strategy = build_strategy(settings, RunFolder(settings))
-    call = strategy.registry.claim
+    call = strategy.context.clients.claim
 
     def swapped(name, node_id, connected):  # the server mistakes two clients for one another
         call({"client-0": "client-1", "client-1": "client-0"}.get(name, name), node_id, connected)
 
-    strategy.registry.claim = swapped
+    strategy.context.clients.claim = swapped
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy.start(grid)
     assert "the header is for 'client-1', this is 'client-0'" in caplog.text

@@ -4,23 +4,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from algorithm_bench import Bench
 from flwr.app import Array
 from judgements import evaluation
 from memory_grid import TRAINING, array_of, failed, run_quickly
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.feddag.profiling import DiskBackedWeights
+from feddag_flwr.algorithms.feddag.server import FedDAG
+from feddag_flwr.algorithms.feddag.sharing import AGREEMENT_COORDINATES, Sharing
 from feddag_flwr.clustering import agreement
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.clustering.threshold import threshold_grid
+from feddag_flwr.engine.registration import FederationError
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import TrainReply
-from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies.client_registry import FederationError
-from feddag_flwr.strategies.feddag import FedDAG
-from feddag_flwr.strategies.profiling import DiskBackedWeights
-from feddag_flwr.strategies.sharing import AGREEMENT_COORDINATES, Sharing
 
 NOTHING = evaluation([0, 0], [0, 0])
 
@@ -36,7 +36,7 @@ GRAPH = {"sources": "graph", "classifier_training": "joint"}
 def three_clusters(tmp_path):
     """Clusters 0, 1, 2 with secondary encoders 10, 20, 30; 0 and 1 learn from 2, 2 from 0."""
     settings = Settings(**{"run-dir": str(tmp_path), "preset": "paper"})
-    strategy = FedDAG(settings, RunFolder(settings))
+    strategy = Bench(FedDAG, settings)
     names = ["a", "b", "c", "d"]
     strategy.state = ServerState(
         ("x", "y"), (1, 8, 8), ((0.0, 1.0),), {name: Client(name, 1, 1) for name in names}
@@ -50,19 +50,20 @@ def three_clusters(tmp_path):
 
 
 def set_settings(strategy, settings):
-    strategy.settings = settings
-    strategy._sharing = Sharing(settings)
+    strategy.context.settings = strategy.algorithm.settings = settings
+    strategy.algorithm._sharing = Sharing(settings)
 
 
 def test_a_source_receives_the_mean_of_its_learners_secondary_encoders(three_clusters):
     # Learners of 2 are 0 and 1: (10 + 20) / 2; the only learner of 0 is 2; nobody learns from 1.
     both = ("primary", "secondary")
     three_clusters.before_round(1, [])
-    assert three_clusters.parts_for("c", both)["transfer"].floats.tolist() == [15]
-    assert three_clusters.parts_for("a", both)["transfer"].floats.tolist() == [30]
-    assert "shared" not in three_clusters.parts_for("c", ("primary",))
-    assert three_clusters.phases_for(1, "c") == both
-    assert three_clusters.phases_for(1, "b") == ("primary",)
+    sent = {name: three_clusters.train_request(1, name) for name in "abc"}
+    assert sent["c"].parts["transfer"].floats.tolist() == [15]
+    assert sent["a"].parts["transfer"].floats.tolist() == [30]
+    assert "transfer" not in sent["b"].parts
+    assert sent["c"].phases == both
+    assert sent["b"].phases == ("primary",)
 
 
 def test_primary_and_secondary_aggregation_by_hand(three_clusters):
@@ -139,7 +140,7 @@ def taught(strategy, rng, noise=0.3, pulls=PULLS):
     """One round in which a, b and c pull S one way, d, e and f another."""
     replies = {}
     for name, pull in pulls.items():
-        shared = strategy._sharing.start_of(strategy.state.assignments[name])
+        shared = strategy.algorithm._sharing.start_of(strategy.state.assignments[name])
         moved = shared.floats + np.repeat(pull, 200) + noise * rng.normal(size=600)
         replies[name] = TrainReply(
             1, {"transfer": Weights(moved.astype(np.float32))}, {"transfer": shared}, NOTHING
@@ -156,7 +157,8 @@ def test_clusters_part_that_pull_the_secondary_encoder_different_ways(
     grouping = SimpleNamespace(
         names=list("abcdef"),
         labels=np.repeat([0, 1], 3),
-        graph=SimpleNamespace(teachers=((1,), (0,))),
+        graph=None,
+        chosen=SimpleNamespace(num_clusters=2),
     )
     model = {part: Weights(np.zeros(600, np.float32)) for part in ("primary", "secondary")}
     model["classifier"] = weights(0)
@@ -182,14 +184,14 @@ def test_what_is_sent_trained_and_written_once_clusters_have_parted(tmp_path, mo
     """At threshold 1, in windows of two rounds, all part after round 4, rising or not."""
     monkeypatch.setattr(agreement, "RISE", 2.0)
     settings = {"agreement_threshold": 1.0, "agreement_rounds": 2, "num_clients": 15}
-    sent, parts_for = set(), FedDAG.parts_for
+    sent, train_request = set(), FedDAG.train_request
 
-    def seen(self, name, phases):
-        parts = parts_for(self, name, phases)
-        sent.update(parts)
-        return parts
+    def seen(self, server_round, name):
+        request = train_request(self, server_round, name)
+        sent.update(request.parts)
+        return request
 
-    monkeypatch.setattr(FedDAG, "parts_for", seen)
+    monkeypatch.setattr(FedDAG, "train_request", seen)
     strategy, replied = parts_sent(tmp_path, "all", num_rounds=5, **settings)
     alone, _ = parts_sent(tmp_path, "stays", num_rounds=4, **settings)
     assert strategy.state.teachers == alone.state.teachers == ((0,), (1,), (2,))
@@ -325,9 +327,9 @@ def test_schedules(three_clusters, schedule, expected):
     settings = Settings(**{"schedule": schedule})
     set_settings(three_clusters, settings)
     letters = {("primary",): "p", ("secondary",): "s", ("primary", "secondary"): "b"}
-    found = [letters[three_clusters.phases_for(r, "c")] for r in range(1, 7)]
+    found = [letters[three_clusters.phases_of(r, "c")] for r in range(1, 7)]
     assert "".join(found) == expected
-    assert three_clusters.phases_for(6, "b") == (() if expected[5] == "s" else ("primary",))
+    assert three_clusters.phases_of(6, "b") == (() if expected[5] == "s" else ("primary",))
 
 
 @pytest.mark.parametrize(
@@ -374,7 +376,7 @@ def test_primary_encoders_start_as_the_weighted_mean_of_the_warmed_up_ones(tmp_p
 
 def test_secondary_encoders_can_start_at_random(tmp_path):
     strategy, _ = run_quickly(tmp_path, num_rounds=0, secondary_start="random")
-    start = get_parts(strategy.initial_model(dual=True))["secondary"]
+    start = get_parts(strategy.context.initial_model(dual=True))["secondary"]
     assert all(model["secondary"].equals(start) for model in strategy.state.models)
 
 
@@ -418,7 +420,7 @@ def test_all_clusters_train_one_secondary_encoder(tmp_path):
     strategy, seen = parts_sent(tmp_path, "transfer")
     assert strategy.state.teachers == ((0, 1, 2),) * 3
     assert set(map(tuple, seen.values())) == {("classifier", "primary", "transfer")}
-    start = strategy.initial_model(dual=True)
+    start = strategy.context.initial_model(dual=True)
     first, *others = [model["secondary"] for model in strategy.state.models]
     assert all(other.equals(first) for other in others)
     assert not first.equals(get_parts(start)["secondary"])
@@ -437,14 +439,14 @@ def test_by_halves_the_primary_encoders_are_those_of_the_single_encoder_variant(
         assert not joint["primary"].equals(other["primary"])
 
 
-@pytest.mark.parametrize("secondary", ["transfer", "own"])
+@pytest.mark.parametrize("secondary", ["shared", "own"])
 def test_a_secondary_round_by_halves_moves_s_and_its_half_alone(tmp_path, secondary):
     models = []
     for rounds in (1, 2):
         changes = {"schedule": "1:1", "secondary": secondary, "participation": 1.0}
         strategy, _ = run_quickly(tmp_path, name=f"{rounds}", num_rounds=rounds, **changes)
         models.append(strategy.state.models)
-    half = strategy.initial_model(dual=False).classifier
+    half = strategy.context.initial_model(dual=False).classifier
     size = sum(parameter.numel() for parameter in half.parameters())
     for before, after in zip(*models, strict=True):
         assert after["primary"].equals(before["primary"])
@@ -454,7 +456,7 @@ def test_a_secondary_round_by_halves_moves_s_and_its_half_alone(tmp_path, second
         assert moved[size:].any()
 
 
-@pytest.mark.parametrize("secondary", ["transfer", "own"])
+@pytest.mark.parametrize("secondary", ["shared", "own"])
 def test_by_halves_a_secondary_encoder_has_no_say_until_it_is_trained(tmp_path, secondary):
     """Under a K:1 schedule, whose first K rounds leave it as it was."""
     changes = {"participation": 1.0, "evaluate_every": 1}
@@ -477,7 +479,7 @@ def test_where_both_phases_run_at_once_the_classifier_starts_whole_at_random(tmp
         for schedule in ("both", "3:1"):
             changes = {"classifier_training": training, "schedule": schedule, "num_rounds": 0}
             strategy, _ = run_quickly(tmp_path, name=f"{training}-{schedule[0]}", **changes)
-            start = get_parts(strategy.initial_model(dual=True))["classifier"]
+            start = get_parts(strategy.context.initial_model(dual=True))["classifier"]
             silent = training == "halves" and schedule == "3:1"
             assert start.equals(strategy.state.models[0]["classifier"]) != silent
 
@@ -527,7 +529,7 @@ def test_a_schedule_decides_what_is_sent(tmp_path):
 def test_what_the_views_weigh_is_written_and_logged(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="flwr"):
         strategy, _ = run_quickly(tmp_path, num_rounds=0)
-    views = strategy._residence.residents.evidence.views
+    views = strategy.algorithm._profiles.arrays.evidence.views
     written = json.loads((tmp_path / "run" / "clustering.json").read_text())["views"]
     assert written == {
         name: {"evidence": view.evidence, "weight": view.weight} for name, view in views.items()
@@ -567,7 +569,7 @@ def test_single_views_fix_the_fusion_weights(tmp_path, fusion, weight):
 )
 def test_every_variant_runs_and_finds_the_three_groups(tmp_path, changes):
     strategy, _ = run_quickly(tmp_path, **changes)
-    assert adjusted_rand_index(strategy.state.assignments, strategy.true_groups) == 1.0
+    assert adjusted_rand_index(strategy.state.assignments, strategy.context.true_groups) == 1.0
 
 
 def test_two_clients_are_enough(tmp_path):
@@ -577,7 +579,7 @@ def test_two_clients_are_enough(tmp_path):
 
 def test_a_lone_cluster_trains_its_own_secondary_encoder(three_clusters, caplog):
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        assert three_clusters._sharing.teachers_by(SimpleNamespace(teachers=((),))) == [[0]]
+        assert three_clusters._sharing.by(SimpleNamespace(teachers=((),)), 1) == [[0]]
     assert "one cluster only" in caplog.text
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from memory_grid import array_of, replace_array, run_quickly
 
-from feddag_flwr.strategies.feddag import FedDAG
+from feddag_flwr.algorithms.feddag.server import FedDAG
 
 LATE = {
     "num_clients": 9,
@@ -20,31 +20,31 @@ LATE = {
 
 
 def cluster_of_group(strategy):
-    return {strategy.true_groups[name]: z for name, z in strategy.state.assignments.items()}
+    return {strategy.context.true_groups[name]: z for name, z in strategy.state.assignments.items()}
 
 
 @pytest.mark.parametrize("fusion", ["evidence", "entropy", "data", "gradient"])
 def test_newcomers_land_in_their_true_group(tmp_path, fusion):
     strategy, _ = run_quickly(tmp_path, fusion=fusion, **LATE)
     assert strategy.state.num_clusters == 3
-    assert len(strategy.placements) == 3
+    assert len(strategy.evaluator.placements) == 3
     groups = cluster_of_group(strategy)
     assert len(groups) == 3
-    for name, cluster in strategy.placements.items():
-        assert cluster == groups[strategy.true_groups[name]]
+    for name, cluster in strategy.evaluator.placements.items():
+        assert cluster == groups[strategy.context.true_groups[name]]
 
 
 def test_nobody_else_moves_and_newcomers_are_judged_by_their_cluster(tmp_path):
     strategy, grid = run_quickly(tmp_path, **LATE)
     before, _ = run_quickly(tmp_path, name="before", **LATE | {"num_rounds": 0})
     assert strategy.state.assignments == before.state.assignments
-    assert not set(strategy.placements) & set(strategy.state.assignments)
+    assert not set(strategy.evaluator.placements) & set(strategy.state.assignments)
     lines = [json.loads(line) for line in (strategy.folder.path / "metrics.jsonl").open()]
-    assert sorted(lines[-1]["held-out"]["by-client"]) == sorted(strategy.placements)
+    assert sorted(lines[-1]["held-out"]["by-client"]) == sorted(strategy.evaluator.placements)
     assert lines[-1]["held-out"]["by-cluster"].keys() == {
-        str(z) for z in strategy.placements.values()
+        str(z) for z in strategy.evaluator.placements.values()
     }
-    held_out = {strategy.registry.nodes[name] for name in strategy.held_out}
+    held_out = {strategy.context.clients.nodes[name] for name in strategy.context.held_out}
     to_newcomers = [action for action, node in grid.sent if node in held_out]
     assert sorted(to_newcomers) == sorted(["query.describe", "train.profile", "evaluate"] * 3)
     actions = [action for action, node in grid.sent if action != "query.describe"]
@@ -58,7 +58,7 @@ def test_the_order_of_replies_changes_nothing(tmp_path):
     runs = [run_quickly(tmp_path, name=f"{s}", grid_seed=s, **LATE)[0] for s in (1, 2)]
     first, second = ((run.folder.path / "metrics.jsonl").read_bytes() for run in runs)
     assert first == second
-    assert runs[0].placements == runs[1].placements
+    assert runs[0].evaluator.placements == runs[1].evaluator.placements
 
 
 def test_a_profile_does_not_depend_on_when_it_is_made(tmp_path):
@@ -81,17 +81,19 @@ def test_a_profile_does_not_depend_on_when_it_is_made(tmp_path):
 
 def test_a_newcomer_beyond_alpha_joins_the_nearest_cluster_and_the_log_says_so(tmp_path, caplog):
     strategy, _ = run_quickly(tmp_path, **LATE | {"fusion": "entropy"})
-    strategy._residence.threshold = 0.0
+    strategy.algorithm._profiles.threshold = 0.0
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        placed = strategy.place_held_out(1, sorted(strategy.held_out))
-    assert placed == strategy.placements
+        placed = strategy.algorithm.place_held_out(1, sorted(strategy.context.held_out))
+    assert placed == strategy.evaluator.placements
     for name, cluster in placed.items():
         assert f"newcomer {name} is " in caplog.text
         assert f"joins cluster {cluster}, nearest by mean, instead of being alone" in caplog.text
 
 
 def test_a_faulty_newcomer_costs_itself_its_cluster(tmp_path, caplog):
-    names = sorted(run_quickly(tmp_path, name="good", **LATE | {"num_rounds": 0})[0].held_out)
+    names = sorted(
+        run_quickly(tmp_path, name="good", **LATE | {"num_rounds": 0})[0].context.held_out
+    )
 
     def nan_from(*broken):
         def tamper(partition, action, reply):
@@ -104,14 +106,14 @@ def test_a_faulty_newcomer_costs_itself_its_cluster(tmp_path, caplog):
 
     with caplog.at_level(logging.WARNING, logger="flwr"):
         one, _ = run_quickly(tmp_path, name="one", tamper=nan_from(names[1]), **LATE)
-    assert sorted(one.placements) == [names[0], names[2]]
+    assert sorted(one.evaluator.placements) == [names[0], names[2]]
     assert f"profile: client {names[1]} is left out: array 'update'" in caplog.text
     every, _ = run_quickly(tmp_path, name="every", tamper=nan_from(*names), **LATE)
-    assert every.placements == {}
-    assert len(every.evaluations) == 6
+    assert every.evaluator.placements == {}
+    assert len(every.evaluator.evaluations) == 6
 
 
 def test_nothing_is_kept_where_nobody_is_unseen(tmp_path):
     strategy, _ = run_quickly(tmp_path, num_rounds=0)
-    assert isinstance(strategy, FedDAG)
+    assert isinstance(strategy.algorithm, FedDAG)
     assert not hasattr(strategy, "_residents")

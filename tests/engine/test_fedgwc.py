@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from memory_grid import TRAINING, replace_array, run_quickly
 
-from feddag_flwr.strategies.fedgwc import (
+from feddag_flwr.algorithms.fedgwc.server import (
     affinity,
     best_partition,
     gaussian_rewards,
@@ -119,16 +119,16 @@ def test_groups_with_other_losses_are_found_after_many_rounds_and_not_after_few(
 
 def plant(monkeypatch, labels):
     """Give the cluster of all a P with planted groups, and let it stand still at once."""
-    from feddag_flwr.strategies.fedgwc import FedGWC
+    from feddag_flwr.algorithms.fedgwc.server import FedGWC
 
-    form = FedGWC.form_clusters
+    form = FedGWC.begin
 
     def form_and_plant(self):
         form(self)
         self._interactions = np.where(np.equal.outer(labels, labels), 0.9, 0.1)
         self._interactions += np.random.default_rng(0).normal(0, 1e-3, self._interactions.shape)
 
-    monkeypatch.setattr(FedGWC, "form_clusters", form_and_plant)
+    monkeypatch.setattr(FedGWC, "begin", form_and_plant)
 
 
 def test_a_cluster_that_stands_still_is_split_along_its_interactions(tmp_path, monkeypatch):
@@ -149,7 +149,7 @@ def test_no_split_before_the_change_is_small(tmp_path, monkeypatch):
     strategy, _ = run_quickly(tmp_path, fedgwc_rbf=1.0, **QUICK | changes)
     # (1 - 3/8)^4 = 0.15: the running mean starts at 1.
     assert strategy.state.num_clusters == 1
-    assert 0.15 < strategy._progress[0].change < 0.2
+    assert 0.15 < strategy.algorithm._progress[0].change < 0.2
 
 
 def test_a_cluster_no_larger_than_a_round_is_left_alone(tmp_path, monkeypatch):
@@ -157,7 +157,7 @@ def test_a_cluster_no_larger_than_a_round_is_left_alone(tmp_path, monkeypatch):
     changes = {"participation": 1.0, "fedgwc_epsilon": 64.0}
     strategy, _ = run_quickly(tmp_path, fedgwc_rbf=1.0, **QUICK | changes)
     assert strategy.state.num_clusters == 1
-    np.testing.assert_allclose(strategy._interactions, 0.5, atol=0.45)
+    np.testing.assert_allclose(strategy.algorithm._interactions, 0.5, atol=0.45)
 
 
 def test_only_participants_learn_of_one_another(tmp_path):
@@ -165,16 +165,16 @@ def test_only_participants_learn_of_one_another(tmp_path):
     line = lines(tmp_path)[1]
     drawn = [int(name[-1]) for name in line["sampled"]]
     assert len(drawn) == 4
-    block = strategy._interactions[np.ix_(drawn, drawn)]
+    block = strategy.algorithm._interactions[np.ix_(drawn, drawn)]
     shares = (block - (1 - 4 / 6) / 36) / (4 / 6)
     np.testing.assert_allclose(shares.sum(axis=0), 1.0)  # shares of the rewards sum to 1
-    assert (strategy._interactions == 1 / 36).sum() == 36 - 16
+    assert (strategy.algorithm._interactions == 1 / 36).sum() == 36 - 16
 
 
 def test_two_participants_tell_nothing(tmp_path):
     strategy, _ = run_quickly(tmp_path, **QUICK | {"participation": 0.34})
-    np.testing.assert_array_equal(strategy._interactions, 1 / 36)
-    assert strategy._progress[0].change == 1.0
+    np.testing.assert_array_equal(strategy.algorithm._interactions, 1 / 36)
+    assert strategy.algorithm._progress[0].change == 1.0
 
 
 @pytest.mark.parametrize("kind", ["error", "nan", "shape"])
@@ -191,8 +191,8 @@ def test_a_faulty_client_takes_no_part_in_the_interactions(tmp_path, caplog, kin
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy, _ = run_quickly(tmp_path, tamper=tamper, **QUICK | changes)
     assert "train: client client-3 is left out" in caplog.text
-    assert (strategy._interactions[3] == 1 / 36).all()
-    assert (strategy._interactions != 1 / 36).any()
+    assert (strategy.algorithm._interactions[3] == 1 / 36).all()
+    assert (strategy.algorithm._interactions != 1 / 36).any()
 
 
 def test_the_order_of_nodes_and_replies_changes_nothing(tmp_path, monkeypatch):

@@ -2,7 +2,8 @@ import json
 
 import numpy as np
 import pytest
-from memory_grid import TRAINING, array_of, replace_array, run_quickly
+from algorithm_bench import Bench
+from memory_grid import TRAINING, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithms.fedrc.messages import (
@@ -10,10 +11,10 @@ from feddag_flwr.algorithms.fedrc.messages import (
     ResponsibilitiesRequest,
     encode_responsibilities,
 )
+from feddag_flwr.algorithms.fedrc.server import FedRC, class_shares
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.records import Limits, RecordError, RequestHeader
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies.fedrc import FedRC, class_shares
 
 QUICK_RC = {"algorithm": "fedrc", "num_clusters": 2, "participation": 1.0}
 
@@ -28,14 +29,14 @@ def model(value, prefix=""):
 @pytest.fixture
 def fedrc():
     """Clients a, b, c; two models 1 and 5, two classes."""
-    strategy = object.__new__(FedRC)
+    strategy = Bench(FedRC, quick_settings())
     names = list("abc")
     strategy.state = ServerState(
         ("x", "y"), (1, 8, 8), ((0.0, 1.0),), {name: Client(name, 1, 1) for name in names}
     )
     strategy.state.set_clusters(names, [0] * 3, [model(1), model(5)])
-    strategy.responsibilities = {}
-    strategy.label_shares = np.full((2, 2), 0.5)
+    strategy.algorithm.responsibilities = {}
+    strategy.algorithm.label_shares = np.full((2, 2), 0.5)
     return strategy
 
 
@@ -47,16 +48,16 @@ def reply(samples, values, responsibilities):
 
 def test_a_round_by_hand(fedrc):
     replies = {"a": reply(4, (2, 6), [[1, 0], [1, 2]]), "b": reply(12, (4, 2), [[6, 3], [2, 1]])}
-    assert fedrc.prior_for("a").tolist() == [[0, 0], [0, 0]]  # log 1/2 - log 1/2
+    assert fedrc.prior_of("a").tolist() == [[0, 0], [0, 0]]  # log 1/2 - log 1/2
     fedrc.aggregate(1, replies)
     # (4 * 2 + 12 * 4) / 16 and (4 * 6 + 12 * 2) / 16
     assert [each["primary"].floats.item() for each in fedrc.state.models] == [3.5, 3]
     assert fedrc.state.assignments == {"a": 1, "b": 0, "c": 0}
     # Sums [[7, 3], [3, 3]]: C = [[.7, .3], [.5, .5]]; omega_a = (1/4, 3/4); c: (1/2, 1/2).
     np.testing.assert_allclose(
-        fedrc.prior_for("a"), np.log([[0.25 / 0.7, 0.25 / 0.3], [0.75 / 0.5, 0.75 / 0.5]])
+        fedrc.prior_of("a"), np.log([[0.25 / 0.7, 0.25 / 0.3], [0.75 / 0.5, 0.75 / 0.5]])
     )
-    np.testing.assert_allclose(fedrc.prior_for("c")[1], [0, 0])
+    np.testing.assert_allclose(fedrc.prior_of("c")[1], [0, 0])
 
 
 def test_the_last_shares_of_clients_not_drawn_still_count(fedrc):
@@ -74,7 +75,7 @@ def test_a_model_that_answers_for_nothing_stays_finite(fedrc):
     responsibilities = class_shares(np.array([[3.0, 1.0], [0.0, 0.0]]))
     np.testing.assert_allclose(responsibilities, [[0.75, 0.25], [0.5, 0.5]])
     fedrc.aggregate(1, {"a": reply(4, (2, 6), [[3, 1], [0, 0]])})
-    assert np.isfinite(fedrc.prior_for("a")).all()
+    assert np.isfinite(fedrc.prior_of("a")).all()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_rotated_groups_are_found(tmp_path):
         num_rounds=6, evaluate_every=6, local_epochs=2, learning_rate=0.05, batch_size=16,
         **QUICK_RC,
     )  # fmt: skip
-    assert adjusted_rand_index(strategy.state.assignments, strategy.true_groups) == 1.0
+    assert adjusted_rand_index(strategy.state.assignments, strategy.context.true_groups) == 1.0
 
 
 def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
@@ -116,12 +117,12 @@ def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
         return message
 
     strategy, _ = run_quickly(tmp_path, tamper=tamper, **QUICK_RC)
-    assert sorted(strategy.responsibilities) == [f"client-{i}" for i in range(2, 6)]
+    assert sorted(strategy.algorithm.responsibilities) == [f"client-{i}" for i in range(2, 6)]
     assert strategy.state.assignments["client-0"] == 0
     for kind, name in (("train", 0), ("train", 1), ("candidate_losses", 0)):
         assert f"{kind}: client client-{name} is left out" in caplog.text
     assert all(part.is_finite for each in strategy.state.models for part in each.values())
-    assert len(strategy.evaluations) == 6
+    assert len(strategy.evaluator.evaluations) == 6
 
 
 def test_one_huge_update_of_one_model_is_left_out(tmp_path, caplog):
@@ -133,14 +134,14 @@ def test_one_huge_update_of_one_model_is_left_out(tmp_path, caplog):
 
     strategy, _ = run_quickly(tmp_path, tamper=tamper, num_rounds=1, **QUICK_RC)
     assert "client-2 is left out: its update of primary" in caplog.text
-    assert "client-2" not in strategy.responsibilities
-    assert len(strategy.responsibilities) == 5
+    assert "client-2" not in strategy.algorithm.responsibilities
+    assert len(strategy.algorithm.responsibilities) == 5
 
 
 def test_unseen_clients_are_placed_by_their_shares(tmp_path):
     strategy, grid = run_quickly(tmp_path, unseen_share=0.34, **QUICK_RC)
-    assert len(strategy.placements) == 2
-    assert not set(strategy.placements) & set(strategy.responsibilities)
+    assert len(strategy.evaluator.placements) == 2
+    assert not set(strategy.evaluator.placements) & set(strategy.algorithm.responsibilities)
     # Before the evaluation the four seen clients, then the two others.
     assert [action for action, _ in grid.sent].count("query.responsibilities") == 6
 
@@ -153,7 +154,9 @@ def test_bytes_by_hand(tmp_path):
     table = 128 + 3 * classes * 8
     down, up = line["bytes"]["down"], line["bytes"]["up"]
     assert down == {
-        "train": 6 * (3 * one + table), "candidate_losses": 6 * (3 * one + table), "evaluate": 6 * one
+        "train": 6 * (3 * one + table),
+        "candidate_losses": 6 * (3 * one + table),
+        "evaluate": 6 * one,
     }  # fmt: skip
     assert up["candidate_losses"] == 6 * table
     assert 6 * (3 * one + table) <= up["train"] < 6 * (3 * one + table + 1000)

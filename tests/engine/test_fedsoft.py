@@ -2,13 +2,14 @@ import json
 
 import numpy as np
 import pytest
+from algorithm_bench import Bench
 from memory_grid import TRAINING, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.fedsoft.server import FedSoft, draw_chances, draw_sizes, importance_of
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.records import TrainReply
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies.fedsoft import FedSoft, draw_chances, draw_sizes, importance_of
 
 QUICK_SOFT = {"algorithm": "fedsoft", "num_clusters": 2, "participation": 1.0}
 
@@ -24,15 +25,14 @@ def model(value):
 @pytest.fixture
 def fedsoft():
     """Clients a, b, c; centres 1 and 5."""
-    strategy = object.__new__(FedSoft)
-    strategy.settings = quick_settings(fedsoft_lambda=0.1, fedsoft_floor=0.01)
+    strategy = Bench(FedSoft, quick_settings(fedsoft_lambda=0.1, fedsoft_floor=0.01))
     names = list("abc")
     strategy.state = ServerState(
         ("x", "y"), (1, 8, 8), ((0.0, 1.0),), {name: Client(name, 1, 1) for name in names}
     )
     strategy.state.set_clusters(names, [0] * 3, [model(1), model(5)])
-    strategy.importance = {name: np.array([0.25, 0.75]) for name in names}
-    strategy.personal = {}
+    strategy.algorithm.importance = {name: np.array([0.25, 0.75]) for name in names}
+    strategy.algorithm.personal = {}
     return strategy
 
 
@@ -56,24 +56,24 @@ def test_participants_are_dealt_evenly(total, clusters, sizes):
 
 def test_the_mixture_and_its_pull_are_the_sum_of_the_pulls(fedsoft):
     fedsoft.importance["a"] = np.array([0.25, 0.8])
-    start = fedsoft.parts_for("a", ("primary",))
-    weight = fedsoft.local_training_for(1, "a").proximal
+    start = fedsoft.model_of("a")
+    weight = fedsoft.local_training("a").proximal
     for w in (-2.0, 3.0):
         gradient = 0.1 * (0.25 * (w - 1) + 0.8 * (w - 5))
         assert weight * (w - start["primary"].floats.item()) == pytest.approx(gradient, rel=1e-6)
 
 
 def test_a_centre_is_the_plain_mean_of_those_drawn_for_it(fedsoft):
-    fedsoft._drawn = [["a", "b"], ["b"]]
+    fedsoft.algorithm._drawn = [["a", "b"], ["b"]]
     replies = {name: TrainReply(n, model(v), {}) for name, n, v in [("a", 9, 2), ("b", 1, 4)]}
     fedsoft.aggregate(1, replies)
     assert [each["primary"].floats.item() for each in fedsoft.state.models] == [3, 4]
-    assert fedsoft.parts_to_evaluate("a")["primary"].floats.item() == 2
-    assert fedsoft.parts_to_evaluate("c")["primary"].floats.item() == 3  # its cluster's centre
+    assert fedsoft.judged_model_of("a")["primary"].floats.item() == 2
+    assert fedsoft.judged_model_of("c")["primary"].floats.item() == 3  # its cluster's centre
 
 
 def test_a_centre_without_replies_stays(fedsoft):
-    fedsoft._drawn = [["a"], ["c"]]
+    fedsoft.algorithm._drawn = [["a"], ["c"]]
     fedsoft.aggregate(1, {"a": TrainReply(9, model(2), {})})
     assert [each["primary"].floats.item() for each in fedsoft.state.models] == [2, 5]
 
@@ -91,8 +91,8 @@ def test_rotated_groups_weigh_their_own_centre_most(tmp_path):
         num_rounds=12, evaluate_every=12, local_epochs=2, learning_rate=0.05, batch_size=16,
         **QUICK_SOFT,
     )  # fmt: skip
-    assert adjusted_rand_index(strategy.state.assignments, strategy.true_groups) == 1.0
-    assert all(0.99 < weights.sum() < 1.01 for weights in strategy.importance.values())
+    assert adjusted_rand_index(strategy.state.assignments, strategy.context.true_groups) == 1.0
+    assert all(0.99 < weights.sum() < 1.01 for weights in strategy.algorithm.importance.values())
 
 
 def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
@@ -105,11 +105,11 @@ def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
         return message
 
     strategy, _ = run_quickly(tmp_path, tamper=tamper, **QUICK_SOFT)
-    assert strategy.importance["client-0"].tolist() == [0.5, 0.5]
+    assert strategy.algorithm.importance["client-0"].tolist() == [0.5, 0.5]
     assert "candidate_losses: client client-0 is left out" in caplog.text
-    assert "client-0" not in strategy.personal
+    assert "client-0" not in strategy.algorithm.personal
     assert all(part.is_finite for each in strategy.state.models for part in each.values())
-    assert len(strategy.evaluations) == 6
+    assert len(strategy.evaluator.evaluations) == 6
 
 
 def test_bytes_by_hand(tmp_path):

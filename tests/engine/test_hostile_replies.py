@@ -23,11 +23,12 @@ from judgements import hits, loss_sum
 from memory_grid import MemoryGrid, array_of, quick_settings, replace_array
 from slept_clock import Clock
 
-from feddag_flwr import exchange
-from feddag_flwr.exchange import Exchange
-from feddag_flwr.run_folder import RunFolder
-from feddag_flwr.strategies.notes import evaluations_to_json
+from feddag_flwr.engine.resumption import evaluations_to_json
 from feddag_flwr.engine.runs import build_strategy
+from feddag_flwr.federation import exchange
+from feddag_flwr.federation.exchange import Exchange
+from feddag_flwr.federation.limits import limits_of
+from feddag_flwr.run_folder import RunFolder
 
 # Examples of each exchange; FEDDAG_HOSTILE_EXAMPLES=1000 looks longer.
 EXAMPLES = int(os.environ.get("FEDDAG_HOSTILE_EXAMPLES", "10"))
@@ -112,14 +113,16 @@ class Scene:
         if self.at == "joining":
             self.grid.connected.discard(HOSTILE)
         strategy = build_strategy(settings, RunFolder(settings))
-        strategy.exchange = Exchange(self.grid, 50, strategy.registry.name_of)
+        strategy.context.exchange = Exchange(
+            self.grid, 50, strategy.context.clients, limits_of(settings)
+        )
         if self.at == "met":
-            strategy.form_clusters = lambda: None
+            strategy.algorithm.begin = lambda: None
         if self.at != "not begun":
             strategy._open()
-        strategy.__dict__.pop("form_clusters", None)
+        strategy.algorithm.__dict__.pop("begin", None)
         self.grid.connected.add(HOSTILE)
-        strategy.exchange.grid = None
+        strategy.context.exchange.grid = None
         self._before = strategy
         self.silent, _, _ = self.play(lambda reply: None)
         honest, _, _ = self.play(lambda reply: reply)
@@ -131,7 +134,7 @@ class Scene:
         Returns what the server knows then, as text; the strategy; and its warnings.
         """
         strategy = copy.deepcopy(self._before)
-        strategy.exchange.grid = self.grid
+        strategy.context.exchange.grid = self.grid
         strategy.folder.open = lambda: None
         self.grid.kind, self.grid.change = self.kind, change
         with Lines() as lines:
@@ -141,7 +144,7 @@ class Scene:
 
 def known(strategy, found):
     """All that the server keeps, as text that can be compared."""
-    state, saved = strategy.state, strategy.state_dict()
+    state, saved = strategy.state, strategy.algorithm.state_dict()
     models = [
         (part, digest(weights.floats, weights.buffers, weights.integers))
         for model in [*state.models, *saved.models.values()]
@@ -160,10 +163,10 @@ def known(strategy, found):
             "teachers": state.teachers,
             "models": models,
             "algorithm": [arrays, repr(saved.notes)],
-            "evaluations": evaluations_to_json(strategy.evaluations),
-            "replied": strategy.log.line.get("replied"),
-            "drifted": sorted(strategy.drifted),
-            "true-groups": strategy.true_groups,
+            "evaluations": evaluations_to_json(strategy.evaluator.evaluations),
+            "replied": strategy.report.line.get("replied"),
+            "drifted": sorted(strategy.context.drifted),
+            "true-groups": strategy.context.true_groups,
             "placed": strategy.joins.placed,
             "found": repr(found),
         },
@@ -195,18 +198,18 @@ def check(strategy):
         assert 1 <= client.train_samples <= LIMIT
         assert 0 <= client.test_samples <= LIMIT
     assert all(name.isprintable() for name in state.class_names)
-    for each in strategy.evaluations.values():
+    for each in strategy.evaluator.evaluations.values():
         assert np.isfinite(loss_sum(each))
         counted = np.array(hits(each))
         assert (counted >= 0).all()
         assert (counted <= each.totals).all()
         assert 0 <= each.states["accuracy"]["hits"] <= each.samples
-    memory = strategy.state_dict()
-    for its in memory.arrays.values():
+    saved = strategy.algorithm.state_dict()
+    for its in saved.arrays.values():
         assert all(np.isfinite(array).all() for array in its.values())
     for model in saved.models.values():
         assert all(weights.is_finite for weights in model.values())
-    json.dumps([saved.notes, strategy.log.line], allow_nan=False).encode()
+    json.dumps([saved.notes, strategy.report.line], allow_nan=False).encode()
 
 
 def others(text):
@@ -216,7 +219,7 @@ def others(text):
 
 
 def train(strategy):
-    strategy._train(1, Result())
+    strategy.training.run(1)
 
 
 def evaluate(strategy):
@@ -224,21 +227,23 @@ def evaluate(strategy):
 
 
 def candidate_losses(strategy):
-    names = strategy.connected(sorted(strategy.state.assignments))
-    found = strategy.candidate_losses(1, names, strategy.state.models)
+    names = strategy.context.connected(sorted(strategy.state.assignments))
+    found = strategy.algorithm.candidate_losses(1, names, strategy.state.models)
     return {name: (each.losses.tolist(), each.lowest.tolist()) for name, each in found.items()}
 
 
 def cluster(strategy):
-    strategy.form_clusters()
+    strategy.algorithm.begin()
 
 
 def before_round(strategy):
-    strategy.before_round(1, strategy.connected(sorted(strategy.state.assignments)))
+    strategy.algorithm.plan_round(1)
 
 
 def shares(strategy):
-    return strategy.place_held_out(1, strategy.connected(sorted(strategy.state.assignments)))
+    return strategy.algorithm.place_held_out(
+        1, strategy.context.connected(sorted(strategy.state.assignments))
+    )
 
 
 SCENES = [

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from memory_grid import run_quickly
 
-import feddag_flwr.strategies
+import feddag_flwr.algorithms
 from feddag_flwr.algorithm_names import ALGORITHMS
-from feddag_flwr.settings import Settings
 from feddag_flwr.engine.idle_settings import (
     FEDDAG_ALONE,
     TOLD_THE_NUMBER,
     tell_of_settings,
 )
+from feddag_flwr.settings import Settings
 
 GRAPH = {"sources": "graph", "classifier-training": "joint"}
 
@@ -89,7 +89,7 @@ def test_what_is_told_does_not_change_the_proximity_and_what_is_not_told_does(
             strategy, _ = run_quickly(
                 tmp_path, name=f"{number}", num_rounds=0, warmup_epochs=1, fusion=fusion, **more
             )
-        residents = strategy._residence.residents
+        residents = strategy.algorithm._profiles.arrays
         # With the angles that the evidence of looks is made of, for here looks show no groups.
         found.append(np.hstack([residents.fused, residents.pairs]))
     assert (found[0] == found[1]).all() == ("no effect on training here" in caplog.text)
@@ -116,27 +116,30 @@ def test_settings_of_another_algorithm_are_told(caplog, changes, told):
 
 
 def read_in(modules):
-    """Return the settings that strategies' modules read."""
-    folder = Path(feddag_flwr.strategies.__file__).parent
-    text = "".join((folder / f"{module}.py").read_text() for module in modules)
+    """Return the settings that files of the server read."""
+    text = "".join(module.read_text() for module in modules)
     return set(re.findall(r"settings\.(\w+)", text)) & Settings.model_fields.keys()
 
 
 def test_whose_settings_are_whose_is_what_the_strategies_read():
-    modules = {path.stem for path in Path(feddag_flwr.strategies.__file__).parent.glob("*.py")}
-    feddag = {"feddag", "sharing"}
-    others = read_in(modules - feddag - {"idle_settings"})
+    root = Path(feddag_flwr.algorithms.__file__).parent
+    folders = {name: root / entry.server.split(".")[0] for name, entry in ALGORITHMS.items()}
+    own = {name: set(folder.rglob("*.py")) for name, folder in folders.items()}
+    common = {root / "algorithm.py", *(root.parent / "federation").glob("*.py")}
+    common |= set((root.parent / "engine").glob("*.py")) - {root.parent / "engine/idle_settings.py"}
+    feddag = own["feddag"]
+    others = read_in(common.union(*(own[name] for name in own if name != "feddag")))
     # The preset changes others of these.
     assert set(FEDDAG_ALONE) - {"preset"} == read_in(feddag) - others
-    numbered = {name for name, e in ALGORITHMS.items() if "num_clusters" in read_in({e.module})}
+    numbered = {name for name in own if "num_clusters" in read_in(own[name])}
     assert numbered == set(TOLD_THE_NUMBER)
-    for algorithm, entry in ALGORITHMS.items():
+    for algorithm in ALGORITHMS:
         theirs = {
             name
             for name, field in Settings.model_fields.items()
             if field.description.lower().startswith(f"{algorithm}:")
         }
-        assert theirs.isdisjoint(read_in(modules - {entry.module, "idle_settings"}))
+        assert theirs.isdisjoint(read_in(common.union(*own.values()) - own[algorithm]))
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from memory_grid import TRAINING, array_of, replace_array, run_quickly
+from algorithm_bench import Bench
+from memory_grid import TRAINING, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithms.ifca.messages import ChoiceReply
+from feddag_flwr.algorithms.ifca.server import IFCA
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies.ifca import IFCA
 
 QUICK_IFCA = {"algorithm": "ifca", "num_clusters": 2, "participation": 1.0}
 
@@ -26,15 +27,13 @@ def reply(samples, value, choice):
 @pytest.fixture
 def ifca():
     """Five clients that count to cluster 0; three models 0, 1, 2."""
-    strategy = object.__new__(IFCA)
-    strategy.settings = SimpleNamespace()
+    strategy = Bench(IFCA, quick_settings())
     names = list("abcde")
     strategy.state = ServerState(
         ("x", "y"), (1, 8, 8), ((0.0, 1.0),), {name: Client(name, 1, 1) for name in names}
     )
     models = [{"primary": weights(z), "classifier": weights(-z)} for z in range(3)]
     strategy.state.set_clusters(names, [0] * 5, models)
-    strategy.asked = set(names)
     return strategy
 
 
@@ -49,10 +48,10 @@ def test_a_round_by_hand(ifca):
 def test_before_an_evaluation_clients_take_the_lowest_loss(ifca):
     losses = {"a": [2.0, 1.0, 3.0], "b": [1.0, 2.0, 0.5]}
     ifca.state.assignments["c"] = 1
-    ifca.candidate_losses = lambda server_round, names, models: {
+    ifca.algorithm.candidate_losses = lambda server_round, names, models: {
         name: SimpleNamespace(losses=np.array(losses[name])) for name in names if name in losses
     }
-    ifca.before_evaluation(1, ["a", "b", "c"])
+    ifca.prepare_evaluation(1, ["a", "b", "c"])
     assert ifca.state.assignments == {"a": 1, "b": 2, "c": 1, "d": 0, "e": 0}
 
 
@@ -72,7 +71,7 @@ def test_rotated_groups_are_found(tmp_path, seed):
         num_rounds=4, evaluate_every=4, local_epochs=2, learning_rate=0.05, batch_size=16,
         **QUICK_IFCA,
     )  # fmt: skip
-    assert adjusted_rand_index(strategy.state.assignments, strategy.true_groups) == 1.0
+    assert adjusted_rand_index(strategy.state.assignments, strategy.context.true_groups) == 1.0
 
 
 def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
@@ -88,7 +87,7 @@ def test_a_faulty_client_costs_itself_alone(tmp_path, caplog):
     assert strategy.state.assignments["client-0"] == 0
     assert "train: client client-0 is left out" in caplog.text
     assert all(part.is_finite for model in strategy.state.models for part in model.values())
-    assert len(strategy.evaluations) == 6
+    assert len(strategy.evaluator.evaluations) == 6
 
 
 def test_a_choice_beyond_the_candidates_is_left_out(tmp_path, caplog):

@@ -9,10 +9,10 @@ from memory_grid import TRAINING, MemoryGrid, failed, quick_settings, run_quickl
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithm_names import ALGORITHMS
+from feddag_flwr.engine.registration import FederationError
+from feddag_flwr.engine.runs import build_strategy
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.simulation.grid import FIRST_NODE, partitions
-from feddag_flwr.strategies.client_registry import FederationError
-from feddag_flwr.engine.runs import build_strategy
 
 CLIENTS = 9
 LATE = {
@@ -36,7 +36,9 @@ def groups_of(strategy, names):
     """Cluster of each true group, of the clients named; each group must have one cluster."""
     found = {}
     for name in names:
-        found.setdefault(strategy.true_groups[name], set()).add(strategy.state.assignments[name])
+        found.setdefault(strategy.context.true_groups[name], set()).add(
+            strategy.state.assignments[name]
+        )
     return found
 
 
@@ -55,7 +57,7 @@ def test_newcomers_are_profiled_within_a_round_and_placed_where_they_belong(tmp_
     groups = groups_of(strategy, members)
     assert all(len(clusters) == 1 for clusters in groups.values())
     for name, cluster in newcomers.items():
-        assert groups[strategy.true_groups[name]] == {cluster}
+        assert groups[strategy.context.true_groups[name]] == {cluster}
     # Nobody else moved: the only clients that ever changed their cluster are the newcomers.
     assert set(log[0]["moved"]) == members
     assert log[2]["moved"] == newcomers
@@ -72,7 +74,7 @@ def test_every_algorithm_takes_newcomers_or_tells_them_why_not(tmp_path, algorit
     with caplog.at_level(logging.INFO, logger="flwr"):
         strategy, _ = run_quickly(tmp_path, **changes, num_clusters=2)
     late = lines(strategy)[2].get("placed", {})
-    if strategy.admits_newcomers:
+    if strategy.algorithm.admits_newcomers:
         assert len(late) == 3
         assert lines(strategy)[-1]["all"]["by-client"].keys() > late.keys()
     else:
@@ -331,10 +333,10 @@ def test_a_second_node_of_a_name(tmp_path, caplog, identity, first_has_left):
     if first_has_left and identity == "name":
         assert f"client client-3 is on another node now: {second}, not {first}" in caplog.text
         assert trained.count(second) == 3  # found in round 1, trained in 2, 3 and 4
-        assert strategy.registry.nodes["client-3"] == second
+        assert strategy.context.clients.nodes["client-3"] == second
     else:
         assert second not in trained
-        assert strategy.registry.nodes["client-3"] == first
+        assert strategy.context.clients.nodes["client-3"] == first
         assert "name 'client-3' belongs to another node already" in caplog.text
         assert "the server leaves this client out: client 'client-3': name" in caplog.text
     # Either way the client keeps its cluster and nobody else is touched.
@@ -406,7 +408,7 @@ def test_clients_that_drift_are_placed_anew_and_nobody_else_moves(tmp_path):
     # Round 2 trains on the new data and finds it; round 3 profiles and places.
     drifted = log[2]["drifted"]
     quiet, _ = run_quickly(tmp_path, name="quiet", **DRIFT | {"num_rounds": 0, "drift_share": 0.0})
-    before, after = quiet.true_groups, strategy.true_groups
+    before, after = quiet.true_groups, strategy.context.true_groups
     assert drifted == sorted(name for name in before if before[name] != after[name])
     assert len(drifted) >= 4
     assert "drifted" not in log[1]
@@ -446,8 +448,8 @@ def test_a_client_that_always_says_it_has_drifted_takes_no_more_room(tmp_path):
     strategy, grid = run_quickly(tmp_path, tamper=tamper, **changes)
     profiled = [node for action, node in grid.sent if action == "train.profile"]
     assert profiled.count(FIRST_NODE + 3) == 5  # at the start, then in rounds 2, 4, 6 and 8
-    assert len(strategy._residence.residents.updates) == CLIENTS + 1
-    assert strategy._residence.placed_since == 1
+    assert len(strategy.algorithm._profiles.arrays.updates) == CLIENTS + 1
+    assert strategy.algorithm._profiles.placed_since == 1
     assert not any("moved" in line for line in lines(strategy)[1:])
 
 
@@ -554,7 +556,7 @@ def test_a_new_cluster_starts_from_the_mean_of_its_members_models(tmp_path):
         def clusters(self):
             return [names]
 
-    (model,) = strategy._inherited_models(OneCluster())
+    (model,) = strategy.algorithm._inherited_models(OneCluster())
     sizes = [strategy.state.clients[name].train_samples for name in names]
     expected = (sizes[1] + sizes[2]) / sum(sizes)
     np.testing.assert_allclose(model["primary"].floats, expected, rtol=1e-6)

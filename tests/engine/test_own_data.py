@@ -7,6 +7,8 @@ import pytest
 from memory_grid import run_quickly
 from sklearn.datasets import load_digits
 
+from feddag_flwr.engine.registration import FederationError
+
 DIGITS = load_digits()
 
 
@@ -40,8 +42,8 @@ def test_classes_are_matched_by_name_and_clusters_found(tmp_path, hospital):
     assert list(strategy.state.clients) == [f"ward-{i}" for i in range(6)]
     clusters = [strategy.state.assignments[f"ward-{i}"] for i in range(6)]
     assert clusters == [0, 0, 0, 1, 1, 1]
-    assert strategy.true_groups == {}
-    assert strategy.evaluations["ward-0"].totals.tolist()[1] > 0
+    assert strategy.context.true_groups == {}
+    assert strategy.evaluator.evaluations["ward-0"].totals.tolist()[1] > 0
 
 
 def test_one_faulty_file_costs_that_client_alone(tmp_path, hospital, caplog):
@@ -83,4 +85,16 @@ def test_hospitals_that_differ_in_nothing_but_their_size_are_one_cluster(tmp_pat
     assert len(strategy.state.clients) == 12
     assert strategy.state.num_clusters == 1
     assert "1 clusters at threshold" in caplog.text
-    assert "no view shows groups beyond chance, so nobody is parted (presence 0.00, " in caplog.text
+    assert (
+        "no view shows groups beyond chance, so nobody is parted (label-set 0.00, " in caplog.text
+    )
+
+
+def test_a_scenario_that_cannot_work_is_told_once(tmp_path, caplog):
+    with (
+        caplog.at_level(logging.WARNING, logger="flwr"),
+        pytest.raises(FederationError, match="0 usable clients of 6 nodes"),
+    ):
+        run_quickly(tmp_path, num_clients=6, min_class_samples=900)
+    assert caplog.text.count("lower min-class-samples or num-clients") == 1
+    assert "5 more left out for the same error" in caplog.text

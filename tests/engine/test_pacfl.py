@@ -4,15 +4,15 @@ import logging
 
 import numpy as np
 import pytest
+from algorithm_bench import Bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_grid import array_of, quick_settings, replace_array, run_quickly
 from scipy.linalg import subspace_angles
 
+from feddag_flwr.algorithms.pacfl.server import PACFL, smallest_angles, smallest_angles_to
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
-from feddag_flwr.run_folder import RunFolder
-from feddag_flwr.strategies.client_registry import FederationError
-from feddag_flwr.strategies.pacfl import PACFL, smallest_angles, smallest_angles_to
+from feddag_flwr.engine.registration import FederationError
 
 FULL = {"algorithm": "pacfl", "num_clusters": 3, "participation": 1.0, "num_rounds": 0}
 # Average linkage merges the first two at 10 degrees and the third at (60 + 70) / 2 = 65.
@@ -61,21 +61,21 @@ def test_the_threshold_is_in_degrees(tmp_path, threshold, labels):
     chosen = quick_settings(
         algorithm="pacfl", pacfl_threshold=threshold, run_dir=str(tmp_path), linkage="average"
     )
-    strategy = PACFL(chosen, RunFolder(chosen))
+    strategy = Bench(PACFL, chosen)
     assert strategy._cluster(ANGLES).labels.tolist() == labels
 
 
 @pytest.mark.parametrize(("count", "labels"), [(1, [0, 0, 0]), (2, [0, 0, 1]), (7, [0, 1, 2])])
 def test_without_a_threshold_it_is_told_the_number(tmp_path, count, labels):
     chosen = quick_settings(algorithm="pacfl", num_clusters=count, run_dir=str(tmp_path))
-    assert PACFL(chosen, RunFolder(chosen))._cluster(ANGLES).labels.tolist() == labels
+    assert Bench(PACFL, chosen)._cluster(ANGLES).labels.tolist() == labels
 
 
 def test_planted_groups_are_recovered_before_any_training(tmp_path):
     strategy, grid = run_quickly(
         tmp_path, num_clients=12, client_groups=4, label_skew=20.0, **FULL | {"num_clusters": 4}
     )
-    assert adjusted_rand_index(strategy.state.assignments, strategy.true_groups) == 1.0
+    assert adjusted_rand_index(strategy.state.assignments, strategy.context.true_groups) == 1.0
     actions = [action for action, _ in grid.sent]
     assert actions.count("query.vectors") == 12
     assert "train" not in actions
@@ -89,7 +89,7 @@ def test_planted_groups_are_recovered_before_any_training(tmp_path):
 
 def test_only_vectors_travel_for_the_clustering(tmp_path):
     strategy, _ = run_quickly(tmp_path, **FULL)
-    sent = strategy.log.totals["bytes"]
+    sent = strategy.report.totals["bytes"]
     model = sum(weights.nbytes + 128 for weights in strategy.state.models[0].values())
     # Three vectors of 64 pixels from each of six clients; the rest is one evaluation.
     assert sent == 6 * (3 * 64 * 4 + 128) + 6 * (model + 2 * (10 * 8 + 128))
@@ -118,13 +118,15 @@ def test_faulty_vectors_cost_that_client_its_cluster_and_move_nobody(tmp_path, c
 def test_an_unseen_client_with_faulty_vectors_stays_without_a_model(tmp_path):
     changes = FULL | {"num_clients": 9, "unseen_share": 0.34}
     whole, _ = run_quickly(tmp_path, name="whole", **changes)
-    first, *others = sorted(whole.placements)
+    first, *others = sorted(whole.evaluator.placements)
     faulty, _ = run_quickly(tmp_path, name="faulty", tamper=broken(int(first[-1])), **changes)
-    assert faulty.placements == {name: whole.placements[name] for name in others}
-    every = broken(*(int(name[-1]) for name in whole.placements))
+    assert faulty.evaluator.placements == {
+        name: whole.evaluator.placements[name] for name in others
+    }
+    every = broken(*(int(name[-1]) for name in whole.evaluator.placements))
     none, _ = run_quickly(tmp_path, name="none", tamper=every, **changes)
-    assert none.placements == {}
-    assert len(none.evaluations) == 6
+    assert none.evaluator.placements == {}
+    assert len(none.evaluator.evaluations) == 6
 
 
 def test_too_few_vectors_are_an_error(tmp_path):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from feddag_flwr.algorithms.feddag.profile_store import ProfileStore
+from feddag_flwr.algorithms.feddag.profiling import Profiles
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
 from feddag_flwr.similarity.proximity import measure_proximity, pack_bases
-from feddag_flwr.strategies.profile_store import ProfileStore
-from feddag_flwr.strategies.profiling import Profiles
 
 FOUNDERS, CLIENTS, CLASSES, FEATURES = 15, 21, 5, 10
 
@@ -63,14 +63,14 @@ def test_a_residence_is_recalled_to_the_bit(fusion):
         {group: load(save(arrays)) for group, arrays in saved.arrays.items()},
         json.loads(json.dumps(saved.notes, allow_nan=False)),
     )
-    two = ProfileStore.load_state_dict(kept, "average", options)
+    two = ProfileStore.from_state_dict(kept, "average", options)
     assert two.state_dict().notes == saved.notes
     assert two.names == one.names
-    assert (two.profiles_known.evidence is None) == (fusion != "evidence")
+    assert (two.arrays.evidence is None) == (fusion != "evidence")
     packed = pack_bases(third.vectors, third.vector_classes, CLASSES)
     rows = [
         measure_newcomers(
-            each.profiles_known, third.updates, packed, third.counts, names=third.names, **options
+            each.arrays, third.updates, packed, third.counts, names=third.names, **options
         )
         for each in (one, two)
     ]

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from memory_grid import QUICK, MemoryGrid, failed
 
-from feddag_flwr.algorithm_names import ALGORITHMS
+from feddag_flwr.algorithm_names import ALGORITHMS, algorithm_class
 from feddag_flwr.checkpoints import AlgorithmState
+from feddag_flwr.engine.runs import open_run
 from feddag_flwr.records import REJECTION_ACTION
 from feddag_flwr.run_folder import RunFolder, RunFolderInUseError
 from feddag_flwr.settings import Settings, SettingsError
 from feddag_flwr.simulation.grid import partitions
-from feddag_flwr.engine.runs import open_run, strategy_class
 
 ROUNDS = 5
 # Settings under which an algorithm has something to remember, and does something with it after.
@@ -112,7 +112,7 @@ SPOILED = {
 
 def load_spoiled(algorithm):
     """`load_state_dict` of an algorithm that is given another state than the run's."""
-    load = strategy_class(algorithm).load_state_dict
+    load = algorithm_class(algorithm).load_state_dict
 
     def spoiled(self, saved):
         notes = {
@@ -144,7 +144,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, algorithm, 
     assert [json.loads(line)["round"] for line in lines] == list(range(settings.num_rounds + 1))
 
     if algorithm in SPOILED:  # what it remembers matters in this run, else it would show nothing
-        monkeypatch.setattr(strategy_class(algorithm), "load_state_dict", load_spoiled(algorithm))
+        monkeypatch.setattr(algorithm_class(algorithm), "load_state_dict", load_spoiled(algorithm))
         run(settings_of(tmp_path, algorithm, resume=str(other)), seed=2)
         assert (other / "metrics.jsonl").read_bytes() != expected["metrics.jsonl"]
 

@@ -6,11 +6,12 @@ import pytest
 from judgements import evaluation
 
 from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
+from feddag_flwr.aggregators.mean import Mean
+from feddag_flwr.algorithms.feddag import sharing as module
+from feddag_flwr.algorithms.feddag.sharing import Sharing
 from feddag_flwr.records import TrainReply
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
-from feddag_flwr.strategies import sharing as module
-from feddag_flwr.strategies.sharing import Sharing
 
 NOTHING = evaluation([0, 0], [0, 0])
 
@@ -98,9 +99,9 @@ def test_what_is_computed_once_a_group_is_what_each_would_have(combine, teachers
         secondaries = [secondaries[row[0]] for row in GROUPS]
     state = federation([0, 1, 2, 3, 4, 5, 2, 0], teachers, secondaries)
     replies = replied({name: drawn(rng) for name in replying}, samples={"a": 3, "h": 7})
-    shared = Sharing(Settings(**{"sources": "all", "combine-teachers": combine}))
+    shared = Sharing(Settings(**{"sources": "all", "combine-sources": combine}))
     shared.before_round(state)
-    learned = shared.learned(state, replies)
+    learned = shared.learned(state, replies, Mean())
     starts, expected = one_by_one(state, replies, combine)
     assert {z: bits(shared.start_of(z)) for z in starts} == {
         z: bits(start) for z, start in starts.items()
@@ -128,11 +129,11 @@ def test_means_and_sums_are_computed_once_a_group(monkeypatch, combine):
     twin = Weights(one.floats.copy(), one.buffers.copy(), one.integers.copy())  # as after a resume
     teachers = [[0, 1, 2, 3]] * 4 + [[4, 5]] * 2
     state = federation([0, 1, 2, 3, 4, 5], teachers, [one, twin, one, twin, other, other])
-    shared = Sharing(Settings(**{"sources": "all", "combine-teachers": combine}))
+    shared = Sharing(Settings(**{"sources": "all", "combine-sources": combine}))
     shared.before_round(state)
     assert taken == {"mean": 2, "shift": 0}
     assert shared.start_of(0) is shared.start_of(3)
-    learned = shared.learned(state, replied({name: drawn(rng) for name in "abcdef"}))
+    learned = shared.learned(state, replied({name: drawn(rng) for name in "abcdef"}), Mean())
     # Two groups: of each the mean of what was trained and of the starts, or a shift a source.
     assert taken == ({"mean": 6, "shift": 2} if combine == "mean" else {"mean": 2, "shift": 6})
     assert [learned[z] is learned[0] for z in range(6)] == [True] * 4 + [False] * 2
@@ -227,7 +228,7 @@ def test_sources_that_did_not_reply_do_not_count_in_the_start():
     state = federation([0, 1, 2], [[0, 1], [1], [2]], [floats(10), floats(20), floats(30)])
     shared = Sharing(Settings())
     shared.before_round(state)
-    learned = shared.learned(state, replied({"a": floats(13), "c": floats(34)}))
+    learned = shared.learned(state, replied({"a": floats(13), "c": floats(34)}), Mean())
     assert {z: each.floats.tolist() for z, each in learned.items()} == {0: [13], 2: [34]}
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from memory_grid import TRAINING, MemoryGrid, array_of, quick_settings, replace_array, run_quickly
 
+from feddag_flwr.engine.registration import FederationError
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.simulation import load_client_app
-from feddag_flwr.strategies.client_registry import FederationError
 
 SIMPLE = ["fedavg", "fedprox", "local", "oracle", "pacfl", "per-fedavg"]
 FULL = {"participation": 1.0, "num_rounds": 1, "evaluate_every": 1}
@@ -68,24 +68,24 @@ def raising_grid(tmp_path, name, partition, actions, **changes):
 
 def check_unseen(strategy, grid, algorithm):
     """Clients that training never saw are asked for nothing of it, placed, and judged."""
-    held_out = {strategy.registry.nodes[name] for name in strategy.held_out}
+    held_out = {strategy.context.clients.nodes[name] for name in strategy.context.held_out}
     assert len(held_out) == 2
-    assert not set(strategy.held_out) & set(strategy.state.clients)
+    assert not set(strategy.context.held_out) & set(strategy.state.clients)
     asked = [action for action, node in grid.sent if node in held_out]
     wanted = ["query.describe"] + ["query.vectors"] * (algorithm == "pacfl")
     if algorithm == "local":  # nobody has a model to share
         assert asked == wanted * 2
-        assert strategy.placements == {}
+        assert strategy.evaluator.placements == {}
         return
     assert sorted(asked) == sorted([*wanted, "evaluate"] * 2)
-    assert sorted(strategy.placements) == sorted(strategy.held_out)
-    assert sorted(lines(strategy)[-1]["held-out"]["by-client"]) == sorted(strategy.held_out)
+    assert sorted(strategy.evaluator.placements) == sorted(strategy.context.held_out)
+    assert sorted(lines(strategy)[-1]["held-out"]["by-client"]) == sorted(strategy.context.held_out)
     assert summary(strategy)["held-out"]["clients"] == 2
     assert lines(strategy)[-1]["all"]["overall"]["clients"] == 4
     if algorithm in {"oracle", "pacfl"}:
-        groups = {strategy.true_groups[n]: z for n, z in strategy.state.assignments.items()}
-        for name, cluster in strategy.placements.items():
-            assert cluster == groups[strategy.true_groups[name]]
+        groups = {strategy.context.true_groups[n]: z for n, z in strategy.state.assignments.items()}
+        for name, cluster in strategy.evaluator.placements.items():
+            assert cluster == groups[strategy.context.true_groups[name]]
 
 
 # -- what all have in common -----------------------------------------------------------------------
@@ -107,7 +107,7 @@ def test_unseen_clients_tuning_and_the_order_of_replies(tmp_path, algorithm):
     )
     assert same_models(plain, personalised)
     assert plain.state.assignments == personalised.state.assignments
-    assert plain.placements == personalised.placements
+    assert plain.evaluator.placements == personalised.evaluator.placements
     before, after = lines(plain), lines(personalised)
     assert before[:-1] == after[:-1]  # nobody is personalised before the last round
     extra = {
@@ -121,7 +121,7 @@ def test_unseen_clients_tuning_and_the_order_of_replies(tmp_path, algorithm):
     assert before[-1] == after[-1]
     assert sorted(extra["personalised"]["by-client"]) == sorted(plain.state.clients)
     assert extra["personalised"]["overall"] != after[-1]["all"]["overall"]
-    assert sorted(extra["held-out-personalised"]["by-client"]) == sorted(plain.placements)
+    assert sorted(extra["held-out-personalised"]["by-client"]) == sorted(plain.evaluator.placements)
 
 
 @pytest.mark.parametrize("algorithm", SIMPLE)
@@ -160,8 +160,8 @@ def test_fedprox_holds_clients_near_the_model_received(tmp_path):
         tmp_path, name="held", algorithm="fedprox", fedprox_mu=20.0,
         tamper=keeping(found["held"]), **changes,
     )  # fmt: skip
-    assert held.local_training_for(1, "client-0").proximal == 20.0
-    start = floats(get_parts(held.initial_model(dual=False)))
+    assert held.algorithm.local_training("client-0").proximal == 20.0
+    start = floats(get_parts(held.context.initial_model(dual=False)))
     for client in (f"client-{i}" for i in range(6)):
         lengths = [np.linalg.norm(found[which][1, client][1] - start) for which in found]
         assert lengths[1] < 0.9 * lengths[0]
@@ -176,7 +176,7 @@ def test_per_fedavg_trains_a_start_and_judges_what_a_client_makes_of_it(tmp_path
     changes = FULL | {"num_rounds": 0, "evaluate_participants": True}
     strategy, _ = run_quickly(tmp_path, algorithm="per-fedavg", per_fedavg_alpha=0.2, **changes)
     plain, _ = run_quickly(tmp_path, name="plain", algorithm="fedavg", **changes)
-    request = strategy.train_request(1, "client-0")
+    request = strategy.algorithm.train_request(1, "client-0")
     assert (request.action, request.inner_rate) == ("train.fomaml", 0.2)
     assert same_models(strategy, plain)
     # From one start the adapted model is better than the start itself, on every client.
@@ -192,7 +192,7 @@ def test_the_oracle_is_fedavg_within_each_true_group(tmp_path):
     strategy, _ = run_quickly(tmp_path, algorithm="oracle", tamper=keeping(found), **FULL)
     assert strategy.state.num_clusters == 3
     for group in range(3):
-        members = sorted(n for n, g in strategy.true_groups.items() if g == group)
+        members = sorted(n for n, g in strategy.context.true_groups.items() if g == group)
         samples, vectors = zip(*(found[1, name] for name in members), strict=True)
         (cluster,) = {strategy.state.assignments[name] for name in members}
         np.testing.assert_allclose(
@@ -211,11 +211,11 @@ def test_an_unseen_client_without_a_group_that_training_knows_has_no_model(tmp_p
     strategy, _ = run_quickly(
         tmp_path, algorithm="oracle", num_clients=9, unseen_share=0.34, num_rounds=0
     )
-    silent, stranger, known = sorted(strategy.held_out)
-    del strategy.true_groups[silent]
-    strategy.true_groups[stranger] = 99
-    assert strategy.place_held_out(1, sorted(strategy.held_out)) == {
-        known: strategy.placements[known]
+    silent, stranger, known = sorted(strategy.context.held_out)
+    del strategy.context.true_groups[silent]
+    strategy.context.true_groups[stranger] = 99
+    assert strategy.algorithm.place_held_out(1, sorted(strategy.context.held_out)) == {
+        known: strategy.evaluator.placements[known]
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fault_table import record
 
-from feddag_flwr.deployment.daemon import wait_for_line
+from feddag_flwr.deployment.run import wait_for_line
 from feddag_flwr.flower.commands import tail
 from feddag_flwr.flower.run_status import TIMED_OUT
 

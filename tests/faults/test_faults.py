@@ -18,9 +18,9 @@ from living_run import PATIENCE, Fault, LivingRun, took_part
 from small_disk import fill, mounted
 
 from feddag_flwr.checkpoints import newest_checkpoint
-from feddag_flwr.deployment.example_parts import write_parts
-from feddag_flwr.deployment.federation import HOST, federation
 from feddag_flwr.flower.commands import pause
+from feddag_lab.demonstration.example_parts import write_parts
+from feddag_lab.demonstration.federation import HOST, federation
 
 ROOT = Path(__file__).resolve().parents[2]
 # A client app that imports PyTorch has taken its message already.

@@ -9,9 +9,9 @@ from hostile_app import LIES, write_hostile_app
 from living_run import Fault, LivingRun, took_part
 
 from feddag_flwr.checkpoints import newest_checkpoint
-from feddag_flwr.deployment.example_parts import write_parts
-from feddag_flwr.deployment.federation import federation
-from feddag_flwr.deployment.node import CONNECTED
+from feddag_lab.demonstration.example_parts import write_parts
+from feddag_lab.demonstration.federation import federation
+from feddag_lab.demonstration.node import CONNECTED
 
 HONEST, LIAR = ["ward-1", "ward-3"], "ward-2"
 ALL = sorted([*HONEST, LIAR])

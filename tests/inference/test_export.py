@@ -112,3 +112,78 @@ def test_batch_norm_is_exported_as_evaluated(tmp_path):
     images = torch.rand(7, 1, 2, 2)
     with torch.no_grad():
         assert torch.equal(torch.jit.load(str(tmp_path / "x.pt"))(images), model(images))
+
+
+class OfType(nn.Module):
+    """Features computed in another number format than the rest of the model."""
+
+    feature_size = 4
+
+    def __init__(self, dtype, *, back):
+        super().__init__()
+        self.linear = nn.Linear(4, 4, dtype=dtype)
+        self.back = back
+
+    def forward(self, images):
+        features = self.linear(images.flatten(1).to(self.linear.weight.dtype))
+        return features.float() if self.back else features
+
+
+class Loop(nn.Module):
+    """Features of one image after another: a trace knows one number of images alone."""
+
+    feature_size = 4
+
+    def forward(self, images):
+        return torch.stack([image.flatten() for image in images])
+
+
+class Asking(nn.Module):
+    """Features that depend on a number which no exporter knows."""
+
+    feature_size = 4
+
+    def forward(self, images):
+        features = images.flatten(1)
+        return features * 2 if features.sum().item() > 1e9 else features
+
+
+@pytest.mark.parametrize(
+    ("encoder", "name", "told"),
+    [
+        (OfType(torch.bfloat16, back=True), "x.onnx", "cannot be exported as ONNX: "),
+        (OfType(torch.float64, back=False), "x.onnx", "cannot be exported as ONNX: "),
+        (OfType(torch.float64, back=False), "x.pt", "cannot be exported as TorchScript: mat1"),
+        (Loop(), "x.pt", "fails on 1 images: an encoder whose forward loops over the images"),
+        (Loop(), "x.onnx", "fails on 1 images: an encoder whose forward loops over the images"),
+        (Asking(), "x.onnx", "cannot be exported as ONNX: "),
+    ],
+)
+def test_a_model_that_a_format_cannot_hold_is_refused_in_one_line(
+    tmp_path, monkeypatch, capsys, encoder, name, told
+):
+    if name.endswith("onnx"):
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    model = Classifier(ClusterModel(encoder, None, 3), ((0.0, 1.0),)).eval()
+    served = Served(model, ("a", "b", "c"), (1, 2, 2), "fedavg", 0, None, False, 1, "")
+    monkeypatch.setattr("feddag_flwr.inference.served.load_served", lambda *_, **__: served)
+    output = tmp_path / name
+    assert main(["export", "run", "--cluster", "0", "--output", str(output)]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("feddag-flwr: the ")
+    assert told in last
+    assert "Traceback" not in last
+    with pytest.raises(ExportError) as caught:
+        export(served, output)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_double_precision_inside_an_encoder_is_exported(tmp_path):
+    model = Classifier(ClusterModel(OfType(torch.float64, back=True), None, 3), ((0.0, 1.0),))
+    served = Served(model.eval(), ("a", "b", "c"), (1, 2, 2), "fedavg", 0, None, False, 1, "")
+    export(served, tmp_path / "x.pt")
+    images = torch.rand(3, 1, 2, 2)
+    with torch.no_grad():
+        assert torch.allclose(torch.jit.load(str(tmp_path / "x.pt"))(images), model(images))

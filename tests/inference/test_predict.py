@@ -1,4 +1,5 @@
 import csv
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +205,29 @@ def test_accuracy_is_over_the_known_ones_and_balanced_over_classes():
     assert accuracy_line(predictions) == (
         "6 images, 5 of a known class: accuracy 60.00%, balanced 37.50%"
     )
+
+
+def test_an_image_is_of_the_outermost_class_above_it(tmp_path):
+    for name in ("b/1/p-3/x.png", "b/0/1/y.png", "b/p-4/z.png"):
+        save(tmp_path / name, "L")
+    (batch,) = read([tmp_path])
+    expected = ("0/1/y.png", "1/p-3/x.png", "p-4/z.png")
+    assert batch.names == [str(tmp_path / "b" / name) for name in expected]
+    assert batch.truths == ["0", "1", None]
+    (batch,) = read([tmp_path / "b/1"])
+    assert batch.truths == ["1"]
+
+
+def test_classes_are_known_in_any_unicode_form(tmp_path):
+    save(tmp_path / "cafe\u0301" / "x.png", "L")
+    (batch,) = read([tmp_path], names=("caf\u00e9",))
+    assert batch.truths == ["caf\u00e9"]
+
+
+def test_odd_archives_end_with_one_line_and_status_2(feddag, tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "odd.npz", "w") as archive:
+        archive.writestr("images", b"no array")
+    assert predict(feddag, tmp_path / "odd.npz") == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"{tmp_path / 'odd.npz'}: not a readable .npz archive" in told

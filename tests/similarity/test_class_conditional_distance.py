@@ -1,4 +1,4 @@
-"""The class-conditional view: noise, reliability, shrinking and rows, each against another computation."""
+"""The class-conditional view, each step against another computation."""
 
 import itertools
 

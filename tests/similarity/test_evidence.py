@@ -119,7 +119,7 @@ def test_any_view_can_part_two_clients():
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (0.3, 0.8, 0.5), (0.0, 0.6, 1.0)])
 def test_clients_are_as_far_apart_as_the_view_says_that_sees_them_farthest(weights):
-    """Founders' rows as those of newcomers: what differs is whom that distance leaves out."""
+    """Founders' rows as those of newcomers: what differs is who is left out."""
     updates, bases, counts, _ = federation(6, by_look=True, by_update=True, chance=True)
     proximity = measure(updates, bases, counts)
     gradient, pairs = proximity.gradient, proximity.pairs

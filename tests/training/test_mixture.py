@@ -17,8 +17,8 @@ SCALE = ((0.5, 0.25),)
 
 
 def test_responsibilities_by_hand():
-    # Sample 0, label 1: 0.5 e^-0 / 0.25 = 2 and 0.5 e^-0 / 0.5 = 1: 2/3, 1/3 of it.
-    # Sample 1, label 0: 0.5 e^-ln4 / 0.75 = 1/6 and 0.5 e^-ln2 / 0.5 = 1/2: 1/4, 3/4 of it.
+    # Sample 0, label 1: weights 0.5 e^-0 / 0.25 = 2 and 0.5 e^-0 / 0.5 = 1: 2/3, 1/3.
+    # Sample 1, label 0: 0.5 e^-ln4 / 0.75 = 1/6 and 0.5 e^-ln2 / 0.5 = 1/2: 1/4, 3/4.
     omega, label_shares = np.array([0.5, 0.5]), np.array([[0.75, 0.25], [0.5, 0.5]])
     prior = torch.from_numpy(np.log(omega)[:, None] - np.log(label_shares))
     losses = torch.log(torch.tensor([[1.0, 4.0], [1.0, 2.0]], dtype=torch.float64))

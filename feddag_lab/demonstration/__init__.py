@@ -1,0 +1,1 @@
+"""A real federation as local processes, to demonstrate, measure and harm."""

@@ -1,0 +1,1 @@
+"""A federation in containers, with a node and the SuperLink killed on the way."""
