@@ -20,14 +20,6 @@ ALLOWED = {
     "similarity": set(),
     "clustering": {"similarity"},
     "aggregation": set(),
-    "flower": set(),
-    "objectives": set(),
-    "registry": set(),
-    "seeds": set(),
-    "similarity": set(),
-    "aggregators": {"aggregation", "registry"},
-    "algorithm_names": {"registry"},
-    "clustering": {"similarity"},
     "layout": {"aggregation"},
     "profile": {"aggregation"},
     # -- names and settings
@@ -140,35 +132,13 @@ FORBIDDEN_IN_MATHEMATICS = {"flwr", "torch", "torchvision", "ray"}
 
 
 def imported(path, nodes=None):
-    """Modules that a file imports when it runs: anywhere, or by some of its nodes."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in run_of(tree) if nodes is None else nodes:
+    """Modules that a file imports: anywhere, or by some of its nodes."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if nodes is None else nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            if node.module == "feddag_flwr":
-                yield from (f"feddag_flwr.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
-
-
-def run_of(node):
-    """A node and all below it, but for what only type checkers see."""
-    yield node
-    checked = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    for child in node.orelse if checked else ast.iter_child_nodes(node):
-        yield from run_of(child)
-
-
-def room_of(module):
-    """The room that a module of the package belongs to."""
-    inside = module.removeprefix("feddag_flwr.")
-    return inside if inside in NAMED else inside.split(".")[0]
-
-
-def module_of(path):
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            yield node.module
 
 
 def files_of(room, package=PACKAGE):
@@ -308,6 +278,14 @@ def product_files():
 def canonical(requirement):
     """The name of a distribution, without extras and versions."""
     return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+
+
+def test_no_cycles():
+    left = {room: set(others) for room, others in ALLOWED.items()}
+    while left:
+        free = [room for room, others in left.items() if not others]
+        assert free, f"a cycle among {sorted(left)}"
+        left = {room: others - set(free) for room, others in left.items() if room not in free}
 
 
 def test_no_room_is_called_utils():
