@@ -89,7 +89,7 @@ def test_the_model_received_is_evaluated_and_not_the_trained_one():
         ),
         (
             RequestHeader("client-2", 3, CLASSES, (1, 9, 9), ((0.3, 0.4),)),
-            "'client-2': images are 1 x 8",
+            "'client-2': samples are 8 x 8",
         ),
     ],
 )

@@ -182,7 +182,7 @@ def test_whole_runs_with_an_objective_and_an_optimiser_of_ones_own(tmp_path):
     found = {n: s.state.models[0]["primary"].floats for n, s in runs.items()}
     assert (found["plain"] != found["objective"]).any()
     assert (found["plain"] != found["optimiser"]).any()
-    assert len(runs["objective"].evaluations) == QUICK["num-clients"]
+    assert len(runs["objective"].evaluator.evaluations) == QUICK["num-clients"]
 
 
 # -- trainer ---------------------------------------------------------------------------------------
@@ -228,8 +228,8 @@ def test_a_trainer_gets_the_jobs_of_a_wave_at_once_and_results_are_the_same(tmp_
     for one, two in zip(alone.state.models, strategy.state.models, strict=True):
         for part, weights in one.items():
             assert weights.equals(two[part]), part
-    assert {n: e.loss_sum for n, e in alone.evaluations.items()} == {
-        n: e.loss_sum for n, e in strategy.evaluator.evaluations.items()
+    assert {n: e.states["loss"] for n, e in alone.evaluator.evaluations.items()} == {
+        n: e.states["loss"] for n, e in strategy.evaluator.evaluations.items()
     }
 
 

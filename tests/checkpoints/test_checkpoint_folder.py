@@ -452,7 +452,7 @@ def test_a_text_of_another_kind_is_damage_too(tmp_path, caplog):
     at = file_of(folder, 2, "")
     replace(at, STATE, b'{"layout": {}, "num-clusters": 0}')
     assert folder.newest().server_round == 1
-    assert "state.json or notes.json is not a checkpoint's: KeyError('image-shape')" in caplog.text
+    assert "state.json or notes.json is not a checkpoint's: KeyError('class-names')" in caplog.text
     replace(at, NOTES, b"[]")
     folder.newest()
     assert "notes.json is not a checkpoint's: TypeError" in caplog.text

@@ -303,10 +303,10 @@ def test_one_class_in_two_unicode_forms_is_one_class(tmp_path):
     domains = read_domain_folders(tmp_path / "all")
     assert domains.class_names == ("bar", "caf\u00e9")
     path = _npz(tmp_path / "a.npz", class_names=np.array(["a", "b", "cafe\u0301"]))
-    assert read_npz(path).class_names == ("a", "b", "caf\u00e9")
+    assert read_npz(path, load_modality("image")).class_names == ("a", "b", "caf\u00e9")
     path = _npz(tmp_path / "b.npz", class_names=np.array(["a", "caf\u00e9", "cafe\u0301"]))
     with pytest.raises(DataError, match="'class_names' has duplicates"):
-        read_npz(path)
+        read_npz(path, load_modality("image"))
 
 
 def _npy(array):
@@ -335,7 +335,11 @@ def _claiming(shape, kind="|u1"):
         ({"images.npy": b"\x93NUMPY\x01\x00\xff\xff" + b" " * 65_535}, "not a readable .npz"),
     ],
 )
-@pytest.mark.parametrize("read", [read_npz, read_npz_images])
+def read_images(path):
+    return read_npz(path, load_modality("image"))
+
+
+@pytest.mark.parametrize("read", [read_images, read_npz_images])
 def test_odd_archives_are_refused_in_one_line(tmp_path, members, reason, read):
     with zipfile.ZipFile(tmp_path / "odd.npz", "w") as archive:
         for name, content in members.items():

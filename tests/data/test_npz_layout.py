@@ -4,6 +4,7 @@ import pytest
 from feddag_flwr.data.files import read_npz, read_npz_images
 from feddag_flwr.data.npz_layout import find_layout
 from feddag_flwr.data.samples import DataError
+from feddag_flwr.modalities import load_modality
 
 LABELS = np.array([0, 1, 2, 0, 1, 2])
 
@@ -31,7 +32,7 @@ def test_the_common_layouts_are_read(tmp_path, train, test, expected):
     if test:
         arrays |= {test[0]: images(2), test[1]: LABELS[::-1]}
     np.savez(tmp_path / "a.npz", **arrays)
-    parts = read_npz(tmp_path / "a.npz")
+    parts = read_npz(tmp_path / "a.npz", load_modality("image"))
     assert parts.train.samples.max() == 1
     assert parts.train.labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert (parts.test is not None) == (expected is not None)
@@ -44,7 +45,14 @@ def test_the_common_layouts_are_read(tmp_path, train, test, expected):
 
 def test_labels_may_be_a_column(tmp_path):
     np.savez(tmp_path / "a.npz", images=images(1), labels=LABELS[:, np.newaxis].astype(np.uint8))
-    assert read_npz(tmp_path / "a.npz").train.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert read_npz(tmp_path / "a.npz", load_modality("image")).train.labels.tolist() == [
+        0,
+        1,
+        2,
+        0,
+        1,
+        2,
+    ]
 
 
 def test_a_test_part_goes_before_a_validation_part():
@@ -65,10 +73,10 @@ def test_images_without_labels_beside_a_whole_part_are_passed_over():
 def test_a_message_names_all_that_an_archive_has(tmp_path):
     np.savez(tmp_path / "a.npz", pictures=images(1), train_labels=LABELS, other=LABELS)
     with pytest.raises(DataError) as caught:
-        read_npz(tmp_path / "a.npz")
+        read_npz(tmp_path / "a.npz", load_modality("image"))
     assert "a.npz: no array 'train_images'; it has ['other', 'pictures', 'train_labels'], " in str(
         caught.value
     )
     np.savez(tmp_path / "b.npz", **{f"layer-{index:03d}": LABELS for index in range(300)})
     with pytest.raises(DataError, match=r"'layer-019'\] and 280 more, expected 'images' and"):
-        read_npz(tmp_path / "b.npz")
+        read_npz(tmp_path / "b.npz", load_modality("image"))

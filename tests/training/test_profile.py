@@ -105,7 +105,6 @@ def profile_of(settings, data, client="a"):
         before,
         get_parts(model),
         data,
-        Image().to_device(CPU, data, ((0.0, 1.0),)),
         settings,
         client=client,
         num_classes=5,
