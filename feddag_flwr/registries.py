@@ -10,6 +10,9 @@ OBJECTIVES: Registry[Any] = Registry(
     "objective", {"cross-entropy": "feddag_flwr.objectives.cross_entropy:CROSS_ENTROPY"}
 )
 OPTIMISERS: Registry[Any] = Registry("optimiser", {"sgd": "feddag_flwr.optimisers.sgd:SGD"})
+POSTPROCESSORS: Registry[Any] = Registry(
+    "postprocessors", {"transport": "feddag_flwr.postprocessors.transport:Transport"}
+)
 TRAINERS: Registry[Any] = Registry(
     "trainer", {"sequential": "feddag_flwr.trainers.sequential:SEQUENTIAL"}
 )

@@ -27,7 +27,7 @@ from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.class_names import class_name
 from feddag_flwr.metrics import DEFAULT_METRICS, metric_names
 from feddag_flwr.modalities import MODALITIES
-from feddag_flwr.registries import OBJECTIVES, OPTIMISERS, TRAINERS
+from feddag_flwr.registries import OBJECTIVES, OPTIMISERS, POSTPROCESSORS, TRAINERS
 from feddag_flwr.registry import RegistryError
 
 SettingValue = bool | int | float | str
@@ -187,6 +187,11 @@ class Settings(BaseModel):
     )
     transport: Literal["float32", "float16", "bfloat16"] = _setting(
         "float32", "Number format in which weights travel; half of the bytes but in float32"
+    )
+    postprocessors: str = _setting(
+        "transport",
+        "What becomes of updates on their way to the server, in this order: transport (the number "
+        "format, last), or package.module:Class",
     )
     aggregator: str = _setting(
         "mean", "How members' updates become one: mean, or package.module:Class", min_length=1
@@ -589,6 +594,23 @@ class Settings(BaseModel):
         except RegistryError as error:
             raise ValueError(f"must be {registry.allowed}") from error
 
+    @field_validator("postprocessors")
+    @classmethod
+    def _known_postprocessors(cls, value: str) -> str:
+        names = name_list(value)
+        for name in names:
+            try:
+                POSTPROCESSORS.check(name)
+            except RegistryError as error:
+                raise ValueError(
+                    f"{name!r} must be {POSTPROCESSORS.allowed}, separated by commas"
+                ) from error
+        if len(set(names)) < len(names):
+            raise ValueError("must name each postprocessor once")
+        if "transport" in names[:-1]:
+            raise ValueError("transport must be the last one")
+        return value
+
     @field_validator("run_name")
     @classmethod
     def _one_folder(cls, value: str) -> str:
@@ -674,6 +696,11 @@ class Settings(BaseModel):
         if self.min_clients > self.num_clients:
             raise ValueError(
                 f"min-clients = {self.min_clients}: at most num-clients = {self.num_clients}"
+            )
+        if self.transport != "float32" and "transport" not in name_list(self.postprocessors):
+            raise ValueError(
+                f"postprocessors = {self.postprocessors!r}: transport = {self.transport!r} needs "
+                "'transport' as the last one"
             )
         self._check_changes_of_clients()
         if self.secondary == "none" and self.schedule != "both":

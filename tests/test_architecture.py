@@ -53,10 +53,13 @@ ALLOWED = {
         "aggregation", "class_names", "flower", "local_training", "metrics", "modalities",
     },
     "traffic": {"records"},
+    "postprocessors": {
+        "aggregation", "records", "registries", "registry", "seeds", "settings",
+    },
     "client": {
         "aggregation", "data", "flower", "local_training", "metrics", "modalities", "models",
-        "objectives", "optimisers", "records", "registries", "registry", "seeds", "settings",
-        "similarity", "trainers", "training",
+        "objectives", "optimisers", "postprocessors", "records", "registries", "registry", "seeds",
+        "settings", "similarity", "trainers", "training",
     },
     "algorithms/client": {
         "aggregation", "client", "local_training", "modalities", "models", "objectives", "profile",
@@ -77,8 +80,8 @@ ALLOWED = {
     "observers": {"checkpoints", "metrics", "registry", "run_folder", "settings", "state"},
     "engine": {
         "aggregators", "algorithm_names", "algorithms", "checkpoints", "class_names", "clustering",
-        "federation", "metrics", "modalities", "models", "observers", "records", "run_folder",
-        "seeds", "settings", "state", "traffic",
+        "federation", "metrics", "modalities", "models", "observers", "postprocessors", "records",
+        "run_folder", "seeds", "settings", "state", "traffic",
     },
     # -- commands and tools
     "simulation": {

@@ -100,7 +100,7 @@ def train_whole(
     trained = {str(name): get_weights(part) for name, part in model.parts().items()}
     losses = result.losses if request.config.report_losses else None
     reply = TrainReply(len(samples), trained, starts, received, losses, session.drifted())
-    return reply.encode(request.header)
+    return session.encode(reply)
 
 
 def evaluate(content: RecordDict, context: Context) -> Training:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from flwr.app import Context
+from flwr.app import Context, RecordDict
 from torch import Tensor
 
 from feddag_flwr.aggregation import Weights
@@ -22,7 +22,9 @@ from feddag_flwr.models.flat import set_weights
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.objectives import Objective
 from feddag_flwr.optimisers import MakeOptimiser
-from feddag_flwr.records import Model, RecordError, RequestHeader
+from feddag_flwr.postprocessors import ClientContext
+from feddag_flwr.postprocessors.chain import Postprocessors
+from feddag_flwr.records import Model, RecordError, RequestHeader, TrainReply
 from feddag_flwr.registries import OBJECTIVES, OPTIMISERS
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
@@ -202,6 +204,21 @@ class ClientSession:
             return False
         counts = np.bincount(self.data.train.labels, minlength=len(self.header.class_names))
         return class_shift(self.header.reference, counts) > self.settings.drift_threshold
+
+    def encode(self, reply: TrainReply) -> RecordDict:
+        """Write a reply to a request to train, once the run's postprocessors have had its parts.
+
+        The one way out for what was trained: `TrainReply.encode` alone leaves them out.
+
+        Raises
+        ------
+        RegistryError
+            A postprocessor cannot be used.
+        """
+        context = ClientContext(self.settings, self.header.server_round, self.header.client)
+        postprocessors = Postprocessors.of(self.settings.postprocessors)
+        carried = postprocessors.on_client(reply.parts, reply.starts, context)
+        return replace(reply, carried=carried).encode(self.header)
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Return the generator of one draw of this client in this round."""

@@ -35,6 +35,7 @@ def checkpoint_of(run: ClusteredStrategy) -> Checkpoint:
         "placements": evaluator.placements,
         "rounds-with-replies": run.rounds_with_replies,
         "bytes": run.report.totals,
+        "postprocessors": run.training.postprocessors.state_dict(),
     }
     settings = lasting_settings(run.settings)
     layout = layout_of(context.initial_model(dual="secondary" in run.state.models[0]))
@@ -60,6 +61,7 @@ def resume(run: ClusteredStrategy, checkpoint: Checkpoint) -> None:
     evaluator.held_out_evaluations = evaluations_from_json(notes["held-out-evaluations"], metrics)
     evaluator.placements = notes["placements"]
     run.rounds_with_replies = notes["rounds-with-replies"]
+    run.training.postprocessors.load_state_dict(notes.get("postprocessors", {}))
     run.report.go_on(notes["bytes"], context.state)
     try:
         run.algorithm.load_state_dict(checkpoint.algorithm)

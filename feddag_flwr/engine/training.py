@@ -16,6 +16,7 @@ from feddag_flwr.federation.context import FederationContext, listed
 from feddag_flwr.federation.exchange import Letter
 from feddag_flwr.federation.outliers import mean_lengths, without_outliers
 from feddag_flwr.metrics import Evaluation
+from feddag_flwr.postprocessors.chain import Postprocessors
 from feddag_flwr.records import RecordError, TrainReply
 
 logger = logging.getLogger("flwr")
@@ -39,6 +40,8 @@ class TrainingRound:
     ----------
     answered : bool
         Whether somebody sent a valid reply in the last round, or nobody had to.
+    postprocessors : Postprocessors
+        What becomes of replies before anything else sees them.
     """
 
     def __init__(
@@ -49,13 +52,14 @@ class TrainingRound:
         self._joins = joins
         self._report = report
         self.answered = True
+        self.postprocessors = Postprocessors.of(context.settings.postprocessors)
 
     def run(self, server_round: int) -> MetricRecord | None:
         """Do one round; return the participants' mean metrics of the models that they received."""
         plan = self._algorithm.plan_round(server_round)
         self._report.line["sampled"] = plan.sampled
         replies = self._exchange(server_round, plan)
-        found = RoundReplies(server_round, plan, self._usable(replies))
+        found = RoundReplies(server_round, plan, self._usable(server_round, replies))
         self._note(found)
         with self._context.phase("aggregate"):
             self._algorithm.update(found)
@@ -97,9 +101,9 @@ class TrainingRound:
         if not self._joins.refuse(letter, reason):
             self._context.exchange.leave_out(letter, reason)
 
-    def _usable(self, replies: dict[str, TrainReply]) -> dict[str, TrainReply]:
-        ordered = {name: replies[name] for name in sorted(replies)}
-        return without_outliers(ordered, self._context.settings.max_update_ratio)
+    def _usable(self, server_round: int, replies: dict[str, TrainReply]) -> dict[str, TrainReply]:
+        processed = self.postprocessors.on_server(replies, server_round)
+        return without_outliers(processed, self._context.settings.max_update_ratio)
 
     def _note(self, found: RoundReplies) -> None:
         """Record who was asked in vain, how far updates went, and what clients have now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -49,6 +49,9 @@ class TrainReply:
     moved : dict of str to Packed
         How far training moved the parameters of each part, where the reply said that and not where
         they are now (every ``transport`` but float32).
+    carried : dict of str to Weights, or None
+        On the client: what the parts travel as, where postprocessors have made that of them; by
+        default what the number format makes of them.
     """
 
     samples: int
@@ -58,6 +61,7 @@ class TrainReply:
     losses: NDArray[np.float64] | None = None
     drifted: bool = False
     moved: dict[str, Packed] = field(default_factory=dict)
+    carried: Model | None = None
 
     def update_of(self, part: str) -> NDArray[np.float32]:
         """Return how far training moved the parameters of a part, as the client said."""
@@ -65,19 +69,27 @@ class TrainReply:
             return self.moved[part].numbers()
         return self.parts[part].floats - self.starts[part].floats
 
+    def with_parts(self, parts: Model) -> Self:
+        """Return the same reply with other parts in the place of those that were trained."""
+        return replace(self, parts=parts, moved={})
+
     def encode(self, header: RequestHeader) -> RecordDict:
         """Write the reply to a request of this header."""
         info = header.signature() | {"samples": self.samples, "drifted": self.drifted}
-        parts = {
-            part: to_send(weights, partial(self.starts.__getitem__, part), header.transport)
-            for part, weights in self.parts.items()
-        }
-        content = message_of(info, parts)
+        content = message_of(info, self._carried(header.transport))
         if self.losses is not None:
             content.array_records["arrays"]["number.losses"] = Array(self.losses)
         if self.received is not None:
             put_evaluation(content, "received", self.received)
         return content
+
+    def _carried(self, transport: str) -> Model:
+        if self.carried is not None:
+            return self.carried
+        return {
+            part: to_send(weights, partial(self.starts.__getitem__, part), transport)
+            for part, weights in self.parts.items()
+        }
 
     @classmethod
     def read(

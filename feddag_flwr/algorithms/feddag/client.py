@@ -79,7 +79,7 @@ def train(content: RecordDict, context: Context) -> Training:
     if "classifier" in starts:
         trained["classifier"] = get_weights(model.classifier)
     reply = TrainReply(len(samples), trained, starts, received, losses, session.drifted())
-    return reply.encode(request.header)
+    return session.encode(reply)
 
 
 def evaluate(content: RecordDict, context: Context) -> Training:

@@ -68,7 +68,7 @@ def train(content: RecordDict, context: Context) -> Training:
         drifted=session.drifted(),
         responsibilities=_sums(session, samples, answered),
     )
-    return reply.encode(request.header)
+    return session.encode(reply)
 
 
 def _responsibilities(

@@ -36,7 +36,7 @@ def train(content: RecordDict, context: Context) -> Training:
         session.drifted(),
         choice=choice,
     )
-    return reply.encode(request.header)
+    return session.encode(reply)
 
 
 ACTIONS: Mapping[str, Action] = {"train.choice": train}
