@@ -17,7 +17,11 @@ from feddag_lab import cli as lab_cli
 # What is typed between quotes after these is a run config; an ellipsis stands for more of it.
 CONFIG = re.compile(r"(?:--run-config |RUN_CONFIG=)'([^']*)'")
 EXTENDING = ROOT / "docs/extending.md"  # has a test of its own
-RUNNABLE = [page for page in PAGES if page != EXTENDING and any(b.language == "python" for b in blocks(page))]  # fmt: skip
+RUNNABLE = [
+    page
+    for page in PAGES
+    if page != EXTENDING and any(block.language == "python" for block in blocks(page))
+]
 SPANS = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 PAIRS = re.compile(r"(?:[a-z][a-z0-9-]*=(?:\"[^\"]*\"|[\w.+-]+) ?)+")
 # Pages whose inline settings are meant to be typed together, as they stand.
@@ -70,7 +74,7 @@ def test_an_own_model_trains_as_the_page_says(page, place):
     own = parse_overrides([config.replace("mymodel", name)])
     folder = run_in_process(Settings.from_run_config({**QUICK, **own}))
     layout = json.loads(next(folder.glob("checkpoints/*2/state.json")).read_text())["layout"]
-    assert [each["shape"] for each in layout["primary"]][0] == [32, 64]
+    assert layout["primary"][0]["shape"] == [32, 64]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
