@@ -117,19 +117,6 @@ LAB_ALLOWED = {
     "__main__": {"cli"},
 }
 
-# The product knows nothing of what is built on it.
-ABOVE = {"client_app", "server_app", "feddag_lab", "tests"}
-
-# The same for the laboratory, which may import all of `feddag_flwr` besides.
-LAB_ALLOWED = {
-    "experiments": set(),
-    "process_watch": set(),
-    "demonstration": set(),
-    "docker_demo": set(),
-    "cli": {"demonstration", "docker_demo", "experiments"},
-    "__main__": {"cli"},
-}
-
 MATHEMATICS = ("similarity", "clustering", "aggregation", "layout", "profile")
 FORBIDDEN_IN_MATHEMATICS = {"flwr", "torch", "torchvision", "ray"}
 
@@ -141,6 +128,8 @@ def imported(path, nodes=None):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
+            whole = node.module in {"feddag_flwr", "feddag_lab"}  # whose names are its rooms
+            yield from (f"{node.module}.{name.name}" for name in node.names if whole)
             yield node.module
 
 
@@ -189,6 +178,18 @@ def test_imports_run_one_way():
                 assert other in ALLOWED[room] | {room}, f"{path} imports {module}"
 
 
+def test_nothing_is_allowed_that_nobody_imports():
+    found = {room: set() for room in ALLOWED}
+    for path in PACKAGE.rglob("*.py"):
+        if room := room_of(module_of(path)):
+            found[room] |= {
+                room_of(module)
+                for module in imported_at_run_time(path)
+                if module.startswith("feddag_flwr.")
+            }
+    assert {room: others - {room} for room, others in found.items()} == ALLOWED
+
+
 def test_every_room_of_the_laboratory_is_listed():
     rooms = {path.stem for path in LAB.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert rooms - {"__init__", "__pycache__"} == set(LAB_ALLOWED)
@@ -229,12 +230,26 @@ def test_checkpoints_and_models_are_used_without_flower():
             assert not {module.split(".")[0] for module in imported(path)} & forbidden, path
 
 
-def test_the_client_app_knows_nothing_of_the_server_and_the_other_way_round():
-    client = {module for path in (ROOT / "client_app").glob("*.py") for module in imported(path)}
-    server = {module for path in (ROOT / "server_app").glob("*.py") for module in imported(path)}
-    above = ("feddag_flwr.engine", "feddag_flwr.federation", "feddag_flwr.algorithms")
-    assert not any(module.startswith(above) for module in client)
-    assert not any(module.startswith(("feddag_flwr.training", "client_app")) for module in server)
+def rooms_reached_from(app):
+    """Rooms that importing an app and all actions or algorithms imports, directly or by others."""
+    paths = {module_of(path): path for path in PACKAGE.rglob("*.py")}
+    halves = [module for module in paths if module.endswith(f".{app.removesuffix('_app')}")]
+    todo = [module for path in (ROOT / app).glob("*.py") for module in imported(path)] + halves
+    seen = set()
+    while todo:
+        module = todo.pop()
+        if module in paths and module not in seen:
+            seen.add(module)
+            todo += [*imported_at_run_time(paths[module]), module.rpartition(".")[0]]
+    return {room_of(module) for module in seen if not module.endswith(".algorithms")}
+
+
+def test_the_client_knows_nothing_of_the_server_and_the_other_way_round():
+    client, server = rooms_reached_from("client_app"), rooms_reached_from("server_app")
+    assert {"algorithms/client", "client", "training"} <= client
+    assert {"algorithms", "engine", "federation"} <= server
+    assert not client & {"aggregators", "checkpoints", "engine", "federation", "observers"}
+    assert not server & {"data", "modalities/image", "objectives", "trainers", "training"}
 
 
 PUBLIC_FLOWER = {"flwr.app", "flwr.serverapp", "flwr.serverapp.strategy", "flwr.clientapp"}

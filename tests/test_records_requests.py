@@ -281,7 +281,7 @@ def decode_evaluation(content, personalised):
     return EvaluateReply.decode(content, HEADER, limit=4, personalised=personalised)
 
 
-def test_a_tuned_evaluation_survives_the_wire():
+def test_a_personalised_evaluation_survives_the_wire():
     personalised = evaluation([2, 2, 0], [2, 2, 0], 0.5)
     content = wire(EvaluateReply(make_evaluation(), personalised).encode(HEADER))
     found = decode_evaluation(content, personalised=True)
@@ -299,7 +299,7 @@ def test_an_evaluation_too_few_or_too_many_is_refused():
             decode_evaluation(content, personalised)
 
 
-def test_a_tuned_evaluation_is_checked_like_the_other():
+def test_a_personalised_evaluation_is_checked_like_the_other():
     content = EvaluateReply(make_evaluation(), make_evaluation()).encode(HEADER)
     content["personalised-metrics"] = MetricRecord({"accuracy.hits": 3, "loss.sum": NAN})
     with pytest.raises(RecordError, match=r"loss\.sum = nan must be a finite float"):

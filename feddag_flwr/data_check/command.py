@@ -110,7 +110,7 @@ def add_command(
         action="append",
         default=[],
         metavar="'KEY=VALUE KEY=\"TEXT\"'",
-        help="settings of the run, or a TOML file of them; may be repeated, the last one lowest",
+        help="settings of the run, or a TOML file of them; may be repeated, the last one wins",
     )
     check.add_argument(
         "--picture", type=Path, metavar="FILE.png", help="draw the principal vectors as images"

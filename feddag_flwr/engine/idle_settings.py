@@ -15,7 +15,7 @@ from feddag_flwr.settings import PAPER, Settings
 
 logger = logging.getLogger("flwr")
 
-# What FedDAG reads and no rival does; a test holds it against the strategies.
+# What FedDAG reads and no baseline does; a test holds it against the algorithms.
 FEDDAG_ALONE = (
     "preset", "angle", "weight_delta", "weight_scope", "fusion", "fusion_steps", "threshold_step",
     "split_persistence", "size_gamma", "size_tau", "size_lambda", "drift_threshold",
@@ -71,7 +71,7 @@ def _idle(settings: Settings) -> Iterator[tuple[Sequence[str], str]]:
 
 
 def _own_settings(algorithm: str) -> Sequence[str]:
-    """Return the settings that one algorithm alone reads; those of rivals are described by it."""
+    """Return the settings that one algorithm alone reads: FedDAG's, or those a baseline names."""
     if algorithm == "feddag":
         return FEDDAG_ALONE
     return [

@@ -165,7 +165,7 @@ def _add_run(commands: Any) -> None:  # noqa: ANN401 - argparse has no public ty
         action="append",
         default=[],
         metavar="'KEY=VALUE KEY=\"TEXT\"'",
-        help="settings, or a TOML file of them; may be repeated, the last one lowest; "
+        help="settings, or a TOML file of them; may be repeated, the last one wins; "
         "relative run-dir and data-dir start here",
     )
     run.add_argument(
@@ -209,7 +209,7 @@ def _add_scenario(commands: Any) -> None:  # noqa: ANN401 - argparse has no publ
         action="append",
         default=[],
         metavar="'KEY=VALUE KEY=\"TEXT\"'",
-        help="settings, or a TOML file of them; may be repeated, the last one lowest",
+        help="settings, or a TOML file of them; may be repeated, the last one wins",
     )
     scenario.add_argument("--output", type=Path, required=True, metavar="DIR")
     scenario.set_defaults(handler=_draw_scenario)

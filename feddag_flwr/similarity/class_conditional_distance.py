@@ -1,4 +1,4 @@
-"""The class_conditional view: whether the classes that two clients share look alike.
+"""The class-conditional view: whether the classes that two clients share look alike.
 
 Eq. 6 of arXiv 2602.23504 adds up two things: how unlike the samples of shared classes are, and 90
 degrees for each class that only one of two clients has. Where clients hold classes by chance the

@@ -37,7 +37,7 @@ PERSISTENCE: Final = (0.4, 0.55)
 """Persistence of a dendrogram below which a view has no weight, and from which all of it."""
 
 CERTAINTY: Final = (0.2, 0.4)
-"""The same for the class_conditional view's reliability, as far as it is certain."""
+"""The same for the class-conditional view's reliability, as far as it is certain."""
 
 NEAREST: Final = 0.75
 """Share of the clients whose nearest peer counts as no farther than any: what is left is noise."""
@@ -114,7 +114,7 @@ class Evidence:
     Attributes
     ----------
     views : dict of str to View
-        ``presence``, ``class_conditional`` and ``gradient``.
+        ``label-set``, ``class-conditional`` and ``gradient``.
     class_conditional : ClassConditionalDistance
     label_residual_gradient : LabelResidualGradient
     """

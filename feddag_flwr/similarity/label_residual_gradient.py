@@ -114,7 +114,7 @@ class LabelResidualGradient:
 
 
 def _features(left: npt.ArrayLike, right: npt.ArrayLike, rows: slice) -> FloatArray:
-    """Describe pairs by their counts: 1, an angle, its square, presence, and both sizes.
+    """Describe pairs by their counts: 1, an angle, its square, label-set distance, and both sizes.
 
     Shape (F, M, N), of the clients `rows` of `left`; sizes are logarithms, the larger first. The
     angle is that between the square roots of the proportions (Bhattacharyya), in [0, pi / 2].

@@ -1,4 +1,4 @@
-"""The presence view: whether two clients hold the same classes."""
+"""The label-set view: whether two clients hold the same classes."""
 
 from __future__ import annotations
 

@@ -322,6 +322,10 @@ def _claiming(shape, kind="|u1"):
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
+def read_images(path):
+    return read_npz(path, load_modality("image"))
+
+
 @pytest.mark.parametrize(
     ("members", "reason"),
     [
@@ -335,10 +339,6 @@ def _claiming(shape, kind="|u1"):
         ({"images.npy": b"\x93NUMPY\x01\x00\xff\xff" + b" " * 65_535}, "not a readable .npz"),
     ],
 )
-def read_images(path):
-    return read_npz(path, load_modality("image"))
-
-
 @pytest.mark.parametrize("read", [read_images, read_npz_images])
 def test_odd_archives_are_refused_in_one_line(tmp_path, members, reason, read):
     with zipfile.ZipFile(tmp_path / "odd.npz", "w") as archive:

@@ -37,7 +37,7 @@ def test_the_common_layouts_are_read(tmp_path, train, test, expected):
     assert parts.train.labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert (parts.test is not None) == (expected is not None)
     shown = read_npz_images(tmp_path / "a.npz")
-    assert (shown.key, shown.samples.max()) == ((test or train)[0], expected or 1)
+    assert (shown.key, shown.images.max()) == ((test or train)[0], expected or 1)
     if parts.test is not None:
         assert parts.test.samples.max() == expected
         assert parts.test.labels.tolist() == [2, 1, 0, 2, 1, 0]

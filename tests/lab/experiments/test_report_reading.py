@@ -67,7 +67,7 @@ def test_a_folder_that_a_real_run_left(tmp_path):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert left.figures["balanced-accuracy"] == summary["overall"]["balanced-accuracy"]
     assert left.figures["accuracy"] == summary["overall"]["accuracy"]
-    assert left.figures["unseen-balanced-accuracy"] == summary["unseen"]["balanced-accuracy"]
+    assert left.figures["unseen-balanced-accuracy"] == summary["held-out"]["balanced-accuracy"]
     assert round(left.figures["bytes-per-client"]) == summary["bytes-per-client"]
     assert 0 < left.figures["training-bytes-per-client"] < left.figures["bytes-per-client"]
     assert left.curve.index.tolist() == [2, 3]
@@ -75,7 +75,7 @@ def test_a_folder_that_a_real_run_left(tmp_path):
     clients = left.clients.set_index("client")
     assert not clients["tuned-balanced-accuracy"].isna().any()
     parts = {part: set(each.index) for part, each in clients.groupby("part")}
-    assert parts == {"seen": set(strategy.state.clients), "unseen": set(strategy.unseen)}
+    assert parts == {"seen": set(strategy.state.clients), "unseen": set(strategy.context.held_out)}
     assert clients["cluster"].dropna().to_dict() == strategy.state.assignments
 
 
