@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export RUN_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run deploy-demo docker-demo smoke test test-unit faults lint types bench clean
+.PHONY: help venv run deploy-demo docker-demo smoke test test-unit faults lint types docs bench clean
 
 help: ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lint: $(STAMP) ## check style and format
 types: $(STAMP) ## check the types
 	"$(BIN)/mypy"
 
+docs: $(STAMP) ## build the documentation as a site, in site/
+	"$(BIN)/mkdocs" build --strict
+
 bench: $(STAMP) ## run every script in benchmarks/, one after the other
 	@for script in benchmarks/*.py; do \
 		test -e "$$script" || continue; \
@@ -63,5 +66,5 @@ bench: $(STAMP) ## run every script in benchmarks/, one after the other
 	done
 
 clean: ## remove .venv and what the tools leave behind
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
