@@ -1,7 +1,7 @@
 """Every setting of a run: name, type, default, range, unit and paper symbol, in this one place.
 
-The ``[tool.flwr.app.config]`` table of ``pyproject.toml`` mirrors the defaults and the README's
-settings table is made from the fields; tests hold the three together.
+The ``[tool.flwr.app.config]`` table of ``pyproject.toml`` mirrors the defaults, and the
+table of `docs/settings.md` is made from the fields; tests hold the three together.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _setting(
     )
 
 
-# What the paper says where this project does otherwise by default (README, Rulings).
+# What the paper says where this project does otherwise by default (docs/rulings.md).
 PAPER: dict[str, SettingValue] = {
     "fusion": "entropy",
     "weight-scope": "all",

@@ -535,7 +535,7 @@ def test_what_the_views_weigh_is_written_and_logged(tmp_path, caplog):
         name: {"evidence": view.evidence, "weight": view.weight} for name, view in views.items()
     }
     assert written["label-set"]["weight"] == 1.0
-    assert "weights of the views: presence 1.00, appearance " in caplog.text
+    assert "weights of the views: label-set 1.00, class-conditional " in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="flwr"):
         run_quickly(tmp_path, name="data", fusion="data", num_rounds=0)

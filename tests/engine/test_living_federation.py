@@ -80,7 +80,7 @@ def test_every_algorithm_takes_newcomers_or_tells_them_why_not(tmp_path, algorit
     else:
         assert not late
         assert "the server leaves this client out" in caplog.text
-        assert f"{type(strategy).__name__} takes no newcomers" in caplog.text
+        assert f"{type(strategy.algorithm).__name__} takes no newcomers" in caplog.text
 
 
 def test_the_order_of_replies_changes_nothing_for_newcomers(tmp_path):
@@ -408,7 +408,7 @@ def test_clients_that_drift_are_placed_anew_and_nobody_else_moves(tmp_path):
     # Round 2 trains on the new data and finds it; round 3 profiles and places.
     drifted = log[2]["drifted"]
     quiet, _ = run_quickly(tmp_path, name="quiet", **DRIFT | {"num_rounds": 0, "drift_share": 0.0})
-    before, after = quiet.true_groups, strategy.context.true_groups
+    before, after = quiet.context.true_groups, strategy.context.true_groups
     assert drifted == sorted(name for name in before if before[name] != after[name])
     assert len(drifted) >= 4
     assert "drifted" not in log[1]
@@ -516,7 +516,7 @@ def test_growth_clusters_anew_and_leaves_everything_where_nothing_has_changed(tm
 def test_a_group_that_comes_late_gets_a_cluster_of_its_own(tmp_path):
     """Clients of a third group join two: placed with the nearest at first, then clustered anew."""
     first, _ = run_quickly(tmp_path, name="all", **LATE | {"newcomer_share": 0.0})
-    third = [name for name, group in first.true_groups.items() if group == 2]
+    third = [name for name, group in first.context.true_groups.items() if group == 2]
     settings = quick_settings(
         run_dir=str(tmp_path),
         run_name="late",
