@@ -15,15 +15,7 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """Where an algorithm's server half is, and its name in the literature.
-
-    Attributes
-    ----------
-    server : str
-        Folder and class.
-    title : str
-        Name and source.
-    """
+    """Where an algorithm's server half is, and its name in the literature."""
 
     server: str
     title: str

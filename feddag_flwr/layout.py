@@ -28,8 +28,6 @@ class TensorSpec:
         Its name within the part, as PyTorch has it, for example ``0.weight``.
     kind : {"floats", "buffers", "integers"}
         The vector of `Weights` that holds its numbers.
-    shape : tuple of int
-        Its shape.
     dtype : str
         Its type in the module, as NumPy names it.
     aliases : tuple of str

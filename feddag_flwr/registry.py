@@ -64,13 +64,6 @@ class Registry(Generic[T]):
 
         So nobody who sends messages can have other modules imported.
 
-        Parameters
-        ----------
-        name : str
-            As it came.
-        own : str
-            The value of the setting in this run.
-
         Raises
         ------
         RegistryError

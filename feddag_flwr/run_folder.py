@@ -5,7 +5,7 @@
 ``metrics.jsonl``         one line a round: metrics, who took part, bytes; equal for equal seeds
 ``seconds.jsonl``         one line a round: seconds by phase, aggregate being a part of train; kept
                           apart, for they never repeat
-``proximity.npz``         client names, G, V, A and fusion weights
+``proximity.npz``         client names, G, V where the fusion reads it, A and fusion weights
 ``clustering.json``       the alpha sweep, assignments, complementarity graph
 ``checkpoints/``          the last rounds: clients, models, the algorithm's state (see
                           `feddag_flwr.checkpoints`)
@@ -121,11 +121,6 @@ class RunFolder:
 
         Lines of later rounds and torn ones go, and so does a closing table: rounds are done anew
         from there on. ``settings.json`` becomes the settings of the run that goes on.
-
-        Parameters
-        ----------
-        server_round : int
-            Round of the checkpoint from which it goes on.
         """
         (self.path / SUMMARY).unlink(missing_ok=True)
         for name in (METRICS, SECONDS):

@@ -17,8 +17,6 @@ class Client:
     ----------
     name : str
         Stable name; every order in this package is the order of names.
-    train_samples, test_samples : int
-        Sizes of its two parts.
     """
 
     name: str
@@ -34,14 +32,10 @@ class ServerState:
     ----------
     class_names : tuple of str
         Classes of the federation, in the order of the classifiers' outputs.
-    sample_shape : tuple of int
-        Of one sample.
     sample_scale : tuple of rows
         How samples become the models' inputs, see `feddag_flwr.modalities.Modality.scale`.
     clients : dict of str to Client
         By name, in the order of names.
-    server_round : int
-        Last finished round.
     assignments : dict of str to int
         Cluster of each client that has one.
     models : list of dict of str to Weights

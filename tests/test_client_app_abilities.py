@@ -24,9 +24,7 @@ from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.records import (
-    CandidateLosses,
     CandidateLossesRequest,
-    EvaluateReply,
     EvaluateRequest,
     Limits,
     LocalTrainingConfig,
@@ -73,8 +71,8 @@ def reference_losses():
 
 
 def candidate_losses(models):
-    content = ask(CandidateLossesRequest(HEADER, models).encode(), "query.candidate_losses")
-    return CandidateLosses.decode(content, HEADER, count=len(models), limit=len(TRAIN))
+    request = CandidateLossesRequest(HEADER, models)
+    return request.read_reply(ask(request.encode(), request.action), Limits(len(TRAIN)))
 
 
 def test_models_are_measured_on_the_training_data():
@@ -144,8 +142,8 @@ def test_epoch_losses_come_back_where_they_are_asked_for():
 
 
 def judged(adapt, tune):
-    content = ask(EvaluateRequest(HEADER, MODELS[0], adapt, tune, CONFIG).encode(), "evaluate")
-    return EvaluateReply.decode(content, HEADER, limit=len(TEST), personalised=tune > 0)
+    request = EvaluateRequest(HEADER, MODELS[0], adapt, tune, CONFIG)
+    return request.read_reply(ask(request.encode(), "evaluate"), Limits(len(TEST)))
 
 
 def fitted(model, epochs, purpose):
@@ -173,10 +171,10 @@ def test_a_model_of_two_encoders_is_tuned_as_it_is_trained(training):
     settings = quick_settings(classifier_training=training)
     request = DualEvaluateRequest(
         HEADER, get_parts(model), 0, 2, CONFIG, separate_heads=training == "halves"
-    ).encode()
+    )
     context = Context(1, 7, NODE, RecordDict(), settings.to_run_config())
-    content = app(Message(request, 7, "evaluate.dual"), context).content
-    found = EvaluateReply.decode(content, HEADER, limit=len(TEST), personalised=True)
+    content = app(Message(request.encode(), 7, "evaluate.dual"), context).content
+    found = request.read_reply(content, Limits(len(TEST)))
     rng = generator(settings.seed, "fine-tune", server_round=3, client="client-2")
     train_primary(model, TRAIN, settings, rng, 2, separate_heads=training == "halves")
     assert loss_sum(found.personalised) == pytest.approx(

@@ -9,7 +9,7 @@ from judgements import evaluation, hits
 from test_records import HEADER, INF, NAN, SCALE, make_evaluation, same, weights, wire
 
 from feddag_flwr.algorithms.ifca.messages import ChoiceReply, ChoiceTrainRequest
-from feddag_flwr.algorithms.pacfl.messages import VectorsRequest, encode_vectors
+from feddag_flwr.algorithms.pacfl.messages import VectorsRequest
 from feddag_flwr.algorithms.per_fedavg.messages import FomamlTrainRequest
 from feddag_flwr.records import (
     CandidateLosses,
@@ -22,7 +22,7 @@ from feddag_flwr.records import (
     RequestHeader,
     TrainRequest,
 )
-from feddag_flwr.records.orthonormal import ORTHONORMAL
+from feddag_flwr.records.arrays import ORTHONORMAL
 from feddag_flwr.similarity.proximity import pack_bases
 from feddag_flwr.similarity.subspace import class_angles
 
@@ -160,14 +160,15 @@ def test_faulty_numbers_are_refused(values, message):
 # -- measurements ----------------------------------------------------------------------------------
 
 
+MEASURE = CandidateLossesRequest(HEADER, (PARTS, OTHER))
+
+
 def test_a_measurement_survives_the_wire():
-    request = CandidateLossesRequest.decode(
-        wire(CandidateLossesRequest(HEADER, (PARTS, OTHER)).encode())
-    )
+    request = CandidateLossesRequest.decode(wire(MEASURE.encode()))
     assert request.header == HEADER
     assert all(same(request.candidates[1][part], OTHER[part]) for part in OTHER)
     sent = CandidateLosses(np.array([0.5, 0.25]), np.array([2, 4]))
-    found = CandidateLosses.decode(wire(sent.encode(HEADER)), HEADER, count=2, limit=6)
+    found = MEASURE.read_reply(wire(sent.encode(HEADER)), Limits(6))
     assert found.losses.tolist() == [0.5, 0.25]
     assert found.lowest.tolist() == [2, 4]
 
@@ -176,7 +177,7 @@ def test_a_request_to_measure_nothing_is_refused():
     content = CandidateLossesRequest(HEADER, (PARTS,)).encode()
     info(content)["parts"] = ["primary"]
     arrays(content)["primary.floats"] = Array(np.ones(1, np.float32))
-    with pytest.raises(RecordError, match="holds no model to measure"):
+    with pytest.raises(RecordError, match="holds no candidate models"):
         CandidateLossesRequest.decode(content)
 
 
@@ -217,10 +218,15 @@ def without(content, key):
 )
 def test_a_faulty_measurement_is_refused(content, message):
     with pytest.raises(RecordError, match=message):
-        CandidateLosses.decode(content, HEADER, count=2, limit=6)
+        MEASURE.read_reply(content, Limits(6))
 
 
 # -- vectors over all data -------------------------------------------------------------------------
+
+
+def encode_vectors(header, vectors):
+    return header.reply(arrays={"vectors": vectors})
+
 
 VECTORS = np.array([[1, 0, 0, 0], [0, 0, 0.6, 0.8]], np.float32)
 
@@ -268,7 +274,7 @@ def test_a_request_to_adapt_and_tune_survives_the_wire():
 
 @pytest.mark.parametrize("key", ["adapt-epochs", "personalisation-epochs"])
 @pytest.mark.parametrize(
-    ("value", "message"), [(-1, "must not be negative"), (0.5, "type float"), (True, "type bool")]
+    ("value", "message"), [(-1, "must be 0 or more"), (0.5, "type float"), (True, "type bool")]
 )
 def test_epochs_that_are_none_are_refused(key, value, message):
     content = EvaluateRequest(HEADER, PARTS, 1, 5).encode()
@@ -278,7 +284,7 @@ def test_epochs_that_are_none_are_refused(key, value, message):
 
 
 def decode_evaluation(content, personalised):
-    return EvaluateReply.decode(content, HEADER, limit=4, personalised=personalised)
+    return EvaluateRequest(HEADER, PARTS, 0, int(personalised)).read_reply(content, Limits(4))
 
 
 def test_a_personalised_evaluation_survives_the_wire():

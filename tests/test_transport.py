@@ -16,7 +16,7 @@ from memory_grid import MemoryGrid, quick_settings, run_quickly
 from test_records import HEADER, decode, make_evaluation, make_profile, same, weights, wire
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.algorithms.cfl_gp.messages import GradientRequest, encode_gradient
+from feddag_flwr.algorithms.cfl_gp.messages import GradientRequest
 from feddag_flwr.algorithms.feddag.messages import ProfileRequest, encode_profile
 from feddag_flwr.algorithms.ifca.messages import ChoiceReply, ChoiceTrainRequest
 from feddag_flwr.records import (
@@ -178,10 +178,12 @@ def test_a_profile_and_a_gradient_travel_in_the_format(transport):
     np.testing.assert_allclose(found.encoder.floats, start.floats + 2.0**-5, rtol=1e-6)
     np.testing.assert_array_equal(found.update, made.update)
 
-    gradient = {name: part.floats for name, part in MODEL.items()}
-    content = wire(encode_gradient(header(transport), gradient))
+    gradient = {name: Weights(part.floats) for name, part in MODEL.items()}
+    content = wire(header(transport).reply(gradient))
     found = GradientRequest(header(transport), MODEL).read_reply(content, Limits(6))
-    np.testing.assert_allclose(found, np.concatenate(list(gradient.values())), rtol=2.0**-8)
+    np.testing.assert_allclose(
+        found, np.concatenate([part.floats for part in gradient.values()]), rtol=2.0**-8
+    )
 
 
 @pytest.mark.parametrize("transport", COMPACT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.local_training import LocalTrainingConfig
+from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import (
+    CandidateLosses,
     CandidateLossesRequest,
     EvaluateRequest,
     Model,
@@ -49,17 +51,7 @@ class RoundPlan:
 
 @dataclass(frozen=True)
 class RoundReplies:
-    """What came of a round.
-
-    Attributes
-    ----------
-    server_round : int
-        The round.
-    plan : RoundPlan
-        What was asked.
-    replies : dict of str to TrainReply
-        Checked replies, in the order of client names.
-    """
+    """What came of a round."""
 
     server_round: int
     plan: RoundPlan
@@ -67,8 +59,7 @@ class RoundReplies:
 
     def update_of(self, name: str) -> NDArray[np.float32]:
         """Return how far a client's training moved the parameters, all parts in one vector."""
-        reply = self.replies[name]
-        return np.concatenate([reply.update_of(part) for part in reply.parts])
+        return self.replies[name].update()
 
 
 class Algorithm(ABC):
@@ -168,8 +159,7 @@ class Algorithm(ABC):
         """
         if self.state.num_clusters == 1:
             return dict.fromkeys(names, 0)
-        losses = self.candidate_losses(server_round, names, self.state.models)
-        return {name: int(each.losses.argmin()) for name, each in losses.items()}
+        return self.lowest_loss(server_round, names)
 
     def newcomer_request(self, server_round: int, name: str) -> Request[Any] | None:
         """Return what a client that comes in is asked before it is placed: nothing."""
@@ -181,15 +171,8 @@ class Algorithm(ABC):
     ) -> dict[str, int]:
         """Cluster of each client that comes in while the others train; nobody else moves.
 
-        Parameters
-        ----------
-        server_round : int
-            The round under way; they take part from the next one.
-        names : list of str
-            Clients that came in, in the order of names.
-        replies : mapping of str to reply
-            Theirs to `newcomer_request`, where there is one; a client without a valid reply is not
-            among `names`.
+        They take part from the next round on. `replies` are those to `newcomer_request`, where
+        there is one; a client without a valid reply is not among `names`.
         """
         del replies
         return self.place_held_out(server_round, names)
@@ -203,6 +186,22 @@ class Algorithm(ABC):
         del kept
 
     # -- steps that algorithms share ---------------------------------------------------------------
+
+    def random_start(self, number: int = 0) -> Model:
+        """Return a single-encoder start: 0 is the one that all algorithms share."""
+        return get_parts(self.context.initial_model(dual=False, number=number))
+
+    def start_together(self, models: Sequence[Model]) -> None:
+        """Put every client into the first cluster of as many as there are models."""
+        names = list(self.state.clients)
+        self.state.set_clusters(names, [0] * len(names), models)
+
+    def split_off(self, cluster: int, names: Collection[str]) -> int:
+        """Give some members a cluster of their own with a copy of the model; return its number."""
+        born = self.state.num_clusters
+        self.state.models.append(dict(self.state.models[cluster]))
+        self.state.assignments |= dict.fromkeys(names, born)
+        return born
 
     def sample_clients(self, server_round: int) -> list[str]:
         """Draw the round's clients among those that have a cluster and are there; sorted."""
@@ -250,11 +249,16 @@ class Algorithm(ABC):
             self.context.replace_part(cluster, part, aggregated)
 
     def candidate_losses(
-        self, server_round: int, names: list[str], models: Sequence[Model]
-    ) -> dict[str, Any]:
-        """Ask clients how well models fit their training data; every model travels to each."""
-        header, objective = self.context.header, self.settings.objective
+        self, server_round: int, names: Iterable[str]
+    ) -> dict[str, CandidateLosses]:
+        """Ask clients how well all models fit their training data; each model travels to each."""
+        header, models = self.context.header, tuple(self.state.models)
         return self.context.ask(
-            CandidateLossesRequest(header(name, server_round), tuple(models), objective)
+            CandidateLossesRequest(header(name, server_round), models, self.settings.objective)
             for name in names
         )
+
+    def lowest_loss(self, server_round: int, names: Iterable[str]) -> dict[str, int]:
+        """Ask clients which cluster's model has the lowest loss on their training data."""
+        compared = self.candidate_losses(server_round, names)
+        return {name: int(models.losses.argmin()) for name, models in compared.items()}

@@ -31,22 +31,8 @@ def answer_batch(
 ) -> list[Message | Exception]:
     """Answer messages of many clients in lockstep: what waits to be trained is trained together.
 
-    Each reply is what `answer` gives, as far as the trainer's results are.
-
-    Parameters
-    ----------
-    messages : sequence of Message
-        One for each client.
-    contexts : sequence of Context
-        Those of the clients, in the same order.
-    trainer : LocalTrainer
-        Receives the next job of every action that waits for one. If it raises, all of these
-        actions fail.
-
-    Returns
-    -------
-    list of Message or Exception
-        The reply to each message, or what its action raised.
+    Each reply, or what was raised in its place, is what `answer` gives, as far as the trainer's
+    results are. If the trainer raises, all actions fail that waited for it.
     """
     lockstep = _Lockstep()
     for index, (message, context) in enumerate(zip(messages, contexts, strict=True)):
@@ -64,13 +50,7 @@ def answer_batch(
 
 
 class _Running:
-    """An action under way.
-
-    Attributes
-    ----------
-    job : TrainJob or None
-        What it waits for; None once the reply is there.
-    """
+    """An action under way."""
 
     def __init__(self, message: Message, context: Context) -> None:
         self.job: TrainJob | None = None
@@ -100,15 +80,7 @@ class _Running:
 
 
 class _Lockstep:
-    """Actions of many clients, each with random draws of its own.
-
-    Attributes
-    ----------
-    answers : dict of int to Message or Exception
-        By place of the message.
-    waiting : dict of int to (_Running, TrainJob)
-        Actions that wait for something to be trained.
-    """
+    """Actions of many clients, each with random draws of its own."""
 
     def __init__(self) -> None:
         self.answers: dict[int, Message | Exception] = {}

@@ -55,15 +55,6 @@ def as_sent(action: str, content: RecordDict) -> str:
 def load_action(message_type: str, content: RecordDict, algorithm: str) -> Action:
     """Import the function that answers a message.
 
-    Parameters
-    ----------
-    message_type : str
-        Of the message.
-    content : RecordDict
-        Of the message.
-    algorithm : str
-        The run's setting ``algorithm``.
-
     Raises
     ------
     RecordError

@@ -40,19 +40,7 @@ evaluations = EvaluationMemo()
 
 @dataclass(frozen=True)
 class ClientSession:
-    """Settings, data and device of one header.
-
-    Attributes
-    ----------
-    settings : Settings
-        The run's settings.
-    data : ClientData
-        This client's data, labels in the order of the federation's classes.
-    device : torch.device
-        Where models and data live.
-    header : RequestHeader
-        What is asked.
-    """
+    """Settings, data and device of one header."""
 
     settings: Settings
     data: ClientData

@@ -24,11 +24,6 @@ class Judgements(NamedTuple):
 class Evaluator:
     """Has clients judge the models that they would use.
 
-    Parameters
-    ----------
-    context, algorithm, report
-        As in `feddag_flwr.engine.training.TrainingRound`.
-
     Attributes
     ----------
     evaluations : dict of str to Evaluation

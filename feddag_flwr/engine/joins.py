@@ -45,13 +45,6 @@ class Joins:
     not fit is told why. Whoever fails is asked again after 1, 2, 4, .. rounds, up to
     `LONGEST_PAUSE`: a node can be mended without the server's help.
 
-    Parameters
-    ----------
-    context : FederationContext
-        State, clients and exchange.
-    algorithm : Algorithm
-        Says what newcomers are asked, and where they belong.
-
     Attributes
     ----------
     follow_ups : deque of Letter

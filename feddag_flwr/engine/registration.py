@@ -33,21 +33,7 @@ def wait_for_nodes(exchange: Exchange, settings: Settings) -> list[int]:
 
 
 def await_nodes(exchange: Exchange, settings: Settings, expected: int, *, enough: int) -> list[int]:
-    """Wait until so many nodes are there, ``join-timeout`` seconds at most.
-
-    Parameters
-    ----------
-    exchange, settings : Exchange, Settings
-        Whom to ask, and how long.
-    expected : int
-        How many to wait for.
-    enough : int
-        How many are enough once the time is over.
-
-    Returns
-    -------
-    list of int
-        Node ids, ascending.
+    """Wait until so many nodes are there, or `enough` after ``join-timeout`` seconds; ascending.
 
     Raises
     ------
@@ -161,16 +147,7 @@ def check_fit(
 ) -> None:
     """Refuse a client with other samples than the federation has, or a class that it has not.
 
-    Parameters
-    ----------
-    description : Description
-        What the client says of itself.
-    class_names : collection of str
-        The federation's classes; none: any.
-    spec : SampleSpec
-        Of the federation's samples.
-    modality : Modality
-        Their kind.
+    Without any `class_names`, classes may be any.
 
     Raises
     ------

@@ -49,28 +49,7 @@ SILENT_ROUNDS = 3
 
 
 class ClusteredStrategy(Strategy):
-    """Runs an algorithm on a federation whose clusters have a model each.
-
-    Parameters
-    ----------
-    context : FederationContext
-        The federation, not met yet.
-    algorithm : Algorithm
-        Decides clusters, rounds and updates.
-    observers : Watchers
-        Told of start, rounds and end.
-    checkpoint : Checkpoint, optional
-        Where a stopped run stood, which goes on from there.
-
-    Attributes
-    ----------
-    evaluator : Evaluator
-        Has the last evaluations.
-    joins : Joins
-        Who comes in while others train.
-    report : RoundReport
-        The line of the round under way.
-    """
+    """Runs an algorithm on a federation whose clusters have a model each."""
 
     def __init__(
         self,
@@ -121,8 +100,6 @@ class ClusteredStrategy(Strategy):
 
         Parameters
         ----------
-        grid : Grid
-            Flower's connection to the nodes.
         num_rounds, timeout : optional
             In place of the settings ``num-rounds`` and ``round-timeout``.
         initial_arrays, train_config, evaluate_config, evaluate_fn

@@ -17,24 +17,7 @@ def closing_summary(
     true_groups: Mapping[str, int],
     totals: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Sum up a finished run.
-
-    Parameters
-    ----------
-    state : ServerState
-        After the last round.
-    evaluations : mapping of str to Evaluation
-        Last evaluation of all clients, by name.
-    true_groups : mapping of str to int
-        Where the scenario knows them.
-    totals : mapping of str to int
-        Bytes of the whole run, both ways, all clients, in the three ways of `feddag_flwr.traffic`.
-
-    Returns
-    -------
-    dict
-        What ``summary.json`` holds.
-    """
+    """Sum up a finished run."""
     clusters = []
     for cluster in range(state.num_clusters):
         members = state.members(cluster)

@@ -25,17 +25,6 @@ logger = logging.getLogger("flwr")
 class TrainingRound:
     """Runs the rounds' training.
 
-    Parameters
-    ----------
-    context : FederationContext
-        The federation.
-    algorithm : Algorithm
-        Plans a round and updates the models.
-    joins : Joins
-        Asks who comes in within the same exchange.
-    report : RoundReport
-        Takes what is to be said of the round.
-
     Attributes
     ----------
     answered : bool

@@ -32,15 +32,6 @@ class ClientRegistry:
     def claim(self, name: str, node_id: int, connected: Collection[int]) -> None:
         """Bind a name to a node.
 
-        Parameters
-        ----------
-        name : str
-            What the node calls itself.
-        node_id : int
-            The node.
-        connected : collection of int
-            Nodes that are there now.
-
         Raises
         ------
         RecordError

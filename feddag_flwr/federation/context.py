@@ -27,25 +27,12 @@ logger = logging.getLogger("flwr")
 class FederationContext:
     """The federation as an algorithm sees it: state, clients that are there, one way to ask them.
 
-    Parameters
-    ----------
-    settings : Settings
-        The run's settings.
-    folder : RunFolder
-        Where the run leaves its files.
-    aggregator : Aggregator
-        Makes one update of many.
-
     Attributes
     ----------
     state : ServerState
         Clients, assignments and cluster models; there once the clients are registered.
     exchange : Exchange
         The talk with the nodes; there with ``state``.
-    clients : ClientRegistry
-        Which node is which client.
-    round_timeout : float
-        Seconds to wait for a reply in a round.
     true_groups : dict of str to int
         Where the scenario knows them: for the adjusted Rand index and `oracle` alone.
     held_out : dict of str to Client
@@ -116,19 +103,11 @@ class FederationContext:
         )
 
     def ask(self, requests: Iterable[Request[Any]], timeout: float | None = None) -> dict[str, Any]:
-        """Ask clients; whoever sends no valid reply is left out, with a log line.
+        """Ask clients; return checked replies, in the order of client names.
 
-        Parameters
-        ----------
-        requests : iterable of Request
-            One a client; drawn one by one, so that no more than are under way need memory.
-        timeout : float, optional
-            Seconds, by default ``round_timeout``.
-
-        Returns
-        -------
-        dict of str to reply
-            Checked replies, in the order of client names.
+        Whoever sends none within `timeout` seconds (by default ``round_timeout``) is left out, with
+        a log line. Requests, one a client, are drawn one by one: no more than are under way need
+        memory.
         """
         replies = dict(self.stream(requests, timeout))
         return {name: replies[name] for name in sorted(replies)}
@@ -145,14 +124,7 @@ class FederationContext:
     # -- models ------------------------------------------------------------------------------------
 
     def initial_model(self, *, dual: bool, number: int = 0) -> ClusterModel:
-        """Make the run's model with its common random start, or with another one.
-
-        Parameters
-        ----------
-        dual : bool
-            Whether there is a secondary encoder.
-        number : int, optional
-            0: the start that all algorithms share; others are independent draws.
+        """Make the run's model with the random start that all share, or draw another `number`.
 
         Raises
         ------

@@ -37,17 +37,7 @@ UNREADABLE = (
 
 
 class Letter(NamedTuple):
-    """A request and the node that it goes to.
-
-    Attributes
-    ----------
-    node_id : int
-        The node.
-    request : Request
-        What it is asked.
-    group : str
-        Under which Flower lists the message: the round.
-    """
+    """A request and the node that it goes to."""
 
     node_id: int
     request: Request[Any]
@@ -77,17 +67,6 @@ class _Sent:
 
 class Exchange:
     """One server's side of the talk with its nodes.
-
-    Parameters
-    ----------
-    grid : Grid
-        Flower's connection to the nodes.
-    max_in_flight : int
-        Messages under way at once.
-    clients : ClientRegistry
-        Which node is which client.
-    limits : Limits
-        What is believed of a reply.
 
     Attributes
     ----------

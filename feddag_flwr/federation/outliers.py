@@ -13,18 +13,11 @@ logger = logging.getLogger("flwr")
 
 
 def without_outliers(replies: Mapping[str, TrainReply], ratio: float) -> dict[str, TrainReply]:
-    """Leave out replies with an update of excessive length, and log them.
+    """Leave out replies with an update of excessive length (``max-update-ratio``), and log them.
 
     One finite but huge update would spoil its cluster's model for good. The yardstick is the lower
     median, a part, over all replies of the round. The models of a mixture count together: a client
     moves those most that answer for most of its data, so one model's updates differ by nature.
-
-    Parameters
-    ----------
-    replies : mapping of str to TrainReply
-        By client name.
-    ratio : float
-        Longest length, in medians (setting ``max-update-ratio``).
     """
     lengths = {name: _lengths(reply) for name, reply in replies.items()}
     excessive = too_long(lengths, ratio, "train")
@@ -32,18 +25,9 @@ def without_outliers(replies: Mapping[str, TrainReply], ratio: float) -> dict[st
 
 
 def too_long(lengths: Mapping[str, Mapping[str, float]], ratio: float, kind: str) -> set[str]:
-    """Find clients with an update of excessive length, and log them.
+    """Find clients with an update of a part longer than `ratio` lower medians, and log them.
 
     An update of length 0 is never excessive, and is no yardstick for others.
-
-    Parameters
-    ----------
-    lengths : mapping of str to mapping of str to float
-        By client name, the length of its update of each part.
-    ratio : float
-        Longest length, in lower medians of the part.
-    kind : str
-        Of message, for the log.
     """
     found: set[str] = set()
     for part in sorted({part for each in lengths.values() for part in each}):

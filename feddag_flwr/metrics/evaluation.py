@@ -26,8 +26,6 @@ class Evaluation:
         In use, the headline first.
     totals : ndarray, shape (C,), int64
         Samples a true class.
-    states : dict of str to State
-        By the name of the metric.
     """
 
     metrics: tuple[Metric, ...]

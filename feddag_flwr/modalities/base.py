@@ -29,8 +29,6 @@ class SampleSpec(NamedTuple):
 
     Attributes
     ----------
-    shape : tuple of int
-        Of one sample.
     details : str
         What else a modality has to say, such as names of columns: JSON, written alike by all.
     """
@@ -99,17 +97,7 @@ class Modality(ABC):
     def scale(
         self, spec: SampleSpec, moments: Sequence[Rows], weights: NDArray[np.float64]
     ) -> Rows:
-        """Return how the whole federation's inputs are scaled.
-
-        Parameters
-        ----------
-        spec : SampleSpec
-            The federation's.
-        moments : sequence of Rows
-            A client each.
-        weights : ndarray, shape (clients,)
-            How much each of them counts; they add up to 1.
-        """
+        """Return the federation's scale, from all clients' moments and weights that add up to 1."""
 
     @abstractmethod
     def plain_scale(self, spec: SampleSpec) -> Rows:

@@ -26,13 +26,5 @@ class Objective(Protocol):
         ...
 
     def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return the mean over the batch of weight times loss, a scalar.
-
-        Parameters
-        ----------
-        logits, labels : Tensor
-            As in `sample_losses`.
-        weights : Tensor, shape (n,), optional
-            What each sample counts; 1 where none are given.
-        """
+        """Return the mean over the batch of weight (n,), by default 1, times loss: a scalar."""
         ...

@@ -19,10 +19,6 @@ class RunStarted:
 
     Attributes
     ----------
-    settings : Settings
-        The run's settings.
-    folder : RunFolder
-        Where the run leaves its files.
     metrics : sequence of Metric
         Those in use; the first is the headline.
     first_round, num_rounds : int
@@ -42,8 +38,6 @@ class RoundOver:
 
     Attributes
     ----------
-    server_round : int
-        The round.
     line : mapping
         What ``metrics.jsonl`` holds of it: metrics, who took part, bytes.
     state : ServerState
@@ -66,13 +60,7 @@ class RoundOver:
 
 @dataclass(frozen=True)
 class RunOver:
-    """All rounds are done.
-
-    Attributes
-    ----------
-    summary : mapping
-        What ``summary.json`` holds.
-    """
+    """All rounds are done; `summary` is what ``summary.json`` holds."""
 
     summary: Mapping[str, Any]
 

@@ -17,13 +17,6 @@ class SGD:
     The step is PyTorch's own function. The class around it imports PyTorch's compiler when it is
     first used, 1.4 s of a processor and 120 MB; in a deployment each message starts a process, so
     each training would pay them.
-
-    Parameters
-    ----------
-    parameters : iterable of nn.Parameter
-        What is trained.
-    config : LocalTrainingConfig
-        Learning rate, momentum and weight decay.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], config: LocalTrainingConfig) -> None:

@@ -18,11 +18,6 @@ class Postprocessors:
 
     Clients apply them in the order of the setting. The server applies them in reverse order, so
     that what was done last is undone first.
-
-    Parameters
-    ----------
-    named : sequence of (str, Postprocessor)
-        In the order of the setting.
     """
 
     def __init__(self, named: Sequence[tuple[str, Postprocessor]]) -> None:

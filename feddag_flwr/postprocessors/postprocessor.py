@@ -16,17 +16,7 @@ from feddag_flwr.settings import Settings
 
 @dataclass(frozen=True)
 class ClientContext:
-    """Whose update it is, of which round.
-
-    Attributes
-    ----------
-    settings : Settings
-        The run's settings.
-    server_round : int
-        The round.
-    client : str
-        The client's name.
-    """
+    """Whose update it is, of which round."""
 
     settings: Settings
     server_round: int
@@ -62,8 +52,6 @@ class Postprocessor(Protocol):
             them. They are not to be changed in place.
         received : mapping of str to Weights
             The same parts as training started from them.
-        context : ClientContext
-            Settings, round and client.
 
         Returns
         -------
@@ -83,8 +71,6 @@ class Postprocessor(Protocol):
         replies : mapping of str to TrainReply
             Checked replies, in the order of client names; perhaps none. `TrainReply.with_parts`
             makes one of other parts.
-        server_round : int
-            The round.
 
         Returns
         -------

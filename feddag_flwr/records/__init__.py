@@ -21,8 +21,8 @@ from feddag_flwr.records.membership import (
     Description,
     Rejection,
 )
-from feddag_flwr.records.parts import Model
-from feddag_flwr.records.request import Request
+from feddag_flwr.records.parts import Candidates, Model
+from feddag_flwr.records.request import ClientRequest, Request
 from feddag_flwr.records.sizes import arrays_nbytes
 from feddag_flwr.records.train import TrainReply, TrainRequest
 from feddag_flwr.records.values import MAX_NAMES, RecordError
@@ -32,6 +32,8 @@ __all__ = [
     "REJECTION_ACTION",
     "CandidateLosses",
     "CandidateLossesRequest",
+    "Candidates",
+    "ClientRequest",
     "DescribeRequest",
     "Description",
     "EvaluateReply",

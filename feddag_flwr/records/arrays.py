@@ -17,6 +17,9 @@ from feddag_flwr.records.values import RecordError
 # Bytes that NumPy's header of a plain array may take; it usually takes 128.
 MAX_HEADER = 256
 _SERIALISED = "numpy.ndarray"
+# How far products of vectors may be from those of an orthonormal basis, rounded to float32 (some
+# 1e-6): half of what principal angles refuse, so that no client's vectors can stop the server.
+ORTHONORMAL = 5e-4
 
 
 def array_of(
@@ -34,14 +37,10 @@ def array_of(
 
     Parameters
     ----------
-    content : RecordDict
-        The message.
-    key : str
-        Name of the array in the record ``arrays``.
-    dtype : type
-        Of its values.
-    shape : sequence of int or None
-        None: any length along this axis.
+    content, key : RecordDict, str
+        The message, and the array's name in its record ``arrays``.
+    dtype, shape : type, sequence of int or None
+        What the array must be; None: of any length along this axis.
     most : int, optional
         Most values that a shape with a None may have; by default as many as came.
 
@@ -110,6 +109,13 @@ def counts_of(content: RecordDict, key: str, size: int, limit: int) -> NDArray[n
     return counts
 
 
-def number_of(content: RecordDict, key: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def number_of(content: RecordDict, key: str, shape: Sequence[int | None]) -> NDArray[np.float64]:
     """Return an array of float64 numbers of the shape that it must have."""
     return array_of(content, f"number.{key}", np.float64, shape)
+
+
+def check_orthonormal(rows: NDArray[np.floating], what: str) -> None:
+    """Refuse rows that are not orthonormal; the error names `what`."""
+    exact = rows.astype(np.float64)
+    if np.abs(exact @ exact.T - np.eye(len(exact))).max() > ORTHONORMAL:
+        raise RecordError(f"{what} are not orthonormal")

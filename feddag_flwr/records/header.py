@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import ConfigRecord, RecordDict
+from numpy.typing import NDArray
 
+from feddag_flwr.aggregation import Weights
 from feddag_flwr.metrics import DEFAULT_METRICS
 from feddag_flwr.modalities import Rows, SampleSpec
-from feddag_flwr.records.parts import transport_of
+from feddag_flwr.records.parts import message_of, transport_of
 from feddag_flwr.records.transport import EXACT
 from feddag_flwr.records.values import (
     RecordError,
@@ -37,8 +39,6 @@ class RequestHeader:
         0 for the profile.
     class_names : tuple of str
         All classes of the federation, in the order of the classifier's outputs.
-    sample_shape : tuple of int
-        Of one sample of the federation.
     sample_scale : tuple of rows
         How samples become inputs of a model, see `Modality.scale`.
     transport : str
@@ -48,10 +48,6 @@ class RequestHeader:
         data has drifted; empty: it is not asked.
     metrics : tuple of str
         What evaluations consist of (setting ``metrics``).
-    modality : str
-        Kind of the samples (setting ``modality``).
-    sample_details : str
-        What else the modality says of the samples, see `SampleSpec`.
     """
 
     client: str
@@ -92,6 +88,15 @@ class RequestHeader:
     def encode(self) -> RecordDict:
         """Write a request that says no more than this."""
         return RecordDict({"info": ConfigRecord(self.info())})
+
+    def reply(
+        self,
+        parts: Mapping[str, Weights] | None = None,
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+        **values: Any,  # noqa: ANN401
+    ) -> RecordDict:
+        """Write a reply: weights, other arrays, and values for the record ``info``."""
+        return message_of(self.signature() | values, parts or {}, arrays)
 
     @classmethod
     def decode(cls, content: RecordDict) -> RequestHeader:

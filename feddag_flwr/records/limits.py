@@ -23,10 +23,6 @@ class Limits:
         have grown since it described itself.
     evaluated : bool
         Whether participants evaluate the model as received (setting ``evaluate-participants``).
-    subspace_size : float
-        The setting of that name: bounds the vectors of a class.
-    modality : str
-        The kind of samples (setting ``modality``).
     variances : mapping of str to ndarray of int
         A part (``primary``, ``secondary``, ``classifier``): where in its buffers running variances
         are, see `feddag_flwr.models.flat.variance_places`.
@@ -38,22 +34,18 @@ class Limits:
     modality: str = "image"
     variances: Mapping[str, NDArray[np.intp]] = field(default_factory=dict)
 
-    def check_variances(self, part: str, weights: Weights) -> None:
-        """Refuse running variances below 0: the model would give NaN.
+    def check_weights(self, part: str, weights: Weights) -> None:
+        """Refuse weights that are not finite, and running variances below 0, which give NaN.
 
-        Parameters
-        ----------
-        part : str
-            A part's name: perhaps numbered (``0/primary``), or ``transfer``, which is a secondary
-            encoder.
-        weights : Weights
-            What a client sent.
+        A part's name may be numbered (``0/primary``); ``transfer`` is a secondary encoder.
 
         Raises
         ------
         RecordError
             Names the part.
         """
+        if not weights.is_finite:
+            raise RecordError(f"{part}: the update is too long")
         name = part.rpartition("/")[2]
         places = self.variances.get("secondary" if name == "transfer" else name)
         if places is not None and (weights.buffers[places] < 0).any():

@@ -24,19 +24,24 @@ from feddag_flwr.records.values import (
 REJECTION_ACTION = "query.rejection"
 
 
-@dataclass(frozen=True)
-class DescribeRequest:
-    """Asks a node who it is.
+class _NoWeights:
+    """A request to a node whose client need not be known; no arrays travel."""
 
-    Attributes
-    ----------
-    server_round : int
-        The round under way; 0 before the first.
-    """
+    header: ClassVar[None] = None
+
+    def least_down(self) -> int:
+        """No arrays travel."""
+        return 0
+
+    least_up = least_down
+
+
+@dataclass(frozen=True)
+class DescribeRequest(_NoWeights):
+    """Asks a node who it is, in a round; 0 before the first."""
 
     action: ClassVar[str] = "query.describe"
     counted_as: ClassVar[str] = "describe"
-    header: ClassVar[None] = None
 
     server_round: int
 
@@ -53,28 +58,13 @@ class DescribeRequest:
         """Read and check what the client says of itself."""
         return Description.decode(content, limits.max_samples, limits.modality)
 
-    def least_down(self) -> int:
-        """No arrays travel."""
-        return 0
-
-    def least_up(self) -> int:
-        """No weights come back."""
-        return 0
-
 
 @dataclass(frozen=True)
-class Rejection:
-    """Tells a client's owner why the server leaves it out.
-
-    Attributes
-    ----------
-    text : str
-        The reason, for the client's log.
-    """
+class Rejection(_NoWeights):
+    """Tells a client's owner why the server leaves it out; no reply is awaited."""
 
     action: ClassVar[str] = REJECTION_ACTION
     counted_as: ClassVar[str] = "rejection"
-    header: ClassVar[None] = None
 
     text: str
 
@@ -84,31 +74,12 @@ class Rejection:
 
     @classmethod
     def decode(cls, content: RecordDict) -> Rejection:
-        """Read and check the message."""
+        """Read the reason, for the client's log: characters that cannot be printed are blanks."""
         text: str = value_of(info_of(content), "rejection", str)
         return cls("".join(char if char.isprintable() else " " for char in text))
 
     def read_reply(self, content: RecordDict, limits: Limits) -> None:
-        """Read nothing: no reply is awaited."""
-        del content, limits
-
-    def least_down(self) -> int:
-        """No arrays travel."""
-        return 0
-
-    def least_up(self) -> int:
-        """No weights come back."""
-        return 0
-
-
-def _check_samples(modality: str, spec: SampleSpec, moments: Rows) -> None:
-    """Let the modality check what a client says of its samples."""
-    checker = load_modality(modality)
-    try:
-        checker.check(spec)
-        checker.check_moments(spec, moments)
-    except Exception as error:  # whatever a user's own modality raises at nonsense
-        raise RecordError(str(error)) from error
+        """Read nothing."""
 
 
 @dataclass(frozen=True)
@@ -117,25 +88,17 @@ class Description:
 
     Attributes
     ----------
-    client : str
-        Its stable name.
     class_names : tuple of str
         The classes that its data may hold.
-    sample_shape : tuple of int
-        Of one sample.
-    train_samples, test_samples : int
-        Sizes of its two parts.
     sample_moments : tuple of rows
         Of the training samples, see `Modality.moments`.
-    joins_in : int
-        Round from which the client takes part; 0: from now on.
     true_group : int or None
         Group that a made-up scenario put the client in, where there is one. For the adjusted Rand
         index and the algorithm ``oracle``, and for nothing else.
-    modality : str
-        Kind of its samples (setting ``modality``).
-    sample_details : str
-        What else the modality says of the samples, see `SampleSpec`.
+    joins_in : int
+        Round from which the client takes part; 0: from now on.
+    sample_shape, sample_details : tuple of int, str
+        As in `SampleSpec`.
     """
 
     client: str
@@ -188,8 +151,12 @@ class Description:
             raise RecordError(f"test-samples = {test} is outside 0..{limit}")
         if (theirs := value_of(info, "modality", str)) != modality:
             raise RecordError(f"modality = {shown(theirs)}, the federation's is {modality}")
-        spec, moments = spec_of(info), rows_of(info, "moments")
-        _check_samples(modality, spec, moments)
+        spec, moments, checker = spec_of(info), rows_of(info, "moments"), load_modality(modality)
+        try:
+            checker.check(spec)
+            checker.check_moments(spec, moments)
+        except Exception as error:  # whatever a user's own modality raises at nonsense
+            raise RecordError(str(error)) from error
         group = value_of(info, "true-group", int) if "true-group" in info else None
         names, joins_in = class_names_of(info), value_of(info, "joins-in", int)
         return cls(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.records.arrays import array_of
@@ -14,10 +15,15 @@ from feddag_flwr.records.transport import EXACT, MAX_EXPONENT, TRANSPORTS, Packe
 from feddag_flwr.records.values import RecordError, name_list, shown, value_of
 
 Model = dict[str, Weights]
+Candidates = tuple[Model, ...]
 
 
-def message_of(info: Mapping[str, Any], parts: Mapping[str, Weights]) -> RecordDict:
-    """Make a message of values and weights, in the format that ``info`` names.
+def message_of(
+    info: Mapping[str, Any],
+    parts: Mapping[str, Weights],
+    others: Mapping[str, NDArray[Any]] | None = None,
+) -> RecordDict:
+    """Make a message of values, weights in the format that ``info`` names, and other arrays.
 
     Raises
     ------
@@ -41,6 +47,8 @@ def message_of(info: Mapping[str, Any], parts: Mapping[str, Weights]) -> RecordD
         values["parts"] = list(parts)
         if info["transport"] != EXACT:
             values["exponents"] = exponents
+    for name, array in (others or {}).items():
+        arrays[name] = Array(array)
     return RecordDict({"info": ConfigRecord(values), "arrays": arrays})
 
 
@@ -49,15 +57,8 @@ def packed_parts(
 ) -> dict[str, tuple[Packed, Weights]]:
     """Read all parts that a message has, as they travelled and as weights.
 
-    Parameters
-    ----------
-    content : RecordDict
-        The message.
-    info : mapping
-        Its record ``info``.
-    expected : mapping of str to Weights, optional
-        The parts that must be there, in the order of the result, as weights of the shape that they
-        must have; by default the message says.
+    `expected` are the parts that must be there, in the order of the result, as weights of the sizes
+    that they must have; by default the message says.
 
     Raises
     ------
@@ -69,11 +70,10 @@ def packed_parts(
     if expected is not None and set(names) != set(expected):
         raise RecordError(f"holds parts {shown(sorted(names))}, must hold {sorted(expected)}")
     exponents = dict(zip(names, _exponents(info, transport, len(names)), strict=True))
-    found = {}
-    for name in names if expected is None else expected:
-        like = None if expected is None else expected[name]
-        found[name] = _part(content, name, transport, exponents[name], like)
-    return found
+    return {
+        name: _part(content, name, transport, exponents[name], like)
+        for name, like in (expected or dict.fromkeys(names)).items()
+    }
 
 
 def parts_of(
@@ -131,7 +131,7 @@ def flat(candidates: Sequence[Mapping[str, Weights]]) -> Model:
     }
 
 
-def nested(parts: Mapping[str, Weights]) -> tuple[Model, tuple[Model, ...]]:
+def nested(parts: Mapping[str, Weights]) -> tuple[Model, Candidates]:
     """Tell plain parts from those of candidate models."""
     plain: Model = {}
     models: dict[str, Model] = {}

@@ -8,19 +8,18 @@ from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from flwr.app import Array, RecordDict
+from flwr.app import RecordDict
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.local_training import PLAIN, LocalTrainingConfig
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.records.arrays import number_of
-from feddag_flwr.records.config import config_info, config_of
 from feddag_flwr.records.evaluation import evaluation_of, put_evaluation
-from feddag_flwr.records.header import RequestHeader, check_author, drifted_of
+from feddag_flwr.records.header import RequestHeader, drifted_of
 from feddag_flwr.records.limits import Limits
-from feddag_flwr.records.parts import Model, message_of, packed_parts, parts_of
-from feddag_flwr.records.sizes import weights_nbytes
+from feddag_flwr.records.parts import Model, packed_parts
+from feddag_flwr.records.request import ClientRequest
 from feddag_flwr.records.transport import EXACT, Packed, as_trained, to_send
 from feddag_flwr.records.values import RecordError, info_of, value_of
 
@@ -40,8 +39,6 @@ class TrainReply:
         What was trained, after training.
     starts : mapping of str to Weights
         The same parts as they were received: on the server, as they were before they travelled.
-    received : Evaluation or None
-        The model as received on the client's test data, where it is wanted.
     losses : ndarray, shape (epochs,), float64, or None
         Mean training loss of each local epoch, where the request asks for it.
     drifted : bool
@@ -69,27 +66,27 @@ class TrainReply:
             return self.moved[part].numbers()
         return self.parts[part].floats - self.starts[part].floats
 
+    def update(self) -> NDArray[np.float32]:
+        """Return how far training moved the parameters, all parts in one vector."""
+        return np.concatenate([self.update_of(part) for part in self.parts])
+
     def with_parts(self, parts: Model) -> Self:
         """Return the same reply with other parts in the place of those that were trained."""
         return replace(self, parts=parts, moved={})
 
     def encode(self, header: RequestHeader) -> RecordDict:
         """Write the reply to a request of this header."""
-        info = header.signature() | {"samples": self.samples, "drifted": self.drifted}
-        content = message_of(info, self._carried(header.transport))
-        if self.losses is not None:
-            content.array_records["arrays"]["number.losses"] = Array(self.losses)
+        carried = self.carried
+        if carried is None:
+            carried = {
+                part: to_send(weights, partial(self.starts.__getitem__, part), header.transport)
+                for part, weights in self.parts.items()
+            }
+        arrays = {} if self.losses is None else {"number.losses": self.losses}
+        content = header.reply(carried, arrays, samples=self.samples, drifted=self.drifted)
         if self.received is not None:
             put_evaluation(content, "received", self.received)
         return content
-
-    def _carried(self, transport: str) -> Model:
-        if self.carried is not None:
-            return self.carried
-        return {
-            part: to_send(weights, partial(self.starts.__getitem__, part), transport)
-            for part, weights in self.parts.items()
-        }
 
     @classmethod
     def read(
@@ -104,20 +101,8 @@ class TrainReply:
     ) -> Self:
         """Read and check a reply.
 
-        Parameters
-        ----------
-        content : RecordDict
-            The reply.
-        header : RequestHeader
-            What was asked of whom.
-        starts : mapping of str to Weights
-            The parts that must come back, as training started from them.
-        limits : Limits
-            What is believed.
-        epochs : int, optional
-            How many losses must come back; 0: none.
-        **own
-            What a subclass has read beside all this.
+        `starts` are the parts that must come back, `epochs` says how many losses must, and `own`
+        is what a subclass has read beside all this.
 
         Raises
         ------
@@ -125,7 +110,6 @@ class TrainReply:
             With the reason.
         """
         info = info_of(content)
-        check_author(info, header)
         samples = value_of(info, "samples", int)
         if not 1 <= samples <= limits.max_samples:
             raise RecordError(f"samples = {samples} is outside 1..{limits.max_samples}")
@@ -134,70 +118,35 @@ class TrainReply:
             name: as_trained(weights, partial(starts.__getitem__, name), header.transport)
             for name, (_, weights) in packed.items()
         }
-        for name in [name for name, weights in parts.items() if not weights.is_finite]:
-            raise RecordError(f"{name}: the update is too long")
+        for name, weights in parts.items():
+            limits.check_weights(name, weights)
         received = evaluation_of(content, "received", header, limits.max_samples)
         if (received is not None) != limits.evaluated:
             raise RecordError(f"evaluation of the model received: {received is not None}")
         losses = number_of(content, "losses", (epochs,)) if epochs else None
-        for name, weights in parts.items():
-            limits.check_variances(name, weights)
         compact = header.transport != EXACT
-        moved = {name: each for name, (each, _) in packed.items()} if compact else {}
+        moved = {name: update for name, (update, _) in packed.items()} if compact else {}
         drifted = drifted_of(info, header)
         return cls(samples, parts, starts, received, losses, drifted, moved, **own)
 
 
 @dataclass(frozen=True)
-class TrainRequest:
-    """One round of plain training for one client.
-
-    Attributes
-    ----------
-    header : RequestHeader
-        Whom it is for.
-    parts : dict of str to Weights
-        The model: ``primary`` and ``classifier``.
-    config : LocalTrainingConfig
-        How to train.
-    counted_as : str
-        Under which its bytes are counted.
-    """
+class TrainRequest(ClientRequest[TrainReply]):
+    """One round of plain training of a model, ``primary`` and ``classifier``, for one client."""
 
     action: ClassVar[str] = "train"
 
-    header: RequestHeader
     parts: Model
     config: LocalTrainingConfig = PLAIN
-    counted_as: str = "train"
-
-    def encode(self) -> RecordDict:
-        """Write the request."""
-        return message_of(self.header.info() | config_info(self.config), self.parts)
-
-    @classmethod
-    def decode(cls, content: RecordDict) -> Self:
-        """Read and check the request."""
-        info = info_of(content)
-        return cls(RequestHeader.decode(content), parts_of(content, info), config_of(info))
 
     def starts(self) -> Model:
         """Return the parts that come back, as training starts from them."""
         return {part: self.parts[part] for part in TRAINED}
 
-    def read_reply(self, content: RecordDict, limits: Limits) -> TrainReply:
-        """Read and check the reply."""
-        return TrainReply.read(
-            content, self.header, self.starts(), limits, epochs=losses_due(self.config)
-        )
-
-    def least_down(self) -> int:
-        """Bytes of the model."""
-        return weights_nbytes(self.parts.values(), self.header.transport)
-
-    def least_up(self) -> int:
-        """Bytes of what is trained."""
-        return weights_nbytes(self.starts().values(), self.header.transport)
+    def read(self, content: RecordDict, limits: Limits) -> TrainReply:
+        """Read what was trained."""
+        epochs = losses_due(self.config)
+        return TrainReply.read(content, self.header, self.starts(), limits, epochs=epochs)
 
 
 def losses_due(config: LocalTrainingConfig) -> int:

@@ -38,7 +38,8 @@ class ProfileArrays:
         What `feddag_flwr.similarity.proximity.measure_proximity` was given, and the same of those
         placed since.
     gradient, data : Scale
-        Minimum and maximum of the founders' G and V, with which newcomers' rows are normalised.
+        Minimum and maximum of the founders' G and V, with which newcomers' rows are normalised; no
+        `data` where the fusion does not read V.
     fused : ndarray, shape (N, N)
         The founders' A of Eq. 7.
     evidence : Evidence or None
@@ -51,7 +52,7 @@ class ProfileArrays:
     bases: NDArray[np.float32]
     counts: NDArray[np.integer[Any]]
     gradient: Scale
-    data: Scale
+    data: Scale | None
     fused: NDArray[np.float64]
     evidence: Evidence | None
     pairs: NDArray[np.float64]
@@ -65,9 +66,10 @@ class ProfileArrays:
         proximity: Proximity,
     ) -> ProfileArrays:
         """Keep what phase 2 was given, and the scales of what it found."""
-        gradient, data = normalise(proximity.gradient), normalise(proximity.data)
+        gradient = normalise(proximity.gradient).scale
+        data = None if proximity.data is None else normalise(proximity.data).scale
         return cls(
-            updates, bases, counts, gradient.scale, data.scale,
+            updates, bases, counts, gradient, data,
             proximity.fused, proximity.evidence, proximity.pairs,
         )  # fmt: skip
 
@@ -144,7 +146,7 @@ class NewcomerRows:
     Attributes
     ----------
     gradient, data : ndarray, shape (M, R)
-        Rows of G and V (Eq. 3, 6), degrees.
+        Rows of G and V (Eq. 3, 6), degrees; no `data` where the fusion does not read V.
     weights : ndarray, shape (M,)
         The newcomers' own w of Eq. 7.
     fused : ndarray, shape (M, R)
@@ -152,7 +154,7 @@ class NewcomerRows:
     """
 
     gradient: NDArray[np.float64]
-    data: NDArray[np.float64]
+    data: NDArray[np.float64] | None
     weights: NDArray[np.float64]
     fused: NDArray[np.float64]
 
@@ -200,17 +202,20 @@ def measure_newcomers(
     """
     gradient = gradient_dissimilarity_to(updates, residents.updates, names)
     angles = class_angles_to(bases, counts, residents.bases, residents.counts, angle)
-    data = data_dissimilarity_to(
-        angles, counts, residents.counts, weight_delta, weight_scope, len(residents.fused)
-    )
     if residents.evidence is not None:
         to_founders = angles[:, :, : len(residents.fused)]
         class_conditional = residents.evidence.class_conditional
         pairs = _mean_angles(class_conditional, residents, bases, counts, to_founders)
         fused = residents.evidence.rows(gradient, counts, residents.counts, pairs, residents.pairs)
         weights = np.full(len(gradient), residents.evidence.views["gradient"].weight)
-        return NewcomerRows(gradient, data, weights, fused)
-    scaled_gradient, scaled_data = residents.gradient.apply(gradient), residents.data.apply(data)
+        return NewcomerRows(gradient, None, weights, fused)
+    scaled_gradient = residents.gradient.apply(gradient)
+    if fusion == "gradient" or residents.data is None:
+        return NewcomerRows(gradient, None, np.ones(len(gradient)), scaled_gradient)
+    data = data_dissimilarity_to(
+        angles, counts, residents.counts, weight_delta, weight_scope, len(residents.fused)
+    )
+    scaled_data, weights = residents.data.apply(data), np.zeros(len(gradient))
     if fusion == "entropy":
         founders = slice(len(residents.fused))
         weights = learn_newcomer_weights(
@@ -219,7 +224,5 @@ def measure_newcomers(
             residents.fused,
             steps=fusion_steps,
         )
-    else:
-        weights = np.full(len(gradient), 1.0 if fusion == "gradient" else 0.0)
     fused = weights[:, None] * scaled_gradient + (1.0 - weights[:, None]) * scaled_data
     return NewcomerRows(gradient, data, weights, fused)

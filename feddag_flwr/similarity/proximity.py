@@ -35,8 +35,10 @@ class Proximity:
 
     Attributes
     ----------
-    gradient, data : ndarray, shape (N, N)
-        G and V (Eq. 3, 6), degrees.
+    gradient : ndarray, shape (N, N)
+        G (Eq. 3), degrees.
+    data : ndarray, shape (N, N), or None
+        V (Eq. 6), degrees; None where the fusion does not read it.
     weights : ndarray, shape (N,)
         w of Eq. 7; for evidence the gradient's weight, for every client.
     fused : ndarray, shape (N, N)
@@ -50,7 +52,7 @@ class Proximity:
     """
 
     gradient: NDArray[np.float64]
-    data: NDArray[np.float64]
+    data: NDArray[np.float64] | None
     weights: NDArray[np.float64]
     fused: NDArray[np.float64]
     angles: NDArray[np.float32]
@@ -98,7 +100,7 @@ def measure_proximity(
     fusion: Fusion,
     fusion_steps: int,
 ) -> Proximity:
-    """Compute G, V, w and A.
+    """Compute G, w and A; V where the fusion reads it.
 
     Parameters
     ----------
@@ -120,26 +122,18 @@ def measure_proximity(
     """
     gradient = gradient_dissimilarity(updates, names)
     angles = class_angles(bases, counts, angle)
-    data = data_dissimilarity(angles, counts, weight_delta, weight_scope)
     if fusion == "evidence":
         seen = seen_counts(bases, counts)
         evidence, fused, pairs = Evidence.of(gradient, angles, counts, seen)
         weights = np.full(len(gradient), evidence.views["gradient"].weight)
-        return Proximity(gradient, data, weights, fused, angles, evidence, pairs)
-    weights, fused = fuse_views(gradient, data, fusion, fusion_steps)
-    return Proximity(gradient, data, weights, fused, angles, None, np.zeros((len(gradient), 0)))
-
-
-def fuse_views(
-    gradient: NDArray[np.float64],
-    data: NDArray[np.float64],
-    fusion: Literal["entropy", "data", "gradient"],
-    fusion_steps: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Normalise G and V and fuse them (Eq. 7, 8); return the weights w and the matrix A."""
-    scaled_gradient, scaled_data = normalise(gradient).matrix, normalise(data).matrix
+        return Proximity(gradient, None, weights, fused, angles, evidence, pairs)
+    scaled_gradient, no_pairs = normalise(gradient).matrix, np.zeros((len(gradient), 0))
+    if fusion == "gradient":
+        ones = np.ones(len(gradient))
+        return Proximity(gradient, None, ones, scaled_gradient, angles, None, no_pairs)
+    data = data_dissimilarity(angles, counts, weight_delta, weight_scope)
+    scaled_data, weights = normalise(data).matrix, np.zeros(len(gradient))
     if fusion == "entropy":
         weights = learn_fusion_weights(scaled_gradient, scaled_data, steps=fusion_steps)
-    else:
-        weights = np.full(len(gradient), 1.0 if fusion == "gradient" else 0.0)
-    return weights, fuse(scaled_gradient, scaled_data, weights)
+    fused = fuse(scaled_gradient, scaled_data, weights)
+    return Proximity(gradient, data, weights, fused, angles, None, no_pairs)

@@ -32,12 +32,8 @@ class TrainJob:
 
     Attributes
     ----------
-    model : ClusterModel
-        Trained in place.
     samples : Samples
         The client's training data, on the model's device.
-    config : LocalTrainingConfig
-        Epochs, batch size and hyper-parameters.
     objective : Objective
         What is minimised; the one that `config` names.
     make_optimiser : MakeOptimiser

@@ -17,19 +17,7 @@ from feddag_flwr.training.local import FORWARD_CHUNK
 def evaluate(
     model: ClusterModel, samples: Samples, num_classes: int, metrics: Sequence[Metric]
 ) -> Evaluation:
-    """Judge a model on all test samples, batch by batch.
-
-    Parameters
-    ----------
-    model : ClusterModel
-        Evaluated in evaluation mode.
-    samples : Samples
-        Test data on the model's device; may be empty.
-    num_classes : int
-        Classes C of the model.
-    metrics : sequence of Metric
-        What to judge by.
-    """
+    """Judge a model in evaluation mode on all test samples, perhaps none, batch by batch."""
     model.eval()
     labels = samples.labels[:0]
     nothing = torch.zeros(0, num_classes, device=labels.device)

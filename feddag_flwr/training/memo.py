@@ -19,11 +19,6 @@ class EvaluationMemo:
     In simulation one process plays many clients, and those of one cluster often receive the same
     model and hold the same test data: the result is the same to the bit, so it is computed once.
     In a deployment each message has a process of its own, and nothing is remembered.
-
-    Parameters
-    ----------
-    size : int
-        Evaluations kept; the one that was used longest ago goes first.
     """
 
     def __init__(self, size: int = 32) -> None:
@@ -39,16 +34,7 @@ class EvaluationMemo:
     ) -> Evaluation:
         """Return what is known of this model on this data, or `evaluate` it.
 
-        Parameters
-        ----------
-        parts : mapping of str to Weights
-            The whole model.
-        data : LabelledSamples
-            Test data.
-        context : object
-            What else decides: how inputs are scaled, the metrics; equal ones are written alike.
-        evaluate : callable
-            Computes the evaluation; called at most once.
+        `context` is what else decides: how inputs are scaled, the metrics; equal ones print alike.
         """
         key = _digest(parts, data, context)
         found = self._known.pop(key, None)

@@ -129,22 +129,7 @@ def make_profile(
 ) -> Profile:
     """Compute a client's profile (Algorithm 1, lines 5-10).
 
-    Parameters
-    ----------
-    before, after : mapping of str to Weights
-        The common single-encoder start theta0, and what the warm-up made of it.
-    data : LabelledSamples
-        The client's training data.
-    settings : Settings
-        Profile settings and the run's seed.
-    client : str
-        The client's name, part of every seed.
-    num_classes : int
-        Classes C of the federation.
-    coordinate_seed, gradient_fraction : int, float
-        As sent by the server, see `sparse_coordinates`.
-    scale : tuple of rows
-        The federation's, as sent by the server.
+    `before` is the common single-encoder start theta0, `after` what the warm-up made of it.
     """
     update = np.concatenate([after[part].floats - before[part].floats for part in before])
     chosen = sparse_coordinates(len(update), gradient_fraction, coordinate_seed)

@@ -10,15 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class RandomState:
-    """Where the generators stand.
-
-    Attributes
-    ----------
-    cpu : Tensor
-        State of the CPU's.
-    cuda : list of Tensor
-        State of each GPU's; none where CUDA has not been used.
-    """
+    """Where the generators stand."""
 
     cpu: Tensor
     cuda: list[Tensor]

@@ -9,7 +9,6 @@ from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithms.fedrc.messages import (
     MixtureReply,
     ResponsibilitiesRequest,
-    encode_responsibilities,
 )
 from feddag_flwr.algorithms.fedrc.server import FedRC, class_shares
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
@@ -89,7 +88,8 @@ def test_a_model_that_answers_for_nothing_stays_finite(fedrc):
 def test_shares_are_checked(responsibilities, message):
     header = RequestHeader("a", 1, ("x", "y"), (1, 8, 8), ((0.0, 1.0),))
     request = ResponsibilitiesRequest(header, (model(1), model(5)), np.zeros((2, 2)))
-    content = encode_responsibilities(header, np.array(responsibilities, np.float64))
+    arrays = {"number.responsibilities": np.array(responsibilities, np.float64)}
+    content = header.reply(arrays=arrays)
     with pytest.raises(RecordError, match=message):
         request.read_reply(content, Limits(4))
 

@@ -228,7 +228,7 @@ def evaluate(strategy):
 
 def candidate_losses(strategy):
     names = strategy.context.connected(sorted(strategy.state.assignments))
-    found = strategy.algorithm.candidate_losses(1, names, strategy.state.models)
+    found = strategy.algorithm.candidate_losses(1, names)
     return {name: (each.losses.tolist(), each.lowest.tolist()) for name, each in found.items()}
 
 

@@ -22,7 +22,7 @@ from feddag_flwr.similarity.label_set_distance import label_set_distance, label_
 from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
 from feddag_flwr.similarity.persistence import persistence
 from feddag_flwr.similarity.proximity import measure_proximity
-from feddag_flwr.similarity.subspace import class_angles
+from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -62,6 +62,12 @@ def federation(seed, *, by_classes=False, by_look=False, by_update=False, chance
 def measure(updates, bases, counts):
     names = [str(i) for i in range(len(counts))]
     return measure_proximity(updates, bases, counts, names=names, **OPTIONS)
+
+
+def data_matrix(proximity, counts):
+    """V of Eq. 6, which evidence does not look at."""
+    assert proximity.data is None
+    return data_dissimilarity(proximity.angles, counts, 0.6, "shared")
 
 
 def parts_the_kinds(proximity, kinds):
@@ -221,7 +227,8 @@ def test_where_nothing_shows_groups_nobody_is_parted(seed):
     *profiles, _ = federation(seed, chance=True)
     proximity = measure(*profiles)
     assert {view.weight for view in proximity.evidence.views.values()} == {0.0}
-    assert proximity.data.max() > 1.5 * proximity.data[proximity.data > 0].min()
+    data = data_matrix(proximity, profiles[2])
+    assert data.max() > 1.5 * data[data > 0].min()
     assert not proximity.fused.any()
 
 
@@ -247,8 +254,9 @@ def digits(seed, sizes, kinds=None):
 @pytest.mark.parametrize("seed", range(3))
 def test_clients_of_one_kind_that_differ_in_size_are_not_parted_by_it(sizes, seed):
     """Vectors of few samples are far from all others, in each class: that is no look."""
-    proximity = measure(*digits(seed, sizes))
-    angles = proximity.data[~np.eye(len(sizes), dtype=bool)]
+    profiles = digits(seed, sizes)
+    proximity = measure(*profiles)
+    angles = data_matrix(proximity, profiles[2])[~np.eye(len(sizes), dtype=bool)]
     assert angles.max() > 1.3 * angles.min()
     assert proximity.evidence.views["class-conditional"].weight == 0.0
     assert not proximity.fused.any()
@@ -362,7 +370,8 @@ def test_clients_that_look_alike_to_rounding_are_not_stretched_apart(fusion):
     options = OPTIONS | {"fusion": fusion}
     names = [str(i) for i in range(CLIENTS)]
     proximity = measure_proximity(*profiles, names=names, **options)
-    assert proximity.data.max() > 0.0
+    data = proximity.data if fusion == "data" else data_matrix(proximity, counts)
+    assert data.max() > 0.0
     assert not proximity.fused.any()
     residents = ProfileArrays.of(*profiles, proximity)
     late = [each[:3] for each in profiles]

@@ -238,7 +238,10 @@ def test_a_copy_of_a_client_has_that_clients_row(fusion):
             residents, updates[one], bases[one], counts[one], names=["late"], **options
         )
         np.testing.assert_allclose(rows.gradient[0], proximity.gradient[client], atol=2e-6)
-        np.testing.assert_allclose(rows.data[0], proximity.data[client], atol=2e-6)
+        if fusion == "gradient":
+            assert rows.data is proximity.data is residents.data is None
+        else:
+            np.testing.assert_allclose(rows.data[0], proximity.data[client], atol=2e-6)
         assert rows.fused[0, client] == 0.0  # below the clients' minimum: clipped
         if fusion != "entropy":
             np.testing.assert_allclose(rows.fused[0], proximity.fused[client], atol=1e-7)

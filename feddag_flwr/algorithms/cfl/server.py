@@ -67,7 +67,7 @@ class CFL(FedAvg):
     def load_state_dict(self, kept: AlgorithmState) -> None:
         """Take the updates back."""
         self._updates = {
-            group.removeprefix(UPDATE): its["update"] for group, its in kept.arrays.items()
+            group.removeprefix(UPDATE): arrays["update"] for group, arrays in kept.arrays.items()
         }
         self._drawn = set(kept.notes["drawn"])
         self._longest_mean = kept.notes["longest-mean"]
@@ -97,23 +97,17 @@ class CFL(FedAvg):
             or norms.longest <= self.settings.cfl_eps2 * unit
         ):
             return
-        cut = bipartition(
-            cosine_similarities(updates), optimal=self.settings.cfl_bipartition == "optimal"
-        )
+        optimal = self.settings.cfl_bipartition == "optimal"
+        cut = bipartition(cosine_similarities(updates), optimal=optimal)
         if self.settings.cfl_gamma_max < cut.separation:
-            self._split(
-                cluster, members, {n: int(s) for n, s in zip(names, cut.sides, strict=True)}
-            )
+            self._split(cluster, members, dict(zip(names, cut.sides.tolist(), strict=True)))
 
     def _split(self, cluster: int, members: list[str], sides: dict[str, int]) -> None:
         """Give side 1 a cluster of its own with a copy of the model; both start to collect anew."""
         larger = int(2 * sum(sides.values()) > len(sides))
-        born = self.state.num_clusters
-        self.state.models.append(dict(self.state.models[cluster]))
+        born = self.split_off(cluster, [name for name in members if sides.get(name, larger)])
         for name in members:
-            if sides.get(name, larger):
-                self.state.assignments[name] = born
-        self._updates = {name: each for name, each in self._updates.items() if name not in members}
+            self._updates.pop(name, None)
         self._drawn.difference_update(members)
         logger.info(
             "cluster %d is cut: %d clients stay, %d form cluster %d",
@@ -155,9 +149,9 @@ def cosine_similarities(updates: NDArray[np.float32]) -> NDArray[np.float64]:
     products = updates.astype(np.float64) @ updates.T.astype(np.float64)
     lengths = np.sqrt(np.diag(products))
     scale = np.outer(lengths, lengths)
-    found = np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
-    np.fill_diagonal(found, 1.0)
-    clipped: NDArray[np.float64] = np.clip(found, -1.0, 1.0)
+    cosines = np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
+    np.fill_diagonal(cosines, 1.0)
+    clipped: NDArray[np.float64] = np.clip(cosines, -1.0, 1.0)
     return clipped
 
 
@@ -172,10 +166,6 @@ def bipartition(similarities: NDArray[np.float64], *, optimal: bool) -> Bipartit
         Minimise the largest similarity across the cut (Sattler et al., Algorithm 1): the last
         merge of single linkage, which joins the two sides at just that similarity. Otherwise the
         last merge of complete linkage, as the public code does.
-
-    Returns
-    -------
-    Bipartition
     """
     distances = (1.0 - similarities).clip(min=0.0)
     np.fill_diagonal(distances, 0.0)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from feddag_flwr.aggregation import Weights
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.objectives import Objective
 from feddag_flwr.training.device import Samples
@@ -14,23 +13,11 @@ from feddag_flwr.training.local import FORWARD_CHUNK
 
 def mean_gradient(
     model: ClusterModel, samples: Samples, objective: Objective
-) -> dict[str, NDArray[np.float32]]:
-    """Gradient of the objective's mean; no draw and no change of the weights.
+) -> dict[str, Weights]:
+    """Gradient of the objective's mean over the training data, by part; weights stay.
 
-    Parameters
-    ----------
-    model : ClusterModel
-        Taken in evaluation mode: dropout would make the gradient random, and batch normalisation
-        would make it depend on how the samples are cut into chunks.
-    samples : Samples
-        Training data on the model's device.
-    objective : Objective
-        Whose gradient.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (d_part,), float32
-        By part, in the order of the part's parameters.
+    The model is taken in evaluation mode: dropout would make the gradient random, and batch
+    normalisation would make it depend on how the samples are cut into chunks.
     """
     model.eval()
     model.zero_grad()
@@ -39,14 +26,11 @@ def mean_gradient(
         logits = model(samples.inputs(chunk))
         loss = objective.sample_losses(logits, samples.labels[chunk]).sum()
         (loss / len(samples)).backward()  # type: ignore[no-untyped-call]
-    return {
-        part: torch.cat(
-            [
-                (torch.zeros_like(each) if each.grad is None else each.grad).reshape(-1).float()
-                for each in module.parameters()
-            ]
-        )
-        .cpu()
-        .numpy()
-        for part, module in model.parts().items()
-    }
+    gradient = {}
+    for part, module in model.parts().items():
+        slopes = [
+            (torch.zeros_like(values) if values.grad is None else values.grad).reshape(-1).float()
+            for values in module.parameters()
+        ]
+        gradient[str(part)] = Weights(torch.cat(slopes).cpu().numpy())
+    return gradient

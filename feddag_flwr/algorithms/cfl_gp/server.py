@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from feddag_flwr.algorithms.algorithm import Algorithm, RoundPlan
-from feddag_flwr.algorithms.cfl_gp.messages import GradientRequest
+from feddag_flwr.algorithms.cfl_gp.messages import CriterionTrainRequest, GradientRequest
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import matched_labels
-from feddag_flwr.models.flat import get_parts
-from feddag_flwr.records import TrainRequest
 from feddag_flwr.seeds import derived_seed
 
 logger = logging.getLogger("flwr")
@@ -59,10 +57,8 @@ class CFLGP(Algorithm):
 
     def begin(self) -> None:
         """Start with K equal models, all clients in cluster 0 until round 1 clusters them."""
-        names = list(self.state.clients)
-        start = get_parts(self.context.initial_model(dual=False))
-        models = [dict(start) for _ in range(self.settings.num_clusters)]
-        self.state.set_clusters(names, [0] * len(names), models)
+        start = self.random_start()
+        self.start_together([dict(start) for _ in range(self.settings.num_clusters)])
         self._profiles = GradientProfiles()
 
     def state_dict(self) -> AlgorithmState:
@@ -114,12 +110,8 @@ class CFLGP(Algorithm):
         if self.settings.cfl_gp_profile == "gradient":
             objective = self.settings.objective
             return context.ask((GradientRequest(each, model, objective) for each in headers), wait)
-        config = self.plain_training
-        requests = (TrainRequest(each, model, config, counted_as="profile") for each in headers)
-        return {
-            name: np.concatenate([reply.update_of(part) for part in reply.parts])
-            for name, reply in context.ask(requests, wait).items()
-        }
+        requests = (CriterionTrainRequest(each, model, self.plain_training) for each in headers)
+        return {name: reply.update() for name, reply in context.ask(requests, wait).items()}
 
 
 class GradientProfiles:
@@ -175,12 +167,7 @@ class GradientProfiles:
 def leading_coordinates(products: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     """Project vectors on the leading left singular vectors of the matrix of which they are columns.
 
-    Parameters
-    ----------
-    products : ndarray, shape (n, n)
-        Scalar products of the vectors, G^T G.
-    count : int
-        Singular vectors.
+    `products` (n, n) are the scalar products of the vectors, G^T G.
 
     Returns
     -------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from feddag_flwr.algorithms.algorithm import Algorithm
-from feddag_flwr.models.flat import get_parts
 
 
 class FedAvg(Algorithm):
@@ -16,7 +15,4 @@ class FedAvg(Algorithm):
 
     def begin(self) -> None:
         """Put every client into one cluster with a random model."""
-        names = list(self.state.clients)
-        self.state.set_clusters(
-            names, [0] * len(names), [get_parts(self.context.initial_model(dual=False))]
-        )
+        self.start_together([self.random_start()])

@@ -25,12 +25,6 @@ class ClusteringResult:
     ----------
     names : list of str
         Clients, in the order of names; rows of all arrays.
-    counts : ndarray, shape (N, C)
-        Samples a class.
-    proximity : Proximity
-        Phase 2.
-    candidates : sequence of Candidate
-        The clustering at each threshold.
     chosen : Candidate
         Phase 3: the one at alpha*.
     labels : ndarray, shape (N,)
@@ -66,17 +60,16 @@ class ClusteringResult:
     def write(self, folder: RunFolder, state: ServerState) -> None:
         """Write ``proximity.npz`` and ``clustering.json``."""
         proximity = self.proximity
-        folder.write_arrays(
-            PROXIMITY,
-            {
-                "clients": np.array(self.names),
-                "counts": self.counts,
-                "gradient": proximity.gradient,
-                "data": proximity.data,
-                "fusion-weights": proximity.weights,
-                "fused": proximity.fused,
-            },
-        )
+        arrays = {
+            "clients": np.array(self.names),
+            "counts": self.counts,
+            "gradient": proximity.gradient,
+            "fusion-weights": proximity.weights,
+            "fused": proximity.fused,
+        }
+        if proximity.data is not None:
+            arrays["data"] = proximity.data
+        folder.write_arrays(PROXIMITY, arrays)
         folder.write_json(
             "clustering.json",
             {

@@ -33,10 +33,6 @@ class ProfileStore:
         Client of each row; None where a newer profile of that client has come in.
     threshold : float
         alpha* of the clustering.
-    linkage : {"average", "complete", "single"}
-        Of the clustering.
-    options : ProximityOptions
-        As the founders were measured with.
     """
 
     arrays: ProfileArrays
@@ -58,20 +54,7 @@ class ProfileStore:
         return {name for name in self.names[: len(self.arrays.fused)] if name is not None}
 
     def place(self, profiles: Profiles, assignments: Mapping[str, int]) -> dict[str, int]:
-        """Find the cluster of clients that come in; nobody else moves.
-
-        Parameters
-        ----------
-        profiles : Profiles
-            Of the newcomers.
-        assignments : mapping of str to int
-            Cluster of each client that newcomers can be compared with.
-
-        Returns
-        -------
-        dict of str to int
-            By name; empty when there is nobody to compare with.
-        """
+        """Find the cluster of newcomers among `assignments`; empty if there is nobody to compare with."""
         near = {name: row for name, row in self._rows.items() if name in assignments}
         if not near:
             return {}
@@ -125,11 +108,8 @@ class ProfileStore:
         """Return all of it for a checkpoint."""
         arrays = self.arrays
         scales = {
-            view: [scale.minimum, scale.maximum]
-            for view, scale in (
-                ("gradient", arrays.gradient),
-                ("data", arrays.data),
-            )
+            view: scale and [scale.minimum, scale.maximum]
+            for view, scale in (("gradient", arrays.gradient), ("data", arrays.data))
         }
         return AlgorithmState(
             {
@@ -155,12 +135,13 @@ class ProfileStore:
     ) -> ProfileStore:
         """Make what `kept` returned."""
         rows, notes = kept.arrays["profiles"], kept.notes
+        scales = {view: scale and Scale(*scale) for view, scale in notes["scales"].items()}
         arrays = ProfileArrays(
             rows["updates"],
             rows["bases"],
             rows["counts"],
-            Scale(*notes["scales"]["gradient"]),
-            Scale(*notes["scales"]["data"]),
+            scales["gradient"],
+            scales["data"],
             kept.arrays["founders"]["fused"],
             Evidence.of_notes(notes["evidence"]) if notes["evidence"] else None,
             rows["pairs"],

@@ -25,11 +25,6 @@ class DiskBackedWeights:
     """Keeps the clients' warmed-up encoders in a temporary file until their clusters are known.
 
     Thousands of encoders would not fit into memory; the file goes when the spool is closed.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the file is made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,16 +51,9 @@ class DiskBackedWeights:
 
 @dataclass(frozen=True, eq=False)
 class Profiles:
-    """Valid profiles, rows in the order of client names.
+    """Valid profiles, in the order of client names.
 
-    Attributes
-    ----------
-    names : list of str
-        Clients with a valid profile; the other attributes have as many rows.
-    updates : ndarray, shape (N, k), float32
-    vectors, vector_classes : list of ndarray
-        As in `feddag_flwr.profile.Profile`.
-    counts : ndarray, shape (N, C), int64
+    Updates have shape (N, k), counts (N, C); vectors are as in `feddag_flwr.profile.Profile`.
     """
 
     names: list[str]
@@ -92,11 +80,6 @@ class Profiler:
 
     Every profile starts from the run's common start and has the same coordinates, so that those
     made later compare with those of phase 1.
-
-    Parameters
-    ----------
-    context : FederationContext
-        The federation.
     """
 
     def __init__(self, context: FederationContext) -> None:
@@ -124,14 +107,7 @@ class Profiler:
     ) -> dict[str, Profile]:
         """Profile clients, the largest first; those with a valid profile, without its encoder.
 
-        Parameters
-        ----------
-        names : iterable of str
-            Clients.
-        server_round : int
-            The round under way.
-        encoders : DiskBackedWeights, optional
-            Takes the encoders; who moved its own absurdly far is left out then.
+        Where `encoders` takes the encoders, who moved its own absurdly far is left out.
         """
         context, profiles = self._context, {}
         lengths: dict[str, dict[str, float]] = {}

@@ -34,11 +34,6 @@ class Sharing:
     at all, ``teachers`` from whom: the complementarity graph (Sec. 4), all, or all whose updates of
     S agree. Who learns from whom is kept in ``ServerState.teachers``.
 
-    Parameters
-    ----------
-    settings : Settings
-        Of the run.
-
     Attributes
     ----------
     watch : AgreementWatch or None

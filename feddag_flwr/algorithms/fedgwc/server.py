@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,10 +101,7 @@ class FedGWC(FedAvg):
             {
                 "names": list(self._row),
                 "drawn": self._drawn,
-                "progress": {
-                    str(cluster): {"change": its.change, "patience": its.patience}
-                    for cluster, its in self._progress.items()
-                },
+                "progress": {str(c): asdict(progress) for c, progress in self._progress.items()},
             },
         )
 
@@ -114,7 +111,7 @@ class FedGWC(FedAvg):
         self._row = {name: row for row, name in enumerate(kept.notes["names"])}
         self._drawn = kept.notes["drawn"]
         self._progress = {
-            int(cluster): Progress(**its) for cluster, its in kept.notes["progress"].items()
+            int(cluster): Progress(**kept_of) for cluster, kept_of in kept.notes["progress"].items()
         }
 
     def local_training(self, name: str) -> LocalTrainingConfig:
@@ -161,12 +158,8 @@ class FedGWC(FedAvg):
             seed=derived_seed(self.settings.seed, "fedgwc", server_round=server_round) % 2**32,
         )
         for label in range(1, int(labels.max()) + 1):
-            born = self.state.num_clusters
-            self.state.models.append(dict(self.state.models[cluster]))
-            self._progress[born] = Progress()
-            for name, its in zip(members, labels, strict=True):
-                if its == label:
-                    self.state.assignments[name] = born
+            part = [name for name, mine in zip(members, labels, strict=True) if mine == label]
+            self._progress[self.split_off(cluster, part)] = Progress()
         logger.info("cluster %d stands still: %d parts", cluster, int(labels.max()) + 1)
 
 
@@ -226,24 +219,15 @@ def affinity(interactions: NDArray[np.float64], rbf: float) -> NDArray[np.float6
     distances = lengths[:, None] + lengths[None, :] - 2.0 * columns @ columns.T
     own = (np.diag(columns)[:, None] - columns.T) ** 2  # what entry i adds for pair (i, j)
     distances -= own + own.T
-    found: NDArray[np.float64] = np.exp(-rbf * distances.clip(min=0.0))
-    np.fill_diagonal(found, 0.0)
-    return found
+    kernel: NDArray[np.float64] = np.exp(-rbf * distances.clip(min=0.0))
+    np.fill_diagonal(kernel, 0.0)
+    return kernel
 
 
 def best_partition(
     affinities: NDArray[np.float64], most_parts: int, *, seed: int
 ) -> NDArray[np.intp]:
-    """Split by spectral clustering into the number of parts of lowest Davies-Bouldin score.
-
-    Parameters
-    ----------
-    affinities : ndarray, shape (n, n)
-        Symmetric, 0 or more.
-    most_parts : int
-        2 to `most_parts` are tried.
-    seed : int
-        Of the eigensolver's start.
+    """Split by spectral clustering into 2 to `most_parts`, whichever has the lowest score.
 
     Returns
     -------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from feddag_flwr.algorithms.fedrc.messages import (
+    RESPONSIBILITIES,
     MixtureReply,
+    MixtureRequest,
     MixtureTrainRequest,
     ResponsibilitiesRequest,
-    encode_responsibilities,
 )
 from feddag_flwr.algorithms.fedrc.mixture import class_sums, responsibilities
 from feddag_flwr.client.action import Action, Training
@@ -35,7 +37,7 @@ def estimate(content: RecordDict, context: Context) -> RecordDict:
     session = ClientSession.open(context, request.header)
     samples = session.train_samples(session.model(request.candidates[0]))
     answered = _responsibilities(session, samples, request, request.objective)
-    return encode_responsibilities(request.header, _sums(session, samples, answered))
+    return request.header.reply(arrays={RESPONSIBILITIES: _sums(session, samples, answered)})
 
 
 def train(content: RecordDict, context: Context) -> Training:
@@ -72,10 +74,7 @@ def train(content: RecordDict, context: Context) -> Training:
 
 
 def _responsibilities(
-    session: ClientSession,
-    samples: Samples,
-    request: ResponsibilitiesRequest | MixtureTrainRequest,
-    objective: str,
+    session: ClientSession, samples: Samples, request: MixtureRequest[Any], objective: str
 ) -> Tensor:
     model, candidates = session.model(request.candidates[0]), request.candidates
     losses = torch.stack(

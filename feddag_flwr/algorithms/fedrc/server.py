@@ -16,7 +16,6 @@ from feddag_flwr.algorithms.fedrc.messages import (
     ResponsibilitiesRequest,
 )
 from feddag_flwr.checkpoints import AlgorithmState
-from feddag_flwr.models.flat import get_parts
 
 logger = logging.getLogger("flwr")
 
@@ -53,10 +52,8 @@ class FedRC(Algorithm):
 
     def begin(self) -> None:
         """Draw K different models, of which every client has an equal share."""
-        names = list(self.state.clients)
         count = self.settings.num_clusters
-        models = [get_parts(self.context.initial_model(dual=False, number=k)) for k in range(count)]
-        self.state.set_clusters(names, [0] * len(names), models)
+        self.start_together([self.random_start(k) for k in range(count)])
         self.responsibilities: dict[str, NDArray[np.float64]] = {}
         classes = len(self.state.class_names)
         self.label_shares = np.full((count, classes), 1 / classes)

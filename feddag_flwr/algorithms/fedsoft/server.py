@@ -13,7 +13,6 @@ from feddag_flwr.aggregation import weighted_mean
 from feddag_flwr.algorithms.algorithm import Algorithm, RoundReplies
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.local_training import LocalTrainingConfig
-from feddag_flwr.models.flat import get_parts
 from feddag_flwr.records import Model
 from feddag_flwr.seeds import generator
 
@@ -51,13 +50,9 @@ class FedSoft(Algorithm):
 
     def begin(self) -> None:
         """Draw S different centres; every client weighs them evenly until it has been asked."""
-        names = list(self.state.clients)
         count = self.settings.num_clusters
-        centres = [
-            get_parts(self.context.initial_model(dual=False, number=s)) for s in range(count)
-        ]
-        self.state.set_clusters(names, [0] * len(names), centres)
-        self.importance = {name: np.full(count, 1 / count) for name in names}
+        self.start_together([self.random_start(s) for s in range(count)])
+        self.importance = {name: np.full(count, 1 / count) for name in self.state.clients}
         self.personal: dict[str, Model] = {}
         self._drawn: list[list[str]] = []
 
@@ -105,7 +100,7 @@ class FedSoft(Algorithm):
         return sorted({name for drawn in self._drawn for name in drawn})
 
     def local_training(self, name: str) -> LocalTrainingConfig:
-        """ProximalTerm towards the mixture, from which training starts."""
+        """Pull towards the mixture, from which training starts."""
         proximal = self.settings.fedsoft_lambda * float(self.importance[name].sum())
         return replace(self.plain_training, proximal=proximal)
 
@@ -131,23 +126,15 @@ class FedSoft(Algorithm):
                 self.aggregate_part(cluster, part, members, even=True)
 
     def _weigh(self, server_round: int, names: list[str]) -> None:
-        losses = self.candidate_losses(server_round, names, self.state.models)
-        for name, each in losses.items():
-            weights = importance_of(each.lowest, self.settings.fedsoft_floor)
+        losses = self.candidate_losses(server_round, names)
+        for name, compared in losses.items():
+            weights = importance_of(compared.lowest, self.settings.fedsoft_floor)
             self.importance[name] = weights
             self.state.assignments[name] = int(weights.argmax())
 
 
 def importance_of(lowest: NDArray[np.int64], floor: float) -> NDArray[np.float64]:
-    """u_ks, shape (S,): share of a client's samples that each centre fits best, at least `floor`.
-
-    Parameters
-    ----------
-    lowest : ndarray, shape (S,)
-        Samples that each centre fits best; one sample at least.
-    floor : float
-        sigma.
-    """
+    """u_ks, shape (S,): share of a client's samples that each centre fits best, at least sigma."""
     least: NDArray[np.float64] = np.maximum(lowest / lowest.sum(), floor)
     return least
 
@@ -155,15 +142,7 @@ def importance_of(lowest: NDArray[np.int64], floor: float) -> NDArray[np.float64
 def draw_chances(
     importance: NDArray[np.float64], samples: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """v_sk, shape (N, S): u_ks n_k over its sum over the clients; columns add up to 1.
-
-    Parameters
-    ----------
-    importance : ndarray, shape (N, S)
-        u_ks, positive.
-    samples : ndarray, shape (N,)
-        n_k, training samples of each client.
-    """
+    """v_sk, shape (N, S): u_ks n_k of all clients k, (N, S) and (N,), over its sum over them."""
     counts = importance * samples[:, None]
     chances: NDArray[np.float64] = counts / counts.sum(axis=0)
     return chances

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from feddag_flwr.algorithms.algorithm import Algorithm, RoundReplies
 from feddag_flwr.algorithms.ifca.messages import ChoiceReply, ChoiceTrainRequest
-from feddag_flwr.models.flat import get_parts
 
 
 class IFCA(Algorithm):
@@ -30,12 +29,7 @@ class IFCA(Algorithm):
 
     def begin(self) -> None:
         """Draw K different starts; no client has a cluster of its own choice yet."""
-        names = list(self.state.clients)
-        starts = range(self.settings.num_clusters)
-        models = [
-            get_parts(self.context.initial_model(dual=False, number=start)) for start in starts
-        ]
-        self.state.set_clusters(names, [0] * len(names), models)
+        self.start_together([self.random_start(k) for k in range(self.settings.num_clusters)])
 
     def train_request(self, server_round: int, name: str) -> ChoiceTrainRequest:
         """Send all K models."""
@@ -52,6 +46,4 @@ class IFCA(Algorithm):
 
     def prepare_evaluation(self, server_round: int, names: list[str]) -> None:
         """Let all clients choose; one without a valid reply stays where it is."""
-        losses = self.candidate_losses(server_round, names, self.state.models)
-        for name, each in losses.items():
-            self.state.assignments[name] = int(each.losses.argmin())
+        self.state.assignments |= self.lowest_loss(server_round, names)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from feddag_flwr.algorithms.algorithm import Algorithm
-from feddag_flwr.models.flat import get_parts
 
 
 class LocalOnly(Algorithm):
@@ -23,7 +22,7 @@ class LocalOnly(Algorithm):
     def begin(self) -> None:
         """Give every client a cluster of its own, with the common random start."""
         names = list(self.state.clients)
-        start = get_parts(self.context.initial_model(dual=False))
+        start = self.random_start()
         self.state.set_clusters(names, range(len(names)), [dict(start) for _ in names])
 
     def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
@@ -37,6 +36,6 @@ class LocalOnly(Algorithm):
         """Give each newcomer a cluster of its own."""
         del server_round, replies
         first = self.state.num_clusters
-        start = get_parts(self.context.initial_model(dual=False))
+        start = self.random_start()
         self.state.models += [dict(start) for _ in names]
         return {name: first + index for index, name in enumerate(names)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from feddag_flwr.algorithms.algorithm import Algorithm
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.federation.errors import FederationError
-from feddag_flwr.models.flat import get_parts
 
 
 class Oracle(Algorithm):
@@ -34,7 +33,7 @@ class Oracle(Algorithm):
         groups = sorted({self.context.true_groups[name] for name in names})
         self._cluster_of = {group: cluster for cluster, group in enumerate(groups)}
         labels = [self._cluster_of[self.context.true_groups[name]] for name in names]
-        start = get_parts(self.context.initial_model(dual=False))
+        start = self.random_start()
         self.state.set_clusters(names, labels, [dict(start) for _ in groups])
 
     def state_dict(self) -> AlgorithmState:

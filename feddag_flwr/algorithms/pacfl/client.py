@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from flwr.app import Context, RecordDict
 
-from feddag_flwr.algorithms.pacfl.messages import encode_vectors
 from feddag_flwr.client.action import Action
 from feddag_flwr.client.session import ClientSession
 from feddag_flwr.profile import subspace_size
@@ -21,7 +20,7 @@ def vectors(content: RecordDict, context: Context) -> RecordDict:
     session = ClientSession.open(context, header)
     matrix = session.modality.subspace_matrix(session.data.train.samples, header.sample_scale)
     size = subspace_size(session.settings.subspace_size, len(matrix))
-    return encode_vectors(header, leading_vectors(matrix, size).astype(np.float32))
+    return header.reply(arrays={"vectors": leading_vectors(matrix, size).astype(np.float32)})
 
 
 ACTIONS: Mapping[str, Action] = {"query.vectors": vectors}

@@ -13,7 +13,6 @@ from feddag_flwr.algorithms.pacfl.messages import VectorsRequest
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.threshold import Candidate, sweep
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
-from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import subspace_size
 from feddag_flwr.run_folder import PROXIMITY
 from feddag_flwr.similarity.proximity import pack_bases
@@ -52,7 +51,7 @@ class PACFL(Algorithm):
         self.context.folder.write_arrays(
             PROXIMITY, {"clients": np.array(names), "principal-angle": angles}
         )
-        start = get_parts(self.context.initial_model(dual=False))
+        start = self.random_start()
         models = [dict(start) for _ in range(chosen.num_clusters)]
         self.state.set_clusters(names, chosen.labels.tolist(), models)
 
@@ -101,12 +100,7 @@ class PACFL(Algorithm):
 
 
 def smallest_angles(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Smallest principal angle between the spans of any two clients' vectors (PACFL, Eq. 2).
-
-    Parameters
-    ----------
-    vectors : sequence of ndarray, each of shape (p_i, d)
-        Orthonormal rows.
+    """Smallest principal angle between the spans of any two clients' orthonormal rows (Eq. 2).
 
     Returns
     -------
