@@ -32,7 +32,7 @@ from feddag_flwr.records import (
     TrainRequest,
 )
 from feddag_flwr.seeds import generator
-from feddag_flwr.training.evaluation import evaluate
+from feddag_flwr.training.local import evaluate
 
 SHAPE = (1, 8, 8)
 HEADER = RequestHeader("client-2", 3, tuple(map(str, range(10))), SHAPE, ((0.3, 0.4),))

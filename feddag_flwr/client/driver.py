@@ -12,7 +12,7 @@ from feddag_flwr.client.registry import load_action
 from feddag_flwr.registries import TRAINERS
 from feddag_flwr.settings import Settings
 from feddag_flwr.trainers import LocalTrainer, TrainJob, TrainResult
-from feddag_flwr.training.random_state import RandomState
+from feddag_flwr.trainers.job import RandomState
 
 
 def answer(message: Message, context: Context) -> Message:

@@ -31,9 +31,8 @@ from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.drift import class_shift
 from feddag_flwr.trainers import TrainingMethod, TrainJob
 from feddag_flwr.training.device import Samples, check_memory, prepare_device, seed_generators
-from feddag_flwr.training.evaluation import evaluate
+from feddag_flwr.training.local import evaluate, sample_losses
 from feddag_flwr.training.memo import EvaluationMemo
-from feddag_flwr.training.sample_losses import sample_losses
 
 evaluations = EvaluationMemo()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -79,44 +79,43 @@ class Joins:
         for node in sorted(self._pending):
             yield describe_letter(node, server_round)
 
-    def take(self, letter: Letter, reply: Any) -> bool:  # noqa: ANN401
-        """Deal with a reply that is about coming in; false: it is about something else."""
-        if isinstance(letter.request, DescribeRequest):
-            self._introduce(letter.node_id, reply)
-            return True
-        name = self.context.clients.name_of(letter.node_id)
-        if self._asked.get(name) is not letter.request:
-            return False
-        self._replies[name] = reply
-        self._through(letter.node_id)
-        return True
-
-    def refuse(self, letter: Letter, reason: RecordError) -> bool:
-        """Tell a client that what it sent to come in cannot be used; false: it sent for others."""
-        name = self.context.clients.name_of(letter.node_id)
-        mine = isinstance(letter.request, DescribeRequest) or (
-            self._asked.get(name) is letter.request
-        )
-        if mine:
-            refuse_node(self.follow_ups, self.context.clients, letter, reason)
-        return mine
-
-    @property
-    def patience(self) -> dict[str, float]:
-        """Seconds to wait for those who come in, where they differ from a round's."""
-        settings = self.context.settings
-        return {
-            "describe": min(self.context.round_timeout, settings.join_timeout),
+    def stream(self, letters: Iterable[Letter]) -> Iterator[tuple[Letter, Any]]:
+        """Exchange letters, and let clients in meanwhile; yield the replies about other things."""
+        context, settings = self.context, self.context.settings
+        patience = {
+            "describe": min(context.round_timeout, settings.join_timeout),
             "profile": settings.profile_timeout,
         }
+        for letter, reply in context.exchange.stream(
+            letters, context.round_timeout, self.follow_ups, patience=patience, refuse=self._refuse
+        ):
+            if not self._is_mine(letter):
+                yield letter, reply
+            elif isinstance(letter.request, DescribeRequest):
+                self._introduce(letter.node_id, reply)
+            else:
+                self._replies[context.clients.name_of(letter.node_id)] = reply
+                self._through(letter.node_id)
 
-    def place(self) -> None:
-        """Place those who came in, once the round's replies are there."""
+    def _is_mine(self, letter: Letter) -> bool:
+        """Tell whether a letter is about coming in."""
+        asked = self._asked.get(self.context.clients.name_of(letter.node_id))
+        return isinstance(letter.request, DescribeRequest) or asked is letter.request
+
+    def _refuse(self, letter: Letter, reason: RecordError) -> None:
+        """Leave a reply out; tell a client if what it sent to come in cannot be used."""
+        if self._is_mine(letter):
+            refuse_node(self.follow_ups, self.context.clients, letter, reason)
+        else:
+            self.context.exchange.leave_out(letter, reason)
+
+    def place(self) -> dict[str, int]:
+        """Place those who came in, once the round's replies are there; return their clusters."""
         for node in sorted(self._pending):
             self._postpone(node)
         names = sorted(self._came | self._replies.keys())
         if not names:
-            return
+            return self.placed
         context, state = self.context, self.context.state
         self.placed = self.algorithm.place_newcomers(self._round, names, self._replies)
         for name in names:
@@ -124,6 +123,7 @@ class Joins:
                 self._postpone(context.clients.nodes[name])
         context.drifted -= self.placed.keys()
         state.assignments = dict(sorted((state.assignments | self.placed).items()))
+        return self.placed
 
     def delays(self) -> list[dict[str, Any]]:
         """Return for a checkpoint when which node is asked again."""
@@ -145,8 +145,8 @@ class Joins:
         is asked again (`delays`): else the run would not be the one that nobody stopped.
         """
         exchange, clients = self.context.exchange, self.context.clients
-        held = {each["node"]: _Delay(each["next-round"], each["failures"]) for each in delays}
-        client_on = {each["node"]: each["client"] for each in delays}
+        held = {delay["node"]: _Delay(delay["next-round"], delay["failures"]) for delay in delays}
+        client_on = {delay["node"]: delay["client"] for delay in delays}
         self._round = server_round
         self._there = set(exchange.nodes())
         self._pending = self._there - clients.names.keys() - held.keys()

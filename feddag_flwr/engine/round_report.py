@@ -55,6 +55,11 @@ class RoundReport:
         self.line[scope] = {"overall": overall, "by-cluster": by_cluster, "by-client": by_client}
         return MetricRecord(dict(overall)) if evaluations else None
 
+    def note_placed(self, placed: Mapping[str, int]) -> None:
+        """Add the clusters of clients that came in, if any did."""
+        if placed:
+            self.line["placed"] = self.line.get("placed", {}) | placed
+
     def go_on(self, totals: Mapping[str, int], state: ServerState) -> None:
         """Count on from where a stopped run was."""
         self.totals = dict(totals)

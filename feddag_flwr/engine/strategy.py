@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
@@ -31,11 +31,9 @@ from feddag_flwr.engine.training import TrainingRound
 from feddag_flwr.engine.watchers import Watchers
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
-from feddag_flwr.federation.exchange import Exchange, Letter
-from feddag_flwr.federation.limits import limits_of
+from feddag_flwr.federation.exchange import Exchange
 from feddag_flwr.metrics import load_metrics, mean_over_clients, metric_names
 from feddag_flwr.observers import RoundOver, RunOver, RunStarted
-from feddag_flwr.records import RecordError
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings, class_list
@@ -98,17 +96,9 @@ class ClusteredStrategy(Strategy):
     ) -> Result:
         """Run the algorithm from registration, or from a checkpoint, to the closing table.
 
-        Parameters
-        ----------
-        num_rounds, timeout : optional
-            In place of the settings ``num-rounds`` and ``round-timeout``.
-        initial_arrays, train_config, evaluate_config, evaluate_fn
-            Flower's way to hand in one global model; refused, since each cluster has its own.
-
-        Returns
-        -------
-        Result
-            Metrics by round. The cluster models are in ``state`` and in the run's checkpoints.
+        `num_rounds` and `timeout` take the place of the settings ``num-rounds`` and
+        ``round-timeout``. What else Flower takes is for one global model, and refused. The result
+        has metrics by round; cluster models are in ``state`` and in the run's checkpoints.
 
         Raises
         ------
@@ -122,8 +112,7 @@ class ClusteredStrategy(Strategy):
         context, settings = self.context, self.settings
         rounds = settings.num_rounds if num_rounds is None else num_rounds
         context.round_timeout = settings.round_timeout if timeout is None else timeout
-        limits = limits_of(settings)
-        context.exchange = Exchange(grid, settings.wave_size, context.clients, limits)
+        context.exchange = Exchange(grid, settings.wave_size, context.clients, context.limits())
         try:
             return self._run(rounds)
         finally:
@@ -179,13 +168,13 @@ class ClusteredStrategy(Strategy):
     def begin_algorithm(self) -> None:
         """Let replies be checked against the run's model, and requests ask for drift."""
         context = self.context
-        context.exchange.limits = limits_of(self.settings, context.initial_model(dual=True))
+        context.exchange.limits = context.limits(context.initial_model(dual=True))
         context.reference_of = self.algorithm.reference_of
 
     def _started(self, rounds: int, first: int) -> None:
         metrics = load_metrics(metric_names(self.settings.metrics))
-        event = RunStarted(self.settings, self.context.folder, metrics, first, rounds)
-        self.observers.run_started(event)
+        folder = self.context.folder
+        self.observers.run_started(RunStarted(self.settings, folder, metrics, first, rounds))
 
     def _do_round(self, server_round: int, result: Result, *, last: bool) -> None:
         self._await_clients(server_round)
@@ -231,29 +220,10 @@ class ClusteredStrategy(Strategy):
                 )
             pauses = not over
             if questions := list(self.joins.questions(server_round, pauses=pauses)):
-                self._let_in(questions)
+                list(self.joins.stream(questions))
+                self.report.note_placed(self.joins.place())
             elif pauses:
                 time.sleep(JOIN_POLL)
-
-    def _let_in(self, questions: list[Letter]) -> None:
-        """Ask nodes who they are, and place those that may come in."""
-        context, joins = self.context, self.joins
-
-        def refuse(letter: Letter, reason: RecordError) -> None:
-            if not joins.refuse(letter, reason):
-                context.exchange.leave_out(letter, reason)
-
-        for letter, reply in context.exchange.stream(
-            questions,
-            context.round_timeout,
-            joins.follow_ups,
-            patience=joins.patience,
-            refuse=refuse,
-        ):
-            joins.take(letter, reply)
-        joins.place()
-        if joins.placed:
-            self.report.line["placed"] = self.report.line.get("placed", {}) | joins.placed
 
     def _draw_held_out(self, names: list[str]) -> set[str]:
         """Draw the clients that training never sees; two at least stay."""
@@ -278,14 +248,8 @@ class ClusteredStrategy(Strategy):
         if not self.algorithm.counts_traffic:
             traffic = Traffic().take()
         line = self.report.close(server_round, self.state, traffic)
-        event = RoundOver(
-            server_round,
-            line,
-            self.state,
-            last,
-            self.training.answered,
-            lambda: checkpoint_of(self),
-        )
+        counts = self.training.answered
+        event = RoundOver(server_round, line, self.state, last, counts, lambda: checkpoint_of(self))
         with self.context.phase("checkpoint"):
             self.observers.round_over(event)
         self.observers.round_timed(server_round, self.context.watch.take())
@@ -325,31 +289,8 @@ class ClusteredStrategy(Strategy):
 
     # -- Flower's steps, for who drives a round by hand --------------------------------------------
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Refuse: `start` plans a round, and the exchange sends it."""
-        raise _no_single_steps(server_round, arrays, config, grid)
+    def configure_train(self, *arguments: Any, **named: Any) -> NoReturn:
+        """Refuse single steps: `start` plans a round, and the exchange sends it."""
+        raise RuntimeError("a clustered strategy runs whole, by start(grid)")
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Refuse: as `configure_train`."""
-        raise _no_single_steps(server_round, replies)
-
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Refuse: as `configure_train`."""
-        raise _no_single_steps(server_round, arrays, config, grid)
-
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
-        """Refuse: as `configure_train`."""
-        raise _no_single_steps(server_round, replies)
-
-
-def _no_single_steps(*arguments: Any) -> RuntimeError:  # noqa: ANN401
-    del arguments
-    return RuntimeError("a clustered strategy runs whole, by start(grid)")
+    aggregate_train = configure_evaluate = aggregate_evaluate = configure_train

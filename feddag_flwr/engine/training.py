@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 
@@ -13,11 +12,10 @@ from feddag_flwr.algorithms.algorithm import Algorithm, RoundPlan, RoundReplies
 from feddag_flwr.engine.joins import Joins
 from feddag_flwr.engine.round_report import RoundReport
 from feddag_flwr.federation.context import FederationContext, listed
-from feddag_flwr.federation.exchange import Letter
 from feddag_flwr.federation.outliers import mean_lengths, without_outliers
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.postprocessors.chain import Postprocessors
-from feddag_flwr.records import RecordError, TrainReply
+from feddag_flwr.records import TrainReply
 
 logger = logging.getLogger("flwr")
 
@@ -54,12 +52,9 @@ class TrainingRound:
             self._algorithm.update(found)
         state = self._context.state
         state.server_round = server_round
-        received = {name: each.received for name, each in found.replies.items() if each.received}
+        received = {n: reply.received for n, reply in found.replies.items() if reply.received}
         metrics = self._report.note_evaluations("participants", received, state.assignments)
-        self._joins.place()
-        if self._joins.placed:
-            placed = self._report.line.get("placed", {})
-            self._report.line["placed"] = placed | self._joins.placed
+        self._report.note_placed(self._joins.place())
         return metrics
 
     def _exchange(self, server_round: int, plan: RoundPlan) -> dict[str, TrainReply]:
@@ -68,27 +63,11 @@ class TrainingRound:
         So nobody waits for a large client that started last, and a node that never says who it is
         keeps nobody from training.
         """
-        context, joins = self._context, self._joins
-        letters = chain(self._letters(plan), joins.questions(server_round))
-        replies: dict[str, TrainReply] = {}
-        for letter, reply in context.exchange.stream(
-            letters,
-            context.round_timeout,
-            joins.follow_ups,
-            patience=joins.patience,
-            refuse=self._refuse,
-        ):
-            if not joins.take(letter, reply):
-                replies[context.clients.name_of(letter.node_id)] = reply
-        return replies
-
-    def _letters(self, plan: RoundPlan) -> Iterator[Letter]:
-        for name in self._context.largest_first(plan.requests):
-            yield self._context.exchange.to_client(plan.requests[name])
-
-    def _refuse(self, letter: Letter, reason: RecordError) -> None:
-        if not self._joins.refuse(letter, reason):
-            self._context.exchange.leave_out(letter, reason)
+        context = self._context
+        names = context.largest_first(plan.requests)
+        letters = (context.exchange.to_client(plan.requests[name]) for name in names)
+        replies = self._joins.stream(chain(letters, self._joins.questions(server_round)))
+        return {context.clients.name_of(letter.node_id): reply for letter, reply in replies}
 
     def _usable(self, server_round: int, replies: dict[str, TrainReply]) -> dict[str, TrainReply]:
         processed = self.postprocessors.on_server(replies, server_round)

@@ -14,8 +14,9 @@ from feddag_flwr.federation.exchange import Exchange
 from feddag_flwr.federation.stopwatch import Stopwatch
 from feddag_flwr.metrics import metric_names
 from feddag_flwr.models.dual_encoder import ClusterModel
+from feddag_flwr.models.flat import variance_places
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.records import Request, RequestHeader
+from feddag_flwr.records import Limits, Request, RequestHeader
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.settings import Settings
@@ -140,6 +141,17 @@ class FederationContext:
             seed=derived_seed(seed, f"start-{number}") if number else seed,
             modality=self.settings.modality,
             details=self.state.sample_details,
+        )
+
+    def limits(self, model: ClusterModel | None = None) -> Limits:
+        """Return what is believed of a reply: bounds of the run, and of its model."""
+        parts = {} if model is None else model.parts()
+        return Limits(
+            self.settings.max_client_samples,
+            self.settings.evaluate_participants,
+            self.settings.subspace_size,
+            self.settings.modality,
+            {str(part): variance_places(module) for part, module in parts.items()},
         )
 
     def replace_part(self, cluster: int, part: str, weights: Weights) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -15,7 +16,29 @@ from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.objectives import Objective
 from feddag_flwr.optimisers import MakeOptimiser, Optimiser
 from feddag_flwr.training.device import Samples
-from feddag_flwr.training.random_state import RandomState
+
+
+@dataclass(frozen=True, eq=False)
+class RandomState:
+    """Where PyTorch's global generators stand, which a user's own network may draw from.
+
+    That of the CPU, and those of the GPUs where CUDA has been used.
+    """
+
+    cpu: Tensor
+    cuda: list[Tensor]
+
+    @classmethod
+    def now(cls) -> RandomState:
+        """Return where they stand."""
+        used: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        return cls(torch.get_rng_state(), torch.cuda.get_rng_state_all() if used else [])
+
+    def restore(self) -> None:
+        """Put them back."""
+        torch.set_rng_state(self.cpu)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
 
 
 class TrainingMethod(Protocol):

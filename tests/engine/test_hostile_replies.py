@@ -27,7 +27,6 @@ from feddag_flwr.engine.resumption import evaluations_to_json
 from feddag_flwr.engine.runs import build_strategy
 from feddag_flwr.federation import exchange
 from feddag_flwr.federation.exchange import Exchange
-from feddag_flwr.federation.limits import limits_of
 from feddag_flwr.run_folder import RunFolder
 
 # Examples of each exchange; FEDDAG_HOSTILE_EXAMPLES=1000 looks longer.
@@ -113,9 +112,8 @@ class Scene:
         if self.at == "joining":
             self.grid.connected.discard(HOSTILE)
         strategy = build_strategy(settings, RunFolder(settings))
-        strategy.context.exchange = Exchange(
-            self.grid, 50, strategy.context.clients, limits_of(settings)
-        )
+        context = strategy.context
+        context.exchange = Exchange(self.grid, 50, context.clients, context.limits())
         if self.at == "met":
             strategy.algorithm.begin = lambda: None
         if self.at != "not begun":

@@ -14,9 +14,7 @@ from feddag_flwr.models.registry import build_model
 from feddag_flwr.objectives.cross_entropy import CROSS_ENTROPY
 from feddag_flwr.settings import Settings
 from feddag_flwr.trainers.descent import ProximalTerm
-from feddag_flwr.training.evaluation import evaluate
-from feddag_flwr.training.local import FORWARD_CHUNK, batches
-from feddag_flwr.training.sample_losses import sample_losses
+from feddag_flwr.training.local import FORWARD_CHUNK, batches, evaluate, sample_losses
 
 SHAPE = (1, 8, 8)
 RATE, MOMENTUM, DECAY = 0.05, 0.5, 0.01

@@ -8,7 +8,7 @@ from feddag_flwr.aggregation import Weights
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.objectives import Objective
 from feddag_flwr.training.device import Samples
-from feddag_flwr.training.local import FORWARD_CHUNK
+from feddag_flwr.training.local import chunks
 
 
 def mean_gradient(
@@ -21,10 +21,8 @@ def mean_gradient(
     """
     model.eval()
     model.zero_grad()
-    for start in range(0, len(samples), FORWARD_CHUNK):
-        chunk = slice(start, start + FORWARD_CHUNK)
-        logits = model(samples.inputs(chunk))
-        loss = objective.sample_losses(logits, samples.labels[chunk]).sum()
+    for inputs, labels in chunks(samples):
+        loss = objective.sample_losses(model(inputs), labels).sum()
         (loss / len(samples)).backward()  # type: ignore[no-untyped-call]
     gradient = {}
     for part, module in model.parts().items():

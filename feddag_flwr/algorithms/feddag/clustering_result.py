@@ -1,4 +1,4 @@
-"""What phases 2 to 4 make of the clients' profiles, and how it is written down."""
+"""Phases 2 to 4 with the run's settings: what they make of profiles, and how it is written."""
 
 from __future__ import annotations
 
@@ -9,12 +9,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.clustering.complementarity import Complementarity
-from feddag_flwr.clustering.threshold import Candidate
+from feddag_flwr.clustering.complementarity import Complementarity, complementarity
+from feddag_flwr.clustering.selection import choose
+from feddag_flwr.clustering.threshold import Candidate, sweep, threshold_grid
 from feddag_flwr.run_folder import PROXIMITY, RunFolder
+from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.evidence import Evidence
-from feddag_flwr.similarity.proximity import Proximity
+from feddag_flwr.similarity.proximity import Proximity, ProximityOptions
 from feddag_flwr.state import ServerState
+
+
+def options_of(settings: Settings) -> ProximityOptions:
+    """Return the settings of phase 2."""
+    return {
+        "angle": settings.angle,
+        "weight_delta": settings.weight_delta,
+        "weight_scope": settings.weight_scope,
+        "fusion": settings.fusion,
+        "fusion_steps": settings.fusion_steps,
+    }
+
+
+def cluster_clients(
+    settings: Settings, fused: NDArray[np.float64]
+) -> tuple[Sequence[Candidate], Candidate]:
+    """Phase 3: the clusterings at all thresholds, and the one that is chosen (Eq. 9, 10)."""
+    candidates = sweep(
+        fused,
+        linkage=settings.linkage,
+        thresholds=threshold_grid(settings.threshold_step),
+        gamma=settings.size_gamma,
+        tau=settings.size_tau,
+        lam=settings.size_lambda,
+    )
+    return candidates, choose(candidates, settings.split_persistence)
+
+
+def draw_graph(
+    settings: Settings,
+    counts: NDArray[np.integer[Any]],
+    angles: NDArray[np.floating[Any]],
+    labels: NDArray[np.intp],
+) -> Complementarity:
+    """Phase 4: who learns from whom (Eq. 11 to 14)."""
+    return complementarity(counts, angles, labels, top_k=settings.top_k, aligned=settings.alignment)
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,7 +54,7 @@ class ProfileStore:
         return {name for name in self.names[: len(self.arrays.fused)] if name is not None}
 
     def place(self, profiles: Profiles, assignments: Mapping[str, int]) -> dict[str, int]:
-        """Find the cluster of newcomers among `assignments`; empty if there is nobody to compare with."""
+        """Find the cluster of newcomers among `assignments`; of none, if there is nobody there."""
         near = {name: row for name, row in self._rows.items() if name in assignments}
         if not near:
             return {}

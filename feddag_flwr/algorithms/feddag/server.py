@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import weighted_mean
 from feddag_flwr.algorithms.algorithm import Algorithm, RoundPlan, RoundReplies
-from feddag_flwr.algorithms.feddag.clustering_result import ClusteringResult
+from feddag_flwr.algorithms.feddag.clustering_result import (
+    ClusteringResult,
+    cluster_clients,
+    draw_graph,
+    options_of,
+)
 from feddag_flwr.algorithms.feddag.messages import (
     DualEvaluateRequest,
     DualTrainRequest,
     ProfileRequest,
-)
-from feddag_flwr.algorithms.feddag.phases import (
-    cluster_clients,
-    draw_graph,
-    options_of,
-    proximity_of,
 )
 from feddag_flwr.algorithms.feddag.profile_store import ProfileStore
 from feddag_flwr.algorithms.feddag.profiling import (
@@ -42,7 +41,7 @@ from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import EvaluateRequest, Model
 from feddag_flwr.similarity.newcomers import ProfileArrays
-from feddag_flwr.similarity.proximity import pack_bases
+from feddag_flwr.similarity.proximity import measure_proximity, pack_bases
 from feddag_flwr.similarity.subspace import class_angles
 
 logger = logging.getLogger("flwr")
@@ -112,7 +111,8 @@ class FedDAG(Algorithm):
         """Run phases 2 to 4 on profiles, rows in the order of names."""
         settings, graph = self.settings, None
         with self.context.phase("similarity"):
-            proximity = proximity_of(settings, names, updates, bases, counts)
+            options = options_of(settings)
+            proximity = measure_proximity(updates, bases, counts, names=names, **options)
         with self.context.phase("clustering"):
             candidates, chosen = cluster_clients(settings, proximity.fused)
             labels = self._numbered(names, chosen.labels, chosen.num_clusters)
