@@ -43,23 +43,6 @@ _SERVERS: Registry[type[Algorithm]] = Registry(
 )
 
 
-def check_algorithm(name: str) -> str:
-    """Return the name of an algorithm, of this list or of the user's own.
-
-    Raises
-    ------
-    RegistryError
-        It is neither.
-    """
-    return _SERVERS.check(name)
-
-
 def algorithm_class(name: str) -> type[Algorithm]:
-    """Return an algorithm's server half.
-
-    Raises
-    ------
-    RegistryError
-        There is none of that name.
-    """
+    """Return an algorithm's server half; a `RegistryError` says that there is none."""
     return _SERVERS.load(name)

@@ -85,10 +85,7 @@ class ModelLayout:
     def flat(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Weights]:
         """Join named tensors to new flat vectors, for each part that has a tensor there.
 
-        Raises
-        ------
-        ValueError
-            A tensor of such a part is missing or of another shape.
+        A `ValueError` names a tensor of such a part that is missing or of another shape.
         """
         model = {}
         for part, specs in self.parts.items():

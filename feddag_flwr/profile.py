@@ -18,10 +18,8 @@ class Profile:
     ----------
     update : ndarray, shape (k,), float32
         The warm-up's update at the common coordinates.
-    vectors : ndarray, shape (rows, d), float32
-        Leading left singular vectors of the classes present, one a row, unit length.
-    vector_classes : ndarray, shape (rows,), int64
-        Class of each row, ascending.
+    vectors, vector_classes : ndarray, shapes (rows, d) and (rows,), float32 and int64
+        Leading left singular vectors of the classes present, of unit length, by ascending class.
     counts : ndarray, shape (C,), int64
         Training samples a class.
     encoder : Weights

@@ -48,13 +48,7 @@ class Registry(Generic[T]):
         return f"{', '.join(self._entries)} or package.module:attribute"
 
     def check(self, name: str) -> str:
-        """Return `name` if it is listed, or may be a part of the user's own.
-
-        Raises
-        ------
-        RegistryError
-            It is neither.
-        """
+        """Return `name` if it is listed or may be the user's own; else raise `RegistryError`."""
         if name in self._entries or name.count(":") == 1:
             return name
         raise RegistryError(f"setting {self.setting} = {name!r}: must be {self.allowed}")
@@ -62,12 +56,7 @@ class Registry(Generic[T]):
     def check_asked(self, name: str, own: str) -> str:
         """Return a name that came in a message, if it is listed or what the run's settings say.
 
-        So nobody who sends messages can have other modules imported.
-
-        Raises
-        ------
-        RegistryError
-            It is neither.
+        Else raise `RegistryError`: nobody who sends messages can have other modules imported.
         """
         if name in self._entries or name == own:
             return name
@@ -77,13 +66,7 @@ class Registry(Generic[T]):
         )
 
     def load(self, name: str) -> T:
-        """Import the part of a name.
-
-        Raises
-        ------
-        RegistryError
-            The name is unknown, or cannot be imported.
-        """
+        """Import the part of a name; a `RegistryError` says that it is unknown or why it fails."""
         module_name, _, attribute = self._entries.get(self.check(name), name).partition(":")
         try:
             return cast(T, getattr(import_module(module_name), attribute))

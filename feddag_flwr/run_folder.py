@@ -107,7 +107,7 @@ class RunFolder:
         Raises
         ------
         SettingsError
-            ``resume`` names no run folder.
+            It is no run folder.
         RunFolderInUseError
             The run is not stopped: its process lives.
         """
@@ -203,13 +203,7 @@ class RunFolder:
 
 
 def resumed_path(settings: Settings) -> Path:
-    """Return the run folder that the setting ``resume`` names.
-
-    Raises
-    ------
-    SettingsError
-        It is none.
-    """
+    """Return the folder that the setting ``resume`` names; `SettingsError` if it is of no run."""
     path = Path(settings.resume).expanduser().resolve()
     if not (path / SETTINGS).is_file():
         raise SettingsError(f"setting resume = {settings.resume!r}: {path} is no run folder")

@@ -13,7 +13,7 @@ import numpy as np
 
 
 def derived_seed(seed: int, purpose: str, *, server_round: int = 0, client: str = "") -> int:
-    """Derive a 63-bit seed from what the draw is for.
+    """Derive a seed in [0, 2**63), fit for NumPy and for PyTorch, from what the draw is for.
 
     Parameters
     ----------
@@ -21,15 +21,8 @@ def derived_seed(seed: int, purpose: str, *, server_round: int = 0, client: str 
         The run's seed (setting ``seed``).
     purpose : str
         What is drawn, for instance ``"sample-clients"``.
-    server_round : int, optional
-        The round, 0 before the first.
-    client : str, optional
-        The client's name; empty for draws that concern no single client.
-
-    Returns
-    -------
-    int
-        A seed in [0, 2**63), fit for NumPy and for PyTorch.
+    server_round, client : int, str, optional
+        0 before the first round; empty for draws that concern no single client.
     """
     key = json.dumps([seed, purpose, server_round, client]).encode()
     return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 1

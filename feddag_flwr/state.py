@@ -11,13 +11,7 @@ from feddag_flwr.modalities import Rows, SampleSpec
 
 @dataclass(frozen=True)
 class Client:
-    """A client as it described itself.
-
-    Attributes
-    ----------
-    name : str
-        Stable name; every order in this package is the order of names.
-    """
+    """A client as it described itself; every order in this package is the order of names."""
 
     name: str
     train_samples: int

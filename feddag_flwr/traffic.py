@@ -39,8 +39,7 @@ class Traffic:
     def take(self) -> dict[str, Counts]:
         """Return the counts since the last call, by what is counted, direction and kind.
 
-        Kinds of which nothing was sent are not there; the others are in the order of their names,
-        whichever was counted first.
+        Kinds of which something was sent, in the order of their names.
         """
         taken: dict[str, Counts] = {
             what: {

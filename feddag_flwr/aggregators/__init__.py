@@ -1,10 +1,53 @@
 """How the updates of many clients become one (setting ``aggregator``)."""
 
-from feddag_flwr.aggregators.aggregator import Aggregator
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import NDArray
+
+from feddag_flwr.aggregation import Weights
 from feddag_flwr.registry import Registry
+
+
+class Aggregator(Protocol):
+    """Joins what the members of a cluster trained; made once a run, without arguments."""
+
+    def aggregate(
+        self, updates: Sequence[Weights], weights: Sequence[float], reference: Weights
+    ) -> Weights:
+        """Return the new weights of a part.
+
+        Parameters
+        ----------
+        updates : sequence of Weights
+            The part as each member trained it, in the order of client names; at least one.
+        weights : sequence of float
+            What each member counts; positive.
+        reference : Weights
+            The part that they received.
+        """
+        ...
+
+
+def capped(counts: npt.ArrayLike, most: float) -> NDArray[np.float64]:
+    """Cap what one client counts at `most` times the median of all.
+
+    So nobody decides by claiming to have more.
+
+    Examples
+    --------
+    >>> capped([1, 2, 3, 100], 10.0)
+    array([ 1.,  2.,  3., 25.])
+    """
+    values = np.asarray(counts, dtype=np.float64)
+    limited: NDArray[np.float64] = np.minimum(values, most * np.median(values))
+    return limited
+
 
 AGGREGATORS: Registry[type[Aggregator]] = Registry(
     "aggregator", {"mean": "feddag_flwr.aggregators.mean:Mean"}
 )
-
-__all__ = ["AGGREGATORS", "Aggregator"]

@@ -11,8 +11,7 @@ from feddag_flwr.client.action import Training
 from feddag_flwr.client.registry import load_action
 from feddag_flwr.registries import TRAINERS
 from feddag_flwr.settings import Settings
-from feddag_flwr.trainers import LocalTrainer, TrainJob, TrainResult
-from feddag_flwr.trainers.job import RandomState
+from feddag_flwr.trainers import LocalTrainer, RandomState, TrainJob, TrainResult
 
 
 def answer(message: Message, context: Context) -> Message:

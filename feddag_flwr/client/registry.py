@@ -60,7 +60,7 @@ def load_action(message_type: str, content: RecordDict, algorithm: str) -> Actio
     RecordError
         The message asks for an action that nobody offers.
     RegistryError
-        The run's own algorithm cannot be imported.
+        The run's own `algorithm` cannot be imported.
     """
     if message_type not in CUSTOM:
         module = ACTIONS[message_type]
@@ -74,13 +74,7 @@ def load_action(message_type: str, content: RecordDict, algorithm: str) -> Actio
 
 
 def own_actions(algorithm: str) -> Mapping[str, Action]:
-    """Return the actions that a user's own algorithm brings.
-
-    Raises
-    ------
-    RegistryError
-        It is a built-in one, or cannot be imported, or brings none.
-    """
+    """Return the actions of a user's own algorithm; `RegistryError` if it brings none."""
     module_name, colon, _ = algorithm.partition(":")
     if not colon:
         raise RegistryError(f"setting algorithm = {algorithm!r} brings no actions of its own")

@@ -136,13 +136,7 @@ class ClientSession:
         return self.evaluate_received(model, parts) if wanted else None
 
     def objective(self, name: str) -> Objective:
-        """Return the objective that a request names.
-
-        Raises
-        ------
-        RegistryError
-            It is neither listed nor the run's own.
-        """
+        """Return the objective that a request names, if it is listed or the run's own."""
         own = self.settings.objective
         objective: Objective = OBJECTIVES.load(OBJECTIVES.check_asked(name, own))
         return objective
@@ -158,10 +152,7 @@ class ClientSession:
     ) -> TrainJob:
         """Make the job of one local training, see `TrainJob`.
 
-        Raises
-        ------
-        RegistryError
-            The config names an objective or optimiser that is neither listed nor the run's own.
+        A `RegistryError` says that the config names what is neither listed nor the run's own.
         """
         optimiser: MakeOptimiser = OPTIMISERS.load(
             OPTIMISERS.check_asked(config.optimiser, self.settings.optimiser)
@@ -196,11 +187,6 @@ class ClientSession:
         """Write a reply to a request to train, once the run's postprocessors have had its parts.
 
         The one way out for what was trained: `TrainReply.encode` alone leaves them out.
-
-        Raises
-        ------
-        RegistryError
-            A postprocessor cannot be used.
         """
         context = ClientContext(self.settings, self.header.server_round, self.header.client)
         postprocessors = Postprocessors.of(self.settings.postprocessors)

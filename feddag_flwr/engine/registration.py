@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable
 from functools import partial
 
-from feddag_flwr.aggregators.aggregator import capped
+from feddag_flwr.aggregators import capped
 from feddag_flwr.class_names import in_other_writing, unknown_classes, warn_of_similar_names
 from feddag_flwr.federation.client_registry import ClientRegistry
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
@@ -35,10 +35,7 @@ def wait_for_nodes(exchange: Exchange, settings: Settings) -> list[int]:
 def await_nodes(exchange: Exchange, settings: Settings, expected: int, *, enough: int) -> list[int]:
     """Wait until so many nodes are there, or `enough` after ``join-timeout`` seconds; ascending.
 
-    Raises
-    ------
-    FederationError
-        Says how many came, how many were expected, and which settings decide.
+    A `FederationError` says how many came of how many, and which settings decide.
     """
     deadline = time.monotonic() + settings.join_timeout
     seen = -1
@@ -69,20 +66,11 @@ def await_nodes(exchange: Exchange, settings: Settings, expected: int, *, enough
 def register_clients(
     exchange: Exchange, settings: Settings, clients: ClientRegistry
 ) -> list[Description]:
-    """Ask every node who it is, and keep the clients that agree on classes and samples.
+    """Ask every node who it is, and keep the clients that agree on classes and samples, by name.
 
     A node that does not answer is waited for ``join-timeout`` seconds. A client that is not kept is
-    told why. One that joins later is not kept either.
-
-    Returns
-    -------
-    list of Description
-        In the order of client names; `clients` holds the same.
-
-    Raises
-    ------
-    FederationError
-        Fewer than two clients are left.
+    told why. One that joins later is not kept either. A `FederationError` says that fewer than two
+    clients are left.
     """
     nodes = wait_for_nodes(exchange, settings)
     found = _describe(exchange, nodes, settings.join_timeout)
@@ -147,12 +135,7 @@ def check_fit(
 ) -> None:
     """Refuse a client with other samples than the federation has, or a class that it has not.
 
-    Without any `class_names`, classes may be any.
-
-    Raises
-    ------
-    RecordError
-        With the client's and the federation's.
+    Without any `class_names`, classes may be any. The `RecordError` has both sides.
     """
     if spec is not None and description.spec != spec:
         raise RecordError(

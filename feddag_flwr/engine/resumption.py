@@ -46,10 +46,7 @@ def checkpoint_of(run: ClusteredStrategy) -> Checkpoint:
 def resume(run: ClusteredStrategy, checkpoint: Checkpoint) -> None:
     """Make a run what it was, and learn which nodes the clients are on now.
 
-    Raises
-    ------
-    CheckpointError
-        Another version of this app wrote it.
+    A `CheckpointError` says that another version of this app wrote it.
     """
     context, evaluator, notes = run.context, run.evaluator, checkpoint.notes
     metrics = load_metrics(metric_names(run.settings.metrics))

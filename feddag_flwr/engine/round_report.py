@@ -33,13 +33,7 @@ class RoundReport:
     def note_evaluations(
         self, scope: str, evaluations: Mapping[str, Evaluation], assignments: Mapping[str, int]
     ) -> MetricRecord | None:
-        """Add metrics under a name: overall, by cluster and by client.
-
-        Returns
-        -------
-        MetricRecord or None
-            The overall metrics; None without any evaluation.
-        """
+        """Add metrics under a name: overall (returned, if there are any), by cluster, by client."""
         overall = mean_over_clients(evaluations.values())
         by_cluster = {
             str(cluster): mean_over_clients(

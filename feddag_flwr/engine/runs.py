@@ -31,10 +31,8 @@ def open_run(settings: Settings) -> ClusteredStrategy:
         ``resume`` names no run folder, or the stopped run had other settings.
     CheckpointError
         The stopped run has no checkpoint that can be used.
-    RunFolderInUseError
-        The run to resume is not stopped.
-    FileExistsError
-        A run of that name has been there already.
+    RunFolderInUseError, FileExistsError
+        The run to resume is not stopped; a run of that name has been there already.
     """
     if not settings.resume:
         return build_strategy(settings, RunFolder(settings))

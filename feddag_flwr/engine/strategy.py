@@ -197,12 +197,7 @@ class ClusteredStrategy(Strategy):
         """Wait until somebody is there who can train, ``join-timeout`` seconds at most.
 
         Meanwhile clients can come in, so that a round that nobody could train in is none. Pauses
-        are counted in rounds, and none passes: so all are asked once more before the end.
-
-        Raises
-        ------
-        FederationError
-            Nobody came; the run can be resumed.
+        are counted in rounds, and none passes: so all are asked once more before the run ends.
         """
         context, seconds = self.context, self.settings.join_timeout
         deadline = time.monotonic() + seconds
@@ -255,13 +250,7 @@ class ClusteredStrategy(Strategy):
         self.observers.round_timed(server_round, self.context.watch.take())
 
     def _close(self, rounds: int) -> None:
-        """Tell the observers of the end.
-
-        Raises
-        ------
-        FederationError
-            Nobody ever sent a valid reply, or nobody is left to be evaluated.
-        """
+        """Tell the observers of the end; fail if nobody ever replied, or is left to be judged."""
         context, evaluator = self.context, self.evaluator
         evaluations = evaluator.evaluations
         summary = closing_summary(self.state, evaluations, context.true_groups, self.report.totals)
@@ -289,7 +278,7 @@ class ClusteredStrategy(Strategy):
 
     # -- Flower's steps, for who drives a round by hand --------------------------------------------
 
-    def configure_train(self, *arguments: Any, **named: Any) -> NoReturn:
+    def configure_train(self, *arguments: Any, **named: Any) -> NoReturn:  # noqa: ANN401
         """Refuse single steps: `start` plans a round, and the exchange sends it."""
         raise RuntimeError("a clustered strategy runs whole, by start(grid)")
 

@@ -32,10 +32,8 @@ class ClientRegistry:
     def claim(self, name: str, node_id: int, connected: Collection[int]) -> None:
         """Bind a name to a node.
 
-        Raises
-        ------
-        RecordError
-            The name belongs to another node, or the node has had another name.
+        A `RecordError` says that the name belongs to another node, which is `connected` or has it
+        for good, or that the node has had another name.
         """
         holder = self.nodes.get(name, node_id)
         if holder != node_id and (self.bound or holder in connected):

@@ -125,13 +125,7 @@ class FederationContext:
     # -- models ------------------------------------------------------------------------------------
 
     def initial_model(self, *, dual: bool, number: int = 0) -> ClusterModel:
-        """Make the run's model with the random start that all share, or draw another `number`.
-
-        Raises
-        ------
-        ModelError
-            The setting ``model`` names nothing that can be used.
-        """
+        """Make the run's model with the random start that all share, or draw another `number`."""
         seed = self.settings.seed
         return build_model(
             self.settings.model,

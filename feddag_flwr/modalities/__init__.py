@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from feddag_flwr.modalities.base import Modality, ModalityError, Rows, SampleSpec
-from feddag_flwr.modalities.registry import MODALITIES, load_modality
+from feddag_flwr.registry import Registry
 
 __all__ = ["MODALITIES", "Modality", "ModalityError", "Rows", "SampleSpec", "load_modality"]
+
+MODALITIES: Registry[type[Modality]] = Registry(
+    "modality", {"image": "feddag_flwr.modalities.image:Image"}
+)
+
+
+@lru_cache(maxsize=8)
+def load_modality(name: str) -> Modality:
+    """Make the modality of a name, once a process; `RegistryError` if there is none."""
+    return MODALITIES.load(name)()

@@ -55,10 +55,7 @@ class Modality(ABC):
     def accept(self, samples: NDArray[Any], where: str) -> NDArray[Any]:
         """Check a person's array, and bring it to the form in which samples are held.
 
-        Raises
-        ------
-        DataError
-            Begins with `where` and says what is expected.
+        A `DataError` begins with `where` and says what is expected.
         """
 
     def spec(self, samples: NDArray[Any]) -> SampleSpec:
@@ -71,13 +68,7 @@ class Modality(ABC):
 
     @abstractmethod
     def check(self, spec: SampleSpec) -> None:
-        """Refuse a spec from the wire; its shape is one of positive integers already.
-
-        Raises
-        ------
-        ModalityError
-            With the reason.
-        """
+        """Refuse a spec from the wire, of positive integers already, by a `ModalityError`."""
 
     @abstractmethod
     def moments(self, samples: NDArray[Any]) -> Rows:
@@ -85,13 +76,7 @@ class Modality(ABC):
 
     @abstractmethod
     def check_moments(self, spec: SampleSpec, moments: Rows) -> None:
-        """Refuse moments from the wire, which are finite already.
-
-        Raises
-        ------
-        ModalityError
-            With the reason.
-        """
+        """Refuse moments from the wire, which are finite already, by a `ModalityError`."""
 
     @abstractmethod
     def scale(
@@ -105,13 +90,7 @@ class Modality(ABC):
 
     @abstractmethod
     def check_scale(self, spec: SampleSpec, scale: Rows) -> None:
-        """Refuse a scale from the wire, which is finite already.
-
-        Raises
-        ------
-        ModalityError
-            With the reason.
-        """
+        """Refuse a scale from the wire, which is finite already, by a `ModalityError`."""
 
     @abstractmethod
     def to_device(self, device: torch.device, data: LabelledSamples, scale: Rows) -> Samples:

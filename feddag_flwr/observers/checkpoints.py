@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from feddag_flwr.checkpoints import CHECKPOINTS, CheckpointFolder, CheckpointWriteError
-from feddag_flwr.observers.observer import Observer, RoundOver, RunStarted
+from feddag_flwr.observers import Observer, RoundOver, RunStarted
 
 logger = logging.getLogger("flwr")
 

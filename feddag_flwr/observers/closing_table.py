@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from feddag_flwr.metrics import Metric
-from feddag_flwr.observers.observer import Observer, RunOver, RunStarted, metric_title
+from feddag_flwr.observers import Observer, RunOver, RunStarted, metric_title
 from feddag_flwr.run_folder import SUMMARY
 
 TABLE_WIDTH = 100

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from feddag_flwr.metrics import Metric
-from feddag_flwr.observers.observer import Observer, RoundOver, RunStarted, metric_title
+from feddag_flwr.observers import Observer, RoundOver, RunStarted, metric_title
 
 logger = logging.getLogger("flwr")
 

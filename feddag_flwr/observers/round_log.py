@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from feddag_flwr.observers.observer import Observer, RoundOver, RunStarted
+from feddag_flwr.observers import Observer, RoundOver, RunStarted
 from feddag_flwr.run_folder import METRICS, SECONDS
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.postprocessors.postprocessor import ClientContext, Postprocessor
+from feddag_flwr.postprocessors import ClientContext, Postprocessor
 from feddag_flwr.records import TrainReply
 from feddag_flwr.registries import POSTPROCESSORS
 from feddag_flwr.registry import RegistryError
@@ -25,13 +25,7 @@ class Postprocessors:
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """Make those that a value of the setting names.
-
-        Raises
-        ------
-        RegistryError
-            A name is unknown, or cannot be imported or made.
-        """
+        """Make those that a value of the setting names; `RegistryError` if one cannot be."""
         return cls([(name, _made(name)) for name in name_list(text)])
 
     def on_client(
@@ -39,10 +33,7 @@ class Postprocessors:
     ) -> dict[str, Weights]:
         """Return what the trained parts travel as.
 
-        Raises
-        ------
-        RegistryError
-            A postprocessor gave back other parts than it got, or parts of other sizes.
+        A `RegistryError` names a postprocessor that gave back other parts, or parts of other sizes.
         """
         sizes = {part: weights.sizes for part, weights in update.items()}
         for name, postprocessor in self._named:
@@ -60,10 +51,7 @@ class Postprocessors:
     ) -> dict[str, TrainReply]:
         """Return what becomes of a round's replies, in the order of client names.
 
-        Raises
-        ------
-        RegistryError
-            A postprocessor gave back a reply of somebody who sent none.
+        A `RegistryError` names a postprocessor that gave back a reply of somebody who sent none.
         """
         known = set(replies)
         replies = {client: replies[client] for client in sorted(replies)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.postprocessors.postprocessor import ClientContext, Postprocessor
+from feddag_flwr.postprocessors import ClientContext, Postprocessor
 from feddag_flwr.records.transport import to_send
 
 

@@ -30,24 +30,11 @@ def array_of(
     *,
     most: int | None = None,
 ) -> NDArray[Any]:
-    """Return one array of the right type and shape, free of NaN.
+    """Return one array of the right type and shape, free of NaN; else a `RecordError` says why.
 
     The length of what came is looked at first, then NumPy's header, and only then is an array made;
-    pickled objects and archives are never opened.
-
-    Parameters
-    ----------
-    content, key : RecordDict, str
-        The message, and the array's name in its record ``arrays``.
-    dtype, shape : type, sequence of int or None
-        What the array must be; None: of any length along this axis.
-    most : int, optional
-        Most values that a shape with a None may have; by default as many as came.
-
-    Raises
-    ------
-    RecordError
-        With the reason.
+    pickled objects and archives are never opened. A shape with a None, any length along that axis,
+    may have `most` values, by default as many as came.
     """
     record = content.get("arrays")
     if not isinstance(record, ArrayRecord) or key not in record:

@@ -36,13 +36,7 @@ def put_evaluation(content: RecordDict, scope: str, evaluation: Evaluation) -> N
 def evaluation_of(
     content: RecordDict, scope: str, header: RequestHeader, limit: int
 ) -> Evaluation | None:
-    """Read and check one evaluation on `limit` samples at most; None where there is none.
-
-    Raises
-    ------
-    RecordError
-        With the reason.
-    """
+    """Read and check one evaluation on `limit` samples at most; None where there is none."""
     numbers = content.get(f"{scope}-metrics")
     if numbers is None:
         return None

@@ -38,11 +38,6 @@ class Limits:
         """Refuse weights that are not finite, and running variances below 0, which give NaN.
 
         A part's name may be numbered (``0/primary``); ``transfer`` is a secondary encoder.
-
-        Raises
-        ------
-        RecordError
-            Names the part.
         """
         if not weights.is_finite:
             raise RecordError(f"{part}: the update is too long")

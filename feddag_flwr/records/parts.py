@@ -25,10 +25,7 @@ def message_of(
 ) -> RecordDict:
     """Make a message of values, weights in the format that ``info`` names, and other arrays.
 
-    Raises
-    ------
-    RecordError
-        Weights that the format cannot carry; names the client, the part and the format.
+    A `RecordError` names client, part and format where the format cannot carry the weights.
     """
     arrays, values = ArrayRecord(), dict(info)
     exponents = []
@@ -59,11 +56,6 @@ def packed_parts(
 
     `expected` are the parts that must be there, in the order of the result, as weights of the sizes
     that they must have; by default the message says.
-
-    Raises
-    ------
-    RecordError
-        With the reason.
     """
     transport = transport_of(info)
     names = name_list(info, "parts")

@@ -111,13 +111,7 @@ class ClientRequest(ABC, Generic[Reply]):
 
     @classmethod
     def decode(cls, content: RecordDict) -> Self:
-        """Read and check the request.
-
-        Raises
-        ------
-        RecordError
-            With the key and the value.
-        """
+        """Read and check the request; a `RecordError` names the key and the value."""
         info = info_of(content)
         values: dict[str, Any] = {}
         for name, (kind, must) in _declared(cls).items():
@@ -137,13 +131,7 @@ class ClientRequest(ABC, Generic[Reply]):
         return cls(RequestHeader.decode(content), **values)
 
     def read_reply(self, content: RecordDict, limits: Limits) -> Reply:
-        """Read and check the reply of the client that was asked.
-
-        Raises
-        ------
-        RecordError
-            With the reason.
-        """
+        """Read and check the reply of the client that was asked; see `Request`."""
         check_author(info_of(content), self.header)
         return self.read(content, limits)
 

@@ -101,13 +101,8 @@ class TrainReply:
     ) -> Self:
         """Read and check a reply.
 
-        `starts` are the parts that must come back, `epochs` says how many losses must, and `own`
-        is what a subclass has read beside all this.
-
-        Raises
-        ------
-        RecordError
-            With the reason.
+        `starts` are the parts that must come back, `epochs` says how many losses must, and `own` is
+        what a subclass has read beside all this.
         """
         info = info_of(content)
         samples = value_of(info, "samples", int)

@@ -60,13 +60,7 @@ class Packed:
 
     @classmethod
     def of(cls, numbers: NDArray[np.float32], transport: str) -> Packed:
-        """Round float32 numbers to a format.
-
-        Raises
-        ------
-        ValueError
-            NaN or infinite values, which only float32 carries (to a receiver that refuses them).
-        """
+        """Round float32 numbers to a format; `ValueError` if it cannot carry NaN or infinity."""
         number, wire, bits = _FORMATS[transport]
         if transport == EXACT:
             return cls(numbers, 0, transport)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from feddag_flwr.trainers.job import TrainJob
+from feddag_flwr.trainers import TrainJob
 from feddag_flwr.training.local import batches
 
 # From the indices of a batch to its loss, a scalar.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from feddag_flwr.trainers.job import TrainJob, TrainResult
+from feddag_flwr.trainers import TrainJob, TrainResult
 
 
 class SequentialTrainer:

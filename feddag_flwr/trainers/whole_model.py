@@ -9,19 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from feddag_flwr.models.dual_encoder import ClusterModel
+from feddag_flwr.trainers import TrainJob
 from feddag_flwr.trainers.descent import descend
-from feddag_flwr.trainers.job import TrainJob
 
 
 @dataclass(frozen=True)
 class WholeModel:
-    """Train encoder and classifier of a single-encoder model together.
-
-    Raises
-    ------
-    ValueError
-        The model has a secondary encoder.
-    """
+    """Train encoder and classifier of a single-encoder model together; `ValueError` for others."""
 
     def __call__(self, job: TrainJob, /) -> NDArray[np.float64]:
         """Train the job's model; return the mean loss of each epoch."""

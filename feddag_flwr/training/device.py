@@ -28,10 +28,7 @@ class DeviceError(RuntimeError):
 def prepare_device(settings: Settings) -> torch.device:
     """Choose the device and make PyTorch and BLAS repeatable on it.
 
-    Raises
-    ------
-    DeviceError
-        The setting ``device`` asks for a GPU that is not there.
+    A `DeviceError` says that the setting ``device`` asks for a GPU that is not there.
     """
     _limit_threads(settings.threads)
     name = settings.device
@@ -106,12 +103,7 @@ def check_memory(settings: Settings, data: LabelledSamples, model: ClusterModel)
 
     Counts the samples as they will lie on the device, one cached feature vector a sample, and four
     copies of the model (weights, gradients, momentum, the copy as received). Activations of a batch
-    come on top.
-
-    Raises
-    ------
-    DeviceError
-        Says what is needed and what is allowed, in MiB.
+    come on top. The `DeviceError` says what is needed and what is allowed, in MiB.
     """
     if not settings.device_memory:
         return

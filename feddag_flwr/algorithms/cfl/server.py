@@ -26,28 +26,23 @@ class CFL(FedAvg):
 
     Source: Sattler, Mueller, Samek 2020, "Clustered Federated Learning: Model-Agnostic Distributed
     Multitask Optimization Under Privacy Constraints" (IEEE TNNLS; arXiv 1910.01991), and its public
-    code (felisat/clustered-federated-learning). All clients start in one cluster. A cluster is at a
-    stationary point of FedAvg when the norm of its data-weighted mean update is below eps1; while
-    the longest update of a member is above eps2, its members disagree, and it is cut in two by the
-    cosine similarities of their updates, if gamma_max < sqrt((1 - a) / 2) with `a` the largest
-    similarity across the cut. Both halves go on from the cluster's model.
+    code (felisat/clustered-federated-learning). All clients start in one cluster. When the norm of
+    its data-weighted mean update is below eps1, but its longest update above eps2, a cluster is cut
+    in two by the cosine similarities of the updates, if gamma_max < sqrt((1 - a) / 2) with `a` the
+    largest similarity across the cut. Both halves go on from the cluster's model.
 
-    Exact: the two norm conditions, the cut, the gamma condition. ``cfl-bipartition`` takes the cut
-    of the public code (complete linkage) or the paper's, which minimises the largest similarity
-    across. eps1 = 0.4, eps2 = 1.6, no cut before round 21 and none of a cluster of two are the
-    public code's; it checks no gamma condition, and so does gamma_max = 0.
+    Exact: the conditions and the cut. ``cfl-bipartition`` is that of the public code (complete
+    linkage) or the paper's, which minimises the largest similarity across. eps1 = 0.4, eps2 = 1.6,
+    no cut before round 21, none of a cluster of two and gamma_max = 0 are the public code's.
 
-    Adapted: norms depend on the model and on the rate. On digits the longest update of a cluster is
-    0.2 to 0.6 long, so that eps2 = 1.6 as it is is never passed and CFL is FedAvg. So by default
-    (``cfl-thresholds = relative``) eps1 and eps2 count in the longest mean update that any cluster
-    has had so far, which the paper too takes for its yardstick (eps1 about a tenth of it; quoted
-    from memory, the paper's text was not at hand); ``absolute`` takes them as they are.
-
-    The paper lets everybody train in every round. Here a cluster is judged by the latest
-    update of each member since the cluster was formed, once each has been drawn in that time; so a
-    part of these updates is a few rounds old. A member that was drawn and never answered holds
-    nobody up and follows the larger half. The server keeps one update a client, in memory; nothing
-    but FedAvg's messages travels.
+    Adapted: on digits the longest update of a cluster is 0.2 to 0.6 long, so that eps2 = 1.6 is
+    never passed and CFL is FedAvg. So by default (``cfl-thresholds = relative``) eps1 and eps2
+    count in the longest mean update that any cluster has had, the paper's yardstick, too (quoted
+    from memory); ``absolute`` takes them as they are. The paper lets everybody train in every
+    round. Here a cluster is judged by each member's latest update since the cluster was formed,
+    once each has been drawn in that time; some are a few rounds old. A member that was drawn and
+    never answered holds nobody up and follows the larger half. The server keeps one update a
+    client; nothing but FedAvg's messages travels.
     """
 
     def begin(self) -> None:
@@ -125,12 +120,8 @@ class Norms(NamedTuple):
 class Bipartition(NamedTuple):
     """A cut of a cluster in two.
 
-    Attributes
-    ----------
-    sides : ndarray of int, shape (n,)
-        0 or 1; the first client is on side 0.
-    separation : float
-        sqrt((1 - a) / 2) with `a` the largest similarity across the cut, in [0, 1].
+    `sides`, shape (n,), are 0 or 1; the first client is on side 0. `separation`, in [0, 1], is
+    sqrt((1 - a) / 2) with `a` the largest similarity across the cut.
     """
 
     sides: NDArray[np.intp]

@@ -27,32 +27,25 @@ class CFLGP(Algorithm):
     Partitioning" (ICML); the abstract and the authors' public code
     (Heasung-Kim/clustered-federated-learning-via-gradient-based-partitioning) were at hand, the
     paper's text was not. In every P-th round one of the K models is the criterion: all clients
-    compute its gradient. The gradient profile of a client has a block for each model, with the mean
-    of its gradients of that model so far. The profiles are projected on their K leading singular
-    vectors, K-means groups the clients, and the groups take the numbers that keep most clients
-    where they were. In between, FedAvg runs within each cluster.
+    compute its gradient. A client's gradient profile has a block for each model, the mean of its
+    gradients of that model so far. The profiles are projected on their K leading singular vectors,
+    K-means groups the clients, and the groups take the numbers that keep most clients where they
+    were. In between, FedAvg runs within each cluster.
 
     Exact: profile, running mean, projection, K-means, matching (the code tries all K! numberings;
-    an assignment problem finds the same best one). The code has two protocols: where models are
-    averaged, as here, a local update stands for the gradient (``cfl-gp-profile = update``); where
-    gradients are averaged, it is the gradient itself (``gradient``; here on all training data, the
-    code: one batch). K is ``num-clusters``, which the method must be told. The criterion goes round
-    the models as the abstract ("for various models") and the layout of the code's profile have it;
-    the code itself stays with model 0.
+    an assignment problem finds the same best one). As in the code's two protocols, the profile is
+    made of local updates (``cfl-gp-profile = update``) or of gradients (``gradient``; here on all
+    training data, the code: one batch). K is ``num-clusters``, which the method must be told. The
+    criterion goes round the models, as the abstract has it; the code stays with model 0.
 
     Adapted: the code clusters in every second round until the tenth, with all clients training. At
-    a participation of 0.2 the models get as far in five times as many rounds, so that P = 10
-    (``cfl-gp-period``) and the last clustering comes by round 50 (``cfl-gp-last-round``): as many
-    clusterings, of models as far trained. In a clustering round all clients meet the criterion, as
-    in the paper, though only a share of them then trains its cluster's model. Clusters are formed
-    before a round's training, not after it, and all models start equal, which is where averaging
-    the models trained from one start leads in the code's first round. A client without a valid
-    reply in a block is left out of the clustering and stays where it is. The code's guess of K
-    (silhouette) is not here.
+    a participation of 0.2 the models get as far in five times as many rounds: so P = 10
+    (``cfl-gp-period``), until round 50 (``cfl-gp-last-round``). Clusters are formed before a
+    round's training, not after it, and all models start equal. A client without a valid reply in a
+    block stays where it is. The code's guess of K (silhouette) is not here.
 
     Bytes: a clustering round sends the criterion to all clients and as much back, counted as
-    ``profile``. A client of the criterion's own cluster that is drawn trains it twice alike and is
-    counted twice, which a deployed client could spare itself.
+    ``profile``; a client of the criterion's own cluster that is drawn trains it twice alike.
     """
 
     def begin(self) -> None:
@@ -165,15 +158,10 @@ class GradientProfiles:
 
 
 def leading_coordinates(products: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Project vectors on the leading left singular vectors of the matrix of which they are columns.
+    """Project vectors on the `count` leading left singular vectors of the matrix of these columns.
 
-    `products` (n, n) are the scalar products of the vectors, G^T G.
-
-    Returns
-    -------
-    ndarray, shape (n, min(count, n))
-        Coordinates, a row for each vector: with G = P S Q^T, the rows of Q S. So the long
-        singular vectors P are never needed.
+    From their scalar products G^T G, shape (n, n): with G = P S Q^T, the rows of Q S, shape
+    (n, min(count, n)). So the long singular vectors P are never needed.
     """
     values, vectors = np.linalg.eigh(products)
     kept = slice(None, -count - 1, -1)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from feddag_flwr.trainers import TrainJob
 from feddag_flwr.trainers.descent import descend
-from feddag_flwr.trainers.job import TrainJob
 from feddag_flwr.training.local import encode
 
 
@@ -23,12 +23,8 @@ def diversity_penalty(primary: Tensor, secondary: Tensor) -> Tensor:
 class PrimaryPhase:
     """Train (P, K) with S frozen (Eq. 16, 17); a single-encoder model is trained whole.
 
-    Attributes
-    ----------
-    separate_heads : bool
-        P and its half of K are trained on their own loss, as if there were no S.
-    diversity : float
-        Weight of the penalty on features alike to those of S (Eq. 42).
+    With `separate_heads`, P and its half of K are trained on their own loss, as if there were no S.
+    `diversity` is the weight of the penalty on features alike to those of S (Eq. 42).
     """
 
     separate_heads: bool = False
@@ -57,18 +53,10 @@ class PrimaryPhase:
 
 @dataclass(frozen=True)
 class SecondaryPhase:
-    """Train S' with P and K frozen as received (Eq. 19, 20).
+    """Train S' with P and K frozen as received (Eq. 19, 20); `ValueError` where there is no S'.
 
-    Attributes
-    ----------
-    separate_heads : bool
-        S' is trained together with its half of K on their own loss, not through a K that was
-        trained on another S.
-
-    Raises
-    ------
-    ValueError
-        The model has no secondary encoder.
+    With `separate_heads`, S' is trained together with its half of K on their own loss, not through
+    a K that was trained on another S.
     """
 
     separate_heads: bool = False

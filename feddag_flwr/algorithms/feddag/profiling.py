@@ -22,10 +22,7 @@ from feddag_flwr.seeds import derived_seed
 
 
 class DiskBackedWeights:
-    """Keeps the clients' warmed-up encoders in a temporary file until their clusters are known.
-
-    Thousands of encoders would not fit into memory; the file goes when the spool is closed.
-    """
+    """Keeps clients' warmed-up encoders, too many for memory, in a temporary file until `close`."""
 
     def __init__(self, folder: Path) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115

@@ -29,15 +29,7 @@ TINY = 1e-16  # keeps the variance above zero, as in the public code
 
 @dataclass
 class Progress:
-    """How near a cluster's interactions are to standing still.
-
-    Attributes
-    ----------
-    change : float
-        Running mean of the squared change of an entry.
-    patience : int
-        Rounds in a row in which that was below epsilon.
-    """
+    """How near a cluster is to standing still: mean squared change of P, rounds below epsilon."""
 
     change: float = 1.0
     patience: int = 0
@@ -48,36 +40,30 @@ class FedGWC(FedAvg):
 
     Source: Licciardi, Leo, Fani, Caputo, Ciccone 2025, "Interaction-Aware Gaussian Weighting for
     Clustered Federated Learning" (ICML; arXiv 2502.03340); the abstract and the authors' public
-    code (davedleo/FedGWC) were at hand, the paper's equations were not, so that it is the code that
-    is followed. All clients start in one cluster. Each round a participant's reward is the mean,
-    over its local training, of a Gaussian of its loss around the participants' mean loss
-    (`gaussian_rewards`); the interactions P_ij of participants move towards i's share of the
-    rewards (`moved_interactions`). When a cluster's P has stood still for as many rounds as it
-    takes on average to draw everybody once, its columns, without the entries of the two clients
-    compared (the unbiased perception vectors), give an RBF affinity (`affinity`), which spectral
-    clustering splits into 2, 3 or 4 parts, whichever has the lowest Davies-Bouldin score; a score
-    of 1 or more leaves the cluster whole. Parts go on from the cluster's model and are split again
-    while they are large enough: more members than a round draws, and so many parts at most that
-    each has as many on average.
+    code (davedleo/FedGWC) were at hand, the paper's equations were not: the code is followed. All
+    clients start in one cluster. A participant's reward is the mean over its local training of a
+    Gaussian of its loss around the participants' mean (`gaussian_rewards`); the interactions P_ij
+    of participants move towards i's share of the rewards (`moved_interactions`). When a cluster's P
+    has stood still for as many rounds as it takes on average to draw everybody once, its columns
+    give an RBF affinity (`affinity`), by which spectral clustering splits it into 2, 3 or 4 parts,
+    whichever has the lowest Davies-Bouldin score; a score of 1 or more leaves it whole. Parts go on
+    from the cluster's model and are split again while they have more members than a round draws,
+    into so many parts at most that each has as many on average.
 
     Exact: all that, with the code's defaults: kernel 0.1 (``fedgwc-rbf``), weight of a new reward =
-    share of the cluster that took part, P_ij at 1/N^2 at first, the mean squared change at 1 at
-    first. The code has epsilon = 1e-5 for 100 clients; changes of P are in proportion to 1/N, so
-    that epsilon counts in 1/N^2 here: 0.1 (``fedgwc-epsilon``) is the same for 100 clients.
+    share of the cluster that took part, P_ij = 1/N^2 and a mean squared change of 1 at first.
+    epsilon is 1e-5 for 100 clients there; it counts in 1/N^2 here: 0.1 (``fedgwc-epsilon``).
 
-    Adapted: losses are those of the local epochs, not of single SGD steps. The code draws as many
-    clients from each cluster as from all at first, so that a round gets longer with each split;
-    here a round draws ``participation`` of all clients whatever the clusters, and a cluster with
-    fewer than three participants keeps its P for that round.
+    Adapted: losses are those of local epochs, not of SGD steps. A round draws ``participation`` of
+    all clients whatever the clusters (the code: as many from each), and a cluster with fewer than
+    three participants keeps its P for that round.
 
-    The code runs 10,000 rounds. Since the mean squared change starts at 1, no split can come before
-    round ln(epsilon / N^2) / ln(1 - R) + 1 / R with a share R taking part, which is about round 57
-    for N = 100 and R = 0.2, when two clients have met in about two rounds; and a part of a split
-    starts anew. Worse, two clients meet too seldom: with made-up losses of two groups five
-    deviations apart, 100 clients and 10 of them a round, the groups are found (all of them right)
-    after 3,000 rounds and not after 1,000; with 40 clients and 8 a round after 1,000 and not after
-    300. On digits (20 and 40 clients, R = 0.2, up to 300 rounds, groups of classes or of corrupted
-    images) nothing was split: in 100 rounds expect FedAvg.
+    The code runs 10,000 rounds. No split can come before round ln(epsilon / N^2) / ln(1 - R) + 1/R
+    with a share R taking part, about 57 for N = 100 and R = 0.2, when two clients have met in about
+    two rounds. With made-up losses of two groups five deviations apart, 100 clients and 10 a round,
+    the groups are found after 3,000 rounds and not after 1,000; with 40 clients and 8 a round after
+    1,000 and not after 300. On digits (20 and 40 clients, R = 0.2, up to 300 rounds) nothing was
+    split: in 100 rounds expect FedAvg.
 
     Bytes: FedAvg's, and one loss (8 bytes) for each local epoch.
     """
@@ -166,18 +152,10 @@ class FedGWC(FedAvg):
 def gaussian_rewards(
     losses: NDArray[np.float64], samples: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Mean over local training of exp(-(loss - mean)^2 / (2 variance)), each in (0, 1].
+    """Mean over local training of exp(-(loss - mean)^2 / (2 variance)), shape (m,), in (0, 1].
 
-    Parameters
-    ----------
-    losses : ndarray, shape (m, E)
-        Loss of each participant in each epoch, in nats.
-    samples : ndarray, shape (m,)
-        Weights of the participants in mean and variance.
-
-    Returns
-    -------
-    ndarray, shape (m,)
+    Of the losses (m, E) of each participant in each epoch, in nats; the participants' samples (m,)
+    are their weights in mean and variance.
     """
     mean = np.average(losses, axis=0, weights=samples)
     squares = (losses - mean) ** 2
@@ -199,19 +177,9 @@ def moved_interactions(
 
 
 def affinity(interactions: NDArray[np.float64], rbf: float) -> NDArray[np.float64]:
-    """RBF kernel of unbiased perception vectors.
+    """RBF kernel of unbiased perception vectors, shape (n, n): symmetric, in (0, 1], diagonal 0.
 
-    Parameters
-    ----------
-    interactions : ndarray, shape (n, n)
-        P; scaled to [0, 1] before anything else.
-    rbf : float
-        gamma of exp(-gamma |x - y|^2), with x and y columns i and j of P without entries i and j.
-
-    Returns
-    -------
-    ndarray, shape (n, n)
-        Symmetric, in (0, 1]; 0 on the diagonal.
+    exp(-rbf |x - y|^2), x and y being columns i and j of P, scaled to [0, 1], without entries i, j.
     """
     low, high = interactions.min(), interactions.max()
     columns = (interactions.T - low) / max(high - low, 1e-8)
@@ -229,10 +197,8 @@ def best_partition(
 ) -> NDArray[np.intp]:
     """Split by spectral clustering into 2 to `most_parts`, whichever has the lowest score.
 
-    Returns
-    -------
-    ndarray of int, shape (n,)
-        Labels from 0; all 0 where no split scores below `MAX_SCORE`.
+    Of symmetric affinities (n, n), 0 or more. Labels (n,) from 0; all 0 where no split scores below
+    `MAX_SCORE`.
     """
     best_score, best = MAX_SCORE, np.zeros(len(affinities), dtype=np.intp)
     for parts in range(2, min(most_parts, len(affinities) - 2) + 1):

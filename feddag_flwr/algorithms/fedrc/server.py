@@ -37,17 +37,14 @@ class FedRC(Algorithm):
     - every participant trains all K models, sample j of model k weighted by gamma_{ij;k}, under
       gammas that it computes once a round; theta_k becomes the data-weighted mean.
 
-    K is ``num-clusters`` (public code: 3 for three concepts); there is nothing else to set.
-    Exact: all of that, with the code's floor of 1e-8. Adapted: a client is judged by its model of
-    largest omega, the code's option ``hard_cluster`` (its default is the mean of all predictions,
-    weighted by omega); before an evaluation every client computes omega anew under the present
-    models, as the code does for test clients, which training does not see; a client unseen in
-    training does the same from omega = 1/K; a model that answers for less than a millionth of a
-    client is not trained there; the floor holds for omega too, which could otherwise reach 0.
+    K is ``num-clusters``. Exact: all of that, with the code's floor of 1e-8. Adapted: a client is
+    judged by its model of largest omega (the code's option ``hard_cluster``; its default is the
+    mean of all predictions); before an evaluation every client computes omega anew, one unseen in
+    training from omega = 1/K; a model that answers for less than a millionth of a client is not
+    trained there; the floor holds for omega too.
 
-    Cost: K times the training and K times the traffic of FedAvg, both ways; K models more to each
-    client before an evaluation. omega and the sums for C are a few numbers; the server keeps
-    omega for the simulation, where a deployed client would keep its own.
+    Cost: K times the training and the traffic of FedAvg, and K models to each client before an
+    evaluation. The server keeps omega, where a deployed client would keep its own.
     """
 
     def begin(self) -> None:
@@ -125,17 +122,9 @@ class FedRC(Algorithm):
 
 
 def class_shares(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """C_{y;k}: share of each class in what a model answers for; at least about 1e-8.
+    """C_{y;k}, shape (K, C): share of each class in what a model answers for; at least about 1e-8.
 
-    Parameters
-    ----------
-    sums : ndarray, shape (K, C)
-        Sum of the responsibilities of each model over all samples of each class.
-
-    Returns
-    -------
-    ndarray, shape (K, C), float64
-        Positive; rows add up to 1.
+    `sums` (K, C) are the responsibilities of each model, summed over the samples of each class.
     """
     least = np.maximum(sums, FLOOR)
     responsibilities: NDArray[np.float64] = least / least.sum(axis=1, keepdims=True)

@@ -31,21 +31,18 @@ class FedSoft(Algorithm):
     drawn for s. S is ``num-clusters``; lambda = 0.1 as in that code for MNIST (0.01 for CIFAR-10),
     tau = 2, sigma = 1e-4 (``fedsoft-lambda``, ``-interval``, ``-floor``).
 
-    Exact: the weights, the draw, the objective, the mean. The gradient of the S pulls is that of
-    one pull of weight lambda sum_s u_ks towards the mixture sum_s u_ks c_s / sum_s u_ks, so a
-    client is sent that one model and no more. A client is judged by its personal model w_k, the
-    model that the paper gives a client; one that has not been drawn yet, and one unseen in
-    training, by the centre of largest weight or lowest loss.
-    Adapted: local training starts from the mixture (the public code goes on from the client's last
-    w_k, which with few participants a round is many rounds old: on the digits with participation
-    0.2 that was less accurate); the participants, as many as in other algorithms, are dealt evenly
-    to the centres, one each at least, and a client drawn for two trains once (of 100 clients and
-    five centres about 18 for 20 places); SGD as everywhere.
-    A client that does not answer keeps its last weights, even ones at first.
+    Exact: the weights, the draw, the objective, the mean. The S pulls are one pull of weight
+    lambda sum_s u_ks towards the mixture sum_s u_ks c_s / sum_s u_ks, the one model that a client
+    is sent. A client is judged by its personal model w_k; one that has none yet by the centre of
+    largest weight, one unseen in training by that of lowest loss.
+    Adapted: local training starts from the mixture (the code: from the last w_k, which at a
+    participation of 0.2 is many rounds old and was less accurate on digits); the participants, as
+    many as in other algorithms, are dealt evenly to the centres, one each at least, and a client
+    drawn for two trains once. A client that does not answer keeps its last weights.
 
     Bytes: S models down to each client every tau rounds, one model down and one up for a
-    participant (the paper sends S down). The server keeps w_k for the simulation; a deployed client
-    would keep it itself and evaluate without receiving it.
+    participant (the paper sends S down). The server keeps w_k for the simulation, where a deployed
+    client would keep its own.
     """
 
     def begin(self) -> None:

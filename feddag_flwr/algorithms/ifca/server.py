@@ -10,21 +10,17 @@ class IFCA(Algorithm):
     """Clients choose among K models by training loss, in every round anew.
 
     Source: Ghosh et al. 2020, "An Efficient Framework for Clustered Federated Learning" (NeurIPS),
-    Algorithm 1, option II (model averaging). K is ``num-clusters``, which the method must be told;
-    the paper's experiments use the true number, 4 for rotated MNIST and 2 for rotated CIFAR-10.
+    Algorithm 1, option II (model averaging). K is ``num-clusters``, which the method must be told.
 
-    Exact: K random starts that differ; every participant receives all K models, estimates its
-    cluster by the lowest mean loss on its training data, and trains that model alone; a cluster
-    that nobody chose keeps its model; a client unseen in training joins the cluster of lowest loss.
-    Adapted: models are averaged by samples, as in every algorithm here (the paper's option II
-    weights clients evenly, with data sets of equal size); before an evaluation every client finds
-    its cluster by training loss and is judged by that model alone (in the paper a test client takes
-    the lowest loss on what it is judged by, which would show test data to the algorithm); one start
-    and no restarts. Until a client has chosen, it counts to cluster 0.
+    Exact: K random starts that differ; every participant receives all K models and trains the one
+    of lowest mean loss on its training data; a cluster that nobody chose keeps its model; a client
+    unseen in training joins the cluster of lowest loss. Adapted: models are averaged by samples, as
+    in every algorithm here (option II: evenly, with data sets of equal size); before an evaluation
+    every client chooses by training loss (in the paper a test client takes the lowest loss on what
+    it is judged by); one start and no restarts. Until a client has chosen, it is in cluster 0.
 
-    Bytes: training sends K models to a participant and one back; the choice before an evaluation
-    sends K models to each client. The server sends the chosen one once more to have it judged,
-    which a deployed client would not need.
+    Bytes: K models to a participant and one back; K models to each client before an evaluation, and
+    the chosen one once more, which a deployed client would not need.
     """
 
     def begin(self) -> None:

@@ -16,13 +16,7 @@ class Oracle(Algorithm):
     """
 
     def begin(self) -> None:
-        """Put the clients into their true groups.
-
-        Raises
-        ------
-        FederationError
-            The scenario has no true groups.
-        """
+        """Put the clients into their true groups; `FederationError` if the scenario has none."""
         names = list(self.state.clients)
         without = [name for name in names if name not in self.context.true_groups]
         if without:

@@ -29,13 +29,12 @@ class PACFL(Algorithm):
     Eq. 2: each client sends p = 3 (``subspace-size``) left singular vectors of all its data,
     whatever the class; A_ij is the smallest principal angle; agglomerative clustering with a
     threshold beta; then FedAvg in each cluster. Exact: all of that. Adapted: the paper tunes beta
-    for each data set; by default PACFL is told the number of clusters here (``num-clusters``), as
-    IFCA is, and cuts the dendrogram there; ``pacfl-threshold`` sets beta in degrees instead.
-    FedDAG's own rule of choice found one cluster where there were five. The public code takes p
-    vectors of each class and the smallest angle of any two; given the true number of clusters,
-    neither was the better one throughout (Fashion-MNIST, 120 images a client, scenario I). Linkage
-    is FedDAG's (``linkage``). A client unseen in training joins the cluster with the smallest
-    mean angle to it, in the spirit of the paper's newcomers.
+    for each data set; here PACFL is told the number of clusters (``num-clusters``) and cuts the
+    dendrogram there; ``pacfl-threshold`` sets beta in degrees instead. FedDAG's own rule of choice
+    found one cluster where there were five; the public code's p vectors a class, and smallest angle
+    of any two, were no better throughout (Fashion-MNIST, 120 images a client, scenario I). Linkage
+    is FedDAG's (``linkage``). A client unseen in training joins the cluster with the smallest mean
+    angle to it, in the spirit of the paper's newcomers.
     """
 
     def begin(self) -> None:

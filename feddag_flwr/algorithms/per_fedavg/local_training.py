@@ -9,30 +9,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from feddag_flwr.trainers.job import TrainJob
+from feddag_flwr.trainers import TrainJob
 from feddag_flwr.trainers.whole_model import single_encoder
 from feddag_flwr.training.local import batches
 
 
 @dataclass(frozen=True)
 class FirstOrderMAML:
-    """Train a model so that one more step fits it to the client.
+    """Train a model so that one more step fits it to the client; `ValueError` if it has an S.
 
-    Batches come in pairs. With the first, w' = w - alpha grad f(w); with the second, w takes a step
-    of the optimiser along grad f(w'), second derivatives left out. Source: Fallah et al. 2020,
-    "Personalized Federated Learning with Theoretical Guarantees", Algorithm 1 with the
-    approximation of its Section 5 (Per-FedAvg (FO)). As many gradients are computed as in ordinary
-    training of the same epochs.
-
-    Attributes
-    ----------
-    inner_rate : float
-        alpha.
-
-    Raises
-    ------
-    ValueError
-        The model has a secondary encoder.
+    Batches come in pairs. With the first, w' = w - alpha grad f(w), alpha being `inner_rate`; with
+    the second, w takes a step of the optimiser along grad f(w'), second derivatives left out.
+    Source: Fallah et al. 2020, "Personalized Federated Learning with Theoretical Guarantees",
+    Algorithm 1 with the approximation of its Section 5 (Per-FedAvg (FO)). As many gradients are
+    computed as in ordinary training of the same epochs.
     """
 
     inner_rate: float

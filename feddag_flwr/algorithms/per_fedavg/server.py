@@ -12,11 +12,10 @@ class PerFedAvg(FedAvg):
     Source: Fallah et al. 2020, "Personalized Federated Learning with Theoretical Guarantees: A
     Model-Agnostic Meta-Learning Approach", Algorithm 1 with the first-order approximation, see
     `feddag_flwr.algorithms.per_fedavg.local_training`; alpha = 0.01 as in the paper's experiments
-    (``per-fedavg-alpha``). As many gradients as in FedAvg, two to a step, so half the steps.
-    Adapted: the outer rate beta is ``learning-rate``, with the momentum and weight decay of every
-    algorithm here (the paper: 0.001 and none); a client is judged after one local epoch of the same
-    SGD on the model received (the paper: one step at rate alpha), which is part of the algorithm
-    and not what reports call fine-tuning: that comes on top.
+    (``per-fedavg-alpha``). As many gradients as in FedAvg, two to a step. Adapted: the outer rate
+    beta is ``learning-rate``, with every algorithm's momentum and weight decay (the paper: 0.001
+    and none); a client is judged after one local epoch of the same SGD on the model received (the
+    paper: one step at rate alpha); fine-tuning comes on top.
     """
 
     adapt_epochs = 1
