@@ -34,9 +34,9 @@ def similar_names(names: Sequence[str], others: Iterable[str] = ()) -> list[str]
     for name in dict.fromkeys([*names, *others]):
         alike["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
     return [
-        " and ".join(map(_visible, found)) + " differ in case, spaces or Unicode form only"
-        for found in alike.values()
-        if len(found) > 1 and set(found) & set(names)
+        " and ".join(map(_visible, spellings)) + " differ in case, spaces or Unicode form only"
+        for spellings in alike.values()
+        if len(spellings) > 1 and set(spellings) & set(names)
     ]
 
 

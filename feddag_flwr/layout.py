@@ -114,8 +114,8 @@ class ModelLayout:
         return cls(
             {
                 part: tuple(
-                    TensorSpec(**each | {key: tuple(each[key]) for key in ("shape", "aliases")})
-                    for each in specs
+                    TensorSpec(**spec | {key: tuple(spec[key]) for key in ("shape", "aliases")})
+                    for spec in specs
                 )
                 for part, specs in values.items()
             }

@@ -68,7 +68,7 @@ class ServerState:
 
     def learners(self, source: int) -> list[int]:
         """Return the clusters that learn from `source`, ascending."""
-        return [cluster for cluster, its in enumerate(self.teachers) if source in its]
+        return [cluster for cluster, teachers in enumerate(self.teachers) if source in teachers]
 
     def admit(self, client: Client) -> None:
         """Add a client, or take over what it says of itself now."""

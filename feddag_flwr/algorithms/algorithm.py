@@ -8,9 +8,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.local_training import LocalTrainingConfig
@@ -24,6 +21,7 @@ from feddag_flwr.records import (
     TrainReply,
     TrainRequest,
 )
+from feddag_flwr.records.train import TRAINED
 from feddag_flwr.seeds import generator
 from feddag_flwr.state import ServerState
 
@@ -56,10 +54,6 @@ class RoundReplies:
     server_round: int
     plan: RoundPlan
     replies: Mapping[str, TrainReply]
-
-    def update_of(self, name: str) -> NDArray[np.float32]:
-        """Return how far a client's training moved the parameters, all parts in one vector."""
-        return self.replies[name].update()
 
 
 class Algorithm(ABC):
@@ -131,9 +125,9 @@ class Algorithm(ABC):
         del name
         return self.plain_training
 
-    def update(self, found: RoundReplies) -> None:
+    def update(self, round_replies: RoundReplies) -> None:
         """Update the cluster models from the checked replies of a round."""
-        self.average_clusters(found)
+        self.average_clusters(round_replies)
 
     def prepare_evaluation(self, server_round: int, names: list[str]) -> None:
         """Prepare an evaluation of all clients; may ask them, and change ``state``."""
@@ -213,25 +207,29 @@ class Algorithm(ABC):
         rng = generator(self.settings.seed, "sample-clients", server_round=server_round)
         return sorted(names[i] for i in rng.choice(len(names), size=count, replace=False))
 
-    def average_clusters(self, found: RoundReplies) -> None:
+    def average_clusters(self, round_replies: RoundReplies) -> None:
         """Aggregate the members' parts within each cluster (Eq. 18).
 
         A cluster without a reply stays as it was.
         """
         assignments = self.state.assignments
-        asked = {assignments[name] for name in found.plan.asked}
+        asked = {assignments[name] for name in round_replies.plan.asked}
         for cluster in range(self.state.num_clusters):
             members = [
-                reply for name, reply in found.replies.items() if assignments[name] == cluster
+                reply
+                for name, reply in round_replies.replies.items()
+                if assignments[name] == cluster
             ]
             if not members and cluster in asked:
                 logger.warning(
                     "round %d: cluster %d has no valid reply and stays as it was",
-                    found.server_round,
+                    round_replies.server_round,
                     cluster,
                 )
-            for part in ("primary", "classifier"):
-                self.aggregate_part(cluster, part, [each for each in members if part in each.parts])
+            for part in TRAINED:
+                self.aggregate_part(
+                    cluster, part, [reply for reply in members if part in reply.parts]
+                )
 
     def aggregate_part(
         self, cluster: int, part: str, members: Sequence[TrainReply], *, even: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from flwr.app import MetricRecord
 
@@ -12,13 +11,6 @@ from feddag_flwr.engine.round_report import RoundReport
 from feddag_flwr.engine.training import note_client
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.metrics import Evaluation
-
-
-class Judgements(NamedTuple):
-    """Evaluations by client name: as judged, and after personalisation where that was asked for."""
-
-    judged: dict[str, Evaluation]
-    personalised: dict[str, Evaluation]
 
 
 class Evaluator:
@@ -50,11 +42,10 @@ class Evaluator:
         names = context.connected(sorted(state.assignments))
         self._algorithm.prepare_evaluation(server_round, names)
         names = context.connected(sorted(state.assignments))
-        found = self._ask(server_round, names, personalisation_epochs)
-        self.evaluations = found.judged
-        if found.personalised:
-            self._report.note_evaluations("personalised", found.personalised, state.assignments)
-        return self._report.note_evaluations("all", found.judged, state.assignments)
+        self.evaluations, personalised = self._ask(server_round, names, personalisation_epochs)
+        if personalised:
+            self._report.note_evaluations("personalised", personalised, state.assignments)
+        return self._report.note_evaluations("all", self.evaluations, state.assignments)
 
     def evaluate_held_out(self, server_round: int, personalisation_epochs: int) -> None:
         """Place the clients that training never saw, and judge them by the final models."""
@@ -63,18 +54,19 @@ class Evaluator:
         seen = state.assignments
         self.placements = self._algorithm.place_held_out(server_round, names)
         state.assignments = seen | self.placements
-        found = self._ask(server_round, sorted(self.placements), personalisation_epochs)
-        self.held_out_evaluations = found.judged
-        self._report.note_evaluations("held-out", found.judged, state.assignments)
+        judged, personalised = self._ask(
+            server_round, sorted(self.placements), personalisation_epochs
+        )
+        self.held_out_evaluations = judged
+        self._report.note_evaluations("held-out", judged, state.assignments)
         if personalisation_epochs:
-            self._report.note_evaluations(
-                "held-out-personalised", found.personalised, state.assignments
-            )
+            self._report.note_evaluations("held-out-personalised", personalised, state.assignments)
         state.assignments = seen
 
     def _ask(
         self, server_round: int, names: Iterable[str], personalisation_epochs: int
-    ) -> Judgements:
+    ) -> tuple[dict[str, Evaluation], dict[str, Evaluation]]:
+        """Return evaluations by client: as judged, and personalised where that was asked for."""
         context = self._context
         replies = context.ask(
             self._algorithm.evaluate_request(server_round, name, personalisation_epochs)
@@ -85,4 +77,4 @@ class Evaluator:
             note_client(context, name, samples, reply.evaluation, drifted=reply.drifted)
         judged = {name: reply.evaluation for name, reply in replies.items()}
         personalised = {n: reply.personalised for n, reply in replies.items() if reply.personalised}
-        return Judgements(judged, personalised)
+        return judged, personalised

@@ -73,13 +73,13 @@ def register_clients(
     clients are left.
     """
     nodes = wait_for_nodes(exchange, settings)
-    found = _describe(exchange, nodes, settings.join_timeout)
-    spec, modality = most_common_spec(found.values()), load_modality(settings.modality)
-    allowed = class_list(settings.class_names) or believable_classes(found.values())
+    described = _describe(exchange, nodes, settings.join_timeout)
+    spec, modality = most_common_spec(described.values()), load_modality(settings.modality)
+    allowed = class_list(settings.class_names) or believable_classes(described.values())
     descriptions = []
     refused = []
-    for node_id in sorted(found, key=lambda node: (found[node].client, node)):
-        description = found[node_id]
+    for node_id in sorted(described, key=lambda node: (described[node].client, node)):
+        description = described[node_id]
         if description.joins_in:
             continue
         try:
@@ -158,7 +158,7 @@ def client_of(description: Description) -> Client:
 def most_common_spec(descriptions: Iterable[Description]) -> SampleSpec | None:
     """Return the spec that most clients have, of equally common ones the smallest."""
     tally = Counter(description.spec for description in descriptions)
-    return min(tally, key=lambda each: (-tally[each], each), default=None)
+    return min(tally, key=lambda spec: (-tally[spec], spec), default=None)
 
 
 def believable_classes(descriptions: Iterable[Description]) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ def believable_classes(descriptions: Iterable[Description]) -> tuple[str, ...]:
 
     One client that names hundreds of its own must not make a federation of them.
     """
-    tally = Counter(name for each in descriptions for name in each.class_names)
+    tally = Counter(name for description in descriptions for name in description.class_names)
     ranked = sorted(tally, key=lambda name: (-tally[name], name))
     return tuple(ranked[:MAX_NAMES])
 
@@ -196,19 +196,12 @@ def merge_class_names(
     order where all clients have the same list, else all names sorted (as numbers where
     all are numbers). A warning names those that differ in writing only.
     """
-    names = _merged(descriptions, given)
+    lists = {given} if given else {description.class_names for description in descriptions}
+    names = next(iter(lists))
+    if len(lists) > 1:
+        logger.info("clients name different classes: %d lists, matched by name", len(lists))
+        merged = set().union(*lists)
+        numbers = all(name.isdecimal() for name in merged)
+        names = tuple(sorted(merged, key=lambda name: (int(name) if numbers else 0, name)))
     warn_of_similar_names(names)
     return names
-
-
-def _merged(descriptions: list[Description], given: tuple[str, ...]) -> tuple[str, ...]:
-    if given:
-        return given
-    lists = {description.class_names for description in descriptions}
-    if len(lists) == 1:
-        return lists.pop()
-    logger.info("clients name different classes: %d lists, matched by name", len(lists))
-    names = {name for each in lists for name in each}
-    if all(name.isdecimal() for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))

@@ -51,7 +51,7 @@ def resume(run: ClusteredStrategy, checkpoint: Checkpoint) -> None:
     context, evaluator, notes = run.context, run.evaluator, checkpoint.notes
     metrics = load_metrics(metric_names(run.settings.metrics))
     context.state = checkpoint.state
-    context.held_out = {each["name"]: Client(**each) for each in notes["held-out"]}
+    context.held_out = {client["name"]: Client(**client) for client in notes["held-out"]}
     context.true_groups = notes["true-groups"]
     context.drifted = set(notes["drifted"])
     evaluator.evaluations = evaluations_from_json(notes["evaluations"], metrics)
@@ -82,13 +82,13 @@ def evaluations_to_json(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]
     """Write evaluations, by client name: samples a class, and each metric's state by its name."""
     return {
         name: {
-            "totals": each.totals.tolist(),
+            "totals": evaluation.totals.tolist(),
             "states": {
                 metric: {key: values.tolist() for key, values in state.items()}
-                for metric, state in each.states.items()
+                for metric, state in evaluation.states.items()
             },
         }
-        for name, each in evaluations.items()
+        for name, evaluation in evaluations.items()
     }
 
 
@@ -96,7 +96,7 @@ def evaluations_from_json(
     values: Mapping[str, Any], metrics: Sequence[Metric]
 ) -> dict[str, Evaluation]:
     """Read what `evaluations_to_json` wrote, under the same metrics."""
-    return {name: _evaluation(each, metrics) for name, each in values.items()}
+    return {name: _evaluation(value, metrics) for name, value in values.items()}
 
 
 def _evaluation(value: Mapping[str, Any], metrics: Sequence[Metric]) -> Evaluation:

@@ -1,4 +1,4 @@
-"""What is reported of a round: the line that ``metrics.jsonl`` holds."""
+"""What is reported: the line of a round in ``metrics.jsonl``, and ``summary.json`` at the end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from flwr.app import MetricRecord
 
+from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.metrics import Evaluation, mean_over_clients
 from feddag_flwr.state import ServerState
 from feddag_flwr.traffic import ARRAYS, LEAST, SENT, Counts, overhead, total
@@ -37,14 +38,16 @@ class RoundReport:
         overall = mean_over_clients(evaluations.values())
         by_cluster = {
             str(cluster): mean_over_clients(
-                each for name, each in evaluations.items() if assignments[name] == cluster
+                evaluation
+                for name, evaluation in evaluations.items()
+                if assignments[name] == cluster
             )
             for cluster in sorted({assignments[name] for name in evaluations})
         }
         by_client = {
-            name: {**_listed_figures(each), "samples": each.samples}
-            for name, each in evaluations.items()
-            if each.samples
+            name: {**_listed_figures(evaluation), "samples": evaluation.samples}
+            for name, evaluation in evaluations.items()
+            if evaluation.samples
         }
         self.line[scope] = {"overall": overall, "by-cluster": by_cluster, "by-client": by_client}
         return MetricRecord(dict(overall)) if evaluations else None
@@ -89,4 +92,38 @@ def _listed_figures(evaluation: Evaluation) -> dict[str, float]:
         metric.name: figures[metric.name]
         for metric in evaluation.metrics
         if metric.by_client and isfinite(figures[metric.name])
+    }
+
+
+def closing_summary(
+    state: ServerState,
+    evaluations: Mapping[str, Evaluation],
+    true_groups: Mapping[str, int],
+    totals: Mapping[str, int],
+) -> dict[str, Any]:
+    """Sum up a finished run."""
+    clusters = []
+    for cluster in range(state.num_clusters):
+        members = state.members(cluster)
+        of_members = [evaluations[m.name] for m in members if m.name in evaluations]
+        clusters.append(
+            {
+                "cluster": cluster,
+                "members": [member.name for member in members],
+                "train-samples": sum(member.train_samples for member in members),
+                "teachers": list(state.teachers[cluster]) if state.teachers else [],
+                **mean_over_clients(of_members),
+            }
+        )
+    return {
+        "rounds": state.server_round,
+        "num-clusters": state.num_clusters,
+        "clusters": clusters,
+        "overall": mean_over_clients(evaluations.values()),
+        "adjusted-rand-index": adjusted_rand_index(state.assignments, true_groups),
+        "without-cluster": sorted(set(state.clients) - set(state.assignments)),
+        "bytes-per-client": round(totals[ARRAYS] / len(state.clients)),
+        "bytes-sent-per-client": round(totals[SENT] / len(state.clients)),
+        "overhead": overhead(totals),
+        "true-groups": dict(sorted(true_groups.items())),
     }

@@ -25,8 +25,7 @@ from feddag_flwr.engine.registration import (
     sample_scale,
 )
 from feddag_flwr.engine.resumption import checkpoint_of, resume
-from feddag_flwr.engine.round_report import RoundReport
-from feddag_flwr.engine.summary import closing_summary
+from feddag_flwr.engine.round_report import RoundReport, closing_summary
 from feddag_flwr.engine.training import TrainingRound
 from feddag_flwr.engine.watchers import Watchers
 from feddag_flwr.federation.context import FederationContext
@@ -144,13 +143,17 @@ class ClusteredStrategy(Strategy):
             descriptions = register_clients(context.exchange, settings, context.clients)
         context.folder.open()
         self.summary()
-        held_out = self._draw_held_out([each.client for each in descriptions])
-        seen = [each for each in descriptions if each.client not in held_out]
+        held_out = self._draw_held_out([described.client for described in descriptions])
+        seen = [described for described in descriptions if described.client not in held_out]
         context.held_out = {
-            each.client: client_of(each) for each in descriptions if each.client in held_out
+            described.client: client_of(described)
+            for described in descriptions
+            if described.client in held_out
         }
         context.true_groups = {
-            each.client: each.true_group for each in descriptions if each.true_group is not None
+            described.client: described.true_group
+            for described in descriptions
+            if described.true_group is not None
         }
         context.state = ServerState(
             class_names=merge_class_names(seen, class_list(settings.class_names)),
@@ -159,7 +162,7 @@ class ClusteredStrategy(Strategy):
                 seen, standardise=settings.standardise, modality=settings.modality
             ),
             sample_details=seen[0].sample_details,
-            clients={each.client: client_of(each) for each in seen},
+            clients={described.client: client_of(described) for described in seen},
         )
         self.begin_algorithm()
         self.algorithm.begin()

@@ -46,13 +46,15 @@ class TrainingRound:
         plan = self._algorithm.plan_round(server_round)
         self._report.line["sampled"] = plan.sampled
         replies = self._exchange(server_round, plan)
-        found = RoundReplies(server_round, plan, self._usable(server_round, replies))
-        self._note(found)
+        round_replies = RoundReplies(server_round, plan, self._usable(server_round, replies))
+        self._note(round_replies)
         with self._context.phase("aggregate"):
-            self._algorithm.update(found)
+            self._algorithm.update(round_replies)
         state = self._context.state
         state.server_round = server_round
-        received = {n: reply.received for n, reply in found.replies.items() if reply.received}
+        received = {
+            n: reply.received for n, reply in round_replies.replies.items() if reply.received
+        }
         metrics = self._report.note_evaluations("participants", received, state.assignments)
         self._report.note_placed(self._joins.place())
         return metrics
@@ -73,19 +75,19 @@ class TrainingRound:
         processed = self.postprocessors.on_server(replies, server_round)
         return without_outliers(processed, self._context.settings.max_update_ratio)
 
-    def _note(self, found: RoundReplies) -> None:
+    def _note(self, round_replies: RoundReplies) -> None:
         """Record who was asked in vain, how far updates went, and what clients have now."""
-        failed = sorted(found.plan.asked - set(found.replies))
+        failed = sorted(round_replies.plan.asked - set(round_replies.replies))
         if failed:
             logger.warning("no valid reply from %s", listed(failed))
-        self.answered = bool(found.replies) or not found.plan.asked
+        self.answered = bool(round_replies.replies) or not round_replies.plan.asked
         self._report.line |= {
             "clusters": self._context.state.num_clusters,
-            "replied": len(found.replies),
+            "replied": len(round_replies.replies),
             "failed": failed,
-            "update-lengths": mean_lengths(found.replies),
+            "update-lengths": mean_lengths(round_replies.replies),
         }
-        for name, reply in found.replies.items():
+        for name, reply in round_replies.replies.items():
             note_client(self._context, name, reply.samples, reply.received, drifted=reply.drifted)
 
 

@@ -203,7 +203,7 @@ class Exchange:
         """
         reason = ""
         try:
-            ids = [each for each in self.grid.push_messages([message]) if each]
+            ids = [message_id for message_id in self.grid.push_messages([message]) if message_id]
         except (ObjectPushError, HTTPStatusError) as error:
             _check_passing(error)
             ids, reason = [], f": {one_line(str(error))}"
@@ -313,13 +313,8 @@ def _message_of(letter: Letter, timeout: float) -> Message:
 
 
 def kind_of(message: Message) -> str:
-    """Return the action that a message asks for or answers: train, evaluate, profile, .."""
-    return kind_of_action(message.metadata.message_type)
-
-
-def kind_of_action(action: str) -> str:
-    """Return the last part of an action, as logs have it."""
-    return one_line(action.rpartition(".")[2])
+    """Return the action that a message asks for or answers, as logs have it: train, profile, .."""
+    return one_line(message.metadata.message_type.rpartition(".")[2])
 
 
 def one_line(reason: str) -> str:

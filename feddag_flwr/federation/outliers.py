@@ -29,21 +29,23 @@ def too_long(lengths: Mapping[str, Mapping[str, float]], ratio: float, kind: str
 
     An update of length 0 is never excessive, and is no yardstick for others.
     """
-    found: set[str] = set()
-    for part in sorted({part for each in lengths.values() for part in each}):
-        its = {name: each[part] for name, each in lengths.items() if part in each}
+    excessive: set[str] = set()
+    for part in sorted({part for by_part in lengths.values() for part in by_part}):
+        of_clients = {name: by_part[part] for name, by_part in lengths.items() if part in by_part}
         # Who has not trained at all makes nobody else's update long.
-        ordered = sorted(length for name, length in its.items() if length and name not in found)
-        for name in sorted(its.keys() - found) if ordered else ():
-            if its[name] <= ratio * ordered[(len(ordered) - 1) // 2]:
+        ordered = sorted(
+            length for name, length in of_clients.items() if length and name not in excessive
+        )
+        for name in sorted(of_clients.keys() - excessive) if ordered else ():
+            if of_clients[name] <= ratio * ordered[(len(ordered) - 1) // 2]:
                 continue
             logger.warning(
                 "%s: client %s is left out: its update of %s has length %.3g, more than "
                 "max-update-ratio = %g times the median",
-                kind, name, part, its[name], ratio,
+                kind, name, part, of_clients[name], ratio,
             )  # fmt: skip
-            found.add(name)
-    return found
+            excessive.add(name)
+    return excessive
 
 
 def mean_lengths(replies: Mapping[str, TrainReply]) -> dict[str, float]:
@@ -52,11 +54,11 @@ def mean_lengths(replies: Mapping[str, TrainReply]) -> dict[str, float]:
     It tells whether a part learns at all: ``shared`` is the update of S'.
     """
     lengths = [_lengths(reply) for reply in replies.values()]
-    parts = sorted({part for each in lengths for part in each})
+    parts = sorted({part for by_part in lengths for part in by_part})
     return {
-        part: math.fsum(its) / len(its)
+        part: math.fsum(of_clients) / len(of_clients)
         for part in parts
-        if (its := [each[part] for each in lengths if part in each])
+        if (of_clients := [by_part[part] for by_part in lengths if part in by_part])
     }
 
 

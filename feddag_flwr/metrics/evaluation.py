@@ -38,7 +38,7 @@ class Evaluation:
     ) -> Evaluation:
         """Judge one batch, see `Metric.update`."""
         totals = np.bincount(labels.cpu().numpy(), minlength=scores.shape[1]).astype(np.int64)
-        states = {each.name: each.update(scores, labels, losses) for each in metrics}
+        states = {metric.name: metric.update(scores, labels, losses) for metric in metrics}
         return cls(tuple(metrics), totals, states)
 
     @staticmethod
@@ -57,13 +57,16 @@ class Evaluation:
 
     def figures(self) -> dict[str, float]:
         """Return the value of each metric, by name and in the order of `metrics`."""
-        return {each.name: each.value(self.states[each.name], self.totals) for each in self.metrics}
+        return {
+            metric.name: metric.value(self.states[metric.name], self.totals)
+            for metric in self.metrics
+        }
 
 
 def _merge(first: Evaluation, second: Evaluation) -> Evaluation:
     states = {
-        each.name: each.merge(first.states[each.name], second.states[each.name])
-        for each in first.metrics
+        metric.name: metric.merge(first.states[metric.name], second.states[metric.name])
+        for metric in first.metrics
     }
     return Evaluation(first.metrics, first.totals + second.totals, states)
 

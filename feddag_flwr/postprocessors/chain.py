@@ -56,13 +56,13 @@ class Postprocessors:
         known = set(replies)
         replies = {client: replies[client] for client in sorted(replies)}
         for name, postprocessor in reversed(self._named):
-            found = postprocessor.on_server(replies, server_round)
-            if strangers := sorted(found.keys() - known):
+            processed = postprocessor.on_server(replies, server_round)
+            if strangers := sorted(processed.keys() - known):
                 raise RegistryError(
                     f"setting postprocessors: {name!r} made replies of {strangers} in round "
                     f"{server_round}, must be of clients that replied"
                 )
-            replies = {client: found[client] for client in sorted(found)}
+            replies = {client: processed[client] for client in sorted(processed)}
         return dict(replies)
 
     def state_dict(self) -> dict[str, Any]:

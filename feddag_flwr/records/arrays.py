@@ -64,11 +64,11 @@ def _read(
     try:
         if npy.read_magic(stream) != (1, 0):
             raise ValueError("not of version 1.0")
-        shape, fortran, found = npy.read_array_header_1_0(stream, max_header_size=MAX_HEADER)
+        shape, fortran, kind = npy.read_array_header_1_0(stream, max_header_size=MAX_HEADER)
     except Exception as error:  # whatever NumPy says of bytes from elsewhere
         raise RecordError(f"array {key!r} cannot be read: {str(error)[:200]}") from error
-    if found != dtype:
-        raise RecordError(f"array {key!r} is {found}, must be {dtype}")
+    if kind != dtype:
+        raise RecordError(f"array {key!r} is {kind}, must be {dtype}")
     if not _fits(shape, wanted):
         must = tuple("any" if length is None else length for length in wanted)
         raise RecordError(f"array {key!r} has shape {shape}, must have {must}")
@@ -82,8 +82,8 @@ def _read(
 
 def _fits(shape: tuple[int, ...], wanted: Sequence[int | None]) -> bool:
     return len(shape) == len(wanted) and all(
-        type(found) is int and (found >= 0 if length is None else found == length)
-        for found, length in zip(shape, wanted, strict=True)
+        type(side) is int and (side >= 0 if length is None else side == length)
+        for side, length in zip(shape, wanted, strict=True)
     )
 
 

@@ -46,7 +46,7 @@ def evaluation_of(
     if totals.sum() > limit:
         raise RecordError(f"totals add up to {totals.sum()}, more than {limit}")
     metrics = load_metrics(header.metrics)
-    states = {each.name: _state(content, scope, each, totals, numbers) for each in metrics}
+    states = {metric.name: _state(content, scope, metric, totals, numbers) for metric in metrics}
     return Evaluation(metrics, totals, states)
 
 

@@ -104,7 +104,7 @@ class ClientRequest(ABC, Generic[Reply]):
             if kind == Table:
                 arrays[f"number.{key}"] = value
             elif kind is LocalTrainingConfig:
-                info |= {_training_key(field): each for field, each in asdict(value).items()}
+                info |= {_training_key(field): setting for field, setting in asdict(value).items()}
             elif kind not in (Model, Candidates):
                 info[key] = list(value) if isinstance(value, tuple) else value
         return message_of(info, parts, arrays)

@@ -37,13 +37,13 @@ class EvaluationMemo:
         `context` is what else decides: how inputs are scaled, the metrics; equal ones print alike.
         """
         key = _digest(parts, data, context)
-        found = self._known.pop(key, None)
-        if found is None:
-            found = evaluate()
-        self._known[key] = found
+        evaluation = self._known.pop(key, None)
+        if evaluation is None:
+            evaluation = evaluate()
+        self._known[key] = evaluation
         while len(self._known) > self._size:
             self._known.popitem(last=False)
-        return found
+        return evaluation
 
 
 def _digest(parts: Mapping[str, Weights], data: LabelledSamples, context: object) -> bytes:

@@ -107,9 +107,9 @@ def class_subspaces(
         if len(members) > settings.max_class_samples:
             members = np.sort(rng.choice(members, settings.max_class_samples, replace=False))
         matrix = modality.subspace_matrix(data.samples[members], scale)
-        found = leading_vectors(matrix, size).astype(np.float32)
-        rows.append(found)
-        classes += [int(label)] * len(found)
+        vectors_of_class = leading_vectors(matrix, size).astype(np.float32)
+        rows.append(vectors_of_class)
+        classes += [int(label)] * len(vectors_of_class)
     features = modality.subspace_features(modality.spec(data.samples))
     vectors = np.concatenate(rows) if rows else np.zeros((0, features), dtype=np.float32)
     return vectors, np.array(classes, dtype=np.int64)

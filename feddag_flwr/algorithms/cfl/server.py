@@ -67,13 +67,13 @@ class CFL(FedAvg):
         self._drawn = set(kept.notes["drawn"])
         self._longest_mean = kept.notes["longest-mean"]
 
-    def update(self, found: RoundReplies) -> None:
+    def update(self, round_replies: RoundReplies) -> None:
         """Cut the clusters that are due, then average within the clusters as they are now."""
-        self._drawn |= found.plan.asked
-        self._updates |= {name: found.update_of(name) for name in found.replies}
+        self._drawn |= round_replies.plan.asked
+        self._updates |= {n: reply.update() for n, reply in round_replies.replies.items()}
         for cluster in range(self.state.num_clusters):
-            self._split_if_due(found.server_round, cluster)
-        self.average_clusters(found)
+            self._split_if_due(round_replies.server_round, cluster)
+        self.average_clusters(round_replies)
 
     def _split_if_due(self, server_round: int, cluster: int) -> None:
         members = [member.name for member in self.state.members(cluster)]

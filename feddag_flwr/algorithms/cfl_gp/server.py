@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from feddag_flwr.algorithms.algorithm import Algorithm, RoundPlan
+from feddag_flwr.algorithms.algorithm import Algorithm
 from feddag_flwr.algorithms.cfl_gp.messages import CriterionTrainRequest, GradientRequest
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import matched_labels
@@ -62,13 +62,11 @@ class CFLGP(Algorithm):
         """Take the gradient profiles back."""
         self._profiles = GradientProfiles.load_state_dict(kept)
 
-    def plan_round(self, server_round: int) -> RoundPlan:
-        """Cluster all clients by their gradients in the rounds that are due; then train."""
-        sampled = self.sample_clients(server_round)
-        connected = self.context.connected(sampled)
+    def sample_clients(self, server_round: int) -> list[str]:
+        """Draw the round's clients, then cluster all by their gradients where that is due."""
+        sampled = super().sample_clients(server_round)
         self._cluster_if_due(server_round)
-        requests = {name: self.train_request(server_round, name) for name in connected}
-        return RoundPlan(sampled, frozenset(sampled), requests)
+        return sampled
 
     def _cluster_if_due(self, server_round: int) -> None:
         """Collect gradients from all clients and cluster them."""
@@ -102,8 +100,10 @@ class CFLGP(Algorithm):
         headers = (context.header(name, server_round) for name in names)
         if self.settings.cfl_gp_profile == "gradient":
             objective = self.settings.objective
-            return context.ask((GradientRequest(each, model, objective) for each in headers), wait)
-        requests = (CriterionTrainRequest(each, model, self.plain_training) for each in headers)
+            return context.ask(
+                (GradientRequest(header, model, objective) for header in headers), wait
+            )
+        requests = (CriterionTrainRequest(header, model, self.plain_training) for header in headers)
         return {name: reply.update() for name, reply in context.ask(requests, wait).items()}
 
 
@@ -134,14 +134,14 @@ class GradientProfiles:
     @classmethod
     def load_state_dict(cls, kept: AlgorithmState) -> GradientProfiles:
         """Make what `memory` returned."""
-        found = cls()
-        found._means = {int(block): dict(means) for block, means in kept.arrays.items()}
-        found._counts = {
+        profiles = cls()
+        profiles._means = {int(block): dict(means) for block, means in kept.arrays.items()}
+        profiles._counts = {
             (int(block), name): count
-            for block, its in kept.notes.items()
-            for name, count in its.items()
+            for block, counts in kept.notes.items()
+            for name, count in counts.items()
         }
-        return found
+        return profiles
 
     def complete(self) -> list[str]:
         """Return the clients that have a gradient in every block with one, in order of names."""

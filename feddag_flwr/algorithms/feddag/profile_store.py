@@ -58,7 +58,7 @@ class ProfileStore:
         near = {name: row for name, row in self._rows.items() if name in assignments}
         if not near:
             return {}
-        found = measure_newcomers(
+        rows = measure_newcomers(
             self.arrays,
             profiles.updates,
             self._bases(profiles),
@@ -69,7 +69,7 @@ class ProfileStore:
         clusters, labels = np.unique([assignments[name] for name in near], return_inverse=True)
         columns = list(near.values())
         placed = {}
-        for name, row in zip(profiles.names, found.fused, strict=True):
+        for name, row in zip(profiles.names, rows.fused, strict=True):
             placement = place(row[columns], labels, self.threshold, self.linkage)
             placed[name] = int(clusters[placement.cluster])
             if placement.alone:

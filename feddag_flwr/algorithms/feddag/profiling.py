@@ -60,15 +60,15 @@ class Profiles:
     counts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, found: Mapping[str, Profile]) -> Profiles:
+    def of(cls, profiles: Mapping[str, Profile]) -> Profiles:
         """Put profiles in order, one at least."""
-        ordered = sorted(found)
+        names = sorted(profiles)
         return cls(
-            ordered,
-            np.array([found[name].update for name in ordered], dtype=np.float32),
-            [found[name].vectors for name in ordered],
-            [found[name].vector_classes for name in ordered],
-            np.array([found[name].counts for name in ordered], dtype=np.int64),
+            names,
+            np.array([profiles[name].update for name in names], dtype=np.float32),
+            [profiles[name].vectors for name in names],
+            [profiles[name].vector_classes for name in names],
+            np.array([profiles[name].counts for name in names], dtype=np.int64),
         )
 
 
@@ -116,7 +116,7 @@ class Profiler:
                 lengths[name] = dict(update_lengths(profile.encoder, start, "the encoder"))
             profiles[name] = without_encoder(profile)
         excessive = too_long(lengths, context.settings.max_update_ratio, "profile")
-        return {name: each for name, each in profiles.items() if name not in excessive}
+        return {name: profile for name, profile in profiles.items() if name not in excessive}
 
 
 def without_encoder(profile: Profile) -> Profile:

@@ -81,11 +81,11 @@ class FedDAG(Algorithm):
         """Profile the clients, cluster them, and start the clusters' models."""
         with closing(DiskBackedWeights(self.context.folder.path)) as encoders:
             with self.context.phase("profile"):
-                found = self._profiler.collect(
+                replies = self._profiler.collect(
                     self.state.clients, self.state.server_round, encoders
                 )
-            self._check_enough(len(found))
-            profiles = Profiles.of(found)
+            self._check_enough(len(replies))
+            profiles = Profiles.of(replies)
             classes = len(self.state.class_names)
             bases = pack_bases(profiles.vectors, profiles.vector_classes, classes)
             clustering = self._cluster(profiles.names, profiles.updates, bases, profiles.counts)
@@ -232,8 +232,8 @@ class FedDAG(Algorithm):
         """
         del server_round
         assert self._profiles is not None
-        found = self._profiler.collect(names, self.state.server_round)
-        return self._profiles.place(Profiles.of(found), self._settled()) if found else {}
+        replies = self._profiler.collect(names, self.state.server_round)
+        return self._profiles.place(Profiles.of(replies), self._settled()) if replies else {}
 
     def _redraw_graph_without_empty_clusters(self, assignments: Mapping[str, int]) -> None:
         """Let nobody learn from a cluster that its last member has left (Sec. 4 on the others).
@@ -366,15 +366,8 @@ class FedDAG(Algorithm):
         plain = super().evaluate_request(server_round, name, personalisation_epochs)
         if not personalisation_epochs:
             return plain
-        return DualEvaluateRequest(
-            plain.header,
-            plain.parts,
-            plain.adapt_epochs,
-            personalisation_epochs,
-            plain.config,
-            self._separate_heads,
-            self.settings.diversity,
-        )
+        heads, diversity = self._separate_heads, self.settings.diversity
+        return DualEvaluateRequest(**vars(plain), separate_heads=heads, diversity=diversity)
 
     def phases_of(self, server_round: int, name: str) -> tuple[str, ...]:
         """Both phases where the cluster is somebody's source; by turns under a K:1 schedule."""
@@ -385,10 +378,10 @@ class FedDAG(Algorithm):
         secondary = secondary and bool(self.state.learners(self.state.assignments[name]))
         return ("primary",) * primary + ("secondary",) * secondary
 
-    def update(self, found: RoundReplies) -> None:
+    def update(self, round_replies: RoundReplies) -> None:
         """Update P and K (Eq. 18), then add each source's update to its learners' S (Eq. 21)."""
-        self.average_clusters(found)
-        learned = self._sharing.learned(self.state, found.replies, self.context.aggregator)
+        self.average_clusters(round_replies)
+        learned = self._sharing.learned(self.state, round_replies.replies, self.context.aggregator)
         for learner, secondary in learned.items():
             self.context.replace_part(learner, "secondary", secondary)
-        self._sharing.part(self.state, found.replies)
+        self._sharing.part(self.state, round_replies.replies)

@@ -95,7 +95,7 @@ class Sharing:
     def keep_to(self, state: ServerState, there: Collection[int]) -> None:
         """Let nobody learn from clusters, nor they from anybody, that are not among `there`."""
         state.teachers = tuple(
-            tuple(each for each in row if each in there and cluster in there)
+            tuple(teacher for teacher in row if teacher in there and cluster in there)
             for cluster, row in enumerate(state.teachers)
         )
         if not _some_share(state):
@@ -149,18 +149,18 @@ class Sharing:
         """
         learners: dict[tuple[int, ...], list[int]] = {}
         for learner, row in enumerate(state.teachers):
-            if its := tuple(source for source in trained if source in row):
-                learners.setdefault(its, []).append(learner)
-        found: dict[int, Weights] = {}
-        for its, (first, *others) in learners.items():
-            steps = self._steps({source: trained[source] for source in its})
+            if sources := tuple(source for source in trained if source in row):
+                learners.setdefault(sources, []).append(learner)
+        taught: dict[int, Weights] = {}
+        for sources, (first, *others) in learners.items():
+            steps = self._steps({source: trained[source] for source in sources})
             before = state.models[first]["secondary"]
-            found[first] = _shifted(before, steps)
+            taught[first] = _shifted(before, steps)
             for other in others:
                 secondary = state.models[other]["secondary"]
                 same = secondary.equals(before)
-                found[other] = found[first] if same else _shifted(secondary, steps)
-        return found
+                taught[other] = taught[first] if same else _shifted(secondary, steps)
+        return taught
 
     def _steps(self, trained: Mapping[int, Weights]) -> list[tuple[Weights, Weights]]:
         """Return the pairs (trained, start) by which S is shifted: of the mean, or of each."""
@@ -188,7 +188,7 @@ class Sharing:
         groups = self.watch.add(taught, updates, labels, present)
         parted = (groups != canonical_labels(present)).any()
         state.teachers = tuple(
-            tuple(each for each in row if groups[each] == groups[cluster])
+            tuple(teacher for teacher in row if groups[teacher] == groups[cluster])
             for cluster, row in enumerate(state.teachers)
         )
         self._tell_who_stays_undecided(state)
@@ -201,7 +201,9 @@ class Sharing:
         logger.info(
             "clusters that share a secondary encoder from now on: %s",
             "; ".join(
-                listed(_texts(its)) for its in together if not inhabited.isdisjoint(its.tolist())
+                listed(_texts(clusters))
+                for clusters in together
+                if not inhabited.isdisjoint(clusters.tolist())
             ),
         )
 
@@ -221,30 +223,30 @@ class Sharing:
         watch = self.watch
         if watch is None or watch.before is None or not watch.at_end_of_window:
             return
-        found = self._undecided(state, watch, watch.before)
-        if new := self._not_told("untold", found["untold"]):
+        undecided = self._undecided(state, watch, watch.before)
+        if new := self._not_told("untold", undecided["untold"]):
             logger.warning(
                 "cluster %s: too few of its clients train in one round to tell whether it agrees "
                 "with those that it shares a secondary encoder with: it goes on sharing",
                 listed(_texts(new)),
             )
-        for cluster in self._not_told("at odds", found["at odds"]):
+        for cluster in self._not_told("at odds", undecided["at odds"]):
             logger.warning(
                 "cluster %d: its clients do not agree with each other on the secondary encoder "
                 "(against the others: %s), so nobody parts from it: it goes on sharing",
                 cluster,
                 listed(watch.before.at_odds()[cluster]),
             )
-        for cluster in self._not_told("apart", found["apart"]):
+        for cluster in self._not_told("apart", undecided["apart"]):
             logger.warning(
                 "cluster %d: never trained in one round with cluster %s in the last "
                 "agreement-rounds = %d, so nothing there tells whether they agree: it goes on "
                 "sharing",
                 cluster,
-                listed(_texts(sorted(found["apart"][cluster]))),
+                listed(_texts(sorted(undecided["apart"][cluster]))),
                 self._settings.agreement_rounds,
             )
-        if new := self._not_told("unsure", found["unsure"]):
+        if new := self._not_told("unsure", undecided["unsure"]):
             logger.info(
                 "cluster %s: agrees less than agreement-threshold with some of those that it "
                 "shares a secondary encoder with, but not for certain: it goes on sharing",
@@ -262,24 +264,24 @@ class Sharing:
         undecided = watch.undecided & ~window.shortfall(self._settings.agreement_threshold)
         inhabited = set(state.assignments.values())
         untold, at_odds, met = set(window.untold().tolist()), set(window.at_odds()), _met(window)
-        found: dict[str, dict[int, set[int]]] = {
+        by_reason: dict[str, dict[int, set[int]]] = {
             reason: {} for reason in ("untold", "at odds", "apart", "unsure")
         }
         for cluster in sorted(inhabited):
             peers = inhabited.intersection(state.teachers[cluster]) - {cluster}
-            its = {other for other in peers if undecided[cluster, other]}
+            doubtful = {other for other in peers if undecided[cluster, other]}
             if cluster in untold:
-                of_cluster = {"untold": its}
+                of_cluster = {"untold": doubtful}
             elif cluster in at_odds:
-                of_cluster = {"at odds": its}
+                of_cluster = {"at odds": doubtful}
             else:
-                clear = its - untold - at_odds
+                clear = doubtful - untold - at_odds
                 apart = {other for other in clear if not met[cluster, other]}
                 of_cluster = {"apart": apart, "unsure": clear - apart}
             for reason, others in of_cluster.items():
                 if others:
-                    found[reason][cluster] = others
-        return found
+                    by_reason[reason][cluster] = others
+        return by_reason
 
     def _not_told(self, reason: str, clusters: Collection[int]) -> list[int]:
         """Return those of `clusters` not yet logged for `reason`, and remember them."""
@@ -352,6 +354,8 @@ def _with_common_origin(
     for name, label in zip(clustering.names, clustering.labels, strict=True):
         origins[label].add(groups[state.assignments[name]] if groups else 0)
     return [
-        [other for other, its in enumerate(origins) if its == mine] if len(mine) == 1 else [cluster]
+        [other for other, theirs in enumerate(origins) if theirs == mine]
+        if len(mine) == 1
+        else [cluster]
         for cluster, mine in enumerate(origins)
     ]

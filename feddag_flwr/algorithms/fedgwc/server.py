@@ -105,15 +105,15 @@ class FedGWC(FedAvg):
         del name
         return replace(self.plain_training, report_losses=True)
 
-    def update(self, found: RoundReplies) -> None:
+    def update(self, round_replies: RoundReplies) -> None:
         """Average within the clusters, learn from the losses, and split what stands still."""
-        self.average_clusters(found)
+        self.average_clusters(round_replies)
         for cluster in range(self.state.num_clusters):
             members = [member.name for member in self.state.members(cluster)]
             if len(members) > self._drawn:
-                self._learn(cluster, members, found.replies)
+                self._learn(cluster, members, round_replies.replies)
                 if self._progress[cluster].patience >= round(len(members) / self._drawn):
-                    self._split(found.server_round, cluster, members)
+                    self._split(round_replies.server_round, cluster, members)
 
     def _learn(self, cluster: int, members: list[str], replies: Mapping[str, TrainReply]) -> None:
         present = [name for name in members if name in replies]

@@ -16,6 +16,7 @@ from feddag_flwr.algorithms.fedrc.messages import (
     ResponsibilitiesRequest,
 )
 from feddag_flwr.checkpoints import AlgorithmState
+from feddag_flwr.records.train import TRAINED
 
 logger = logging.getLogger("flwr")
 
@@ -85,9 +86,9 @@ class FedRC(Algorithm):
         )
         return prior
 
-    def update(self, found: RoundReplies) -> None:
+    def update(self, round_replies: RoundReplies) -> None:
         """Average every model over all participants, and keep their responsibilities."""
-        replies = cast(Mapping[str, MixtureReply], found.replies)
+        replies = cast(Mapping[str, MixtureReply], round_replies.replies)
         for name, reply in replies.items():
             self.responsibilities[name] = reply.responsibilities
             self.state.assignments[name] = int(self.responsibilities[name].sum(axis=1).argmax())
@@ -98,7 +99,7 @@ class FedRC(Algorithm):
         )
         samples = [reply.samples for reply in replies.values()]
         for cluster in range(self.state.num_clusters):
-            for part in ("primary", "classifier"):
+            for part in TRAINED:
                 members = [reply.parts[f"{cluster}/{part}"] for reply in replies.values()]
                 received = self.state.models[cluster][part]
                 joined = self.context.aggregator.aggregate(members, samples, received)

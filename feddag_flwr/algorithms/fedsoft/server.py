@@ -14,9 +14,8 @@ from feddag_flwr.algorithms.algorithm import Algorithm, RoundReplies
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.records import Model
+from feddag_flwr.records.train import TRAINED
 from feddag_flwr.seeds import generator
-
-PARTS = ("primary", "classifier")
 
 
 class FedSoft(Algorithm):
@@ -106,20 +105,20 @@ class FedSoft(Algorithm):
         shares = self.importance[name].tolist()
         return {
             part: weighted_mean([centre[part] for centre in self.state.models], shares)
-            for part in PARTS
+            for part in TRAINED
         }
 
     def judged_model_of(self, name: str) -> Model:
         """Judge a client by its personal model, if it has one."""
         return self.personal.get(name) or super().model_of(name)
 
-    def update(self, found: RoundReplies) -> None:
+    def update(self, round_replies: RoundReplies) -> None:
         """Keep the personal models, and average them for the centres that they were drawn for."""
-        replies = found.replies
+        replies = round_replies.replies
         self.personal |= {name: reply.parts for name, reply in replies.items()}
         for cluster, drawn in enumerate(self._drawn):
             members = [replies[name] for name in drawn if name in replies]
-            for part in PARTS:
+            for part in TRAINED:
                 self.aggregate_part(cluster, part, members, even=True)
 
     def _weigh(self, server_round: int, names: list[str]) -> None:

@@ -21,7 +21,7 @@ def train(content: RecordDict, context: Context) -> Training:
     model = session.model(request.candidates[0])
     samples, objective = session.train_samples(model), session.objective(request.config.objective)
     losses = session.losses(model, samples, request.candidates, objective)
-    choice = int(torch.stack([each.mean() for each in losses]).argmin())
+    choice = int(torch.stack([of_samples.mean() for of_samples in losses]).argmin())
     chosen = request.candidates[choice]
     session.fill(model, chosen)
     received = session.judge_received(model, chosen)

@@ -33,12 +33,12 @@ class IFCA(Algorithm):
         candidates = tuple(dict(model) for model in models)
         return ChoiceTrainRequest(header, candidates, self.local_training(name))
 
-    def update(self, found: RoundReplies) -> None:
+    def update(self, round_replies: RoundReplies) -> None:
         """Move every participant to the cluster that it chose, then average within clusters."""
-        for name, reply in found.replies.items():
+        for name, reply in round_replies.replies.items():
             if isinstance(reply, ChoiceReply):
                 self.state.assignments[name] = reply.choice
-        self.average_clusters(found)
+        self.average_clusters(round_replies)
 
     def prepare_evaluation(self, server_round: int, names: list[str]) -> None:
         """Let all clients choose; one without a valid reply stays where it is."""

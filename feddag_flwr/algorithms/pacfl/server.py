@@ -64,13 +64,13 @@ class PACFL(Algorithm):
 
     def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Put each client into the cluster whose members' data is nearest on average."""
-        found = self._collect(server_round, names)
-        if not found:
+        vectors = self._collect(server_round, names)
+        if not vectors:
             return {}
-        angles = smallest_angles_to(list(found.values()), list(self._vectors.values()))
+        angles = smallest_angles_to(list(vectors.values()), list(self._vectors.values()))
         labels = np.array([self.state.assignments[name] for name in self._vectors])
         means = [angles[:, labels == z].mean(axis=1) for z in range(self.state.num_clusters)]
-        return dict(zip(found, np.argmin(means, axis=0).tolist(), strict=True))
+        return dict(zip(vectors, np.argmin(means, axis=0).tolist(), strict=True))
 
     def _cluster(self, angles: NDArray[np.float64]) -> Candidate:
         linkage = self.settings.linkage

@@ -22,9 +22,6 @@ class PerFedAvg(FedAvg):
 
     def train_request(self, server_round: int, name: str) -> FomamlTrainRequest:
         """Ask for training of the start, not of the model itself, at the rate of the inner step."""
-        return FomamlTrainRequest(
-            self.context.header(name, server_round),
-            dict(self.model_of(name)),
-            self.local_training(name),
-            inner_rate=self.settings.per_fedavg_alpha,
-        )
+        header, model = self.context.header(name, server_round), dict(self.model_of(name))
+        rate = self.settings.per_fedavg_alpha
+        return FomamlTrainRequest(header, model, self.local_training(name), rate)
