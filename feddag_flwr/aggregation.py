@@ -10,14 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def _no_buffers() -> NDArray[np.float32]:
-    return np.zeros(0, dtype=np.float32)
-
-
-def _no_integers() -> NDArray[np.int64]:
-    return np.zeros(0, dtype=np.int64)
-
-
 @dataclass(frozen=True, eq=False)
 class Weights:
     """The state of one part of a model (an encoder or a classifier) as flat vectors.
@@ -33,8 +25,8 @@ class Weights:
     """
 
     floats: NDArray[np.float32]
-    buffers: NDArray[np.float32] = field(default_factory=_no_buffers)
-    integers: NDArray[np.int64] = field(default_factory=_no_integers)
+    buffers: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    integers: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def nbytes(self) -> int:
@@ -62,17 +54,8 @@ class Weights:
 def weighted_mean(members: Sequence[Weights], samples: Sequence[float]) -> Weights:
     """Mean of the members' weights, each counted by its samples (Eq. 18, 22).
 
-    Parameters
-    ----------
-    members : sequence of Weights
-        At least one; the order decides the rounding, so callers sort by client name.
-    samples : sequence of float
-        Positive sample counts, or other weights, one a member.
-
-    Returns
-    -------
-    Weights
-        Summed in double precision. Integers are the rounded mean, so a counter stays a counter.
+    Summed in double precision in the members' order, which decides the rounding: callers sort by
+    client name. Integers are the rounded mean, so a counter stays a counter.
 
     Raises
     ------

@@ -20,16 +20,14 @@ KINDS = ("floats", "buffers", "integers")
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor of a part of a model.
+    """One tensor of a part of a model, as PyTorch names and NumPy types it.
 
     Attributes
     ----------
     name : str
-        Its name within the part, as PyTorch has it, for example ``0.weight``.
+        Within the part, for example ``0.weight``.
     kind : {"floats", "buffers", "integers"}
         The vector of `Weights` that holds its numbers.
-    dtype : str
-        Its type in the module, as NumPy names it.
     aliases : tuple of str
         Other names of the same tensor, where layers share it.
     """
@@ -43,13 +41,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ModelLayout:
-    """The tensors of each part of a model, in the order in which the flat vectors hold them.
-
-    Attributes
-    ----------
-    parts : dict of str to tuple of TensorSpec
-        By part: ``primary``, ``secondary``, ``classifier``.
-    """
+    """The tensors of each part of a model, in the order in which the flat vectors hold them."""
 
     parts: dict[str, tuple[TensorSpec, ...]]
 
@@ -57,12 +49,8 @@ class ModelLayout:
         """Cut flat vectors into tensors, named as in the state dict of the whole model.
 
         A tensor has its module's type where that holds the numbers exactly; else it stays float32
-        or int64, so that nothing is rounded: means over clients of half precision, for example.
-
-        Raises
-        ------
-        ValueError
-            A part is unknown, or its vectors have other lengths.
+        or int64, so that nothing is rounded: means over clients of half precision, for example. A
+        `ValueError` says that a part is unknown, or its vectors have other lengths.
         """
         arrays: dict[str, NDArray[Any]] = {}
         for part, weights in model.items():

@@ -54,17 +54,8 @@ class RunFolder:
     """Writes a run's files as they come to be; each appears whole or not at all.
 
     From `open` or `of_stopped_run` to `release`, or the end of the process, nobody else can resume
-    the run.
-
-    Parameters
-    ----------
-    settings : Settings
-        Names the folder: ``run-dir`` / ``run-name``, by default date, time and algorithm.
-
-    Raises
-    ------
-    FileExistsError
-        A run of that name has been there already.
+    the run. The settings ``run-dir`` / ``run-name`` say where: by default date, time and algorithm.
+    A `FileExistsError` says that a run of that name has been there already.
 
     Attributes
     ----------

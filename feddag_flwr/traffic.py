@@ -28,14 +28,6 @@ class Traffic:
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], Counter[str]] = {}
 
-    def count_request(self, request: RecordDict, kind: str, least: int) -> None:
-        """Count a message to a client that has to carry so many bytes."""
-        self._add("down", kind, request, least)
-
-    def count_reply(self, reply: RecordDict, kind: str, least_weights: int) -> None:
-        """Count a reply that has to carry so many bytes of weights."""
-        self._add("up", kind, reply, least_weights + statistics_nbytes(reply))
-
     def take(self) -> dict[str, Counts]:
         """Return the counts since the last call, by what is counted, direction and kind.
 
@@ -51,7 +43,13 @@ class Traffic:
         self._counts = {}
         return taken
 
-    def _add(self, way: str, kind: str, content: RecordDict, least: int) -> None:
+    def count(self, way: str, kind: str, content: RecordDict, least: int) -> None:
+        """Count a message ``down`` or ``up`` that has to carry so many bytes.
+
+        Of a reply these are its weights; statistics come on top.
+        """
+        if way == "up":
+            least += statistics_nbytes(content)
         sizes = {ARRAYS: arrays_nbytes(content), SENT: content_nbytes(content), LEAST: least}
         for what, size in sizes.items():
             self._counts.setdefault((what, way), Counter())[kind] += size

@@ -21,14 +21,8 @@ class Aggregator(Protocol):
     ) -> Weights:
         """Return the new weights of a part.
 
-        Parameters
-        ----------
-        updates : sequence of Weights
-            The part as each member trained it, in the order of client names; at least one.
-        weights : sequence of float
-            What each member counts; positive.
-        reference : Weights
-            The part that they received.
+        From `updates`, the part as each member trained it, in the order of client names, one at
+        least; `weights`, positive, that each member counts; and `reference`, the part as received.
         """
         ...
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from flwr.app import Context, Error, Message, RecordDict
 
@@ -33,19 +34,34 @@ def answer_batch(
     Each reply, or what was raised in its place, is what `answer` gives, as far as the trainer's
     results are. If the trainer raises, all actions fail that waited for it.
     """
-    lockstep = _Lockstep()
+    answers: dict[int, Message | Exception] = {}
+    waiting: dict[int, tuple[_Running, TrainJob]] = {}
+
+    def advance(index: int, step: Callable[[], _Running]) -> None:
+        """Bring an action to its next job, with random draws of its own, or to its answer."""
+        try:
+            running = step()
+            if running.job is None:
+                answers[index] = running.reply()
+            else:
+                waiting[index] = running, replace(running.job, random_state=RandomState.now())
+        except Exception as error:
+            answers[index] = error
+
     for index, (message, context) in enumerate(zip(messages, contexts, strict=True)):
-        lockstep.start(index, message, context)
-    while group := lockstep.waiting:
-        lockstep.waiting = {}
+        advance(index, partial(_Running, message, context))
+    while waiting:
+        group = dict(waiting)
+        waiting.clear()
         try:
             results = trainer.train([job for _, job in group.values()])
         except Exception as error:
-            lockstep.answers |= dict.fromkeys(group, error)
+            answers |= dict.fromkeys(group, error)
             break
         for (index, (running, job)), result in zip(group.items(), results, strict=True):
-            lockstep.go_on(index, running, job, result)
-    return [lockstep.answers[index] for index in range(len(messages))]
+            state = result.random_state or job.random_state
+            advance(index, partial(running.go_on, result, state))
+    return [answers[index] for index in range(len(messages))]
 
 
 class _Running:
@@ -61,51 +77,18 @@ class _Running:
             self._content = outcome
         else:
             self._training: Training = outcome
-            self._advance(None)
-
-    def go_on(self, result: TrainResult) -> None:
-        """Hand over what came of `job`."""
-        self._advance(result)
+            self.go_on(None)
 
     def reply(self) -> Message:
         """Return the reply, once there is no job."""
         return Message(self._content, reply_to=self._message)
 
-    def _advance(self, result: TrainResult | None) -> None:
+    def go_on(self, result: TrainResult | None, state: RandomState | None = None) -> _Running:
+        """Hand over what came of `job`, None to begin, with generators as its client left them."""
+        if state is not None:
+            state.restore()
         try:
             self.job = next(self._training) if result is None else self._training.send(result)
         except StopIteration as done:
             self.job, self._content = None, done.value
-
-
-class _Lockstep:
-    """Actions of many clients, each with random draws of its own."""
-
-    def __init__(self) -> None:
-        self.answers: dict[int, Message | Exception] = {}
-        self.waiting: dict[int, tuple[_Running, TrainJob]] = {}
-
-    def start(self, index: int, message: Message, context: Context) -> None:
-        """Begin to answer a message."""
-        try:
-            self._note(index, _Running(message, context))
-        except Exception as error:
-            self.answers[index] = error
-
-    def go_on(self, index: int, running: _Running, job: TrainJob, result: TrainResult) -> None:
-        """Hand over what came of a job, with the random generators as its client left them."""
-        state = result.random_state or job.random_state
-        try:
-            if state is not None:
-                state.restore()
-            running.go_on(result)
-            self._note(index, running)
-        except Exception as error:
-            self.answers[index] = error
-
-    def _note(self, index: int, running: _Running) -> None:
-        if running.job is None:
-            self.answers[index] = running.reply()
-        else:
-            job = replace(running.job, random_state=RandomState.now())
-            self.waiting[index] = running, job
+        return self

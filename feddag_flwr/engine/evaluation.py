@@ -16,14 +16,8 @@ from feddag_flwr.metrics import Evaluation
 class Evaluator:
     """Has clients judge the models that they would use.
 
-    Attributes
-    ----------
-    evaluations : dict of str to Evaluation
-        The last evaluation of all clients, by client name.
-    held_out_evaluations : dict of str to Evaluation
-        Of the clients that training never saw, after the last round.
-    placements : dict of str to int
-        Cluster of each of those, once it has been found.
+    It keeps, by client name, the last evaluations of all clients, those of the clients that
+    training never saw (`held_out_evaluations`), and their clusters (`placements`).
     """
 
     def __init__(

@@ -43,14 +43,8 @@ class Joins:
     drifted, sends a profile where the algorithm wants one, and is placed when the round is over
     (A.8, A.9, Algorithm 4). Nobody else moves, and the others train meanwhile. A client that does
     not fit is told why. Whoever fails is asked again after 1, 2, 4, .. rounds, up to
-    `LONGEST_PAUSE`: a node can be mended without the server's help.
-
-    Attributes
-    ----------
-    follow_ups : deque of Letter
-        Requests that answers give rise to; to be sent in the same exchange.
-    placed : dict of str to int
-        Cluster of each client that came in this round.
+    `LONGEST_PAUSE`: a node can be mended without the server's help. `follow_ups` are requests that
+    answers give rise to, in the same exchange; `placed` has the clusters of those who came in.
     """
 
     def __init__(self, context: FederationContext, algorithm: Algorithm) -> None:

@@ -17,12 +17,7 @@ from feddag_flwr.traffic import ARRAYS, LEAST, SENT, Counts, overhead, total
 class RoundReport:
     """Gathers a round's line until it is closed.
 
-    Attributes
-    ----------
-    line : dict
-        The line of the round under way.
-    totals : dict of str to int
-        Bytes of all rounds closed, both ways, in the three ways of `feddag_flwr.traffic`.
+    `totals` are the bytes of all rounds closed, both ways, counted as in `feddag_flwr.traffic`.
     """
 
     def __init__(self) -> None:

@@ -23,12 +23,7 @@ logger = logging.getLogger("flwr")
 class TrainingRound:
     """Runs the rounds' training.
 
-    Attributes
-    ----------
-    answered : bool
-        Whether somebody sent a valid reply in the last round, or nobody had to.
-    postprocessors : Postprocessors
-        What becomes of replies before anything else sees them.
+    `answered` says whether somebody sent a valid reply in the last round, or nobody had to.
     """
 
     def __init__(

@@ -13,11 +13,8 @@ logger = logging.getLogger("flwr")
 class Watchers(Observer):
     """Passes what happens on to observers, in their order.
 
-    Parameters
-    ----------
-    names : sequence of str
-        As in the setting ``observers``. What one of the user's own raises costs a log line that
-        names it; the project's own write what a run must not lose, so theirs ends it.
+    What one of the user's own raises costs a log line that names it; the project's own write what a
+    run must not lose, so theirs ends it.
     """
 
     def __init__(self, names: Sequence[str]) -> None:

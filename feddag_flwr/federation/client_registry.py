@@ -15,14 +15,8 @@ logger = logging.getLogger("flwr")
 class ClientRegistry:
     """Names of nodes, and nodes of names.
 
-    Attributes
-    ----------
-    nodes : dict of str to int
-        Node that a client is, or was last.
-    names : dict of int to str
-        The same, the other way round.
-    bound : bool
-        Whether a name belongs to its first node for good (setting ``identity`` = node).
+    `nodes` says where a client is, or was last; `names` the same, the other way round. With `bound`
+    a name belongs to its first node for good (setting ``identity`` = node).
     """
 
     nodes: dict[str, int] = field(default_factory=dict)

@@ -61,7 +61,7 @@ class FederationContext:
         self.held_out: dict[str, Client] = {}
         self.drifted: set[str] = set()
         self.absent: set[str] = set()
-        self.reference_of: Callable[[str], tuple[int, ...]] = _no_reference
+        self.reference_of: Callable[[str], tuple[int, ...]] = lambda _: ()
 
     # -- who is there ------------------------------------------------------------------------------
 
@@ -158,11 +158,6 @@ class FederationContext:
     def phase(self, name: str) -> AbstractContextManager[None]:
         """Count the seconds of a block under a name, for ``seconds.jsonl``."""
         return self.watch.phase(name)
-
-
-def _no_reference(name: str) -> tuple[int, ...]:
-    del name
-    return ()
 
 
 def listed(names: Sequence[str]) -> str:

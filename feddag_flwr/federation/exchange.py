@@ -104,24 +104,15 @@ class Exchange:
     ) -> Iterator[tuple[Letter, Any]]:
         """Send requests and yield each with its checked reply, as they come.
 
-        A reply is good when it answers a message of this call, comes from the node that was
-        asked, is of the kind asked for, carries no error, and is what the request wants. Everything
-        else costs that node its reply, and a log line; an error that many nodes reply is logged
-        once, and at the end who else had it.
+        A reply is good when it answers a message of this call, comes from the node that was asked,
+        is of the kind asked for, carries no error, and is what the request wants. Everything else
+        costs that node its reply, and a log line, or goes to `refuse`; an error that many nodes
+        reply is logged once, and at the end who else had it.
 
-        Parameters
-        ----------
-        letters : iterable of Letter
-            Drawn one by one, so that a generator never holds more than are under way in memory.
-        timeout : float
-            Seconds that each message may take from when it is sent.
-        follow_ups : deque of Letter, optional
-            Further requests, to which the caller may add while it takes replies; sent before
-            those of `letters` that are still to be drawn. No reply to a rejection is awaited.
-        patience : mapping of str to float, optional
-            Seconds for messages of some kinds, in place of `timeout`.
-        refuse : callable, optional
-            Takes letter and reason of a reply that cannot be used.
+        Letters are drawn one by one, so that no more than are under way need memory; `follow_ups`,
+        to which the caller may add while it takes replies, go first. No reply to a rejection is
+        awaited. Each message may take `timeout` seconds from when it is sent, or its kind's
+        `patience`.
         """
         refuse = refuse or self.leave_out
         for sent, message in self._replies(letters, timeout, follow_ups, patience):
@@ -194,7 +185,7 @@ class Exchange:
             return
         kind, deadline = message.metadata.message_type, time.monotonic() + timeout
         waiting[message_id] = _Sent(letter, kind, timeout, deadline, request.least_up())
-        self.traffic.count_request(message.content, request.counted_as, request.least_down())
+        self.traffic.count("down", request.counted_as, message.content, request.least_down())
 
     def _hand_over(self, message: Message, kind: str) -> str | None:
         """Give Flower a message; return its id, or None where Flower does not take it.
@@ -268,7 +259,7 @@ class Exchange:
         if reply.metadata.message_type != sent.message_type:
             self._log(sent.node_id, kind, f"the reply is of another kind, {kind_of(reply)}")
             return None
-        self.traffic.count_reply(reply.content, sent.kind, sent.least_up)
+        self.traffic.count("up", sent.kind, reply.content, sent.least_up)
         return sent
 
     def _drop_late(self, waiting: dict[str, _Sent]) -> None:

@@ -23,14 +23,9 @@ class MetricError(ValueError):
 
 
 class ArraySpec(NamedTuple):
-    """Form of one array of a state.
+    """Form of one array of a state: int64 or float64, and its shape.
 
-    Attributes
-    ----------
-    dtype : type
-        int64 or float64.
-    shape : tuple of (int or None)
-        () for a number; None: any length, as where states are joined end to end.
+    () is a number; None: any length, as where states are joined end to end.
     """
 
     dtype: type[np.int64] | type[np.float64]
@@ -77,15 +72,7 @@ class Metric(ABC):
 
     @abstractmethod
     def value(self, state: State, totals: NDArray[np.int64]) -> float:
-        """Return the figure; NaN where it does not exist.
-
-        Parameters
-        ----------
-        state : mapping of str to ndarray
-            Of one client, or merged.
-        totals : ndarray, shape (C,)
-            Samples of each true class that the state is of.
-        """
+        """Return the figure; NaN if it does not exist. `totals` (C,) are samples a true class."""
 
     def merge(self, first: State, second: State) -> State:
         """Return the state of two sets of samples together: by default the sums of the arrays."""
@@ -93,12 +80,7 @@ class Metric(ABC):
 
     @abstractmethod
     def check(self, state: State, totals: NDArray[np.int64]) -> None:
-        """Refuse a state that no such samples can have led to.
+        """Refuse by a `MetricError` a state that no such samples can have led to.
 
         Types, shapes and finiteness are those of `arrays` already.
-
-        Raises
-        ------
-        MetricError
-            With the reason.
         """

@@ -18,14 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What metrics keep of one model on some test data.
+    """What metrics in use, the headline first, keep of one model on some test data.
 
-    Attributes
-    ----------
-    metrics : tuple of Metric
-        In use, the headline first.
-    totals : ndarray, shape (C,), int64
-        Samples a true class.
+    `totals`, shape (C,), int64, are the samples of each true class.
     """
 
     metrics: tuple[Metric, ...]
@@ -74,11 +69,8 @@ def _merge(first: Evaluation, second: Evaluation) -> Evaluation:
 def mean_over_clients(evaluations: Iterable[Evaluation]) -> dict[str, float | int]:
     """Mean figures over clients, each client counted once (the paper's metric, Sec. 5).
 
-    Returns
-    -------
-    dict
-        ``clients`` (how many have test data) and the mean of each metric over those of them for
-        which it exists; a metric is left out where it exists for none.
+    ``clients`` says how many have test data; each mean is over those of them for which the metric
+    exists, and left out where it exists for none.
     """
     usable = [evaluation.figures() for evaluation in evaluations if evaluation.samples]
     means: dict[str, float | int] = {"clients": len(usable)}

@@ -14,15 +14,7 @@ class Objective(Protocol):
     """
 
     def sample_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of each sample, shape (n,), of the type of `logits`.
-
-        Parameters
-        ----------
-        logits : Tensor, shape (n, C)
-            What the model says.
-        labels : Tensor, shape (n,), int64
-            What is right.
-        """
+        """Return the loss of each sample, shape (n,), from logits (n, C), and of their type."""
         ...
 
     def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:

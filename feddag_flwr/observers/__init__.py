@@ -18,12 +18,7 @@ from feddag_flwr.state import ServerState
 class RunStarted:
     """A run is about to do its first round, or goes on.
 
-    Attributes
-    ----------
-    metrics : sequence of Metric
-        Those in use; the first is the headline.
-    first_round, num_rounds : int
-        Round that comes next, and how many there are in all.
+    `metrics` are those in use, the headline first; `first_round` comes next of `num_rounds` in all.
     """
 
     settings: Settings
@@ -42,11 +37,11 @@ class RoundOver:
     line : mapping
         What ``metrics.jsonl`` holds of it: metrics, who took part, bytes.
     state : ServerState
-        Clients, assignments and models; to be read, not changed.
+        To be read, not changed.
     last : bool
         Whether the run ends with it.
     counts : bool
-        Whether somebody sent a valid reply, or nobody had to; false: nothing new has come of it.
+        Whether somebody sent a valid reply, or nobody had to.
     checkpoint : callable
         Makes what a resumed run needs.
     """

@@ -79,12 +79,8 @@ class EvaluateRequest(ClientRequest[EvaluateReply]):
 class CandidateLosses:
     """How K models do on a client's training data.
 
-    Attributes
-    ----------
-    losses : ndarray, shape (K,), float64
-        Mean loss a sample, by the objective asked for.
-    lowest : ndarray, shape (K,), int64
-        Samples on which a model has the lowest loss; of equal ones the first.
+    Mean loss of a sample by the objective asked for, shape (K,), float64; and samples on which a
+    model has the lowest loss, of equal ones the first, shape (K,), int64.
     """
 
     losses: NDArray[np.float64]

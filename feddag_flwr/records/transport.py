@@ -42,16 +42,9 @@ MAX_EXPONENT = 200
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """Numbers as they travel.
+    """Numbers as they travel: `values` divided by 2 to the power of `exponent`, 0 in float32.
 
-    Attributes
-    ----------
-    values : ndarray, shape (n,)
-        float32, float16, or the bits of bfloat16 as uint16.
-    exponent : int
-        The numbers are the values divided by 2 to this power; 0 in float32.
-    transport : str
-        One of `TRANSPORTS`.
+    The values, shape (n,), are float32, float16, or the bits of bfloat16 as uint16.
     """
 
     values: NDArray[Any]

@@ -19,15 +19,7 @@ BatchLoss = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ProximalTerm:
-    """The proximal term mu/2 |w - anchor|^2 of FedProx and FedSoft.
-
-    Attributes
-    ----------
-    weight : float
-        mu.
-    anchor : list of Tensor
-        One for each parameter that is trained.
-    """
+    """The proximal term mu/2 |w - anchor|^2 of FedProx and FedSoft, mu being `weight`."""
 
     weight: float
     anchor: list[Tensor]
@@ -45,22 +37,11 @@ class ProximalTerm:
 
 
 def descend(job: TrainJob, trained: nn.Module, loss: BatchLoss) -> NDArray[np.float64]:
-    """Train the parameters of `trained` on a loss, as the job's config says.
+    """Train the parameters of `trained` in place, as the job's config says.
 
-    Parameters
-    ----------
-    job : TrainJob
-        Whose data, epochs, batch size, optimiser and proximal term (towards the weights at the
-        start).
-    trained : nn.Module
-        What is trained, in place.
-    loss : callable
-        From the indices of a batch, on the model's device, to its loss.
-
-    Returns
-    -------
-    ndarray, shape (epochs,), float64
-        Mean loss a sample of each epoch, while it was being trained, without the proximal term.
+    `loss` goes from the indices of a batch, on the model's device, to a scalar; the proximal term
+    pulls to the weights at the start. Returns the mean loss a sample of each epoch, shape
+    (epochs,), while it was being trained, without the proximal term.
     """
     parameters, count = list(trained.parameters()), len(job.samples)
     optimiser = job.optimiser(parameters)

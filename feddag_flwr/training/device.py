@@ -74,15 +74,9 @@ def _prepare_cuda(device: torch.device, cap_mib: int) -> None:
 
 @dataclass(frozen=True)
 class Samples:
-    """Labelled samples on a device.
+    """Labelled samples on a device, n along the first axis, stored as the modality keeps them.
 
-    Attributes
-    ----------
-    stored : Tensor, first axis of length n
-        As the modality keeps them there.
-    labels : Tensor, shape (n,), int64
-    prepare : callable, optional
-        Makes a model's inputs of stored samples; None where they are that already.
+    `prepare` makes a model's inputs of stored samples; None where they are that already.
     """
 
     stored: Tensor

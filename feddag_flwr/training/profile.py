@@ -19,18 +19,9 @@ RANK_TOLERANCE = 1e-6
 
 
 def sparse_coordinates(count: int, fraction: float, seed: int) -> NDArray[np.int64]:
-    """Draw the coordinates that every client sends, ascending.
+    """Draw the coordinates that every client sends, ascending: a `fraction` of `count`, 1 at least.
 
-    One set for all clients, so that inner products compare like with like.
-
-    Parameters
-    ----------
-    count : int
-        Trainable coordinates of the model.
-    fraction : float
-        Share to keep, in (0, 1]; at least one coordinate is kept.
-    seed : int
-        The seed that the server sends with the profile request.
+    One set for all clients, by the server's seed, so that inner products compare like with like.
     """
     kept = sparse_size(count, fraction)
     return np.sort(generator(seed, "sparse-coordinates").choice(count, size=kept, replace=False))
@@ -78,23 +69,11 @@ def leading_vectors(samples: NDArray[np.floating], size: int) -> NDArray[np.floa
 def class_subspaces(
     data: LabelledSamples, settings: Settings, rng: np.random.Generator, scale: Rows = ()
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Take the truncated SVD of each class present (phase 1, step 3).
+    """Take the truncated SVD of each class present (phase 1, step 3), by the settings for it.
 
-    Parameters
-    ----------
-    data : LabelledSamples
-        The client's training data.
-    settings : Settings
-        ``subspace-size`` (p), ``max-class-samples`` (A.6.2) and ``min-subspace-samples``.
-    rng : numpy.random.Generator
-        Draws the samples that enter the SVD where a class has more than the cap.
-    scale : tuple of rows
-        The federation's, for modalities whose `subspace_matrix` depends on it.
-
-    Returns
-    -------
-    vectors : ndarray, shape (rows, d), float32
-    classes : ndarray, shape (rows,), int64
+    `rng` draws the samples that enter it where a class has more than ``max-class-samples``
+    (A.6.2); `scale` is the federation's, for modalities whose matrix depends on it. Returns
+    vectors, shape (rows, d), float32, and the class of each.
     """
     modality = load_modality(settings.modality)
     rows: list[NDArray[np.float32]] = []

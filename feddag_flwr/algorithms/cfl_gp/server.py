@@ -60,7 +60,7 @@ class CFLGP(Algorithm):
 
     def load_state_dict(self, kept: AlgorithmState) -> None:
         """Take the gradient profiles back."""
-        self._profiles = GradientProfiles.load_state_dict(kept)
+        self._profiles = GradientProfiles.from_state_dict(kept)
 
     def sample_clients(self, server_round: int) -> list[str]:
         """Draw the round's clients, then cluster all by their gradients where that is due."""
@@ -132,8 +132,8 @@ class GradientProfiles:
         )
 
     @classmethod
-    def load_state_dict(cls, kept: AlgorithmState) -> GradientProfiles:
-        """Make what `memory` returned."""
+    def from_state_dict(cls, kept: AlgorithmState) -> GradientProfiles:
+        """Make them of what `state_dict` returned."""
         profiles = cls()
         profiles._means = {int(block): dict(means) for block, means in kept.arrays.items()}
         profiles._counts = {

@@ -57,18 +57,10 @@ def draw_graph(
 
 @dataclass(frozen=True, eq=False)
 class ClusteringResult:
-    """One clustering of N clients.
+    """One clustering of N clients, in the order of names.
 
-    Attributes
-    ----------
-    names : list of str
-        Clients, in the order of names; rows of all arrays.
-    chosen : Candidate
-        Phase 3: the one at alpha*.
-    labels : ndarray, shape (N,)
-        Its clusters, 0 to Z - 1, numbered as they are used.
-    graph : Complementarity or None
-        Phase 4: who learns from whom; None where the graph has no say.
+    `chosen` is the candidate at alpha* (phase 3), `labels` (N,) its clusters, numbered as they are
+    used, `counts` (N, C) samples a class; no `graph` (phase 4) where it has no say.
     """
 
     names: list[str]

@@ -23,16 +23,10 @@ logger = logging.getLogger("flwr")
 
 @dataclass
 class ProfileStore:
-    """The profiles by which newcomers are placed (Algorithm 4).
+    """The profiles by which newcomers are placed (Algorithm 4), measured with the same options.
 
-    Attributes
-    ----------
-    arrays : ProfileArrays
-        Founders, then those placed since, a row each.
-    names : list of str or None
-        Client of each row; None where a newer profile of that client has come in.
-    threshold : float
-        alpha* of the clustering.
+    `arrays` has founders, then those placed since, a row each; `names` the client of each row, or
+    None where a newer profile of that client has come in. `threshold` is alpha* of the clustering.
     """
 
     arrays: ProfileArrays

@@ -31,13 +31,9 @@ class Sharing:
     """The teachers of each cluster's secondary encoder, as the settings of sharing have them.
 
     ``secondary`` says whether there is such an encoder and whether clusters learn from each other
-    at all, ``teachers`` from whom: the complementarity graph (Sec. 4), all, or all whose updates of
-    S agree. Who learns from whom is kept in ``ServerState.teachers``.
-
-    Attributes
-    ----------
-    watch : AgreementWatch or None
-        Where agreement is measured: ``sources="agreeing"``, as long as any clusters share.
+    at all, ``sources`` from whom: the complementarity graph (Sec. 4), all, or all whose updates of
+    S agree, which `watch` measures as long as any clusters share. Who learns from whom is kept in
+    ``ServerState.teachers``.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -305,7 +301,7 @@ class Sharing:
         )
 
     def load_state_dict(self, state: ServerState, kept: AlgorithmState) -> None:
-        """Take over what `memory` returned."""
+        """Take over what `state_dict` returned."""
         if (arrays := kept.arrays.get("agreement")) is not None:
             self.watch = self._new_watch(state.num_clusters)
             self.watch.load_state_dict(arrays, kept.notes["agreement"])

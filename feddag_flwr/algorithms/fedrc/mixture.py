@@ -16,14 +16,12 @@ def responsibilities(losses: Tensor, labels: Tensor, prior: Tensor) -> Tensor:
     losses : Tensor, shape (K, n), float64
         Loss of each model on each sample, in nats.
     labels : Tensor, shape (n,), int64
-        Classes of the samples.
     prior : Tensor, shape (K, C), float64
         Log weight of each model for samples of each class.
 
     Returns
     -------
-    Tensor, shape (K, n), float64
-        Columns add up to 1.
+    Tensor, shape (K, n), float64; columns add up to 1
     """
     return functional.softmax(prior[:, labels] - losses, dim=0)
 
