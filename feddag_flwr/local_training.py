@@ -16,18 +16,8 @@ class LocalTrainingConfig:
 
     Attributes
     ----------
-    epochs : int
-        Passes over the data.
-    batch_size : int
-        Samples a step.
-    objective : str
-        What is minimised: a name in `feddag_flwr.registries.OBJECTIVES`, or what the run's setting
-        ``objective`` says.
-    optimiser : str
-        What takes the steps: a name in `feddag_flwr.registries.OPTIMISERS`, or what the run's
-        setting ``optimiser`` says.
-    learning_rate, momentum, weight_decay : float
-        Hyper-parameters of the optimiser.
+    objective, optimiser : str
+        Names in `feddag_flwr.registries`, or what the run's settings of these names say.
     proximal : float
         Weight mu of the term mu/2 |w - w_received|^2 (FedProx, FedSoft); 0: none.
     report_losses : bool

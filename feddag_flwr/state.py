@@ -20,20 +20,14 @@ class Client:
 
 @dataclass
 class ServerState:
-    """Clients, clusters and models as they stand after a round.
+    """Clients, clusters and models (a cluster each, by part) as they stand after a round.
 
     Attributes
     ----------
-    class_names : tuple of str
-        Classes of the federation, in the order of the classifiers' outputs.
     sample_scale : tuple of rows
         How samples become the models' inputs, see `feddag_flwr.modalities.Modality.scale`.
     clients : dict of str to Client
         By name, in the order of names.
-    assignments : dict of str to int
-        Cluster of each client that has one.
-    models : list of dict of str to Weights
-        The parts of each cluster's model.
     teachers : tuple of tuple of int
         The clusters that train each cluster's secondary encoder, whichever rule says so: itself
         (FedDAG-dagger), those it agrees with, all, or its teachers in the complementarity graph

@@ -102,7 +102,7 @@ ALLOWED = {
 }  # fmt: skip
 
 # An algorithm's client half and what both halves speak; all other files are its server half.
-CLIENT_HALF = {"client", "messages", "local_training", "gradient", "mixture"}
+CLIENT_HALF = {"client", "messages", "local_training", "mixture"}
 
 # The product knows nothing of what is built on it.
 ABOVE = {"client_app", "server_app", "feddag_lab", "tests"}

@@ -32,12 +32,8 @@ class FederationContext:
     ----------
     state : ServerState
         Clients, assignments and cluster models; there once the clients are registered.
-    exchange : Exchange
-        The talk with the nodes; there with ``state``.
     true_groups : dict of str to int
         Where the scenario knows them: for the adjusted Rand index and `oracle` alone.
-    held_out : dict of str to Client
-        Clients that take no part in training (setting ``unseen-share``).
     drifted : set of str
         Clients whose data is no longer what they were placed by; they sit out until they are
         placed anew.

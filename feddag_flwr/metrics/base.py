@@ -42,8 +42,6 @@ class Metric(ABC):
     ----------
     name : str
         In reports, and in messages: letters, digits and hyphens.
-    percent : bool
-        Whether people are shown the value as a percentage.
     by_client : bool
         Whether ``metrics.jsonl`` holds it for each client, too.
     """

@@ -42,7 +42,7 @@ class EvaluateReply:
 
 @dataclass(frozen=True)
 class EvaluateRequest(ClientRequest[EvaluateReply]):
-    """A model to evaluate on the client's test data.
+    """A model to evaluate on the client's test data, perhaps after training as `config` says.
 
     Attributes
     ----------
@@ -51,8 +51,6 @@ class EvaluateRequest(ClientRequest[EvaluateReply]):
         (Per-FedAvg); usually 0.
     personalisation_epochs : int
         Epochs of local fine-tuning after that, judged apart; 0: none.
-    config : LocalTrainingConfig
-        How to train in both, but for the number of epochs.
     """
 
     action: ClassVar[str] = "evaluate"

@@ -35,8 +35,6 @@ class RequestHeader:
     ----------
     client : str
         The name that the server knows this node by; a client of another name refuses.
-    server_round : int
-        0 for the profile.
     class_names : tuple of str
         All classes of the federation, in the order of the classifier's outputs.
     sample_scale : tuple of rows
@@ -46,8 +44,6 @@ class RequestHeader:
     reference : tuple of int
         Samples of each class that the client had when it was profiled, for it to tell whether its
         data has drifted; empty: it is not asked.
-    metrics : tuple of str
-        What evaluations consist of (setting ``metrics``).
     """
 
     client: str

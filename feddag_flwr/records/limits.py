@@ -21,8 +21,6 @@ class Limits:
     max_samples : int
         Largest believable number of samples (setting ``max-client-samples``). A client's data may
         have grown since it described itself.
-    evaluated : bool
-        Whether participants evaluate the model as received (setting ``evaluate-participants``).
     variances : mapping of str to ndarray of int
         A part (``primary``, ``secondary``, ``classifier``): where in its buffers running variances
         are, see `feddag_flwr.models.flat.variance_places`.

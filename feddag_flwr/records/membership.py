@@ -88,8 +88,6 @@ class Description:
 
     Attributes
     ----------
-    class_names : tuple of str
-        The classes that its data may hold.
     sample_moments : tuple of rows
         Of the training samples, see `Modality.moments`.
     true_group : int or None

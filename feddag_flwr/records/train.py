@@ -41,8 +41,6 @@ class TrainReply:
         The same parts as they were received: on the server, as they were before they travelled.
     losses : ndarray, shape (epochs,), float64, or None
         Mean training loss of each local epoch, where the request asks for it.
-    drifted : bool
-        Whether the client's classes have moved away from the header's reference.
     moved : dict of str to Packed
         How far training moved the parameters of each part, where the reply said that and not where
         they are now (every ``transport`` but float32).

@@ -51,20 +51,14 @@ class TrainingMethod(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TrainJob:
-    """Local training of one model on one client's data.
+    """Local training of one model on one client's data; `config` names objective and optimiser.
 
     Attributes
     ----------
     samples : Samples
         The client's training data, on the model's device.
-    objective : Objective
-        What is minimised; the one that `config` names.
-    make_optimiser : MakeOptimiser
-        What takes the steps; the one that `config` names.
     rng : numpy.random.Generator
         Draws the order of the samples.
-    method : TrainingMethod
-        What is trained, and how.
     weights : Tensor, shape (n,), optional
         What each sample's loss counts in the mean over its batch; 1 where none are given.
     random_state : RandomState, optional

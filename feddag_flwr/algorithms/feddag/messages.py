@@ -39,8 +39,6 @@ class ProfileRequest(ClientRequest[Profile]):
 
     Attributes
     ----------
-    start : dict of str to Weights
-        theta0, a single-encoder model.
     coordinate_seed : int
         By which every client draws the same coordinates.
     gradient_fraction : float
@@ -127,8 +125,6 @@ class DualTrainRequest(ClientRequest[TrainReply]):
     separate_heads : bool
         Each half of the classifier is trained with its own encoder; so the secondary phase, too,
         gives the classifier back.
-    diversity : float
-        Weight of the diversity regulariser (Eq. 42).
     """
 
     action: ClassVar[str] = "train.dual"
