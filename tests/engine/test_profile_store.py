@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithms.feddag.profile_store import ProfileStore
 from feddag_flwr.algorithms.feddag.profiling import Profiles
 from feddag_flwr.checkpoints import AlgorithmState
+from feddag_flwr.profile import Profile
 from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
-from feddag_flwr.similarity.proximity import measure_proximity, pack_bases
+from feddag_flwr.similarity.proximity import measure_proximity
 
 FOUNDERS, CLIENTS, CLASSES, FEATURES = 15, 21, 5, 10
+NO_ENCODER = Weights(np.zeros(0, np.float32))
 
 
 def profiles():
@@ -24,18 +27,16 @@ def profiles():
     vectors = looks + 0.1 * rng.standard_normal(looks.shape)
     vectors = (vectors / np.linalg.norm(vectors, axis=2, keepdims=True)).astype(np.float32)
     held = [np.flatnonzero(row) for row in counts]
-    return Profiles(
-        [f"client-{i:02d}" for i in range(CLIENTS)],
-        rng.standard_normal((CLIENTS, 50)).astype(np.float32),
-        [own[classes] for own, classes in zip(vectors, held, strict=True)],
-        held,
-        counts,
-    )
+    updates = rng.standard_normal((CLIENTS, 50)).astype(np.float32)
+    return {
+        f"client-{i:02d}": Profile(updates[i], vectors[i][held[i]], held[i], counts[i], NO_ENCODER)
+        for i in range(CLIENTS)
+    }
 
 
 def some(whole, rows):
-    own = {name: [values[i] for i in rows] for name, values in vars(whole).items()}
-    return Profiles(**own | {"updates": whole.updates[rows], "counts": whole.counts[rows]})
+    names = sorted(whole)
+    return Profiles.of({names[i]: whole[names[i]] for i in rows})
 
 
 @pytest.mark.parametrize("fusion", ["evidence", "entropy", "data"])
@@ -48,7 +49,7 @@ def test_a_residence_is_recalled_to_the_bit(fusion):
         some(profiles(), np.arange(start, stop))
         for start, stop in ((0, FOUNDERS), (FOUNDERS, 18), (18, CLIENTS))
     )
-    bases = pack_bases(first.vectors, first.vector_classes, CLASSES)
+    bases = first.bases
     proximity = measure_proximity(first.updates, bases, first.counts, names=first.names, **options)
     residents = ProfileArrays.of(first.updates, bases, first.counts, proximity)
     one = ProfileStore(residents, list(first.names), 0.4, "average", options)
@@ -67,10 +68,9 @@ def test_a_residence_is_recalled_to_the_bit(fusion):
     assert two.state_dict().notes == saved.notes
     assert two.names == one.names
     assert (two.arrays.evidence is None) == (fusion != "evidence")
-    packed = pack_bases(third.vectors, third.vector_classes, CLASSES)
     rows = [
         measure_newcomers(
-            each.arrays, third.updates, packed, third.counts, names=third.names, **options
+            each.arrays, third.updates, third.bases, third.counts, names=third.names, **options
         )
         for each in (one, two)
     ]

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from feddag_flwr.algorithms.feddag.profiling import Profiles
 from feddag_flwr.checkpoints import AlgorithmState
@@ -16,7 +15,7 @@ from feddag_flwr.clustering.threshold import Linkage
 from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
 from feddag_flwr.similarity.normalisation import Scale
-from feddag_flwr.similarity.proximity import ProximityOptions, pack_bases
+from feddag_flwr.similarity.proximity import ProximityOptions
 
 logger = logging.getLogger("flwr")
 
@@ -39,6 +38,11 @@ class ProfileStore:
         self._rows = _rows(self.names)
 
     @property
+    def num_clients(self) -> int:
+        """Clients that have a profile."""
+        return len(self._rows)
+
+    @property
     def placed_since(self) -> int:
         """Clients whose profile has come in since the clustering."""
         return len(self.names) - len(self.arrays.fused)
@@ -55,7 +59,7 @@ class ProfileStore:
         rows = measure_newcomers(
             self.arrays,
             profiles.updates,
-            self._bases(profiles),
+            profiles.bases,
             profiles.counts,
             names=profiles.names,
             **self.options,
@@ -84,7 +88,7 @@ class ProfileStore:
         kept = [row for row, name in enumerate(names) if row < founders or name is not None]
         self.names = [*(names[row] for row in kept), *profiles.names]
         self.arrays = self.arrays.only(kept).joined_by(
-            profiles.updates, self._bases(profiles), profiles.counts, self.options["angle"]
+            profiles.updates, profiles.bases, profiles.counts, self.options["angle"]
         )
         self._rows = _rows(self.names)
 
@@ -94,9 +98,12 @@ class ProfileStore:
             return ()
         return tuple(self.arrays.counts[self._rows[name]].tolist())
 
-    def present(self) -> tuple[list[str], NDArray[np.intp]]:
-        """Return the clients that have a profile, in the order of names, and their rows."""
-        return list(self._rows), np.array(list(self._rows.values()), dtype=np.intp)
+    def present(self) -> Profiles:
+        """Return the newest profile of each client that has one."""
+        rows, arrays = list(self._rows.values()), self.arrays
+        return Profiles(
+            list(self._rows), arrays.updates[rows], arrays.bases[rows], arrays.counts[rows]
+        )
 
     def state_dict(self) -> AlgorithmState:
         """Return all of it for a checkpoint."""
@@ -141,10 +148,6 @@ class ProfileStore:
             rows["pairs"],
         )
         return cls(arrays, notes["names"], notes["threshold"], linkage, options)
-
-    def _bases(self, profiles: Profiles) -> NDArray[np.float32]:
-        classes = self.arrays.counts.shape[1]
-        return pack_bases(profiles.vectors, profiles.vector_classes, classes)
 
 
 def _rows(names: Collection[str | None]) -> dict[str, int]:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
 from feddag_flwr.seeds import derived_seed
+from feddag_flwr.similarity.proximity import pack_bases
 
 
 class DiskBackedWeights:
@@ -48,28 +49,26 @@ class DiskBackedWeights:
 
 @dataclass(frozen=True, eq=False)
 class Profiles:
-    """Valid profiles, in the order of client names.
+    """Valid profiles of N clients, in the order of names.
 
-    Updates have shape (N, k), counts (N, C); vectors are as in `feddag_flwr.profile.Profile`.
+    Updates have shape (N, k), counts (N, C); bases (N, C, p, d) are as `pack_bases` makes them.
     """
 
     names: list[str]
-    updates: NDArray[np.float32]
-    vectors: list[NDArray[np.float32]]
-    vector_classes: list[NDArray[np.int64]]
-    counts: NDArray[np.int64]
+    updates: NDArray[np.floating[Any]]
+    bases: NDArray[np.float32]
+    counts: NDArray[np.integer[Any]]
 
     @classmethod
     def of(cls, profiles: Mapping[str, Profile]) -> Profiles:
         """Put profiles in order, one at least."""
         names = sorted(profiles)
-        return cls(
-            names,
-            np.array([profiles[name].update for name in names], dtype=np.float32),
-            [profiles[name].vectors for name in names],
-            [profiles[name].vector_classes for name in names],
-            np.array([profiles[name].counts for name in names], dtype=np.int64),
-        )
+        ordered = [profiles[name] for name in names]
+        vectors = [profile.vectors for profile in ordered]
+        classes = [profile.vector_classes for profile in ordered]
+        counts = np.array([profile.counts for profile in ordered], dtype=np.int64)
+        updates = np.array([profile.update for profile in ordered], dtype=np.float32)
+        return cls(names, updates, pack_bases(vectors, classes, counts.shape[1]), counts)
 
 
 class Profiler:

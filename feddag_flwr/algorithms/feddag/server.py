@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +40,7 @@ from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import EvaluateRequest, Model
 from feddag_flwr.similarity.newcomers import ProfileArrays
-from feddag_flwr.similarity.proximity import measure_proximity, pack_bases
+from feddag_flwr.similarity.proximity import measure_proximity
 from feddag_flwr.similarity.subspace import class_angles
 
 logger = logging.getLogger("flwr")
@@ -86,11 +85,9 @@ class FedDAG(Algorithm):
                 )
             self._check_enough(len(replies))
             profiles = Profiles.of(replies)
-            classes = len(self.state.class_names)
-            bases = pack_bases(profiles.vectors, profiles.vector_classes, classes)
-            clustering = self._cluster(profiles.names, profiles.updates, bases, profiles.counts)
+            clustering = self._cluster(profiles)
             self._start_models(clustering, encoders)
-        self._keep(clustering, profiles.updates, bases)
+        self._keep(clustering, profiles)
 
     def _check_enough(self, count: int) -> None:
         """Refuse to cluster fewer clients than are needed."""
@@ -101,18 +98,14 @@ class FedDAG(Algorithm):
                 f"{least} are needed at least; the log names the reasons"
             )
 
-    def _cluster(
-        self,
-        names: list[str],
-        updates: NDArray[np.floating[Any]],
-        bases: NDArray[np.float32],
-        counts: NDArray[np.integer[Any]],
-    ) -> ClusteringResult:
-        """Run phases 2 to 4 on profiles, rows in the order of names."""
+    def _cluster(self, profiles: Profiles) -> ClusteringResult:
+        """Run phases 2 to 4 on profiles."""
         settings, graph = self.settings, None
+        names, counts = profiles.names, profiles.counts
         with self.context.phase("similarity"):
-            options = options_of(settings)
-            proximity = measure_proximity(updates, bases, counts, names=names, **options)
+            proximity = measure_proximity(
+                profiles.updates, profiles.bases, counts, names=names, **options_of(settings)
+            )
         with self.context.phase("clustering"):
             candidates, chosen = cluster_clients(settings, proximity.fused)
             labels = self._numbered(names, chosen.labels, chosen.num_clusters)
@@ -172,16 +165,13 @@ class FedDAG(Algorithm):
         self.state.set_clusters(clustering.names, clustering.labels.tolist(), models, teachers)
         self._sharing.begin(self.state)
 
-    def _keep(
-        self,
-        clustering: ClusteringResult,
-        updates: NDArray[np.floating[Any]],
-        bases: NDArray[np.float32],
-    ) -> None:
+    def _keep(self, clustering: ClusteringResult, profiles: Profiles) -> None:
         """Keep what later clients are placed by, and write what came of phases 2 to 4."""
         self._profiles = ProfileStore(
-            ProfileArrays.of(updates, bases, clustering.counts, clustering.proximity),
-            list(clustering.names),
+            ProfileArrays.of(
+                profiles.updates, profiles.bases, profiles.counts, clustering.proximity
+            ),
+            list(profiles.names),
             clustering.chosen.threshold,
             self.settings.linkage,
             options_of(self.settings),
@@ -251,11 +241,11 @@ class FedDAG(Algorithm):
         if not self._sharing.by_graph:
             self._sharing.keep_to(self.state, set(assignments.values()))
             return
-        names, rows = self._profiles.present()
-        arrays = self._profiles.arrays
-        clusters, labels = np.unique([assignments[name] for name in names], return_inverse=True)
-        angles = class_angles(arrays.bases[rows], arrays.counts[rows], self.settings.angle)
-        graph = draw_graph(self.settings, arrays.counts[rows], angles, labels)
+        profiles = self._profiles.present()
+        placed = [assignments[name] for name in profiles.names]
+        clusters, labels = np.unique(placed, return_inverse=True)
+        angles = class_angles(profiles.bases, profiles.counts, self.settings.angle)
+        graph = draw_graph(self.settings, profiles.counts, angles, labels)
         teachers: list[tuple[int, ...]] = [()] * self.state.num_clusters
         for cluster, row in zip(clusters, self._sharing.by(graph, len(clusters)), strict=True):
             teachers[cluster] = tuple(int(clusters[source]) for source in row)
@@ -271,24 +261,23 @@ class FedDAG(Algorithm):
         If other clients belong together now, graph and models are rebuilt: a new cluster starts
         from the mean of the models that its members have now, each counted by its samples.
         """
-        profiles, share = self._profiles, self.settings.regroup_share
-        if profiles is None:
+        store, share = self._profiles, self.settings.regroup_share
+        if store is None:
             return
-        names, rows = profiles.present()
-        grown = share and profiles.placed_since >= share * len(names)
-        if not (grown or self._recluster_due) or len(names) < MIN_CLIENTS:
+        count = store.num_clients
+        grown = share and store.placed_since >= share * count
+        if not (grown or self._recluster_due) or count < MIN_CLIENTS:
             return
         self._recluster_due = False
-        arrays = profiles.arrays
-        updates, bases = arrays.updates[rows], arrays.bases[rows]
-        clustering = self._cluster(names, updates, bases, arrays.counts[rows])
-        before = [self.state.assignments[name] for name in names]
+        profiles = store.present()
+        clustering = self._cluster(profiles)
+        before = [self.state.assignments[name] for name in profiles.names]
         fewer_or_more = clustering.chosen.num_clusters != self.state.num_clusters
         changed = fewer_or_more or clustering.labels.tolist() != before
         logger.info("clustered anew: %s", "groups have changed" if changed else "nobody moves")
         if changed:
             self._set_clusters(clustering, self._inherited_models(clustering))
-        self._keep(clustering, updates, bases)
+        self._keep(clustering, profiles)
 
     def _inherited_models(self, clustering: ClusteringResult) -> list[Model]:
         """Mean of the members' present models, for each cluster of a new clustering."""
