@@ -20,7 +20,7 @@ class Client:
 
 @dataclass
 class ServerState:
-    """Clients, clusters and models (a cluster each, by part) as they stand after a round.
+    """Clients, clusters and their models as they stand after a round.
 
     Attributes
     ----------

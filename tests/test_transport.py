@@ -393,5 +393,5 @@ def test_a_client_with_another_setting_refuses_and_is_named(tmp_path, caplog):
             tmp_path, grid=grid, algorithm="fedavg", transport="float16", participation=1.0
         )
     assert "client client-2 is left out" in caplog.text
-    assert "travels as float16, client 'client-2' expects float32" in caplog.text
+    assert "the header has transport = float16, client 'client-2' has float32" in caplog.text
     assert sorted(strategy.evaluator.evaluations) == [f"client-{i}" for i in (0, 1, 3, 4, 5)]

@@ -49,7 +49,7 @@ class RoundPlan:
 
 @dataclass(frozen=True)
 class RoundReplies:
-    """What came of a round."""
+    """What came of a round: checked replies, in the order of client names."""
 
     server_round: int
     plan: RoundPlan

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.data.classes import check_spec, in_classes
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.data.scenarios import ClientData, load_client_data
 from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.metrics import Evaluation, load_metrics, metric_names
@@ -62,24 +63,20 @@ class ClientSession:
         data = load_client_data(settings, context.node_config, header.server_round)
         if data.name != header.client:
             raise RecordError(f"the header is for {header.client!r}, this is {data.name!r}")
-        if settings.transport != header.transport:
-            raise RecordError(
-                f"the header travels as {header.transport}, client {data.name!r} expects "
-                f"{settings.transport} (setting transport)"
-            )
-        if metric_names(settings.metrics) != header.metrics:
-            raise RecordError(
-                f"the header asks for {', '.join(header.metrics)}, client {data.name!r} computes "
-                f"{settings.metrics} (setting metrics)"
-            )
-        _check_samples(data, header, settings.modality)
-        device = prepare_device(settings)
-        seed_generators(
-            device,
-            derived_seed(
-                settings.seed, "torch", server_round=header.server_round, client=data.name
-            ),
-        )
+        for setting, asked, own in (
+            ("transport", header.transport, settings.transport),
+            ("metrics", ", ".join(header.metrics), ", ".join(metric_names(settings.metrics))),
+            ("modality", header.modality, settings.modality),
+        ):
+            if asked != own:
+                raise RecordError(
+                    f"the header has {setting} = {asked}, client {data.name!r} has {own} "
+                    f"(setting {setting})"
+                )
+        _check_samples(data, header)
+        device, server_round = prepare_device(settings), header.server_round
+        seed = derived_seed(settings.seed, "torch", server_round=server_round, client=data.name)
+        seed_generators(device, seed)
         return cls(settings, in_classes(data, header.class_names), device, header)
 
     @property
@@ -112,14 +109,15 @@ class ClientSession:
 
     def train_samples(self, model: ClusterModel) -> Samples:
         """Copy the training data to the device, if the cap on memory lets it."""
-        check_memory(self.settings, self.data.train, model)
-        return self.modality.to_device(self.device, self.data.train, self.header.sample_scale)
+        return self._on_device(self.data.train, model)
+
+    def _on_device(self, data: LabelledSamples, model: ClusterModel) -> Samples:
+        check_memory(self.settings, data, model)
+        return self.modality.to_device(self.device, data, self.header.sample_scale)
 
     def evaluate(self, model: ClusterModel) -> Evaluation:
         """Evaluate a model on the test data."""
-        check_memory(self.settings, self.data.test, model)
-        samples = self.modality.to_device(self.device, self.data.test, self.header.sample_scale)
-        classes = len(self.header.class_names)
+        samples, classes = self._on_device(self.data.test, model), len(self.header.class_names)
         return evaluate(model, samples, classes, load_metrics(self.header.metrics))
 
     def evaluate_received(self, model: ClusterModel, parts: Mapping[str, Weights]) -> Evaluation:
@@ -203,13 +201,9 @@ class ClientSession:
         )
 
 
-def _check_samples(data: ClientData, header: RequestHeader, modality: str) -> None:
+def _check_samples(data: ClientData, header: RequestHeader) -> None:
     """Refuse a header about other samples than this client's, or a scale that cannot be."""
-    if header.modality != modality:
-        raise RecordError(
-            f"the header is about modality {header.modality}, client {data.name!r} has {modality}"
-        )
-    checker = load_modality(modality)
+    checker = load_modality(header.modality)
     try:
         checker.check(header.spec)
         checker.check_scale(header.spec, header.sample_scale)

@@ -6,13 +6,13 @@ import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from feddag_flwr.algorithms.algorithm import Algorithm
 from feddag_flwr.engine.registration import (
     check_fit,
     client_of,
+    describe,
     describe_letter,
     refuse_node,
     rejection,
@@ -144,11 +144,9 @@ class Joins:
         self._round = server_round
         self._there = set(exchange.nodes())
         self._pending = self._there - clients.names.keys() - held.keys()
-        questions = (describe_letter(node, server_round) for node in sorted(self._pending))
-        refuse = partial(refuse_node, self.follow_ups, clients)
-        wait = self.context.settings.join_timeout
-        for letter, description in exchange.stream(questions, wait, self.follow_ups, refuse=refuse):
-            self._introduce(letter.node_id, description, resuming=True)
+        nodes, wait = sorted(self._pending), self.context.settings.join_timeout
+        for node, described in describe(exchange, nodes, server_round, wait, self.follow_ups):
+            self._introduce(node, described, resuming=True)
         for node, delay in held.items():  # a client may be on another node by now
             self._delays[clients.nodes.get(client_on[node], node)] = delay
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 
 from feddag_flwr.aggregators import capped
@@ -73,7 +73,7 @@ def register_clients(
     clients are left.
     """
     nodes = wait_for_nodes(exchange, settings)
-    described = _describe(exchange, nodes, settings.join_timeout)
+    described = dict(describe(exchange, nodes, 0, settings.join_timeout, deque()))
     spec, modality = most_common_spec(described.values()), load_modality(settings.modality)
     allowed = class_list(settings.class_names) or believable_classes(described.values())
     descriptions = []
@@ -98,15 +98,18 @@ def register_clients(
     return descriptions
 
 
-def _describe(exchange: Exchange, nodes: list[int], timeout: float) -> dict[int, Description]:
-    """Return what each node says of itself; one that says nonsense is told."""
-    follow_ups: deque[Letter] = deque()
-    letters = (describe_letter(node, 0) for node in nodes)
+def describe(
+    exchange: Exchange,
+    nodes: Iterable[int],
+    server_round: int,
+    timeout: float,
+    follow_ups: deque[Letter],
+) -> Iterator[tuple[int, Description]]:
+    """Yield what each node says of itself, as it comes; one that says nonsense is told."""
+    letters = (describe_letter(node, server_round) for node in nodes)
     refuse = partial(refuse_node, follow_ups, exchange.clients)
-    return {
-        letter.node_id: description
-        for letter, description in exchange.stream(letters, timeout, follow_ups, refuse=refuse)
-    }
+    for letter, description in exchange.stream(letters, timeout, follow_ups, refuse=refuse):
+        yield letter.node_id, description
 
 
 def refuse_node(

@@ -34,6 +34,8 @@ class FederationContext:
         Clients, assignments and cluster models; there once the clients are registered.
     true_groups : dict of str to int
         Where the scenario knows them: for the adjusted Rand index and `oracle` alone.
+    held_out : dict of str to Client
+        Clients that take no part in training (setting ``unseen-share``).
     drifted : set of str
         Clients whose data is no longer what they were placed by; they sit out until they are
         placed anew.
