@@ -7,11 +7,7 @@ from collections.abc import Mapping
 
 from flwr.app import RecordDict
 
-from feddag_flwr.records.sizes import (
-    arrays_nbytes,
-    content_nbytes,
-    statistics_nbytes,
-)
+from feddag_flwr.records.sizes import arrays_nbytes, content_nbytes, statistics_nbytes
 
 Counts = Mapping[str, Mapping[str, int]]
 

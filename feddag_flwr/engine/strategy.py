@@ -176,8 +176,8 @@ class ClusteredStrategy(Strategy):
 
     def _started(self, rounds: int, first: int) -> None:
         metrics = load_metrics(metric_names(self.settings.metrics))
-        folder = self.context.folder
-        self.observers.run_started(RunStarted(self.settings, folder, metrics, first, rounds))
+        event = RunStarted(self.settings, self.context.folder, metrics, first, rounds)
+        self.observers.tell(lambda observer: observer.run_started(event))
 
     def _do_round(self, server_round: int, result: Result, *, last: bool) -> None:
         self._await_clients(server_round)
@@ -249,8 +249,9 @@ class ClusteredStrategy(Strategy):
         counts = self.training.answered
         event = RoundOver(server_round, line, self.state, last, counts, lambda: checkpoint_of(self))
         with self.context.phase("checkpoint"):
-            self.observers.round_over(event)
-        self.observers.round_timed(server_round, self.context.watch.take())
+            self.observers.tell(lambda observer: observer.round_over(event))
+        seconds = self.context.watch.take()
+        self.observers.tell(lambda observer: observer.round_timed(server_round, seconds))
 
     def _close(self, rounds: int) -> None:
         """Tell the observers of the end; fail if nobody ever replied, or is left to be judged."""
@@ -265,7 +266,7 @@ class ClusteredStrategy(Strategy):
                 ),
                 **mean_over_clients(evaluator.held_out_evaluations.values()),
             }
-        self.observers.run_over(RunOver(summary))
+        self.observers.tell(lambda observer: observer.run_over(RunOver(summary)))
         if rounds and not self.rounds_with_replies:
             raise FederationError(f"no client sent a valid reply in any of {rounds} rounds")
         if self._silent_rounds and not evaluations:

@@ -15,12 +15,7 @@ from feddag_flwr.records.evaluate import (
 )
 from feddag_flwr.records.header import RequestHeader
 from feddag_flwr.records.limits import Limits
-from feddag_flwr.records.membership import (
-    REJECTION_ACTION,
-    DescribeRequest,
-    Description,
-    Rejection,
-)
+from feddag_flwr.records.membership import REJECTION_ACTION, DescribeRequest, Description, Rejection
 from feddag_flwr.records.parts import Candidates, Model
 from feddag_flwr.records.request import ClientRequest, Request
 from feddag_flwr.records.sizes import arrays_nbytes

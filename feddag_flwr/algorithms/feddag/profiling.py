@@ -96,10 +96,7 @@ class Profiler:
         )
 
     def collect(
-        self,
-        names: Iterable[str],
-        server_round: int,
-        encoders: DiskBackedWeights | None = None,
+        self, names: Iterable[str], server_round: int, encoders: DiskBackedWeights | None = None
     ) -> dict[str, Profile]:
         """Profile clients, the largest first; those with a valid profile, without its encoder.
 

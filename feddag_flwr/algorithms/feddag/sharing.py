@@ -167,11 +167,7 @@ class Sharing:
 
     # -- agreement ---------------------------------------------------------------------------------
 
-    def part(
-        self,
-        state: ServerState,
-        replies: Mapping[str, TrainReply],
-    ) -> None:
+    def part(self, state: ServerState, replies: Mapping[str, TrainReply]) -> None:
         """Measure how far clusters agree on S, and part those that do not for good."""
         taught = [name for name, reply in replies.items() if "transfer" in reply.parts]
         if self.watch is None or not taught:
