@@ -8,6 +8,9 @@ from flwr.app import Array, MetricRecord
 from judgements import evaluation, hits
 from test_records import HEADER, INF, NAN, SCALE, make_evaluation, same, weights, wire
 
+from feddag_flwr.algorithms.cfl_gp.messages import GradientRequest
+from feddag_flwr.algorithms.feddag.messages import DualTrainRequest, ProfileRequest
+from feddag_flwr.algorithms.fedrc.messages import ResponsibilitiesRequest
 from feddag_flwr.algorithms.ifca.messages import ChoiceReply, ChoiceTrainRequest
 from feddag_flwr.algorithms.pacfl.messages import VectorsRequest
 from feddag_flwr.algorithms.per_fedavg.messages import FomamlTrainRequest
@@ -80,6 +83,43 @@ def test_a_recipe_lacking_a_value_is_refused():
     del info(content)["training-optimiser"]
     with pytest.raises(RecordError, match="no 'training-optimiser'"):
         TrainRequest.decode(content)
+
+
+# -- what the fields of a request declare ----------------------------------------------------------
+
+PROFILE = ProfileRequest(HEADER, PARTS, 7, 0.5)
+DUAL = DualTrainRequest(HEADER, PARTS, ("primary",))
+
+
+@pytest.mark.parametrize(
+    ("request_", "key", "value", "message"),
+    [
+        (PROFILE, "gradient-fraction", 0.0, "gradient-fraction = 0.0 must be above 0, 1 at most"),
+        (PROFILE, "gradient-fraction", 1.5, "gradient-fraction = 1.5 must be above 0, 1 at most"),
+        (PROFILE, "warmup-rounds", 0, "warmup-rounds = 0 must be 1 or more"),
+        (PROFILE, "coordinate-seed", -1, "coordinate-seed = -1 must be 0 or more"),
+        (DUAL, "diversity", NAN, "diversity = nan must be 0 or more, and finite"),
+        (DUAL, "separate-heads", 1, "separate-heads = 1 is of type int"),
+        (DUAL, "phases", [], "phases must be a list of 1 to 1000 names"),
+        (FomamlTrainRequest(HEADER, PARTS), "inner-rate", -0.5, "inner-rate = -0.5 must be 0 or"),
+        (GradientRequest(HEADER, PARTS), "objective", "", "objective = '' is no name"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(request_, key, value, message):
+    content = request_.encode()
+    info(content)[key] = value
+    with pytest.raises(RecordError, match=message):
+        type(request_).decode(content)
+
+
+def test_a_table_has_a_row_a_candidate_and_a_column_a_class():
+    request = ResponsibilitiesRequest(HEADER, (PARTS, OTHER), np.arange(6.0).reshape(2, 3))
+    found = ResponsibilitiesRequest.decode(wire(request.encode()))
+    assert found.prior.tolist() == [[0, 1, 2], [3, 4, 5]]
+    content = request.encode()
+    arrays(content)["number.prior"] = Array(np.zeros((3, 3)))
+    with pytest.raises(RecordError, match=r"prior has shape \(3, 3\), must have \(2, 3\)"):
+        ResponsibilitiesRequest.decode(content)
 
 
 # -- candidate models ------------------------------------------------------------------------------
