@@ -24,7 +24,6 @@ class Aggregator(Protocol):
         From `updates`, the part as each member trained it, in the order of client names, one at
         least; `weights`, positive, that each member counts; and `reference`, the part as received.
         """
-        ...
 
 
 def capped(counts: npt.ArrayLike, most: float) -> NDArray[np.float64]:

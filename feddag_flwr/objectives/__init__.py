@@ -15,8 +15,6 @@ class Objective(Protocol):
 
     def sample_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of each sample, shape (n,), from logits (n, C), and of their type."""
-        ...
 
     def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the mean over the batch of weight (n,), by default 1, times loss: a scalar."""
-        ...

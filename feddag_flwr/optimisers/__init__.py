@@ -15,11 +15,9 @@ class Optimiser(Protocol):
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        ...
 
     def step(self) -> object:
         """Move every parameter that has a gradient."""
-        ...
 
 
 class MakeOptimiser(Protocol):
@@ -29,4 +27,3 @@ class MakeOptimiser(Protocol):
         self, parameters: Sequence[nn.Parameter], config: LocalTrainingConfig, /
     ) -> Optimiser:
         """Make an optimiser of parameters; hyper-parameters are the request's."""
-        ...

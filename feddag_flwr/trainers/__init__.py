@@ -46,7 +46,6 @@ class TrainingMethod(Protocol):
 
     def __call__(self, job: TrainJob, /) -> NDArray[np.float64]:
         """Train the job's model in place; return the mean loss a sample of each epoch."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,4 +108,3 @@ class LocalTrainer(Protocol):
 
     def train(self, jobs: Sequence[TrainJob]) -> list[TrainResult]:
         """Train the model of each job in place; results in the order of the jobs."""
-        ...
