@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from feddag_flwr.records import (
     TrainReply,
     TrainRequest,
 )
+from feddag_flwr.sections import Section
 from feddag_flwr.seeds import generator
 from feddag_flwr.state import ServerState
 
@@ -83,6 +84,9 @@ class Algorithm(ABC):
         What it may know and ask; ``state`` is there when `begin` or `load_state_dict` is called.
     """
 
+    # The section of its own settings, for an algorithm that is named package.module:Class; one of
+    # `feddag_flwr.algorithm_names` says it there, which costs no import.
+    own_settings: ClassVar[type[Section] | None] = None
     # Epochs of local training that belong to the algorithm and come before a client is judged.
     adapt_epochs = 0
     # Whether models travel at all: what a client could keep to itself is no traffic.
@@ -133,7 +137,7 @@ class Algorithm(ABC):
     @property
     def plain_training(self) -> LocalTrainingConfig:
         """Local training as the settings say."""
-        return LocalTrainingConfig.of(self.settings)
+        return LocalTrainingConfig.of(self.settings.training)
 
     def local_training(self, name: str) -> LocalTrainingConfig:
         """Return how a client trains: as the settings say."""
@@ -210,8 +214,8 @@ class Algorithm(ABC):
         names = self.context.connected(settled)
         if not names:
             return []
-        count = max(1, round(self.settings.participation * len(names)))
-        rng = generator(self.settings.seed, "sample-clients", server_round=server_round)
+        count = max(1, round(self.settings.run.participation * len(names)))
+        rng = generator(self.settings.run.seed, "sample-clients", server_round=server_round)
         return sorted(names[i] for i in rng.choice(len(names), size=count, replace=False))
 
     def average_clusters(self, found: RoundReplies) -> None:
@@ -253,7 +257,7 @@ class Algorithm(ABC):
         self, server_round: int, names: list[str], models: Sequence[Model]
     ) -> dict[str, Any]:
         """Ask clients how well models fit their training data; every model travels to each."""
-        header, objective = self.context.header, self.settings.objective
+        header, objective = self.context.header, self.settings.training.objective
         return self.context.ask(
             CandidateLossesRequest(header(name, server_round), tuple(models), objective)
             for name in names

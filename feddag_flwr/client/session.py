@@ -75,22 +75,22 @@ class ClientSession:
         data = load_client_data(settings, context.node_config, header.server_round)
         if data.name != header.client:
             raise RecordError(f"the header is for {header.client!r}, this is {data.name!r}")
-        if settings.transport != header.transport:
+        if settings.run.transport != header.transport:
             raise RecordError(
                 f"the header travels as {header.transport}, client {data.name!r} expects "
-                f"{settings.transport} (setting transport)"
+                f"{settings.run.transport} (setting transport)"
             )
-        if metric_names(settings.metrics) != header.metrics:
+        if metric_names(settings.run.metrics) != header.metrics:
             raise RecordError(
                 f"the header asks for {', '.join(header.metrics)}, client {data.name!r} computes "
-                f"{settings.metrics} (setting metrics)"
+                f"{settings.run.metrics} (setting metrics)"
             )
-        _check_samples(data, header, settings.modality)
-        device = prepare_device(settings)
+        _check_samples(data, header, settings.data.modality)
+        device = prepare_device(settings.training)
         seed_generators(
             device,
             derived_seed(
-                settings.seed, "torch", server_round=header.server_round, client=data.name
+                settings.run.seed, "torch", server_round=header.server_round, client=data.name
             ),
         )
         return cls(settings, in_classes(data, header.class_names), device, header)
@@ -98,17 +98,17 @@ class ClientSession:
     @property
     def modality(self) -> Modality:
         """The kind of this client's samples."""
-        return load_modality(self.settings.modality)
+        return load_modality(self.settings.data.modality)
 
     def model(self, parts: Mapping[str, Weights]) -> ClusterModel:
         """Make the cluster model and fill it with the parts received."""
         model = build_model(
-            self.settings.model,
+            self.settings.training.model,
             self.header.sample_shape,
             len(self.header.class_names),
             dual="secondary" in parts,
-            seed=self.settings.seed,
-            modality=self.settings.modality,
+            seed=self.settings.run.seed,
+            modality=self.settings.data.modality,
             details=self.header.sample_details,
         )
         self.fill(model, parts)
@@ -138,14 +138,14 @@ class ClientSession:
     def evaluate_received(self, model: ClusterModel, parts: Mapping[str, Weights]) -> Evaluation:
         """Evaluate a model that holds the parts received, unless that was done already."""
         received: Model = {name: parts[name] for name in model.parts()}
-        context = (self.settings.modality, self.header.sample_scale, self.header.metrics)
+        context = (self.settings.data.modality, self.header.sample_scale, self.header.metrics)
         return evaluations.recall(received, self.data.test, context, lambda: self.evaluate(model))
 
     def judge_received(
         self, model: ClusterModel, parts: Mapping[str, Weights]
     ) -> Evaluation | None:
         """Evaluate a model as received, where participants do so."""
-        wanted = self.settings.evaluate_participants
+        wanted = self.settings.run.evaluate_participants
         return self.evaluate_received(model, parts) if wanted else None
 
     def objective(self, name: str) -> Objective:
@@ -156,7 +156,7 @@ class ClientSession:
         RegistryError
             It is neither listed nor the run's own.
         """
-        own = self.settings.objective
+        own = self.settings.training.objective
         objective: Objective = OBJECTIVES.load(OBJECTIVES.check_asked(name, own))
         return objective
 
@@ -177,7 +177,7 @@ class ClientSession:
             The config names an objective or optimiser that is neither listed nor the run's own.
         """
         optimiser: MakeOptimiser = OPTIMISERS.load(
-            OPTIMISERS.check_asked(config.optimiser, self.settings.optimiser)
+            OPTIMISERS.check_asked(config.optimiser, self.settings.training.optimiser)
         )
         objective = self.objective(config.objective)
         return TrainJob(model, samples, config, objective, optimiser, rng, method, weights)
@@ -203,7 +203,7 @@ class ClientSession:
         if not self.header.reference:
             return False
         counts = np.bincount(self.data.train.labels, minlength=len(self.header.class_names))
-        return class_shift(self.header.reference, counts) > self.settings.drift_threshold
+        return class_shift(self.header.reference, counts) > self.settings.clustering.drift_threshold
 
     def encode(self, reply: TrainReply) -> RecordDict:
         """Write a reply to a request to train, once the run's postprocessors have had its parts.
@@ -216,14 +216,14 @@ class ClientSession:
             A postprocessor cannot be used.
         """
         context = ClientContext(self.settings, self.header.server_round, self.header.client)
-        postprocessors = Postprocessors.of(self.settings.postprocessors)
+        postprocessors = Postprocessors.of(self.settings.run.postprocessors)
         carried = postprocessors.on_client(reply.parts, reply.starts, context)
         return replace(reply, carried=carried).encode(self.header)
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Return the generator of one draw of this client in this round."""
         return generator(
-            self.settings.seed,
+            self.settings.run.seed,
             purpose,
             server_round=self.header.server_round,
             client=self.header.client,

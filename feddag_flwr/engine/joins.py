@@ -113,8 +113,8 @@ class Joins:
         """Seconds to wait for those who come in, where they differ from a round's."""
         settings = self.context.settings
         return {
-            "describe": min(self.context.round_timeout, settings.join_timeout),
-            "profile": settings.profile_timeout,
+            "describe": min(self.context.round_timeout, settings.deployment.join_timeout),
+            "profile": settings.deployment.profile_timeout,
         }
 
     def place(self) -> None:
@@ -159,7 +159,7 @@ class Joins:
         self._pending = self._there - clients.names.keys() - held.keys()
         questions = (describe_letter(node, server_round) for node in sorted(self._pending))
         refuse = partial(refuse_node, self.follow_ups, clients)
-        wait = self.context.settings.join_timeout
+        wait = self.context.settings.deployment.join_timeout
         for letter, description in exchange.stream(questions, wait, self.follow_ups, refuse=refuse):
             self._introduce(letter.node_id, description, resuming=True)
         for node, delay in held.items():  # a client may be on another node by now
@@ -212,7 +212,7 @@ class Joins:
         """Let a client in whose node has described it, and ask what the algorithm wants of it."""
         context, state, name = self.context, self.context.state, described.client
         known = name in state.clients or name in context.held_out
-        modality = load_modality(context.settings.modality)
+        modality = load_modality(context.settings.data.modality)
         try:
             check_fit(described, state.class_names, state.spec, modality)
             if not known and not self.algorithm.admits_newcomers:

@@ -12,9 +12,9 @@ def limits_of(settings: Settings, model: ClusterModel | None = None) -> Limits:
     """Return the limits of a run; those of its model once there is one."""
     parts = {} if model is None else model.parts()
     return Limits(
-        settings.max_client_samples,
-        settings.evaluate_participants,
-        settings.subspace_size,
-        settings.modality,
+        settings.deployment.max_client_samples,
+        settings.run.evaluate_participants,
+        settings.profile.subspace_size,
+        settings.data.modality,
         {str(part): variance_places(module) for part, module in parts.items()},
     )

@@ -11,6 +11,7 @@ from sklearn.cluster import KMeans
 
 from feddag_flwr.algorithms.algorithm import Algorithm, RoundPlan
 from feddag_flwr.algorithms.cfl_gp.messages import GradientRequest
+from feddag_flwr.algorithms.cfl_gp.settings import CFLGPSettings
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import matched_labels
 from feddag_flwr.models.flat import get_parts
@@ -61,7 +62,7 @@ class CFLGP(Algorithm):
         """Start with K equal models, all clients in cluster 0 until round 1 clusters them."""
         names = list(self.state.clients)
         start = get_parts(self.context.initial_model(dual=False))
-        models = [dict(start) for _ in range(self.settings.num_clusters)]
+        models = [dict(start) for _ in range(self.settings.clustering.num_clusters)]
         self.state.set_clusters(names, [0] * len(names), models)
         self._profiles = GradientProfiles()
 
@@ -83,8 +84,8 @@ class CFLGP(Algorithm):
 
     def _cluster_if_due(self, server_round: int) -> None:
         """Collect gradients from all clients and cluster them."""
-        step, rest = divmod(server_round - 1, self.settings.cfl_gp_period)
-        if rest or server_round > self.settings.cfl_gp_last_round:
+        step, rest = divmod(server_round - 1, self.settings.own(CFLGPSettings).period)
+        if rest or server_round > self.settings.own(CFLGPSettings).last_round:
             return
         criterion = step % self.state.num_clusters
         for name, gradient in self._collect(server_round, criterion).items():
@@ -98,7 +99,7 @@ class CFLGP(Algorithm):
         kmeans = KMeans(
             min(count, len(names)),
             n_init=KMEANS_STARTS,
-            random_state=derived_seed(self.settings.seed, "cfl-gp", server_round=server_round)
+            random_state=derived_seed(self.settings.run.seed, "cfl-gp", server_round=server_round)
             % 2**32,
         )
         previous = [self.state.assignments[name] for name in names]
@@ -108,11 +109,11 @@ class CFLGP(Algorithm):
     def _collect(self, server_round: int, criterion: int) -> dict[str, NDArray[np.float32]]:
         """Ask all clients what the criterion makes of their data; valid replies, by name."""
         model = self.state.models[criterion]
-        context, wait = self.context, self.settings.profile_timeout
+        context, wait = self.context, self.settings.deployment.profile_timeout
         names = context.largest_first(context.connected(sorted(self.state.assignments)))
         headers = (context.header(name, server_round) for name in names)
-        if self.settings.cfl_gp_profile == "gradient":
-            objective = self.settings.objective
+        if self.settings.own(CFLGPSettings).profile == "gradient":
+            objective = self.settings.training.objective
             return context.ask((GradientRequest(each, model, objective) for each in headers), wait)
         config = self.plain_training
         requests = (TrainRequest(each, model, config, counted_as="profile") for each in headers)

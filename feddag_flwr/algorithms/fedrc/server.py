@@ -54,7 +54,7 @@ class FedRC(Algorithm):
     def begin(self) -> None:
         """Draw K different models, of which every client has an equal share."""
         names = list(self.state.clients)
-        count = self.settings.num_clusters
+        count = self.settings.clustering.num_clusters
         models = [get_parts(self.context.initial_model(dual=False, number=k)) for k in range(count)]
         self.state.set_clusters(names, [0] * len(names), models)
         self.responsibilities: dict[str, NDArray[np.float64]] = {}
@@ -116,7 +116,7 @@ class FedRC(Algorithm):
 
     def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Model of largest omega of each client with a valid reply."""
-        models, objective = tuple(self.state.models), self.settings.objective
+        models, objective = tuple(self.state.models), self.settings.training.objective
         header = self.context.header
         replies = self.context.ask(
             ResponsibilitiesRequest(

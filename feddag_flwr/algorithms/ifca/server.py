@@ -31,7 +31,7 @@ class IFCA(Algorithm):
     def begin(self) -> None:
         """Draw K different starts; no client has a cluster of its own choice yet."""
         names = list(self.state.clients)
-        starts = range(self.settings.num_clusters)
+        starts = range(self.settings.clustering.num_clusters)
         models = [
             get_parts(self.context.initial_model(dual=False, number=start)) for start in starts
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from feddag_flwr.algorithms.fedavg.server import FedAvg
 from feddag_flwr.algorithms.per_fedavg.messages import FomamlTrainRequest
+from feddag_flwr.algorithms.per_fedavg.settings import PerFedAvgSettings
 
 
 class PerFedAvg(FedAvg):
@@ -27,5 +28,5 @@ class PerFedAvg(FedAvg):
             self.context.header(name, server_round),
             dict(self.model_of(name)),
             self.local_training(name),
-            inner_rate=self.settings.per_fedavg_alpha,
+            inner_rate=self.settings.own(PerFedAvgSettings).alpha,
         )
