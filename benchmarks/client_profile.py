@@ -95,7 +95,7 @@ class Bench:
     @property
     def few(self) -> LabelledSamples:
         """The share of the data that the warm-up is measured on, at least one batch."""
-        count = max(self.settings.batch_size, round(self.share * len(self.data)))
+        count = max(self.settings.training.batch_size, round(self.share * len(self.data)))
         order = generator(0, "few").permutation(len(self.data))
         return self.data.select(np.sort(order[:count]))
 
@@ -112,7 +112,7 @@ class Bench:
     def model(self, settings: Settings) -> ClusterModel:
         """Make the single-encoder model that is warmed up."""
         return build_model(
-            settings.model, IMAGE_SHAPE, self.classes, dual=False, seed=settings.seed
+            settings.training.model, IMAGE_SHAPE, self.classes, dual=False, seed=settings.run.seed
         )
 
 
@@ -165,7 +165,9 @@ def subspaces(bench: Bench, settings: Settings, name: str) -> CandidateLosses:
     """Take the SVD of every class and leave the vectors in a file."""
     start = time.perf_counter()
     vectors, classes = class_subspaces(
-        bench.data, settings, generator(settings.seed, "subspace-samples", client=CLIENT)
+        bench.data,
+        settings,
+        generator(settings.run.seed, "subspace-samples", client=CLIENT),
     )
     seconds = time.perf_counter() - start
     np.savez(bench.output / f"{name}.npz", vectors=vectors, classes=classes)
@@ -199,11 +201,11 @@ def warm_up(bench: Bench) -> CandidateLosses:
 
     def epoch(data: LabelledSamples) -> float:
         samples = Image().to_device(device, data, bench.task.sample_scale)
-        rng = generator(settings.seed, "warm-up", client=CLIENT)
+        rng = generator(settings.run.seed, "warm-up", client=CLIENT)
         return timed(lambda: train_an_epoch(model, samples, settings, rng))
 
     few = bench.few
-    epoch(few.select(np.arange(min(len(few), 2 * settings.batch_size))))
+    epoch(few.select(np.arange(min(len(few), 2 * settings.training.batch_size))))
     return CandidateLosses(epoch(few), peak_mib(), batches=count_batches(len(few), settings))
 
 
@@ -220,7 +222,7 @@ def whole(bench: Bench) -> CandidateLosses:
         Image().to_device(torch.device("cpu"), few, task.sample_scale),
         get_parts(model),
     )
-    train_an_epoch(model, samples, settings, generator(settings.seed, "warm-up", client=CLIENT))
+    train_an_epoch(model, samples, settings, generator(settings.run.seed, "warm-up", client=CLIENT))
     made = make_profile(
         before,
         get_parts(model),
@@ -228,8 +230,8 @@ def whole(bench: Bench) -> CandidateLosses:
         settings,
         client=CLIENT,
         num_classes=bench.classes,
-        coordinate_seed=derived_seed(settings.seed, "profile-coordinates"),
-        gradient_fraction=settings.gradient_fraction,
+        coordinate_seed=derived_seed(settings.run.seed, "profile-coordinates"),
+        gradient_fraction=settings.profile.gradient_fraction,
         scale=task.sample_scale,
     )
     content = encode_profile(task, made, received)
@@ -246,13 +248,13 @@ def train_an_epoch(
     model: ClusterModel, samples: Samples, settings: Settings, rng: np.random.Generator
 ) -> None:
     """Train for one epoch, as the warm-up does."""
-    config = LocalTrainingConfig.of(settings).with_epochs(1)
+    config = LocalTrainingConfig.of(settings.training).with_epochs(1)
     TrainJob(model, samples, config, CROSS_ENTROPY, SGD, rng, WholeModel()).run()
 
 
 def count_batches(samples: int, settings: Settings) -> int:
     """Count the batches of one epoch."""
-    return sum(1 for _ in batches(samples, settings.batch_size, generator(0, "count")))
+    return sum(1 for _ in batches(samples, settings.training.batch_size, generator(0, "count")))
 
 
 def peak_mib() -> float:
@@ -270,7 +272,7 @@ STEPS: dict[str, Callable[[Bench], CandidateLosses]] = {
 def run_step(step: str, arguments: argparse.Namespace) -> CandidateLosses:
     """Run a step in this process."""
     settings = Settings.from_run_config({"device": "cpu", "threads": arguments.threads})
-    prepare_device(settings)
+    prepare_device(settings.training)
     data = made_up_images(arguments.classes, arguments.samples_per_class)
     return STEPS[step](Bench(settings, data, arguments.classes, arguments.share, arguments.output))
 
@@ -310,10 +312,11 @@ def report_steps(
     base, plain = found["nothing"].peak_mib, found["reference"].seconds * classes
     epoch_batches = count_batches(images, settings)
     epoch = found["warm_up"].seconds * epoch_batches / found["warm_up"].batches
-    epochs = settings.warmup_rounds * settings.warmup_epochs
+    epochs = settings.profile.warmup_rounds * settings.profile.warmup_epochs
     table = Table(
         title=f"Profile of one client: {images:,} images of "
-        f"{np.prod(IMAGE_SHAPE):,} features, {classes} classes, {settings.threads} thread(s)"
+        f"{np.prod(IMAGE_SHAPE):,} features, {classes} classes, "
+        f"{settings.training.threads} thread(s)"
     )
     table.add_column("step")
     for column in ("seconds", "of the reference", "peak RSS MiB", "above the images MiB"):
@@ -330,7 +333,7 @@ def report_steps(
         )
 
     add("the images, imports; nothing done", 0.0, "nothing")
-    cap = settings.max_class_samples
+    cap = settings.profile.max_class_samples
     add(f"class-wise SVD, at most {cap:,} samples", found["capped"].seconds, "capped", ratio=True)
     add("class-wise SVD, all samples", found["uncapped"].seconds, "uncapped", ratio=True)
     add(

@@ -216,7 +216,7 @@ def run_config(kind: str, rounds: int, folder: Path) -> dict[str, SettingValue]:
         "participation": 1.0,
         "evaluate-every": rounds + 1,
         "scenario": "own",
-        "source": "npz",
+        "dataset": "npz",
         "device": "cpu",
         "run-dir": str(folder),
     }

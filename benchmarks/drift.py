@@ -23,9 +23,9 @@ from rich.table import Table
 from run_readings import Groups, Reading, drifting, homes, run_and_read, true_groups
 
 from feddag_flwr.data.client import partition_name
+from feddag_flwr.data.datasets import load_dataset
 from feddag_flwr.data.drift import drifted_parts
 from feddag_flwr.data.plan import Plan, make_plan
-from feddag_flwr.data.sources import load_source
 from feddag_flwr.settings import Settings, SettingValue
 from feddag_flwr.similarity.drift import class_shift
 
@@ -55,7 +55,7 @@ class Course:
 
 def follow(run: Reading, client: str, home: int) -> Course:
     """Read a client's course from the lines of the rounds."""
-    start, checks, known = run.settings.drift_round, 0, None
+    start, checks, known = run.settings.data.drift_round, 0, None
     for line in run.lines[start:]:
         if known is None:
             checks += _asked(line, client)
@@ -85,14 +85,14 @@ def courses(run: Reading) -> tuple[list[Course], int]:
 
 def false_alarms(plan: Plan, settings: Settings, rounds: int) -> tuple[int, int]:
     """Draw every client's samples anew in each round; return alarms and clients that had one."""
-    rng = np.random.default_rng(settings.seed)
+    rng = np.random.default_rng(settings.run.seed)
     alarms = np.zeros(len(plan.counts), dtype=int)
     for client, counts in enumerate(track(plan.label_counts(), "drawing")):
         size, shares = counts.sum(), counts / counts.sum()
         reference = rng.multinomial(size, shares)
         for _ in range(rounds):
             shift = class_shift(reference, rng.multinomial(size, shares))
-            alarms[client] += shift > settings.drift_threshold
+            alarms[client] += shift > settings.clustering.drift_threshold
     return int(alarms.sum()), int((alarms > 0).sum())
 
 
@@ -100,7 +100,7 @@ def told_pairs(plan: Plan, settings: Settings) -> float:
     """Share of ordered pairs of clients of different groups whose swap would be told."""
     counts, clients = plan.label_counts(), range(len(plan.counts))
     told = [
-        class_shift(counts[mine], counts[other]) > settings.drift_threshold
+        class_shift(counts[mine], counts[other]) > settings.clustering.drift_threshold
         for mine in clients
         for other in clients
         if mine < other and plan.true_group(mine) != plan.true_group(other)
@@ -128,18 +128,19 @@ def print_courses(console: Console, found: list[Course], moved: int, groups: Gro
 
 def print_untold(console: Console, found: list[Course], settings: Settings) -> None:
     """Name the clients that were never placed anew, with how far their classes moved."""
-    plan = make_plan(load_source(settings), settings)
+    plan = make_plan(load_dataset(settings), settings)
     counts = plan.label_counts()
-    parts = drifted_parts(plan, settings.drift_share, settings.seed)
+    parts = drifted_parts(plan, settings.data.drift_share, settings.run.seed)
     shifts = {
-        partition_name(client, settings.num_clients): class_shift(counts[client], counts[part])
+        partition_name(client, settings.run.num_clients): class_shift(counts[client], counts[part])
         for client, part in parts.items()
     }
     for each in found:
         if each.rounds_to_place is None:
             console.print(
                 f"never placed anew: {each.client}, whose classes moved by "
-                f"{shifts[each.client]:.3f} (drift-threshold {settings.drift_threshold:g})"
+                f"{shifts[each.client]:.3f} "
+                f"(drift-threshold {settings.clustering.drift_threshold:g})"
             )
 
 
@@ -147,7 +148,7 @@ def run_settings(arguments: argparse.Namespace, changes: dict[str, SettingValue]
     """Return the settings of a run."""
     return Settings.from_run_config(
         {
-            "source": "fashion-mnist",
+            "dataset": "fashion-mnist",
             "data-dir": arguments.data_dir,
             "train-share": arguments.train_share,
             "num-clients": arguments.clients,
@@ -206,7 +207,7 @@ def main() -> None:
         console.print(f"stationary data: {len(told)} false alarms in {asked:,} checks")
     if "chance" in arguments.parts:
         settings = run_settings(arguments, {})
-        plan = make_plan(load_source(settings), settings)
+        plan = make_plan(load_dataset(settings), settings)
         alarms, clients = false_alarms(plan, settings, rounds)
         console.print(
             f"classes drawn anew in {rounds} rounds: {alarms} false alarms in "

@@ -91,10 +91,10 @@ class Load:
             "run-name": RUN_NAME,
         }
         if self.data_dir is None:
-            return config | {"source": "digits"}
+            return config | {"dataset": "digits"}
         share = min(1.0, self.clients * IMAGES_A_CLIENT / TRAIN_IMAGES)
         return config | {
-            "source": "fashion-mnist",
+            "dataset": "fashion-mnist",
             "data-dir": str(self.data_dir.resolve()),
             "train-share": share,
             "test-share": share,
@@ -124,7 +124,7 @@ def run_here(load: Load, folder: Path, period: float = PERIOD_SECONDS) -> list[S
 
 def deploy(load: Load, folder: Path) -> list[Sample]:
     """Run on real SuperNodes with TLS and keys, each of them started and registered first."""
-    config = load.run_config(folder) | {"wave-size": DEPLOYED_AT_ONCE}
+    config = load.run_config(folder) | {"max-in-flight": DEPLOYED_AT_ONCE}
     with federation() as made:
         for number in range(load.clients):
             node = {"partition-id": number, "num-partitions": load.clients}

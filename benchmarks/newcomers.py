@@ -54,7 +54,7 @@ def judge(run: Reading, seconds: float) -> Outcome:
     }
     moved = {name for line in run.lines[1:] for name in line.get("moved", {})} & set(members)
     return Outcome(
-        seed=run.settings.seed,
+        seed=run.settings.run.seed,
         late=len(late),
         placed=sum(name in run.assignments for name in late),
         right=sum(run.assignments.get(name) == home[groups[name]] for name in late),
@@ -118,7 +118,7 @@ def main() -> None:
     for seed in arguments.seeds:
         settings = Settings.from_run_config(
             {
-                "source": "fashion-mnist",
+                "dataset": "fashion-mnist",
                 "data-dir": arguments.data_dir,
                 "train-share": arguments.train_share,
                 "num-clients": arguments.clients,

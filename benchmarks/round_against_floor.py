@@ -38,8 +38,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from feddag_flwr.checkpoints import newest_checkpoint
+from feddag_flwr.data.datasets import load_dataset
 from feddag_flwr.data.scenarios import load_client_data
-from feddag_flwr.data.sources import load_source
 from feddag_flwr.launcher import run_simulation
 from feddag_flwr.models.encoders import LeNetEncoder
 from feddag_flwr.settings import Settings, SettingValue
@@ -61,8 +61,8 @@ class Work:
 
     def steps(self, settings: Settings) -> int:
         """SGD steps of all phases."""
-        bounds = batch_bounds(self.samples, settings.batch_size)
-        return self.phases * settings.local_epochs * len(bounds)
+        bounds = batch_bounds(self.samples, settings.training.batch_size)
+        return self.phases * settings.training.local_epochs * len(bounds)
 
 
 Plan = list[list[Work]]
@@ -103,7 +103,7 @@ def batch_bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
 def run_config(data_dir: Path, rounds: int, sharing: str) -> dict[str, SettingValue]:
     """Return the settings of the round that the limit is about; the warm-up is cut short."""
     chosen: dict[str, SettingValue] = (
-        {"sources": "graph", "classifier-training": "joint"} if sharing == "graph" else {}
+        {"teacher-clusters": "graph", "classifier-training": "joint"} if sharing == "graph" else {}
     )
     return chosen | {
         "algorithm": "feddag",
@@ -111,7 +111,7 @@ def run_config(data_dir: Path, rounds: int, sharing: str) -> dict[str, SettingVa
         "num-rounds": rounds,
         "participation": 0.2,
         "evaluate-every": max(1000, rounds),
-        "source": "fashion-mnist",
+        "dataset": "fashion-mnist",
         "data-dir": str(data_dir.resolve()),
         "scenario": "label-skew",
         "label-skew": 30.0,
@@ -191,7 +191,7 @@ class Bench:
     @classmethod
     def open(cls, settings: Settings, names: Sequence[str]) -> Bench:
         """Load the data of the named clients and make the networks."""
-        pixels = load_source(settings).train.samples
+        pixels = load_dataset(settings).train.samples
         mean, deviation = float(pixels.mean()), float(pixels.std(dtype=np.float64))
         clients = {}
         for name in names:
@@ -204,7 +204,7 @@ class Bench:
                 torch.from_numpy(data.test.samples),
                 torch.from_numpy(data.test.labels),
             )
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(settings.run.seed)
         primary, secondary = LeNetEncoder(IMAGE_SHAPE), LeNetEncoder(IMAGE_SHAPE)
         size = LeNetEncoder.feature_size
         heads = nn.ModuleList([nn.Linear(size, CLASSES), nn.Linear(size, CLASSES, bias=False)])
@@ -215,7 +215,7 @@ class Bench:
     @property
     def separate_heads(self) -> bool:
         """Whether each half of the classifier is trained with its own encoder."""
-        return self.settings.classifier_training == "halves"
+        return self.settings.sharing.classifier_training == "separate"
 
     def reset(self) -> None:
         """Put the networks back to their start."""
@@ -267,19 +267,19 @@ class Bench:
         """Run the SGD steps of one phase."""
         optimizer = torch.optim.SGD(
             trained,
-            lr=self.settings.learning_rate,
-            momentum=self.settings.momentum,
-            weight_decay=self.settings.weight_decay,
+            lr=self.settings.training.learning_rate,
+            momentum=self.settings.training.momentum,
+            weight_decay=self.settings.training.weight_decay,
             fused=True,
         )
-        bounds = batch_bounds(count, self.settings.batch_size)
-        for _ in range(self.settings.local_epochs):
+        bounds = batch_bounds(count, self.settings.training.batch_size)
+        for _ in range(self.settings.training.local_epochs):
             order = torch.randperm(count)
             for start, end in bounds:
                 optimizer.zero_grad()
                 loss(order[start:end]).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-        return self.settings.local_epochs * len(bounds)
+        return self.settings.training.local_epochs * len(bounds)
 
     @torch.no_grad()
     def evaluate(self, data: ClientTensors) -> int:
@@ -306,7 +306,7 @@ bench: Bench
 def open_process(settings: Settings, names: Sequence[str], ready: Barrier) -> None:
     """Prepare a process of the floor, then wait for all the others."""
     global bench
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.training.threads)
     bench = Bench.open(settings, names)
     ready.wait(START_SECONDS)
 

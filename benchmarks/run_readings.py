@@ -13,10 +13,10 @@ from typing import Any
 
 from feddag_flwr.checkpoints import newest_checkpoint
 from feddag_flwr.data.client import partition_name
+from feddag_flwr.data.datasets import load_dataset
 from feddag_flwr.data.drift import drifted_parts
 from feddag_flwr.data.newcomers import late_clients
 from feddag_flwr.data.plan import make_plan
-from feddag_flwr.data.sources import load_source
 from feddag_flwr.settings import Settings
 from feddag_flwr.simulation import run_in_process
 
@@ -51,7 +51,7 @@ def run_and_read(settings: Settings, output: Path | None) -> Reading:
     """Run a federation in this process; its folder is kept below `output`, where that is given."""
     logging.getLogger("flwr").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as passing:
-        folder = run_in_process(settings.model_copy(update={"run_dir": str(output or passing)}))
+        folder = run_in_process(settings.changed({"run-dir": str(output or passing)}))
         text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
         assignments = newest_checkpoint(folder).state.assignments
     return Reading(settings, [json.loads(line) for line in text.splitlines()], assignments)
@@ -59,25 +59,25 @@ def run_and_read(settings: Settings, output: Path | None) -> Reading:
 
 def true_groups(settings: Settings) -> Groups:
     """Return each client's true group, as long as its data is its own."""
-    plan = make_plan(load_source(settings), settings)
+    plan = make_plan(load_dataset(settings), settings)
     groups = {
-        partition_name(client, settings.num_clients): plan.true_group(client)
-        for client in range(settings.num_clients)
+        partition_name(client, settings.run.num_clients): plan.true_group(client)
+        for client in range(settings.run.num_clients)
     }
     return {name: group for name, group in groups.items() if group is not None}
 
 
 def newcomers(settings: Settings) -> list[str]:
     """Return the clients that join late, in the order of names."""
-    return sorted(partition_name(each, settings.num_clients) for each in late_clients(settings))
+    return sorted(partition_name(each, settings.run.num_clients) for each in late_clients(settings))
 
 
 def drifting(settings: Settings) -> Groups:
     """Return the clients whose data changes, with the true group that they come to have."""
-    plan = make_plan(load_source(settings), settings)
-    parts = drifted_parts(plan, settings.drift_share, settings.seed)
+    plan = make_plan(load_dataset(settings), settings)
+    parts = drifted_parts(plan, settings.data.drift_share, settings.run.seed)
     after = {
-        partition_name(client, settings.num_clients): plan.true_group(part)
+        partition_name(client, settings.run.num_clients): plan.true_group(part)
         for client, part in sorted(parts.items())
     }
     return {name: group for name, group in after.items() if group is not None}

@@ -25,7 +25,9 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from feddag_flwr.clustering import choose, complementarity, sweep
+from feddag_flwr.clustering.complementarity import complementarity
+from feddag_flwr.clustering.selection import choose
+from feddag_flwr.clustering.threshold import sweep
 from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.gradient import gradient_dissimilarity
 from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from feddag_flwr.observers import Observer, RoundOver, RunOver, RunStarted
     from feddag_flwr.optimisers import Optimiser
     from feddag_flwr.postprocessors import ClientContext, Postprocessor
+    from feddag_flwr.sections import Section, prefixed, setting
     from feddag_flwr.settings import Settings, SettingsError
     from feddag_flwr.simulation import run_in_process
     from feddag_flwr.trainers import LocalTrainer, TrainJob, TrainResult
@@ -59,6 +60,7 @@ _PLACES = {
     "RunOver": "observers",
     "RunStarted": "observers",
     "SampleSpec": "modalities",
+    "Section": "sections",
     "Served": "inference.served",
     "Settings": "settings",
     "SettingsError": "settings",
@@ -67,7 +69,9 @@ _PLACES = {
     "Weights": "aggregation",
     "load_served": "inference.served",
     "newest_checkpoint": "checkpoints",
+    "prefixed": "sections",
     "run_in_process": "simulation",
+    "setting": "sections",
 }
 
 __all__ = [
@@ -92,6 +96,7 @@ __all__ = [
     "RunOver",
     "RunStarted",
     "SampleSpec",
+    "Section",
     "Served",
     "Settings",
     "SettingsError",
@@ -101,7 +106,9 @@ __all__ = [
     "__version__",
     "load_served",
     "newest_checkpoint",
+    "prefixed",
     "run_in_process",
+    "setting",
 ]
 
 

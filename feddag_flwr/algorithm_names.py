@@ -15,10 +15,21 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """Where an algorithm's server half is, and its name in the literature."""
+    """Where an algorithm's server half is, and its name in the literature.
+
+    Attributes
+    ----------
+    server : str
+        Folder and class.
+    title : str
+        Name and source.
+    settings : str
+        File and class of its own settings, in its folder; empty: it has none.
+    """
 
     server: str
     title: str
+    settings: str = ""
 
 
 ALGORITHMS: dict[str, Entry] = {
@@ -26,15 +37,31 @@ ALGORITHMS: dict[str, Entry] = {
     "fedavg": Entry("fedavg.server:FedAvg", "FedAvg (McMahan et al. 2017)"),
     "local": Entry("local.server:LocalOnly", "every client by itself"),
     "oracle": Entry("oracle.server:Oracle", "FedAvg within the true groups"),
-    "fedprox": Entry("fedprox.server:FedProx", "FedProx (Li et al. 2020)"),
-    "per-fedavg": Entry("per_fedavg.server:PerFedAvg", "Per-FedAvg (Fallah et al. 2020)"),
-    "pacfl": Entry("pacfl.server:PACFL", "PACFL (Vahidian et al. 2023)"),
+    "fedprox": Entry(
+        "fedprox.server:FedProx", "FedProx (Li et al. 2020)", "fedprox.settings:FedProxSettings"
+    ),
+    "per-fedavg": Entry(
+        "per_fedavg.server:PerFedAvg",
+        "Per-FedAvg (Fallah et al. 2020)",
+        "per_fedavg.settings:PerFedAvgSettings",
+    ),
+    "pacfl": Entry(
+        "pacfl.server:PACFL", "PACFL (Vahidian et al. 2023)", "pacfl.settings:PACFLSettings"
+    ),
     "ifca": Entry("ifca.server:IFCA", "IFCA (Ghosh et al. 2020)"),
-    "cfl": Entry("cfl.server:CFL", "CFL (Sattler et al. 2020)"),
-    "cfl-gp": Entry("cfl_gp.server:CFLGP", "CFL-GP (Kim et al. 2024)"),
-    "fedsoft": Entry("fedsoft.server:FedSoft", "FedSoft (Ruan & Joe-Wong 2022)"),
+    "cfl": Entry("cfl.server:CFL", "CFL (Sattler et al. 2020)", "cfl.settings:CFLSettings"),
+    "cfl-gp": Entry(
+        "cfl_gp.server:CFLGP", "CFL-GP (Kim et al. 2024)", "cfl_gp.settings:CFLGPSettings"
+    ),
+    "fedsoft": Entry(
+        "fedsoft.server:FedSoft",
+        "FedSoft (Ruan & Joe-Wong 2022)",
+        "fedsoft.settings:FedSoftSettings",
+    ),
     "fedrc": Entry("fedrc.server:FedRC", "FedRC (Guo et al. 2024)"),
-    "fedgwc": Entry("fedgwc.server:FedGWC", "FedGWC (Licciardi et al. 2025)"),
+    "fedgwc": Entry(
+        "fedgwc.server:FedGWC", "FedGWC (Licciardi et al. 2025)", "fedgwc.settings:FedGWCSettings"
+    ),
 }
 
 _SERVERS: Registry[type[Algorithm]] = Registry(
@@ -43,6 +70,23 @@ _SERVERS: Registry[type[Algorithm]] = Registry(
 )
 
 
+def check_algorithm(name: str) -> str:
+    """Return the name of an algorithm, of this list or of the user's own.
+
+    Raises
+    ------
+    RegistryError
+        It is neither.
+    """
+    return _SERVERS.check(name)
+
+
 def algorithm_class(name: str) -> type[Algorithm]:
-    """Return an algorithm's server half; a `RegistryError` says that there is none."""
+    """Return an algorithm's server half.
+
+    Raises
+    ------
+    RegistryError
+        There is none of that name.
+    """
     return _SERVERS.load(name)

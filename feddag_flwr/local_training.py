@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from feddag_flwr.settings import Settings
+from feddag_flwr.training.settings import LocalTrainingSettings
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LocalTrainingConfig:
     report_losses: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> LocalTrainingConfig:
+    def of(cls, settings: LocalTrainingSettings) -> LocalTrainingConfig:
         """Return what the settings say."""
         return cls(
             settings.local_epochs,

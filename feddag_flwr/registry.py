@@ -72,3 +72,8 @@ class Registry(Generic[T]):
             return cast(T, getattr(import_module(module_name), attribute))
         except Exception as error:  # whatever importing foreign code raises
             raise RegistryError(f"setting {self.setting} = {name!r}: {error}") from error
+
+
+def name_list(text: str) -> tuple[str, ...]:
+    """Return the names of a setting that lists some, separated by commas."""
+    return tuple(name for part in text.split(",") if (name := part.strip()))

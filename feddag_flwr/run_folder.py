@@ -65,11 +65,11 @@ class RunFolder:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._parent = Path(settings.run_dir).expanduser().resolve()
-        self.path = self._parent / settings.run_name
+        self._parent = Path(settings.run.run_dir).expanduser().resolve()
+        self.path = self._parent / settings.run.run_name
         self._unwritten: dict[str, bytes] = {}
         self._held: int | None = None
-        if settings.run_name and not settings.resume and self.path.exists():
+        if settings.run.run_name and not settings.run.resume and self.path.exists():
             raise FileExistsError(_taken(self.path))
 
     def open(self) -> None:
@@ -79,14 +79,14 @@ class RunFolder:
         """
         self._parent.mkdir(parents=True, exist_ok=True)
         stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-        name = self._settings.run_name or f"{stamp}-{self._settings.algorithm}"
+        name = self._settings.run.run_name or f"{stamp}-{self._settings.run.algorithm}"
         for attempt in itertools.count(1):
             self.path = self._parent / (name if attempt == 1 else f"{name}-{attempt}")
             try:
                 self.path.mkdir()
                 break
             except FileExistsError:
-                if self._settings.run_name:
+                if self._settings.run.run_name:
                     raise FileExistsError(_taken(self.path)) from None
         self._hold()
         self.write_json(SETTINGS, self._settings.to_run_config())
@@ -195,9 +195,9 @@ class RunFolder:
 
 def resumed_path(settings: Settings) -> Path:
     """Return the folder that the setting ``resume`` names; `SettingsError` if it is of no run."""
-    path = Path(settings.resume).expanduser().resolve()
+    path = Path(settings.run.resume).expanduser().resolve()
     if not (path / SETTINGS).is_file():
-        raise SettingsError(f"setting resume = {settings.resume!r}: {path} is no run folder")
+        raise SettingsError(f"setting resume = {settings.run.resume!r}: {path} is no run folder")
     return path
 
 

@@ -38,6 +38,8 @@ def run_of(folder, **changes):
         **changes,
     )
     path = run_in_process(settings)
-    data = load_client_data(settings, {"partition-id": 0, "num-partitions": settings.num_clients})
+    data = load_client_data(
+        settings, {"partition-id": 0, "num-partitions": settings.run.num_clients}
+    )
     assert data.name == CLIENT
     return Run(path, newest_checkpoint(path), data)

@@ -48,7 +48,7 @@ class MemoryGrid(InProcessGrid):
         app: ClientApp | None = None,
         node_configs: Sequence[Mapping[str, bool | int | float | str]] | None = None,
     ) -> None:
-        count = settings.num_clients if nodes is None else nodes
+        count = settings.run.num_clients if nodes is None else nodes
         super().__init__(
             app or load_client_app(), settings, node_configs or partitions(settings, count)
         )

@@ -13,6 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "feddag_flwr"
 LAB = ROOT / "feddag_lab"
 
+# Sections of the settings stand beside what they configure and know nothing of it.
+SECTIONS = {"settings", "profile_settings"}
+
 # Who may import whom inside the package; a room may always import itself. A seam's implementation
 # that settings name (``modalities/image``) is a room of its own: the seam's door does not know it.
 ALLOWED = {
@@ -28,10 +31,12 @@ ALLOWED = {
     "algorithm_names": {"registry"},
     "class_names": set(),
     "seeds": set(),
+    "sections": set(),
     "metrics": {"registry"},
     "modalities": {"registry"},
     "settings": {
         "algorithm_names", "class_names", "metrics", "modalities", "registries", "registry",
+        "sections",
     },
     "local_training": {"settings"},
     "run_folder": {"settings"},
@@ -74,14 +79,14 @@ ALLOWED = {
     },
     "algorithms": {
         "aggregation", "aggregators", "algorithms/client", "checkpoints", "clustering",
-        "federation", "local_training", "models", "profile", "records", "run_folder", "seeds",
-        "settings", "similarity", "state",
+        "federation", "local_training", "models", "profile", "records", "run_folder", "sections",
+        "seeds", "settings", "similarity", "state",
     },
     "observers": {"checkpoints", "metrics", "registry", "run_folder", "settings", "state"},
     "engine": {
         "aggregators", "algorithm_names", "algorithms", "checkpoints", "class_names", "clustering",
         "federation", "metrics", "modalities", "models", "observers", "postprocessors", "records",
-        "run_folder", "seeds", "settings", "state", "traffic",
+        "registry", "run_folder", "seeds", "settings", "state", "traffic",
     },
     # -- commands and tools
     "simulation": {
@@ -143,6 +148,8 @@ def room_of(module):
     parts = module.split(".")[1:]
     if not parts:
         return None
+    if parts[-1] in SECTIONS:
+        return "settings"
     if parts[0] == "algorithms" and len(parts) > 2 and parts[2] in CLIENT_HALF:
         return "algorithms/client"
     return "/".join(parts[:2]) if parts[:2] == ["modalities", "image"] else parts[0]
@@ -217,6 +224,26 @@ def test_the_apps_know_nothing_of_the_laboratory(app):
     assert "feddag_lab" not in {module.split(".")[0] for module in modules}
 
 
+def section_files():
+    return [path for path in PACKAGE.rglob("*.py") if path.stem in SECTIONS]
+
+
+def test_a_section_knows_names_alone_and_nothing_of_what_it_configures():
+    assert len(section_files()) == 15
+    for path in section_files():
+        modules = [module for module in imported(path) if module.startswith("feddag_flwr")]
+        names = {
+            "algorithm_names", "class_names", "metrics", "modalities", "registries", "registry",
+            "sections",
+        }  # fmt: skip
+        assert {room_of(module) for module in modules} <= names, path
+
+
+def test_what_stands_beside_a_section_is_not_imported_with_it():
+    for path in section_files():
+        assert not list(imported(path.parent / "__init__.py")), path
+
+
 @pytest.mark.parametrize("room", MATHEMATICS)
 def test_the_mathematics_knows_nothing_of_flower_and_torch(room):
     for path in files_of(room):
@@ -241,7 +268,10 @@ def rooms_reached_from(app):
         if module in paths and module not in seen:
             seen.add(module)
             todo += [*imported_at_run_time(paths[module]), module.rpartition(".")[0]]
-    return {room_of(module) for module in seen if not module.endswith(".algorithms")}
+    # A package that imports nothing is passed through on the way to a section, say.
+    bare = {module for module in seen if not list(imported(paths[module]))}
+    packages = {module for module in bare if paths[module].name == "__init__.py"}
+    return {room_of(module) for module in seen - packages}
 
 
 def test_the_client_knows_nothing_of_the_server_and_the_other_way_round():

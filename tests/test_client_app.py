@@ -33,10 +33,10 @@ def ask(given, phases, header=HEADER, *, separate_heads=False, **changes):
     settings = quick_settings(**changes)
     node = {"partition-id": 2, "num-partitions": 6}
     context = Context(1, 7, node, RecordDict(), settings.to_run_config())
-    config = LocalTrainingConfig.of(settings)
+    config = LocalTrainingConfig.of(settings.training)
     request = DualTrainRequest(header, given, phases, config, separate_heads)
     reply = app(Message(request.encode(), 7, "train.dual"), context)
-    return request.read_reply(reply.content, Limits(settings.max_client_samples))
+    return request.read_reply(reply.content, Limits(settings.deployment.max_client_samples))
 
 
 def test_the_phases_are_independent():
@@ -135,7 +135,7 @@ def test_data_that_cannot_be_used_is_told_and_not_raised(tmp_path, caplog):
     (tmp_path / "a.npz").write_bytes(b"no archive")
     own = {"data-path": str(tmp_path / "a.npz"), "client-name": "ward-3"}
     with caplog.at_level(logging.ERROR, logger="flwr"):
-        reply = described(own, scenario="own", source="npz")
+        reply = described(own, scenario="own", dataset="npz")
         assert "cannot take part: client 'ward-3': " in caplog.text
         caplog.clear()
         common = described({"partition-id": 0}, min_class_samples=900)

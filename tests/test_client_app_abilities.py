@@ -95,7 +95,7 @@ def test_a_diverged_model_has_the_worst_loss_and_not_none():
     assert found.lowest[1] > 0
 
 
-CONFIG = LocalTrainingConfig.of(SETTINGS)
+CONFIG = LocalTrainingConfig.of(SETTINGS.training)
 
 
 def train(request):
@@ -121,8 +121,8 @@ def test_a_diverged_candidate_is_not_chosen():
 def test_the_proximal_term_pulls_to_the_weights_received():
     found = train(TrainRequest(HEADER, MODELS[0], replace(CONFIG, proximal=2.0)))
     model = make_model(1)
-    rng = generator(SETTINGS.seed, "primary", server_round=3, client="client-2")
-    train_primary(model, TRAIN, SETTINGS, rng, SETTINGS.local_epochs, proximal=2.0)
+    rng = generator(SETTINGS.run.seed, "primary", server_round=3, client="client-2")
+    train_primary(model, TRAIN, SETTINGS, rng, SETTINGS.training.local_epochs, proximal=2.0)
     for part, weights in get_parts(model).items():
         np.testing.assert_allclose(found.parts[part].floats, weights.floats, atol=1e-6)
 
@@ -130,8 +130,8 @@ def test_the_proximal_term_pulls_to_the_weights_received():
 def test_the_meta_phase_takes_its_inner_rate_from_the_recipe():
     found = train(FomamlTrainRequest(HEADER, MODELS[0], CONFIG, inner_rate=0.7))
     model = make_model()
-    rng = generator(SETTINGS.seed, "primary", server_round=3, client="client-2")
-    train_fomaml(model, TRAIN, SETTINGS, rng, SETTINGS.local_epochs, 0.7)
+    rng = generator(SETTINGS.run.seed, "primary", server_round=3, client="client-2")
+    train_fomaml(model, TRAIN, SETTINGS, rng, SETTINGS.training.local_epochs, 0.7)
     for part, weights in get_parts(model).items():
         np.testing.assert_allclose(found.parts[part].floats, weights.floats, atol=1e-6)
 
@@ -147,7 +147,7 @@ def judged(adapt, tune):
 
 
 def fitted(model, epochs, purpose):
-    rng = generator(SETTINGS.seed, purpose, server_round=3, client="client-2")
+    rng = generator(SETTINGS.run.seed, purpose, server_round=3, client="client-2")
     train_primary(model, TRAIN, SETTINGS, rng, epochs)
     return evaluate(model, TEST, 10, METRICS)
 
@@ -165,7 +165,7 @@ def test_adapting_comes_before_the_judgement_and_tuning_after_it():
     assert loss_sum(personalised) < loss_sum(adapted) < loss_sum(plain)
 
 
-@pytest.mark.parametrize("training", ["halves", "joint"])
+@pytest.mark.parametrize("training", ["separate", "joint"])
 def test_a_model_of_two_encoders_is_tuned_as_it_is_trained(training):
     model = build_model("small", SHAPE, 10, dual=True, seed=1)
     settings = quick_settings(classifier_training=training)

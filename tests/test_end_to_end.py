@@ -77,7 +77,7 @@ def test_fewer_nodes_than_expected_fail_the_run_in_bounded_time(tmp_path):
 
 def test_missing_data_fails_the_run_and_is_named(tmp_path):
     outcome = simulate(
-        tmp_path, "missing", source="fashion-mnist", data_dir=str(tmp_path / "nowhere")
+        tmp_path, "missing", dataset="fashion-mnist", data_dir=str(tmp_path / "nowhere")
     )
     assert not outcome.succeeded
     assert "0 usable clients of 20 nodes" in outcome.details + outcome.log

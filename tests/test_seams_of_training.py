@@ -213,7 +213,7 @@ class Batching(MemoryGrid):
 def test_a_trainer_gets_the_jobs_of_a_wave_at_once_and_results_are_the_same(tmp_path, algorithm):
     changes = {
         "algorithm": algorithm, "participation": 1.0, "model": "test_seams_of_training:fickle",
-        "num_clusters": 2, "fine_tune_epochs": 1,
+        "num_clusters": 2, "personalisation_epochs": 1,
     }  # fmt: skip
     alone, _ = run_quickly(tmp_path, name="alone", **changes)
     TOGETHER.sizes.clear()

@@ -69,7 +69,7 @@ def extra(content):
 
 
 FEDDAG = {"participation": 1.0, "num_rounds": 2, "client_groups": 3}
-GRAPH = {"sources": "graph", "classifier_training": "joint", "top_k": 1}
+GRAPH = {"teacher_clusters": "graph", "classifier_training": "joint", "top_k": 1}
 MODEL = {"primary.floats", "secondary.floats", "classifier.floats"}
 
 

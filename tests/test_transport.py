@@ -28,7 +28,7 @@ from feddag_flwr.records import (
     arrays_nbytes,
 )
 from feddag_flwr.records.transport import TRANSPORTS, Packed
-from feddag_flwr.settings import Settings
+from feddag_flwr.settings import CATALOGUE
 
 # Significant bits, and how far below the largest number of a part the last full-precision one lies,
 # as powers of two.
@@ -47,7 +47,7 @@ def header(transport):
 
 
 def test_the_formats_are_those_of_the_setting():
-    assert set(Settings.model_fields["transport"].annotation.__args__) == set(TRANSPORTS)
+    assert set(CATALOGUE["transport"].field.annotation.__args__) == set(TRANSPORTS)
 
 
 # -- numbers ---------------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ def test_running_variances_stay_positive_and_counters_exact(tmp_path):
         {"algorithm": "fedrc"},
         {"algorithm": "cfl-gp"},
         {"algorithm": "cfl-gp", "cfl_gp_profile": "gradient"},
-        {"algorithm": "feddag", "unseen_share": 0.2, "fine_tune_epochs": 1},
+        {"algorithm": "feddag", "held_out_share": 0.2, "personalisation_epochs": 1},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )

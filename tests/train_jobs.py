@@ -14,7 +14,7 @@ from feddag_flwr.trainers import TrainJob
 
 def run(model, samples, settings, rng, epochs, method, *, proximal=0.0, weights=None):
     """Train in place by a method, as the settings say; return the losses of the epochs."""
-    config = replace(LocalTrainingConfig.of(settings), epochs=epochs, proximal=proximal)
+    config = replace(LocalTrainingConfig.of(settings.training), epochs=epochs, proximal=proximal)
     return TrainJob(model, samples, config, CROSS_ENTROPY, SGD, rng, method, weights).run().losses
 
 
@@ -22,7 +22,7 @@ def train_primary(
     model, samples, settings, rng, epochs, *, proximal=0.0, weights=None, separate_heads=False
 ):
     """FedDAG's primary phase; of a single-encoder model, plain training."""
-    method = PrimaryPhase(separate_heads, settings.diversity)
+    method = PrimaryPhase(separate_heads, settings.training.diversity)
     return run(model, samples, settings, rng, epochs, method, proximal=proximal, weights=weights)
 
 

@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.federation.context import FederationContext
@@ -22,6 +22,7 @@ from feddag_flwr.records import (
     TrainRequest,
 )
 from feddag_flwr.records.train import TRAINED
+from feddag_flwr.sections import Section
 from feddag_flwr.seeds import generator
 from feddag_flwr.state import ServerState
 
@@ -68,6 +69,9 @@ class Algorithm(ABC):
         What it may know and ask; ``state`` is there when `begin` or `load_state_dict` is called.
     """
 
+    # The section of its own settings, for an algorithm that is named package.module:Class; one of
+    # `feddag_flwr.algorithm_names` says it there, which costs no import.
+    own_settings: ClassVar[type[Section] | None] = None
     # Epochs of local training that belong to the algorithm and come before a client is judged.
     adapt_epochs = 0
     # Whether models travel at all: what a client could keep to itself is no traffic.
@@ -118,7 +122,7 @@ class Algorithm(ABC):
     @property
     def plain_training(self) -> LocalTrainingConfig:
         """Local training as the settings say."""
-        return LocalTrainingConfig.of(self.settings)
+        return LocalTrainingConfig.of(self.settings.training)
 
     def local_training(self, name: str) -> LocalTrainingConfig:
         """Return how a client trains: as the settings say."""
@@ -203,8 +207,8 @@ class Algorithm(ABC):
         names = self.context.connected(settled)
         if not names:
             return []
-        count = max(1, round(self.settings.participation * len(names)))
-        rng = generator(self.settings.seed, "sample-clients", server_round=server_round)
+        count = max(1, round(self.settings.run.participation * len(names)))
+        rng = generator(self.settings.run.seed, "sample-clients", server_round=server_round)
         return sorted(names[i] for i in rng.choice(len(names), size=count, replace=False))
 
     def average_clusters(self, round_replies: RoundReplies) -> None:
@@ -252,7 +256,9 @@ class Algorithm(ABC):
         """Ask clients how well all models fit their training data; each model travels to each."""
         header, models = self.context.header, tuple(self.state.models)
         return self.context.ask(
-            CandidateLossesRequest(header(name, server_round), models, self.settings.objective)
+            CandidateLossesRequest(
+                header(name, server_round), models, self.settings.training.objective
+            )
             for name in names
         )
 

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from feddag_flwr.settings import Settings, SettingsError, SettingValue
-
-# What only says where a run is: equal runs have equal checkpoints, wherever they are.
-_PLACES = frozenset({"run-dir", "run-name", "resume"})
-# What decides where, when and how long something happens, never what comes of it.
-MAY_DIFFER = _PLACES | frozenset(
-    {
-        "num-rounds",
-        "min-clients",
-        "join-timeout",
-        "profile-timeout",
-        "round-timeout",
-        "wave-size",
-        "checkpoint-every",
-        "keep-checkpoints",
-        "data-dir",
-        "download",
-        "device-memory",
-    }
-)
+from feddag_flwr.settings import Settings, SettingsError, SettingValue, keys, refuse_old_names
 
 
 def lasting_settings(settings: Settings) -> dict[str, SettingValue]:
-    """Return the settings that belong into a checkpoint: all but those that name its own place."""
-    return {key: value for key, value in settings.to_run_config().items() if key not in _PLACES}
+    """Return the settings that belong into a checkpoint: all but those that name its own place.
+
+    Equal runs have equal checkpoints, wherever they are.
+    """
+    places = keys(lambda facts: facts.place == "run")
+    return {key: value for key, value in settings.to_run_config().items() if key not in places}
 
 
 def check_continuation(
@@ -48,11 +33,14 @@ def check_continuation(
     Raises
     ------
     SettingsError
-        One line for each fault: the key and both values, or both numbers of rounds.
+        One line for each fault: the key and both values, or both numbers of rounds; or an old
+        name among `before`, and the new one.
     """
+    refuse_old_names(before, "the run to resume")
     defaults = Settings().to_run_config()
+    may_differ = set(keys(lambda facts: facts.may_differ))
     faults = []
-    for key in sorted((before.keys() | now.keys()) - MAY_DIFFER):
+    for key in sorted((before.keys() | now.keys()) - may_differ):
         old, new = before.get(key, defaults.get(key)), now.get(key, defaults.get(key))
         if old != new:
             faults.append(f"setting {key} = {new!r}: the run to resume has {old!r}")

@@ -41,11 +41,13 @@ def describe(content: RecordDict, context: Context) -> RecordDict | Error:
     try:
         data = load_client_data(settings, context.node_config, server_round)
     except DataError as error:  # told, not raised: Flower would print a traceback for each client
-        if settings.scenario == "own":  # else all clients fail alike, and the server says it once
+        if (
+            settings.data.scenario == "own"
+        ):  # else all clients fail alike, and the server says it once
             logger.error("this client cannot take part: %s", error)
         reason = f"{type(error).__name__}: {error}"
         return Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
-    modality = load_modality(settings.modality)
+    modality = load_modality(settings.data.modality)
     spec = modality.spec(data.train.samples)
     return Description(
         data.name,
@@ -56,7 +58,7 @@ def describe(content: RecordDict, context: Context) -> RecordDict | Error:
         modality.moments(data.train.samples),
         data.true_group,
         joining_round(settings, context.node_config),
-        settings.modality,
+        settings.data.modality,
         spec.details,
     ).encode()
 

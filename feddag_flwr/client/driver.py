@@ -21,7 +21,7 @@ def answer(message: Message, context: Context) -> Message:
     trainer: LocalTrainer | None = None
     while (job := running.job) is not None:
         if trainer is None:
-            trainer = TRAINERS.load(Settings.from_run_config(context.run_config).trainer)
+            trainer = TRAINERS.load(Settings.from_run_config(context.run_config).training.trainer)
         running.go_on(trainer.train([job])[0])
     return running.reply()
 

@@ -64,9 +64,9 @@ class ClientSession:
         if data.name != header.client:
             raise RecordError(f"the header is for {header.client!r}, this is {data.name!r}")
         for setting, asked, own in (
-            ("transport", header.transport, settings.transport),
-            ("metrics", ", ".join(header.metrics), ", ".join(metric_names(settings.metrics))),
-            ("modality", header.modality, settings.modality),
+            ("transport", header.transport, settings.run.transport),
+            ("metrics", ", ".join(header.metrics), ", ".join(metric_names(settings.run.metrics))),
+            ("modality", header.modality, settings.data.modality),
         ):
             if asked != own:
                 raise RecordError(
@@ -74,25 +74,25 @@ class ClientSession:
                     f"(setting {setting})"
                 )
         _check_samples(data, header)
-        device, server_round = prepare_device(settings), header.server_round
-        seed = derived_seed(settings.seed, "torch", server_round=server_round, client=data.name)
+        device, server_round = prepare_device(settings.training), header.server_round
+        seed = derived_seed(settings.run.seed, "torch", server_round=server_round, client=data.name)
         seed_generators(device, seed)
         return cls(settings, in_classes(data, header.class_names), device, header)
 
     @property
     def modality(self) -> Modality:
         """The kind of this client's samples."""
-        return load_modality(self.settings.modality)
+        return load_modality(self.settings.data.modality)
 
     def model(self, parts: Mapping[str, Weights]) -> ClusterModel:
         """Make the cluster model and fill it with the parts received."""
         model = build_model(
-            self.settings.model,
+            self.settings.training.model,
             self.header.sample_shape,
             len(self.header.class_names),
             dual="secondary" in parts,
-            seed=self.settings.seed,
-            modality=self.settings.modality,
+            seed=self.settings.run.seed,
+            modality=self.settings.data.modality,
             details=self.header.sample_details,
         )
         self.fill(model, parts)
@@ -123,19 +123,19 @@ class ClientSession:
     def evaluate_received(self, model: ClusterModel, parts: Mapping[str, Weights]) -> Evaluation:
         """Evaluate a model that holds the parts received, unless that was done already."""
         received: Model = {name: parts[name] for name in model.parts()}
-        context = (self.settings.modality, self.header.sample_scale, self.header.metrics)
+        context = (self.settings.data.modality, self.header.sample_scale, self.header.metrics)
         return evaluations.recall(received, self.data.test, context, lambda: self.evaluate(model))
 
     def judge_received(
         self, model: ClusterModel, parts: Mapping[str, Weights]
     ) -> Evaluation | None:
         """Evaluate a model as received, where participants do so."""
-        wanted = self.settings.evaluate_participants
+        wanted = self.settings.run.evaluate_participants
         return self.evaluate_received(model, parts) if wanted else None
 
     def objective(self, name: str) -> Objective:
         """Return the objective that a request names, if it is listed or the run's own."""
-        own = self.settings.objective
+        own = self.settings.training.objective
         objective: Objective = OBJECTIVES.load(OBJECTIVES.check_asked(name, own))
         return objective
 
@@ -153,7 +153,7 @@ class ClientSession:
         A `RegistryError` says that the config names what is neither listed nor the run's own.
         """
         optimiser: MakeOptimiser = OPTIMISERS.load(
-            OPTIMISERS.check_asked(config.optimiser, self.settings.optimiser)
+            OPTIMISERS.check_asked(config.optimiser, self.settings.training.optimiser)
         )
         objective = self.objective(config.objective)
         return TrainJob(model, samples, config, objective, optimiser, rng, method, weights)
@@ -179,7 +179,7 @@ class ClientSession:
         if not self.header.reference:
             return False
         counts = np.bincount(self.data.train.labels, minlength=len(self.header.class_names))
-        return class_shift(self.header.reference, counts) > self.settings.drift_threshold
+        return class_shift(self.header.reference, counts) > self.settings.clustering.drift_threshold
 
     def encode(self, reply: TrainReply) -> RecordDict:
         """Write a reply to a request to train, once the run's postprocessors have had its parts.
@@ -187,14 +187,14 @@ class ClientSession:
         The one way out for what was trained: `TrainReply.encode` alone leaves them out.
         """
         context = ClientContext(self.settings, self.header.server_round, self.header.client)
-        postprocessors = Postprocessors.of(self.settings.postprocessors)
+        postprocessors = Postprocessors.of(self.settings.run.postprocessors)
         carried = postprocessors.on_client(reply.parts, reply.starts, context)
         return replace(reply, carried=carried).encode(self.header)
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Return the generator of one draw of this client in this round."""
         return generator(
-            self.settings.seed,
+            self.settings.run.seed,
             purpose,
             server_round=self.header.server_round,
             client=self.header.client,

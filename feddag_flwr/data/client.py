@@ -22,7 +22,7 @@ class ClientData:
     train, test : LabelledSamples
         Its parts, neither empty.
     class_names : tuple of str
-        Name of each label; of the whole source, or of the client's own data (scenario own).
+        Name of each label; of the whole dataset, or of the client's own data (scenario own).
     true_group : int or None
         Group that the scenario put the client in; for evaluation only, never for training.
     """
@@ -35,7 +35,7 @@ class ClientData:
 
 
 def partition_name(partition_id: int, num_clients: int) -> str:
-    """Return the name of a client of a common source; names sort as partitions do."""
+    """Return the name of a client of a common dataset; names sort as partitions do."""
     width = len(str(num_clients - 1))
     return f"client-{partition_id:0{width}d}"
 
@@ -52,19 +52,19 @@ def read_partition_id(settings: Settings, node_config: NodeConfig) -> int:
     if not isinstance(partition_id, int) or isinstance(partition_id, bool):
         raise DataError(
             f"node config partition-id = {partition_id!r}: expected an integer from 0 to "
-            f"{settings.num_clients - 1}"
-            + (" (or data-path for scenario = 'own')" if settings.scenario == "own" else "")
+            f"{settings.run.num_clients - 1}"
+            + (" (or data-path for scenario = 'own')" if settings.data.scenario == "own" else "")
         )
-    num_partitions = node_config.get("num-partitions", settings.num_clients)
-    if num_partitions != settings.num_clients:
+    num_partitions = node_config.get("num-partitions", settings.run.num_clients)
+    if num_partitions != settings.run.num_clients:
         raise DataError(
             f"the federation has {num_partitions} nodes (num-partitions), but num-clients = "
-            f"{settings.num_clients}; set both to the same number"
+            f"{settings.run.num_clients}; set both to the same number"
         )
-    if not 0 <= partition_id < settings.num_clients:
+    if not 0 <= partition_id < settings.run.num_clients:
         raise DataError(
             f"node config partition-id = {partition_id}: expected 0 to "
-            f"{settings.num_clients - 1} (num-clients = {settings.num_clients})"
+            f"{settings.run.num_clients - 1} (num-clients = {settings.run.num_clients})"
         )
     return partition_id
 

@@ -37,9 +37,9 @@ def part_in_round(settings: Settings, plan: Plan, client: int, server_round: int
     DataError
         All clients drawn are of one group: nobody's data would change.
     """
-    if not settings.drift_share or server_round < settings.drift_round:
+    if not settings.data.drift_share or server_round < settings.data.drift_round:
         return client
-    return drifted_parts(plan, settings.drift_share, settings.seed).get(client, client)
+    return drifted_parts(plan, settings.data.drift_share, settings.run.seed).get(client, client)
 
 
 @lru_cache(maxsize=4)

@@ -28,7 +28,7 @@ def stratified_test_indices(
     seed : int
         The run's seed.
     client : str, optional
-        Name of the client whose own data this is; empty for a common source.
+        Name of the client whose own data this is; empty for a common dataset.
 
     Returns
     -------

@@ -11,7 +11,7 @@ from feddag_flwr.settings import Settings
 
 def late_clients(settings: Settings) -> frozenset[int]:
     """Return the partitions that join in ``newcomer-round``: ``newcomer-share`` of all, by seed."""
-    return _draw(settings.newcomer_share, settings.num_clients, settings.seed)
+    return _draw(settings.data.newcomer_share, settings.run.num_clients, settings.run.seed)
 
 
 def joining_round(settings: Settings, node_config: NodeConfig) -> int:
@@ -22,10 +22,10 @@ def joining_round(settings: Settings, node_config: NodeConfig) -> int:
     DataError
         The node config names no partition.
     """
-    if not settings.newcomer_share:
+    if not settings.data.newcomer_share:
         return 0
     late = read_partition_id(settings, node_config) in late_clients(settings)
-    return settings.newcomer_round if late else 0
+    return settings.data.newcomer_round if late else 0
 
 
 @lru_cache(maxsize=4)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from feddag_flwr.class_names import warn_of_similar_names
 from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.client import partition_name
+from feddag_flwr.data.datasets import load_dataset
 from feddag_flwr.data.plan import make_plan
 from feddag_flwr.data.scenarios import load_client_data
-from feddag_flwr.data.sources import load_source
 from feddag_flwr.settings import Settings
 
 
@@ -53,23 +53,23 @@ def tabulate(settings: Settings) -> ScenarioTable:
     DataError
         When the data or the split is not as it must be.
     """
-    return _own_table(settings) if settings.scenario == "own" else _common_table(settings)
+    return _own_table(settings) if settings.data.scenario == "own" else _common_table(settings)
 
 
 def _common_table(settings: Settings) -> ScenarioTable:
-    source = load_source(settings)
-    plan = make_plan(source, settings)
-    clients = range(settings.num_clients)
+    dataset = load_dataset(settings)
+    plan = make_plan(dataset, settings)
+    clients = range(settings.run.num_clients)
     variations = []
     for client in clients:
         words = [plan.variation(client).words()]
-        if source.domain_names:
+        if dataset.domain_names:
             stratum = int(plan.counts[client].argmax())
-            words.insert(0, source.domain_names[stratum // plan.num_classes])
+            words.insert(0, dataset.domain_names[stratum // plan.num_classes])
         variations.append(", ".join(word for word in words if word))
     return ScenarioTable(
-        names=tuple(partition_name(client, settings.num_clients) for client in clients),
-        class_names=source.class_names,
+        names=tuple(partition_name(client, settings.run.num_clients) for client in clients),
+        class_names=dataset.class_names,
         counts=plan.label_counts(),
         groups=tuple(plan.true_group(client) for client in clients),
         variations=tuple(variations),
@@ -78,7 +78,8 @@ def _common_table(settings: Settings) -> ScenarioTable:
 
 def _own_table(settings: Settings) -> ScenarioTable:
     clients = [
-        load_client_data(settings, {"partition-id": index}) for index in range(settings.num_clients)
+        load_client_data(settings, {"partition-id": index})
+        for index in range(settings.run.num_clients)
     ]
     class_names = sorted({name for client in clients for name in client.class_names})
     warn_of_similar_names(class_names)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from feddag_flwr.data.client import ClientData, NodeConfig, read_partition_id, read_text
+from feddag_flwr.data.datasets import read_own
 from feddag_flwr.data.files import files_below, subfolders
 from feddag_flwr.data.holdout import with_test_part
 from feddag_flwr.data.samples import DataError, Parts
-from feddag_flwr.data.sources import read_own
 from feddag_flwr.settings import Settings
 
 # Path, time of the last change in nanoseconds, bytes.
@@ -32,40 +32,45 @@ def load_own_data(settings: Settings, node_config: NodeConfig) -> ClientData:
     given = read_text(node_config, "data-path")
     path = Path(given).expanduser() if given else _own_path(settings, node_config)
     path = path.absolute()
-    name = read_text(node_config, "client-name") or default_name(settings.source, path)
+    name = read_text(node_config, "client-name") or default_name(settings.data.dataset, path)
     return _read(
         _Wanted(
-            settings.source, path, name, settings.modality, settings.seed, settings.test_fraction
+            settings.data.dataset,
+            path,
+            name,
+            settings.data.modality,
+            settings.run.seed,
+            settings.data.test_fraction,
         )
     )
 
 
-def default_name(source: str, path: Path) -> str:
+def default_name(dataset: str, path: Path) -> str:
     """Return the name of a client that its node config does not name: that of its files."""
-    return path.stem if source == "npz" else path.name
+    return path.stem if dataset == "npz" else path.name
 
 
 def _own_path(settings: Settings, node_config: NodeConfig) -> Path:
     """Pick the folder or archive of the partition, in order of names."""
     partition_id = read_partition_id(settings, node_config)
-    what = ".npz files" if settings.source == "npz" else "sub-folders"
-    root = Path(settings.data_dir).expanduser().absolute()
-    if not settings.data_dir or not root.is_dir():
+    what = ".npz files" if settings.data.dataset == "npz" else "sub-folders"
+    root = Path(settings.data.data_dir).expanduser().absolute()
+    if not settings.data.data_dir or not root.is_dir():
         raise DataError(
-            f"data-dir = {settings.data_dir!r}: no such folder ({root}); scenario 'own' expects "
-            f"one of its {what} for each client, or data-path in the node config"
+            f"data-dir = {settings.data.data_dir!r}: no such folder ({root}); scenario 'own' "
+            f"expects one of its {what} for each client, or data-path in the node config"
         )
-    if settings.source == "npz":
+    if settings.data.dataset == "npz":
         paths = sorted(
             (path for path in root.glob("*.npz") if not path.name.startswith(".")),
             key=lambda path: path.stem,
         )
     else:
         paths = subfolders(root)
-    if len(paths) != settings.num_clients:
+    if len(paths) != settings.run.num_clients:
         raise DataError(
             f"data-dir = {str(root)!r} has {len(paths)} {what}, but num-clients = "
-            f"{settings.num_clients}; expected one for each client"
+            f"{settings.run.num_clients}; expected one for each client"
         )
     return paths[partition_id]
 

@@ -1,4 +1,4 @@
-"""Splits of a source over clients: who gets how many samples of a class, and which.
+"""Splits of a dataset over clients: who gets how many samples of a class, and which.
 
 Everything here follows from the class sizes, the settings and the seed, so that every process
 derives the same split by itself. Only the table of counts is common; a client's own indices are

@@ -46,7 +46,7 @@ def draw_scenario(settings: Settings, folder: Path) -> list[Path]:
         When the data or the split is not as it must be.
     """
     table = tabulate(settings)
-    title = f"{settings.source}, {settings.scenario}: {len(table.names)} clients"
+    title = f"{settings.data.dataset}, {settings.data.scenario}: {len(table.names)} clients"
     if None not in table.groups:
         title += f", {len(set(table.groups))} true groups"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """A scenario's plan: which client gets how much of what, and how it varies.
 
-The plan follows from the sizes of the source's strata, the settings and the seed alone, so that
+The plan follows from the sizes of the dataset's strata, the settings and the seed alone, so that
 every process makes the same one. A stratum is a class, or a class within a domain.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,22 +22,23 @@ from feddag_flwr.data.partition import (
     label_skew_counts,
     lda_counts,
 )
-from feddag_flwr.data.samples import DataError, Source
+from feddag_flwr.data.samples import DataError, Dataset
+from feddag_flwr.data.settings import DataSettings, corruption_kinds
 from feddag_flwr.data.variation import QUARTER_TURNS, Variation, map_labels
 from feddag_flwr.seeds import generator
-from feddag_flwr.settings import Settings, corruption_kinds
+from feddag_flwr.settings import Settings
 
 IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What all clients of a common source have in common.
+    """What all clients of a common dataset have in common.
 
     Attributes
     ----------
     counts : ndarray of shape (N, strata)
-        Training samples of each client and stratum, by the classes of the source.
+        Training samples of each client and stratum, by the classes of the dataset.
     num_classes : int
         C; stratum s is class s mod C of domain s // C.
     concepts, quarter_turns, corruptions, severities : ndarray of shape (N,)
@@ -83,46 +85,37 @@ class Plan:
         return seen
 
 
-@dataclass(frozen=True)
-class PlanSettings:
-    """The settings that a plan depends on; with the source, the key under which it is kept."""
+class PlanKey(NamedTuple):
+    """What a plan depends on; with the dataset, the key under which it is kept."""
 
-    scenario: str
+    data: DataSettings
     num_clients: int
-    label_skew: float
-    client_groups: int
-    dirichlet_alpha: float
-    min_class_samples: int
-    concepts: int
-    rotations: int
-    corruptions: str
-    severity: int
     seed: int
 
     @classmethod
-    def of(cls, settings: Settings) -> PlanSettings:
-        """Take them from the settings of a run."""
-        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
+    def of(cls, settings: Settings) -> PlanKey:
+        """Take it from the settings of a run."""
+        return cls(settings.data, settings.run.num_clients, settings.run.seed)
 
 
-def make_plan(source: Source, settings: Settings) -> Plan:
+def make_plan(dataset: Dataset, settings: Settings) -> Plan:
     """Plan the scenario; a second call in the same process returns the same object.
 
     Raises
     ------
     DataError
-        When the source does not suffice for the settings; names them.
+        When the dataset does not suffice for the settings; names them.
     """
-    sides = source.sample_shape[-2:]
-    if settings.rotations == QUARTER_TURNS and len(set(sides)) > 1:
+    sides = dataset.sample_shape[-2:]
+    if settings.data.rotations == QUARTER_TURNS and len(set(sides)) > 1:
         raise DataError(
-            f"rotations = {settings.rotations}: images of source {source.name!r} are {sides[0]} x "
-            f"{sides[1]}; quarter turns need square ones (rotations = 2 does not)"
+            f"rotations = {settings.data.rotations}: images of dataset {dataset.name!r} are "
+            f"{sides[0]} x {sides[1]}; quarter turns need square ones (rotations = 2 does not)"
         )
-    strata = len(source.class_names) * max(1, len(source.domain_names))
-    sizes = np.bincount(source.train.labels, minlength=strata)
+    strata = len(dataset.class_names) * max(1, len(dataset.domain_names))
+    sizes = np.bincount(dataset.train.labels, minlength=strata)
     return _plan(
-        tuple(sizes.tolist()), source.class_names, source.domain_names, PlanSettings.of(settings)
+        tuple(sizes.tolist()), dataset.class_names, dataset.domain_names, PlanKey.of(settings)
     )
 
 
@@ -131,21 +124,23 @@ def _plan(
     sizes: tuple[int, ...],
     class_names: tuple[str, ...],
     domain_names: tuple[str, ...],
-    wanted: PlanSettings,
+    wanted: PlanKey,
 ) -> Plan:
     groups: IntArray | None
-    if wanted.scenario == "domains":
+    if wanted.data.scenario == "domains":
         counts, groups = _split_domains(sizes, domain_names, wanted)
     else:
         counts, groups = _split_classes(sizes, class_names, wanted)
-    if wanted.concepts > 1 and len(class_names) < 3:
+    if wanted.data.concepts > 1 and len(class_names) < 3:
         raise DataError(
-            f"concepts = {wanted.concepts}: the maps y and (C - y) mod C are the same for "
+            f"concepts = {wanted.data.concepts}: the maps y and (C - y) mod C are the same for "
             f"{len(class_names)} class(es); expected at least 3"
         )
-    kinds = corruption_kinds(wanted.corruptions) or ("",)
-    concepts = _deal(wanted, wanted.concepts, "deal-concepts")
-    turns = _deal(wanted, wanted.rotations, "deal-rotations") * (QUARTER_TURNS // wanted.rotations)
+    kinds = corruption_kinds(wanted.data.corruptions) or ("",)
+    concepts = _deal(wanted, wanted.data.concepts, "deal-concepts")
+    turns = _deal(wanted, wanted.data.rotations, "deal-rotations") * (
+        QUARTER_TURNS // wanted.data.rotations
+    )
     corruptions = _deal(wanted, len(kinds), "deal-corruptions")
     varying = [groups] if groups is not None else []
     varying += [levels for levels in (concepts, turns, corruptions) if levels.any()]
@@ -162,38 +157,38 @@ def _plan(
 
 
 def _split_classes(
-    sizes: tuple[int, ...], class_names: tuple[str, ...], wanted: PlanSettings
+    sizes: tuple[int, ...], class_names: tuple[str, ...], wanted: PlanKey
 ) -> tuple[IntArray, IntArray | None]:
     """Count the samples of each client and class, and name its label group (I, III, B.10)."""
-    if wanted.scenario == "lda":
+    if wanted.data.scenario == "lda":
         counts = lda_counts(
             sizes,
             num_clients=wanted.num_clients,
-            alpha=wanted.dirichlet_alpha,
-            floor=wanted.min_class_samples,
+            alpha=wanted.data.dirichlet_alpha,
+            floor=wanted.data.min_class_samples,
             seed=wanted.seed,
         )
         return counts, None
-    if wanted.scenario == "class-pairs":
-        group_classes = draw_class_pairs(len(sizes), wanted.client_groups, wanted.seed)
+    if wanted.data.scenario == "class-pairs":
+        group_classes = draw_class_pairs(len(sizes), wanted.data.client_groups, wanted.seed)
     else:
-        per_group = classes_per_group(len(sizes), wanted.label_skew)
-        group_classes = deal_classes(len(sizes), wanted.client_groups, per_group, wanted.seed)
-    groups = assign_groups(wanted.num_clients, wanted.client_groups, wanted.seed)
+        per_group = classes_per_group(len(sizes), wanted.data.label_skew)
+        group_classes = deal_classes(len(sizes), wanted.data.client_groups, per_group, wanted.seed)
+    groups = assign_groups(wanted.num_clients, wanted.data.client_groups, wanted.seed)
     counts = label_skew_counts(
         sizes,
         class_names,
         groups=groups,
         group_classes=group_classes,
-        alpha=wanted.dirichlet_alpha,
-        floor=wanted.min_class_samples,
+        alpha=wanted.data.dirichlet_alpha,
+        floor=wanted.data.min_class_samples,
         seed=wanted.seed,
     )
     return counts, groups
 
 
 def _split_domains(
-    sizes: tuple[int, ...], domain_names: tuple[str, ...], wanted: PlanSettings
+    sizes: tuple[int, ...], domain_names: tuple[str, ...], wanted: PlanKey
 ) -> tuple[IntArray, IntArray]:
     """Deal the clients to domains and split each domain over its own."""
     if wanted.num_clients < len(domain_names):
@@ -206,25 +201,25 @@ def _split_domains(
         np.reshape(sizes, (len(domain_names), -1)),
         domain_names,
         groups=groups,
-        alpha=wanted.dirichlet_alpha,
-        floor=wanted.min_class_samples,
+        alpha=wanted.data.dirichlet_alpha,
+        floor=wanted.data.min_class_samples,
         seed=wanted.seed,
     )
     return counts, groups
 
 
-def _deal(wanted: PlanSettings, levels: int, purpose: str) -> IntArray:
+def _deal(wanted: PlanKey, levels: int, purpose: str) -> IntArray:
     """Deal levels from 0 to the clients, each to as many as any other or to one more."""
     return assign_groups(wanted.num_clients, levels, wanted.seed, purpose=purpose)
 
 
-def _severities(wanted: PlanSettings, *, corrupted: bool) -> IntArray:
+def _severities(wanted: PlanKey, *, corrupted: bool) -> IntArray:
     """Return each client's severity: the setting's, or for 0 a draw from 1 to 5."""
     if not corrupted:
         return np.zeros(wanted.num_clients, dtype=np.int64)
-    if wanted.severity == 0:
+    if wanted.data.severity == 0:
         return generator(wanted.seed, "draw-severities").integers(1, 6, wanted.num_clients)
-    return np.full(wanted.num_clients, wanted.severity, dtype=np.int64)
+    return np.full(wanted.num_clients, wanted.data.severity, dtype=np.int64)
 
 
 def _number_combinations(varying: list[IntArray]) -> IntArray:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class DataError(ValueError):
-    """A data source, a path or a client's part of the data is not as it must be."""
+    """A dataset, a path or a client's part of the data is not as it must be."""
 
 
 def in_one_line(error: BaseException) -> str:
@@ -59,19 +59,19 @@ class Parts(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
-    """A data source with a training and a test part.
+class Dataset:
+    """A dataset with a training and a test part.
 
     Attributes
     ----------
     name : str
-        Value of the setting ``source``.
+        Value of the setting ``dataset``.
     train, test : LabelledSamples
         Both parts; samples of one shape and type.
     class_names : tuple of str
         Name of each label.
     domain_names : tuple of str
-        Where the source has domains, label l is class l mod C of domain l // C; else empty.
+        Where the dataset has domains, label l is class l mod C of domain l // C; else empty.
     """
 
     name: str

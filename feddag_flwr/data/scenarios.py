@@ -16,15 +16,16 @@ from feddag_flwr.data.client import (
     read_partition_id,
     read_text,
 )
+from feddag_flwr.data.datasets import load_dataset
 from feddag_flwr.data.drift import part_in_round
 from feddag_flwr.data.own import load_own_data
 from feddag_flwr.data.partition import client_indices
-from feddag_flwr.data.plan import Plan, PlanSettings, make_plan
-from feddag_flwr.data.samples import DataError, LabelledSamples, Source
-from feddag_flwr.data.sources import load_source
+from feddag_flwr.data.plan import Plan, PlanKey, make_plan
+from feddag_flwr.data.samples import DataError, Dataset, LabelledSamples
+from feddag_flwr.data.settings import class_list
 from feddag_flwr.data.variation import Variation, map_labels, turn
 from feddag_flwr.seeds import generator
-from feddag_flwr.settings import Settings, class_list
+from feddag_flwr.settings import Settings
 
 __all__ = ["ClientData", "load_client_data"]
 
@@ -65,12 +66,12 @@ def load_client_data(
         When the node config, the data or the split is not as it must be, or the client has a class
         that is not among ``class-names``.
     """
-    if settings.scenario == "own":
+    if settings.data.scenario == "own":
         data = load_own_data(settings, node_config)
     elif "data-path" in node_config:
         raise DataError(
             f"node config data-path = {node_config['data-path']!r}: only scenario = 'own' takes "
-            f"it, but scenario = {settings.scenario!r}"
+            f"it, but scenario = {settings.data.scenario!r}"
         )
     else:
         data = _take_part(settings, node_config, server_round)
@@ -80,24 +81,24 @@ def load_client_data(
                 f"client {data.name!r}: no {part} samples of the classes it holds; "
                 "expected at least one"
             )
-    return in_classes(data, class_list(settings.class_names) or data.class_names)
+    return in_classes(data, class_list(settings.data.class_names) or data.class_names)
 
 
 def _take_part(settings: Settings, node_config: NodeConfig, server_round: int) -> ClientData:
-    """Take one client's part of a common source and vary it."""
+    """Take one client's part of a common dataset and vary it."""
     client = read_partition_id(settings, node_config)
-    name = read_text(node_config, "client-name") or partition_name(client, settings.num_clients)
-    source = load_source(settings)
-    plan = make_plan(source, settings)
+    name = read_text(node_config, "client-name") or partition_name(client, settings.run.num_clients)
+    dataset = load_dataset(settings)
+    plan = make_plan(dataset, settings)
     part = part_in_round(settings, plan, client, server_round)
     variation = plan.variation(part)
-    train = _train_part(source, settings, plan, part)
-    test = _test_part(source, settings.seed, plan.counts[part] > 0, variation)
+    train = _train_part(dataset, settings, plan, part)
+    test = _test_part(dataset, settings.run.seed, plan.counts[part] > 0, variation)
     return ClientData(
         name=name,
         train=_varied(train, variation, plan.num_classes),
         test=_varied(test, variation, plan.num_classes),
-        class_names=source.class_names,
+        class_names=dataset.class_names,
         true_group=plan.true_group(part),
     )
 
@@ -109,19 +110,19 @@ def _varied(part: LabelledSamples, variation: Variation, num_classes: int) -> La
 
 
 @lru_cache(maxsize=2)
-def _kept(source: Source) -> ArrayCache:
-    """Return what this process keeps of a source's parts: indices and corrupted images."""
+def _kept(dataset: Dataset) -> ArrayCache:
+    """Return what this process keeps of a dataset's parts: indices and corrupted images."""
     return ArrayCache(KEPT_BYTES)
 
 
-def _train_part(source: Source, settings: Settings, plan: Plan, client: int) -> LabelledSamples:
+def _train_part(dataset: Dataset, settings: Settings, plan: Plan, client: int) -> LabelledSamples:
     """Select a partition's training samples; corrupt them with draws of the partition's own."""
-    kept, key = _kept(source), (PlanSettings.of(settings), client)
+    kept, key = _kept(dataset), (PlanKey.of(settings), client)
     indices = kept.recall(
         ("indices", key),
-        lambda: client_indices(source.train.labels, plan.counts, client, settings.seed),
+        lambda: client_indices(dataset.train.labels, plan.counts, client, settings.run.seed),
     )
-    part = source.train.select(indices)
+    part = dataset.train.select(indices)
     variation = plan.variation(client)
     if not variation.corruption:
         return part
@@ -130,35 +131,35 @@ def _train_part(source: Source, settings: Settings, plan: Plan, client: int) -> 
         from feddag_flwr.data.corruptions import corrupt  # see tests/test_import_cost.py
 
         kind, severity = variation.corruption, variation.severity
-        name = partition_name(client, settings.num_clients)
-        rng = generator(settings.seed, f"corrupt-train-{kind}-{severity}", client=name)
+        name = partition_name(client, settings.run.num_clients)
+        rng = generator(settings.run.seed, f"corrupt-train-{kind}-{severity}", client=name)
         return corrupt(part.samples, kind, severity, rng)
 
     return LabelledSamples(kept.recall(("train", key), corrupted), part.labels)
 
 
 def _test_part(
-    source: Source, seed: int, held: NDArray[np.bool_], variation: Variation
+    dataset: Dataset, seed: int, held: NDArray[np.bool_], variation: Variation
 ) -> LabelledSamples:
     """Select the test samples of the strata held; corrupt each stratum once a process."""
-    indices = np.flatnonzero(held[source.test.labels])
+    indices = np.flatnonzero(held[dataset.test.labels])
     if not variation.corruption:
-        return source.test.select(indices)
-    labels = source.test.labels[indices]
-    images = np.empty((len(indices), *source.sample_shape), source.test.samples.dtype)
+        return dataset.test.select(indices)
+    labels = dataset.test.labels[indices]
+    images = np.empty((len(indices), *dataset.sample_shape), dataset.test.samples.dtype)
     for stratum in np.flatnonzero(held).tolist():
-        images[labels == stratum] = _corrupted_stratum(source, seed, stratum, variation)
+        images[labels == stratum] = _corrupted_stratum(dataset, seed, stratum, variation)
     return LabelledSamples(images, labels)
 
 
-def _corrupted_stratum(source: Source, seed: int, stratum: int, variation: Variation) -> Array:
+def _corrupted_stratum(dataset: Dataset, seed: int, stratum: int, variation: Variation) -> Array:
     kind, severity = variation.corruption, variation.severity
 
     def make() -> Array:
         from feddag_flwr.data.corruptions import corrupt  # see tests/test_import_cost.py
 
         rng = generator(seed, f"corrupt-test-{kind}-{severity}-stratum-{stratum}")
-        members = np.flatnonzero(source.test.labels == stratum)
-        return corrupt(source.test.samples[members], kind, severity, rng)
+        members = np.flatnonzero(dataset.test.labels == stratum)
+        return corrupt(dataset.test.samples[members], kind, severity, rng)
 
-    return _kept(source).recall(("test", seed, stratum, kind, severity), make)
+    return _kept(dataset).recall(("test", seed, stratum, kind, severity), make)

@@ -12,6 +12,7 @@ from rich.markup import escape
 from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.samples import DataError
+from feddag_flwr.data.settings import class_list
 from feddag_flwr.data_check.inspection import inspect_data, kind_of
 from feddag_flwr.data_check.report import (
     print_classes,
@@ -20,7 +21,7 @@ from feddag_flwr.data_check.report import (
     print_fault,
     print_verdict,
 )
-from feddag_flwr.settings import Settings, SettingValue, class_list
+from feddag_flwr.settings import Settings, SettingValue
 
 UNUSABLE = 1
 
@@ -59,7 +60,7 @@ def check_data(
     except DataError as error:
         print_fault(console, str(error))
         return UNUSABLE
-    settings = Settings.from_run_config({**overrides, "scenario": "own", "source": kind})
+    settings = Settings.from_run_config({**overrides, "scenario": "own", "dataset": kind})
     found = inspect_data(path, name, settings)
     print_data(console, found, settings)
     if found.data is not None and not found.faults:
@@ -74,15 +75,15 @@ def _print_disclosure(
     from feddag_flwr.data_check.disclosure import class_vectors, disclosures  # PyTorch: seconds
 
     # As the client will: labels in the order of the federation's classes.
-    data = in_classes(data, class_list(settings.class_names) or data.class_names)
+    data = in_classes(data, class_list(settings.data.class_names) or data.class_names)
     vectors = class_vectors(data, settings)
     print_classes(console, data, vectors)
-    if settings.algorithm == "feddag":
+    if settings.run.algorithm == "feddag":
         print_disclosures(console, disclosures(data, vectors, settings))
     else:
         console.print(
             f"What the server learns is told for algorithm = 'feddag' only; docs/baselines.md says "
-            f"what {settings.algorithm!r} sends."
+            f"what {settings.run.algorithm!r} sends."
         )
     if picture is not None:
         from feddag_flwr.data_check.picture import draw_vectors

@@ -79,7 +79,7 @@ class ClassVectors:
 
 def class_vectors(data: ClientData, settings: Settings) -> list[ClassVectors]:
     """Compute the vectors that the client's profile will hold, for each class that it has."""
-    rng = generator(settings.seed, "subspace-samples", client=data.name)
+    rng = generator(settings.run.seed, "subspace-samples", client=data.name)
     vectors, classes = class_subspaces(data.train, settings, rng)
     return [
         _compared(data, int(label), vectors[classes == label])
@@ -145,19 +145,19 @@ def _task(data: ClientData, settings: Settings) -> RequestHeader:
         data.class_names,
         description.sample_shape,
         scale,
-        settings.transport,
-        metrics=metric_names(settings.metrics),
+        settings.run.transport,
+        metrics=metric_names(settings.run.metrics),
     )
 
 
 def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) -> list[Item]:
     header, classes = _task(data, settings), len(data.class_names)
     model = build_model(
-        settings.model, header.sample_shape, classes, dual=False, seed=settings.seed
+        settings.training.model, header.sample_shape, classes, dual=False, seed=settings.run.seed
     )
     encoder = get_parts(model)["primary"]
     coordinates = parameter_count(model)
-    kept = sparse_size(coordinates, settings.gradient_fraction)
+    kept = sparse_size(coordinates, settings.profile.gradient_fraction)
     sent = np.concatenate([each.vectors for each in vectors])
     labels = np.repeat([each.label for each in vectors], [len(each.vectors) for each in vectors])
     counts = np.bincount(data.train.labels, minlength=classes)
@@ -167,6 +167,7 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
     message = encode_profile(header, profile, encoder)
     when = "once, and again after drift"
     by_class = [f"{data.class_names[v.label]}: {len(v.vectors)}" for v in vectors]
+    epochs = several(settings.profile.warmup_rounds * settings.profile.warmup_epochs, "epoch")
     return [
         Item(when, "count of each class", f"{classes} numbers", _nbytes(message, "counts")),
         Item(
@@ -178,8 +179,7 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
         Item(
             when,
             "sparse update",
-            f"{kept:,} of {coordinates:,} weights' changes after "
-            f"{several(settings.warmup_rounds * settings.warmup_epochs, 'epoch')} on your data",
+            f"{kept:,} of {coordinates:,} weights' changes after {epochs} on your data",
             _nbytes(message, "update"),
         ),
         Item(
@@ -193,8 +193,10 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
 
 def _training(data: ClientData, settings: Settings) -> list[Item]:
     header, classes = _task(data, settings), len(data.class_names)
-    dual = settings.secondary != "none"
-    model = build_model(settings.model, header.sample_shape, classes, dual=dual, seed=settings.seed)
+    dual = settings.sharing.secondary != "none"
+    model = build_model(
+        settings.training.model, header.sample_shape, classes, dual=dual, seed=settings.run.seed
+    )
     parts = get_parts(model)
     trained = {part: parts[part] for part in ("primary", "classifier")}
     if dual:
@@ -216,11 +218,11 @@ def _training(data: ClientData, settings: Settings) -> list[Item]:
 
 
 def _second_encoder(settings: Settings) -> str:
-    if settings.secondary == "own":
+    if settings.sharing.secondary == "own":
         return "a second encoder, which your cluster alone receives"
-    if settings.sources == "all":
+    if settings.sharing.teacher_clusters == "all":
         return "a second encoder, which clients of all clusters train and receive"
-    if settings.sources == "agreeing":
+    if settings.sharing.teacher_clusters == "agreeing":
         return "a second encoder, which clients of all clusters train and receive until some part"
     return "another cluster's encoder, where other clusters learn from the client's"
 

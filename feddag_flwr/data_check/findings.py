@@ -51,18 +51,19 @@ def _small_classes(
     names: Sequence[str], counts: NDArray[np.int64], settings: Settings
 ) -> Iterator[str]:
     held = np.flatnonzero(counts).tolist()
-    kept_back = [label for label in held if counts[label] < settings.min_subspace_samples]
+    kept_back = [label for label in held if counts[label] < settings.profile.min_subspace_samples]
     if kept_back:
         yield (
-            f"classes with fewer than min-subspace-samples = {settings.min_subspace_samples} "
-            f"training images send no principal vectors, and seem unlike everybody's: "
+            f"classes with fewer than min-subspace-samples = "
+            f"{settings.profile.min_subspace_samples} training images send no principal "
+            "vectors, and seem unlike everybody's: "
             + listed([f"{names[label]!r} ({counts[label]})" for label in kept_back])
         )
     bare = [
         label
         for label in held
         if label not in kept_back
-        and counts[label] <= subspace_size(settings.subspace_size, int(counts[label]))
+        and counts[label] <= subspace_size(settings.profile.subspace_size, int(counts[label]))
     ]
     if bare:
         yield (

@@ -9,18 +9,19 @@ import numpy as np
 
 from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.client import ClientData
+from feddag_flwr.data.datasets import read_own
 from feddag_flwr.data.files import list_image_folder, npz_layout
 from feddag_flwr.data.holdout import stratified_test_indices
 from feddag_flwr.data.npz_layout import Layout
 from feddag_flwr.data.own import as_client, default_name
 from feddag_flwr.data.pixels import pixel_moments
 from feddag_flwr.data.samples import DataError, Parts, in_one_line
-from feddag_flwr.data.sources import read_own
+from feddag_flwr.data.settings import class_list
 from feddag_flwr.data_check.findings import find_weaknesses
 from feddag_flwr.data_check.folder import folder_faults, folder_notes
 from feddag_flwr.data_check.words import listed, several
 from feddag_flwr.records import Description, RecordError
-from feddag_flwr.settings import Settings, class_list
+from feddag_flwr.settings import Settings
 
 NPZ, FOLDER = "npz", "image-folder"
 
@@ -36,7 +37,7 @@ class Inspection:
     path : Path
         Its data.
     kind : str
-        Value of the setting ``source``: npz or image-folder.
+        Value of the setting ``dataset``: npz or image-folder.
     data : ClientData or None
         As the client will train and test on it; None where it could not be read.
     split_made : bool
@@ -57,7 +58,7 @@ class Inspection:
 
 
 def kind_of(path: Path) -> str:
-    """Tell from a path which setting ``source`` reads it.
+    """Tell from a path which setting ``dataset`` reads it.
 
     Raises
     ------
@@ -85,12 +86,12 @@ def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
     settings : Settings
         Of the run, with scenario own and the `kind_of` the path.
     """
-    kind = settings.source
+    kind = settings.data.dataset
     name = name or default_name(kind, path.absolute())
     warnings = folder_notes(path) if kind == FOLDER else []
     try:
-        parts = read_own(kind, str(path), settings.modality)
-        data = as_client(parts, name, path, settings.seed, settings.test_fraction)
+        parts = read_own(kind, str(path), settings.data.modality)
+        data = as_client(parts, name, path, settings.run.seed, settings.data.test_fraction)
     except DataError as error:
         faults = (folder_faults(path) if kind == FOLDER else []) or [str(error)]
         return Inspection(name, path, kind, faults=faults, warnings=warnings)
@@ -121,7 +122,7 @@ def _origins(
     parts: Parts, path: Path, data: ClientData, settings: Settings
 ) -> tuple[list[str], list[str]]:
     """Name each image of the training and the test part as its owner knows it."""
-    if settings.source == FOLDER:
+    if settings.data.dataset == FOLDER:
         train, test, _ = list_image_folder(path)
         names = [str(file.relative_to(path)) for file in train.files]
         given = [str(file.relative_to(path)) for file in test.files] if test else []
@@ -133,7 +134,7 @@ def _origins(
     if parts.test is not None:
         return names, given
     held_out = stratified_test_indices(
-        parts.train.labels, settings.test_fraction, settings.seed, client=data.name
+        parts.train.labels, settings.data.test_fraction, settings.run.seed, client=data.name
     )
     kept = np.setdiff1d(np.arange(len(parts.train)), held_out)
     return [names[index] for index in kept], [names[index] for index in held_out]
@@ -166,17 +167,17 @@ def _refusals(data: ClientData, path: Path, settings: Settings) -> list[str]:
     faults = []
     channels, height, width = data.train.samples.shape[1:]
     try:
-        build_encoder(settings.model, (channels, height, width))
+        build_encoder(settings.training.model, (channels, height, width))
     except ImageShapeError as error:
         faults.append(
             f"{path}: images of {width} x {height} pixels (width x height) cannot be trained on: "
             f"{in_one_line(error.__cause__ or error)}"
         )
     try:
-        Description.decode(describe(data).encode(), settings.max_client_samples)
+        Description.decode(describe(data).encode(), settings.deployment.max_client_samples)
     except RecordError as error:
         faults.append(f"the server would refuse this client: {error}")
-    wanted = class_list(settings.class_names)
+    wanted = class_list(settings.data.class_names)
     if wanted:
         try:
             in_classes(data, wanted)

@@ -32,7 +32,7 @@ def print_data(console: Console, found: Inspection, settings: Settings) -> None:
         table.add_row("pixels", _pixels(data))
         table.add_row(
             "test part",
-            f"{settings.test_fraction:.0%} of each class held out by seed {settings.seed}"
+            f"{settings.data.test_fraction:.0%} of each class held out by seed {settings.run.seed}"
             if found.split_made
             else "given",
         )

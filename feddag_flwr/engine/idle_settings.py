@@ -1,103 +1,68 @@
-"""Settings that were given and do nothing in a run; they are named at its start.
+"""What is told of the settings at the start of a run: what the preset set, and what does nothing.
 
-Looked at are settings of one algorithm alone, FedDAG's own that others of its own leave idle, and
-``num-clusters``; not those that some algorithms share otherwise.
+A setting does nothing where the run's algorithm does not read it, or where other settings leave it
+without effect; each field says so itself (`feddag_flwr.sections.Facts`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.federation.context import listed
-from feddag_flwr.settings import PAPER, Settings
+from feddag_flwr.settings import CATALOGUE, Settings, SettingValue
+from feddag_flwr.settings.presets import values_of
 
 logger = logging.getLogger("flwr")
 
-# What FedDAG reads and no baseline does; a test holds it against the algorithms.
-FEDDAG_ALONE = (
-    "preset", "angle", "weight_delta", "weight_scope", "fusion", "fusion_steps", "threshold_step",
-    "split_persistence", "size_gamma", "size_tau", "size_lambda", "drift_threshold",
-    "regroup_share", "secondary", "sources", "agreement_rounds", "agreement_threshold", "top_k",
-    "alignment", "combine_sources", "classifier_training", "secondary_start", "schedule",
-    "initialisation", "diversity",
-)  # fmt: skip
-
-# Who is told how many clusters there are; the others find out, or have none.
-TOLD_THE_NUMBER = ("cfl-gp", "fedrc", "fedsoft", "ifca", "pacfl")
-
 
 def tell_of_settings(settings: Settings) -> None:
-    """Log what the preset sets, and name settings that were given where they do nothing."""
-    feddag, values = settings.algorithm == "feddag", settings.to_run_config()
-    if feddag and settings.preset == "paper":
-        pairs = [f"{name} = {values[name]!r}" for name in PAPER]
-        logger.info(
-            "preset = %r: %s (where our default was given, it counts as not given)",
-            settings.preset,
-            ", ".join(pairs),
-        )
-    for names, where in _idle(settings):
-        if given := _given(settings, names):
-            logger.warning("%s: no effect on training here, only where %s", listed(given), where)
-    if feddag and 0 < settings.num_rounds < settings.secondary_period:
+    """Log what the preset governs, and name settings that were given where they do nothing."""
+    values = settings.to_run_config()
+    usual = {key: each.default for key, each in CATALOGUE.items()}
+    usual |= values_of(settings.run.preset)
+    given = [key for key, value in values.items() if value != usual.get(key, value)]
+    if settings.run.algorithm == "feddag":
+        _tell_of_preset(settings.run.preset, values)
+        _tell_of_idle_phase(settings)
+    idle: dict[str, list[str]] = {}
+    for key, where in _idle(settings.run.algorithm, values):
+        if key in given:
+            idle.setdefault(where, []).append(key)
+    for where, names in idle.items():
+        logger.warning("%s: no effect on training here, only where %s", listed(names), where)
+
+
+def _tell_of_preset(preset: str, values: Mapping[str, SettingValue]) -> None:
+    """Say what the settings are that the preset governs, and which of them were given otherwise."""
+    pairs = [
+        f"{key} = {values[key]!r}" + ("" if values[key] == value else f" (given, not {value!r})")
+        for key, value in values_of(preset).items()
+    ]
+    logger.info("preset = %r: %s", preset, ", ".join(pairs))
+
+
+def _tell_of_idle_phase(settings: Settings) -> None:
+    """Say that the secondary encoder is never trained, where so."""
+    period, rounds = settings.sharing.secondary_period, settings.run.num_rounds
+    if 0 < rounds < period:
         logger.warning(
             "schedule = %r: no round of num-rounds = %d trains the secondary encoder, the first "
             "would be round %d",
-            settings.schedule,
-            settings.num_rounds,
-            settings.secondary_period,
+            settings.sharing.schedule,
+            rounds,
+            period,
         )
 
 
-def _given(settings: Settings, names: Sequence[str]) -> list[str]:
-    """Return those of `names`, hyphenated, whose values are not the default's or the preset's."""
-    fields, values = Settings.model_fields, settings.to_run_config()
-    preset = PAPER if settings.preset == "paper" else {}
-    usual = {str(fields[name].alias): fields[name].default for name in names}
-    return [name for name, default in usual.items() if values[name] != preset.get(name, default)]
-
-
-def _idle(settings: Settings) -> Iterator[tuple[Sequence[str], str]]:
-    """Yield settings that nothing reads under these settings, and where something would."""
-    for owner in ALGORITHMS:
-        if owner != settings.algorithm:
-            yield _own_settings(owner), f"algorithm = {owner!r}"
-    if settings.algorithm not in TOLD_THE_NUMBER:
-        yield ("num_clusters",), f"algorithm is one of {', '.join(TOLD_THE_NUMBER)}"
-    if settings.algorithm == "feddag":
-        yield from _idle_in_feddag(settings)
-
-
-def _own_settings(algorithm: str) -> Sequence[str]:
-    """Return the settings that one algorithm alone reads: FedDAG's, or those a baseline names."""
-    if algorithm == "feddag":
-        return FEDDAG_ALONE
-    return [
-        name
-        for name, field in Settings.model_fields.items()
-        if str(field.description).partition(":")[0].lower() == algorithm
-    ]
-
-
-def _idle_in_feddag(settings: Settings) -> Iterator[tuple[Sequence[str], str]]:
-    """Yield FedDAG's settings that other settings of its own leave without effect."""
-    shared = "secondary = 'shared'"
-    sharing, dual = settings.secondary == "shared", settings.secondary != "none"
-    graph = sharing and settings.sources == "graph"
-    # Evidence looks at class angles, but not at V of Eq. 6, which weighs them by frequencies.
-    weighed, angled = settings.fusion in {"entropy", "data"}, settings.fusion != "gradient"
-    for names, in_use, where in (
-        (("top_k", "alignment"), graph, f"{shared} and sources = 'graph'"),
-        (("agreement_rounds", "agreement_threshold"), sharing and settings.sources == "agreeing",
-         f"{shared} and sources = 'agreeing'"),
-        (("sources", "combine_sources"), sharing, shared),
-        (("classifier_training", "secondary_start"), dual, f"{shared} or 'own'"),
-        (("fusion_steps",), settings.fusion == "entropy", "fusion = 'entropy'"),
-        (("weight_delta", "weight_scope"), weighed, "fusion = 'entropy' or 'data'"),
-        (("angle",), angled or (graph and settings.alignment),
-         f"fusion is not 'gradient', or {shared}, sources = 'graph' and alignment = true"),
-    ):  # fmt: skip
-        if not in_use:
-            yield names, where
+def _idle(algorithm: str, values: Mapping[str, SettingValue]) -> Iterator[tuple[str, str]]:
+    """Yield settings that have no effect under these values, and where they would have one."""
+    for key, each in CATALOGUE.items():
+        # Who wrote an algorithm of their own knows what it reads.
+        if each.readers and algorithm in ALGORITHMS and algorithm not in each.readers:
+            one = len(each.readers) == 1
+            named = ", ".join(each.readers)
+            yield key, f"algorithm = {named!r}" if one else f"algorithm is one of {named}"
+        elif not each.has_effect(values):
+            yield key, each.condition

@@ -77,8 +77,8 @@ class Joins:
         """Exchange letters, and let clients in meanwhile; yield the replies about other things."""
         context, settings = self.context, self.context.settings
         patience = {
-            "describe": min(context.round_timeout, settings.join_timeout),
-            "profile": settings.profile_timeout,
+            "describe": min(context.round_timeout, settings.deployment.join_timeout),
+            "profile": settings.deployment.profile_timeout,
         }
         for letter, reply in context.exchange.stream(
             letters, context.round_timeout, self.follow_ups, patience=patience, refuse=self._refuse
@@ -144,7 +144,7 @@ class Joins:
         self._round = server_round
         self._there = set(exchange.nodes())
         self._pending = self._there - clients.names.keys() - held.keys()
-        nodes, wait = sorted(self._pending), self.context.settings.join_timeout
+        nodes, wait = sorted(self._pending), self.context.settings.deployment.join_timeout
         for node, described in describe(exchange, nodes, server_round, wait, self.follow_ups):
             self._introduce(node, described, resuming=True)
         for node, delay in held.items():  # a client may be on another node by now
@@ -197,7 +197,7 @@ class Joins:
         """Let a client in whose node has described it, and ask what the algorithm wants of it."""
         context, state, name = self.context, self.context.state, described.client
         known = name in state.clients or name in context.held_out
-        modality = load_modality(context.settings.modality)
+        modality = load_modality(context.settings.data.modality)
         try:
             check_fit(described, state.class_names, state.spec, modality)
             if not known and not self.algorithm.admits_newcomers:

@@ -10,12 +10,13 @@ from functools import partial
 
 from feddag_flwr.aggregators import capped
 from feddag_flwr.class_names import in_other_writing, unknown_classes, warn_of_similar_names
+from feddag_flwr.data.settings import class_list
 from feddag_flwr.federation.client_registry import ClientRegistry
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.federation.exchange import Exchange, Letter
 from feddag_flwr.modalities import Modality, Rows, SampleSpec, load_modality
 from feddag_flwr.records import MAX_NAMES, DescribeRequest, Description, RecordError, Rejection
-from feddag_flwr.settings import Settings, class_list
+from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client
 
 logger = logging.getLogger("flwr")
@@ -28,8 +29,8 @@ MOST_WEIGHT = 10
 
 def wait_for_nodes(exchange: Exchange, settings: Settings) -> list[int]:
     """Wait for the nodes of a new run: ``num-clients``, or ``min-clients`` after a while."""
-    enough = settings.min_clients or settings.num_clients
-    return await_nodes(exchange, settings, settings.num_clients, enough=enough)
+    enough = settings.deployment.min_clients or settings.run.num_clients
+    return await_nodes(exchange, settings, settings.run.num_clients, enough=enough)
 
 
 def await_nodes(exchange: Exchange, settings: Settings, expected: int, *, enough: int) -> list[int]:
@@ -37,7 +38,7 @@ def await_nodes(exchange: Exchange, settings: Settings, expected: int, *, enough
 
     A `FederationError` says how many came of how many, and which settings decide.
     """
-    deadline = time.monotonic() + settings.join_timeout
+    deadline = time.monotonic() + settings.deployment.join_timeout
     seen = -1
     while True:
         nodes = exchange.nodes()
@@ -50,7 +51,7 @@ def await_nodes(exchange: Exchange, settings: Settings, expected: int, *, enough
                     "%d of %d nodes are here; waiting %g s for the others (join-timeout)",
                     seen,
                     expected,
-                    settings.join_timeout,
+                    settings.deployment.join_timeout,
                 )
             time.sleep(JOIN_POLL)
         elif len(nodes) >= enough:
@@ -59,7 +60,8 @@ def await_nodes(exchange: Exchange, settings: Settings, expected: int, *, enough
         else:
             raise FederationError(
                 f"{len(nodes)} of {expected} nodes came within "
-                f"{settings.join_timeout:g} s (settings num-clients, min-clients and join-timeout)"
+                f"{settings.deployment.join_timeout:g} s "
+                f"(settings num-clients, min-clients and join-timeout)"
             )
 
 
@@ -73,9 +75,9 @@ def register_clients(
     clients are left.
     """
     nodes = wait_for_nodes(exchange, settings)
-    described = dict(describe(exchange, nodes, 0, settings.join_timeout, deque()))
-    spec, modality = most_common_spec(described.values()), load_modality(settings.modality)
-    allowed = class_list(settings.class_names) or believable_classes(described.values())
+    described = dict(describe(exchange, nodes, 0, settings.deployment.join_timeout, deque()))
+    spec, modality = most_common_spec(described.values()), load_modality(settings.data.modality)
+    allowed = class_list(settings.data.class_names) or believable_classes(described.values())
     descriptions = []
     refused = []
     for node_id in sorted(described, key=lambda node: (described[node].client, node)):
@@ -89,7 +91,7 @@ def register_clients(
             refused.append(rejection(description.client, node_id, error))
             continue
         descriptions.append(description)
-    exchange.tell(refused, settings.round_timeout)
+    exchange.tell(refused, settings.deployment.round_timeout)
     if len(descriptions) < MIN_CLIENTS:
         raise FederationError(
             f"{len(descriptions)} usable clients of {len(nodes)} nodes, "

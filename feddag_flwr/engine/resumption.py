@@ -49,7 +49,7 @@ def resume(run: ClusteredStrategy, checkpoint: Checkpoint) -> None:
     A `CheckpointError` says that another version of this app wrote it.
     """
     context, evaluator, notes = run.context, run.evaluator, checkpoint.notes
-    metrics = load_metrics(metric_names(run.settings.metrics))
+    metrics = load_metrics(metric_names(run.settings.run.metrics))
     context.state = checkpoint.state
     context.held_out = {client["name"]: Client(**client) for client in notes["held-out"]}
     context.true_groups = notes["true-groups"]

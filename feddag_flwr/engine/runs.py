@@ -8,17 +8,18 @@ from feddag_flwr.checkpoints import Checkpoint, check_continuation, newest_check
 from feddag_flwr.engine.strategy import ClusteredStrategy
 from feddag_flwr.engine.watchers import Watchers
 from feddag_flwr.federation.context import FederationContext
+from feddag_flwr.registry import name_list
 from feddag_flwr.run_folder import RunFolder
-from feddag_flwr.settings import Settings, name_list
+from feddag_flwr.settings import Settings
 
 
 def build_strategy(
     settings: Settings, folder: RunFolder, checkpoint: Checkpoint | None = None
 ) -> ClusteredStrategy:
     """Make the strategy that the settings name, perhaps to go on from a checkpoint."""
-    context = FederationContext(settings, folder, AGGREGATORS.load(settings.aggregator)())
-    algorithm = algorithm_class(settings.algorithm)(context)
-    observers = Watchers(name_list(settings.observers))
+    context = FederationContext(settings, folder, AGGREGATORS.load(settings.run.aggregator)())
+    algorithm = algorithm_class(settings.run.algorithm)(context)
+    observers = Watchers(name_list(settings.run.observers))
     return ClusteredStrategy(context, algorithm, observers, checkpoint)
 
 
@@ -34,7 +35,7 @@ def open_run(settings: Settings) -> ClusteredStrategy:
     RunFolderInUseError, FileExistsError
         The run to resume is not stopped; a run of that name has been there already.
     """
-    if not settings.resume:
+    if not settings.run.resume:
         return build_strategy(settings, RunFolder(settings))
     folder = RunFolder.of_stopped_run(settings)
     try:

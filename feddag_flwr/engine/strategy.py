@@ -14,6 +14,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from feddag_flwr.algorithms.algorithm import Algorithm
 from feddag_flwr.checkpoints import Checkpoint
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
+from feddag_flwr.data.settings import class_list
 from feddag_flwr.engine.evaluation import Evaluator
 from feddag_flwr.engine.idle_settings import tell_of_settings
 from feddag_flwr.engine.joins import Joins
@@ -35,7 +36,7 @@ from feddag_flwr.metrics import load_metrics, mean_over_clients, metric_names
 from feddag_flwr.observers import RoundOver, RunOver, RunStarted
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.seeds import generator
-from feddag_flwr.settings import Settings, class_list
+from feddag_flwr.settings import Settings
 from feddag_flwr.state import ServerState
 from feddag_flwr.traffic import Traffic
 
@@ -109,9 +110,11 @@ class ClusteredStrategy(Strategy):
         if initial_arrays or train_config or evaluate_config or evaluate_fn is not None:
             raise ValueError("a clustered strategy takes no global model, config or evaluate_fn")
         context, settings = self.context, self.settings
-        rounds = settings.num_rounds if num_rounds is None else num_rounds
-        context.round_timeout = settings.round_timeout if timeout is None else timeout
-        context.exchange = Exchange(grid, settings.wave_size, context.clients, context.limits())
+        rounds = settings.run.num_rounds if num_rounds is None else num_rounds
+        context.round_timeout = settings.deployment.round_timeout if timeout is None else timeout
+        context.exchange = Exchange(
+            grid, settings.deployment.max_in_flight, context.clients, context.limits()
+        )
         try:
             return self._run(rounds)
         finally:
@@ -156,10 +159,10 @@ class ClusteredStrategy(Strategy):
             if described.true_group is not None
         }
         context.state = ServerState(
-            class_names=merge_class_names(seen, class_list(settings.class_names)),
+            class_names=merge_class_names(seen, class_list(settings.data.class_names)),
             sample_shape=seen[0].sample_shape,
             sample_scale=sample_scale(
-                seen, standardise=settings.standardise, modality=settings.modality
+                seen, standardise=settings.data.standardise, modality=settings.data.modality
             ),
             sample_details=seen[0].sample_details,
             clients={described.client: client_of(described) for described in seen},
@@ -175,7 +178,7 @@ class ClusteredStrategy(Strategy):
         context.reference_of = self.algorithm.reference_of
 
     def _started(self, rounds: int, first: int) -> None:
-        metrics = load_metrics(metric_names(self.settings.metrics))
+        metrics = load_metrics(metric_names(self.settings.run.metrics))
         event = RunStarted(self.settings, self.context.folder, metrics, first, rounds)
         self.observers.tell(lambda observer: observer.run_started(event))
 
@@ -187,7 +190,7 @@ class ClusteredStrategy(Strategy):
             result.train_metrics_clientapp[server_round] = metrics
         self.rounds_with_replies += bool(self.report.line["replied"])
         self._silent_rounds = 0 if self.training.answered else self._silent_rounds + 1
-        if last or server_round % self.settings.evaluate_every == 0:
+        if last or server_round % self.settings.run.evaluate_every == 0:
             self._evaluate(server_round, result, last=last)
         self._finish_round(server_round, last=last)
         if self._silent_rounds >= SILENT_ROUNDS:
@@ -202,7 +205,7 @@ class ClusteredStrategy(Strategy):
         Meanwhile clients can come in, so that a round that nobody could train in is none. Pauses
         are counted in rounds, and none passes: so all are asked once more before the run ends.
         """
-        context, seconds = self.context, self.settings.join_timeout
+        context, seconds = self.context, self.settings.deployment.join_timeout
         deadline = time.monotonic() + seconds
         pauses = True
         while True:
@@ -225,12 +228,12 @@ class ClusteredStrategy(Strategy):
 
     def _draw_held_out(self, names: list[str]) -> set[str]:
         """Draw the clients that training never sees; two at least stay."""
-        count = min(round(self.settings.unseen_share * len(names)), len(names) - MIN_CLIENTS)
-        chosen = generator(self.settings.seed, "draw-unseen").permutation(len(names))[:count]
+        count = min(round(self.settings.data.held_out_share * len(names)), len(names) - MIN_CLIENTS)
+        chosen = generator(self.settings.run.seed, "draw-unseen").permutation(len(names))[:count]
         return {names[index] for index in chosen}
 
     def _evaluate(self, server_round: int, result: Result, *, last: bool) -> None:
-        epochs = self.settings.fine_tune_epochs if last else 0
+        epochs = self.settings.run.personalisation_epochs if last else 0
         with self.context.phase("evaluate"):
             metrics = self.evaluator.evaluate_all(server_round, epochs)
             if last and self.context.held_out:
@@ -277,7 +280,7 @@ class ClusteredStrategy(Strategy):
 
     def summary(self) -> None:
         """Log what runs, and where its files go."""
-        logger.info("%s on %s", type(self.algorithm).__name__, self.settings.source)
+        logger.info("%s on %s", type(self.algorithm).__name__, self.settings.data.dataset)
         logger.info("run folder: %s", self.context.folder.path)
 
     # -- Flower's steps, for who drives a round by hand --------------------------------------------

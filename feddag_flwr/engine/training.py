@@ -34,7 +34,7 @@ class TrainingRound:
         self._joins = joins
         self._report = report
         self.answered = True
-        self.postprocessors = Postprocessors.of(context.settings.postprocessors)
+        self.postprocessors = Postprocessors.of(context.settings.run.postprocessors)
 
     def run(self, server_round: int) -> MetricRecord | None:
         """Do one round; return the participants' mean metrics of the models that they received."""
@@ -68,7 +68,7 @@ class TrainingRound:
 
     def _usable(self, server_round: int, replies: dict[str, TrainReply]) -> dict[str, TrainReply]:
         processed = self.postprocessors.on_server(replies, server_round)
-        return without_outliers(processed, self._context.settings.max_update_ratio)
+        return without_outliers(processed, self._context.settings.deployment.max_update_ratio)
 
     def _note(self, round_replies: RoundReplies) -> None:
         """Record who was asked in vain, how far updates went, and what clients have now."""

@@ -35,7 +35,7 @@ class FederationContext:
     true_groups : dict of str to int
         Where the scenario knows them: for the adjusted Rand index and `oracle` alone.
     held_out : dict of str to Client
-        Clients that take no part in training (setting ``unseen-share``).
+        Clients that take no part in training (setting ``held-out-share``).
     drifted : set of str
         Clients whose data is no longer what they were placed by; they sit out until they are
         placed anew.
@@ -52,8 +52,8 @@ class FederationContext:
         self.settings = settings
         self.folder = folder
         self.aggregator = aggregator
-        self.clients = ClientRegistry(bound=settings.identity == "node")
-        self.round_timeout = settings.round_timeout
+        self.clients = ClientRegistry(bound=settings.deployment.identity == "node")
+        self.round_timeout = settings.deployment.round_timeout
         self.watch = Stopwatch()
         self.true_groups: dict[str, int] = {}
         self.held_out: dict[str, Client] = {}
@@ -94,10 +94,10 @@ class FederationContext:
             state.class_names,
             state.sample_shape,
             state.sample_scale,
-            self.settings.transport,
+            self.settings.run.transport,
             self.reference_of(name),
-            metric_names(self.settings.metrics),
-            self.settings.modality,
+            metric_names(self.settings.run.metrics),
+            self.settings.data.modality,
             state.sample_details,
         )
 
@@ -124,14 +124,14 @@ class FederationContext:
 
     def initial_model(self, *, dual: bool, number: int = 0) -> ClusterModel:
         """Make the run's model with the random start that all share, or draw another `number`."""
-        seed = self.settings.seed
+        seed = self.settings.run.seed
         return build_model(
-            self.settings.model,
+            self.settings.training.model,
             self.state.sample_shape,
             len(self.state.class_names),
             dual=dual,
             seed=derived_seed(seed, f"start-{number}") if number else seed,
-            modality=self.settings.modality,
+            modality=self.settings.data.modality,
             details=self.state.sample_details,
         )
 
@@ -139,10 +139,10 @@ class FederationContext:
         """Return what is believed of a reply: bounds of the run, and of its model."""
         parts = {} if model is None else model.parts()
         return Limits(
-            self.settings.max_client_samples,
-            self.settings.evaluate_participants,
-            self.settings.subspace_size,
-            self.settings.modality,
+            self.settings.deployment.max_client_samples,
+            self.settings.run.evaluate_participants,
+            self.settings.profile.subspace_size,
+            self.settings.data.modality,
             {str(part): variance_places(module) for part, module in parts.items()},
         )
 

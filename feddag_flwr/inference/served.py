@@ -187,22 +187,24 @@ def _classifier(checkpoint: Checkpoint, weights: Mapping[str, Weights]) -> Class
         settings = Settings.from_run_config(checkpoint.settings)
     except SettingsError as error:
         raise SettingsError(f"settings of the checkpoint: {error}") from None
-    if settings.modality != "image":
+    if settings.data.modality != "image":
         raise ChoiceError(
-            f"the run's modality is {settings.modality}: only models of images are put to use so"
+            f"the run's modality is {settings.data.modality}: "
+            "only models of images are put to use so"
         )
     model = build_model(
-        settings.model,
+        settings.training.model,
         state.sample_shape,
         len(state.class_names),
         dual="secondary" in weights,
-        seed=settings.seed,
+        seed=settings.run.seed,
     )
     tensors = checkpoint.layout.named(weights)
     try:
         model.load_state_dict({name: torch.from_numpy(each) for name, each in tensors.items()})
     except RuntimeError as error:
         raise ChoiceError(
-            f"setting model = {settings.model!r} makes another network than the run's: {error}"
+            f"setting model = {settings.training.model!r} makes another network than "
+            f"the run's: {error}"
         ) from error
     return Classifier(model, state.sample_scale).eval()

@@ -18,9 +18,9 @@ class Checkpoints(Observer):
 
     def run_started(self, event: RunStarted) -> None:
         """Open the folder of checkpoints."""
-        self._every = event.settings.checkpoint_every
+        self._every = event.settings.run.checkpoint_every
         self._folder = CheckpointFolder(
-            event.folder.path / CHECKPOINTS, event.settings.keep_checkpoints
+            event.folder.path / CHECKPOINTS, event.settings.run.keep_checkpoints
         )
 
     def round_over(self, event: RoundOver) -> None:

@@ -25,7 +25,7 @@ class ClientContext:
     def rng(self, purpose: str) -> np.random.Generator:
         """Return the generator of one draw: of this seed, round and client, and of no other use."""
         return generator(
-            self.settings.seed,
+            self.settings.run.seed,
             f"postprocess: {purpose}",
             server_round=self.server_round,
             client=self.client,

@@ -9,8 +9,7 @@ from feddag_flwr.aggregation import Weights
 from feddag_flwr.postprocessors import ClientContext, Postprocessor
 from feddag_flwr.records import TrainReply
 from feddag_flwr.registries import POSTPROCESSORS
-from feddag_flwr.registry import RegistryError
-from feddag_flwr.settings import name_list
+from feddag_flwr.registry import RegistryError, name_list
 
 
 class Postprocessors:

@@ -21,7 +21,7 @@ class Transport(Postprocessor):
         self, update: Mapping[str, Weights], received: Mapping[str, Weights], context: ClientContext
     ) -> dict[str, Weights]:
         """Return the parts as they are (float32), or how far they have moved (other formats)."""
-        transport = context.settings.transport
+        transport = context.settings.run.transport
         return {
             part: to_send(weights, partial(received.__getitem__, part), transport)
             for part, weights in update.items()

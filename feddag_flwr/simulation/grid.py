@@ -58,14 +58,14 @@ class InProcessGrid(Grid):
     ) -> None:
         self.app = app
         if node_configs is None:
-            node_configs = partitions(settings, settings.num_clients)
+            node_configs = partitions(settings, settings.run.num_clients)
         self.contexts = {
             FIRST_NODE + index: Context(
                 RUN_ID, FIRST_NODE + index, dict(config), RecordDict(), settings.to_run_config()
             )
             for index, config in enumerate(node_configs)
         }
-        self._trainer: LocalTrainer = TRAINERS.load(settings.trainer)
+        self._trainer: LocalTrainer = TRAINERS.load(settings.training.trainer)
         self._replies: dict[str, Message] = {}
         self._collected: dict[str, Message] = {}
         self._pushed = 0
@@ -171,5 +171,6 @@ def _error(error: Exception, message: Message) -> Message:
 def partitions(settings: Settings, count: int) -> list[NodeConfig]:
     """Return the node configs that Flower's simulation gives to `count` nodes."""
     return [
-        {"partition-id": index, "num-partitions": settings.num_clients} for index in range(count)
+        {"partition-id": index, "num-partitions": settings.run.num_clients}
+        for index in range(count)
     ]

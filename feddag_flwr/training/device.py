@@ -16,6 +16,7 @@ from feddag_flwr.modalities import load_modality
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import parameter_count
 from feddag_flwr.settings import Settings
+from feddag_flwr.training.settings import LocalTrainingSettings
 
 MIB = 2**20
 FLOAT_BYTES = 4
@@ -25,7 +26,7 @@ class DeviceError(RuntimeError):
     """The device asked for is missing, or the work does not fit under the memory cap."""
 
 
-def prepare_device(settings: Settings) -> torch.device:
+def prepare_device(settings: LocalTrainingSettings) -> torch.device:
     """Choose the device and make PyTorch and BLAS repeatable on it.
 
     A `DeviceError` says that the setting ``device`` asks for a GPU that is not there.
@@ -99,13 +100,13 @@ def check_memory(settings: Settings, data: LabelledSamples, model: ClusterModel)
     copies of the model (weights, gradients, momentum, the copy as received). Activations of a batch
     come on top. The `DeviceError` says what is needed and what is allowed, in MiB.
     """
-    if not settings.device_memory:
+    if not settings.training.device_memory:
         return
-    samples = load_modality(settings.modality).device_bytes(data.samples)
+    samples = load_modality(settings.data.modality).device_bytes(data.samples)
     features = FLOAT_BYTES * len(data) * model.feature_size
     needed = (samples + features + 4 * FLOAT_BYTES * parameter_count(model)) / MIB
-    if needed > settings.device_memory:
+    if needed > settings.training.device_memory:
         raise DeviceError(
             f"needs about {needed:.0f} MiB for {len(data)} samples, "
-            f"setting device-memory = {settings.device_memory} MiB"
+            f"setting device-memory = {settings.training.device_memory} MiB"
         )

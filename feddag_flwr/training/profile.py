@@ -75,16 +75,18 @@ def class_subspaces(
     (A.6.2); `scale` is the federation's, for modalities whose matrix depends on it. Returns
     vectors, shape (rows, d), float32, and the class of each.
     """
-    modality = load_modality(settings.modality)
+    modality = load_modality(settings.data.modality)
     rows: list[NDArray[np.float32]] = []
     classes: list[int] = []
     for label in np.unique(data.labels):
         members = np.flatnonzero(data.labels == label)
-        if len(members) < settings.min_subspace_samples:
+        if len(members) < settings.profile.min_subspace_samples:
             continue
-        size = subspace_size(settings.subspace_size, len(members))
-        if len(members) > settings.max_class_samples:
-            members = np.sort(rng.choice(members, settings.max_class_samples, replace=False))
+        size = subspace_size(settings.profile.subspace_size, len(members))
+        if len(members) > settings.profile.max_class_samples:
+            members = np.sort(
+                rng.choice(members, settings.profile.max_class_samples, replace=False)
+            )
         matrix = modality.subspace_matrix(data.samples[members], scale)
         vectors_of_class = leading_vectors(matrix, size).astype(np.float32)
         rows.append(vectors_of_class)
@@ -113,7 +115,10 @@ def make_profile(
     update = np.concatenate([after[part].floats - before[part].floats for part in before])
     chosen = sparse_coordinates(len(update), gradient_fraction, coordinate_seed)
     vectors, classes = class_subspaces(
-        data, settings, generator(settings.seed, "subspace-samples", client=client), scale
+        data,
+        settings,
+        generator(settings.run.seed, "subspace-samples", client=client),
+        scale,
     )
     counts = np.bincount(data.labels, minlength=num_classes).astype(np.int64)
     return Profile(update[chosen], vectors, classes, counts, after["primary"])

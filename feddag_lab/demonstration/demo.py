@@ -102,7 +102,7 @@ class DeployDemo:
     def _run_config(self) -> dict[str, Value]:
         return {
             "scenario": "own",
-            "source": "npz",
+            "dataset": "npz",
             "num-clients": 4,
             "participation": 1.0,
             "num-rounds": self.rounds,

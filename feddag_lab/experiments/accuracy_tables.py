@@ -140,7 +140,7 @@ def tuning_section(results: Results) -> list[str]:
         "",
         "*Before* is the figure of the tables above: the model as the algorithm gives it. *After* "
         "is the same model trained further by each client alone, on its own data "
-        "(`fine-tune-epochs`); no main figure and no difference contains it.",
+        "(`personalisation-epochs`); no main figure and no difference contains it.",
         "",
         *lines,
     ]

@@ -7,27 +7,18 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Mapping
 from typing import Any, TypeVar
 
-from feddag_lab.experiments.product import Settings
+from feddag_lab.experiments.product import FROM_PRESET, Settings, keys, under_new_names
 
 # Where things lie, not what is computed: a trial stays valid when its folder is moved.
-PLACES = frozenset({"run-dir", "run-name", "data-dir", "download"})
-
+PLACES = frozenset(keys(lambda facts: facts.place != ""))
 # What a machine offers, not what is computed: a trial may have run with others than the suite's.
-MACHINE_SETTINGS = PLACES | {
-    "device", "device-memory", "join-timeout", "profile-timeout", "round-timeout", "threads",
-    "wave-size",
-}  # fmt: skip
-
+MACHINE_SETTINGS = frozenset(keys(lambda facts: facts.machine))
 # What decides which client holds which images: alike in all trials of a scenario, whatever trains.
-DATA_SETTINGS = frozenset({
-    "source", "train-share", "test-share", "scenario", "num-clients", "label-skew",
-    "client-groups", "dirichlet-alpha", "min-class-samples", "unseen-share", "test-fraction",
-    "concepts", "rotations", "corruptions", "severity",
-})  # fmt: skip
+DATA_SETTINGS = frozenset(keys(lambda facts: facts.shapes_data))
 
 # What a run did before there was a setting for it, where that is not today's default.
 BEFORE_THE_SETTING = {
-    "sources": "graph", "combine-sources": "sum", "classifier-training": "joint",
+    "teacher-clusters": "graph", "combine-teachers": "sum", "classifier-training": "joint",
     "secondary-start": "random",
 }  # fmt: skip
 
@@ -36,14 +27,14 @@ Key = TypeVar("Key", bound=Hashable)
 
 def in_full(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Complete a run's settings by what it did where one was not there yet when it ran."""
-    return Settings().to_run_config() | BEFORE_THE_SETTING | dict(settings)
+    return Settings().to_run_config() | BEFORE_THE_SETTING | under_new_names(settings)
 
 
 def deviation(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
     """Say in what a run deviates from what its suite sets; None where it does not."""
-    had = in_full(settings)
+    had, wanted = in_full(settings), under_new_names(wanted)
     for key in sorted(set(wanted) - MACHINE_SETTINGS):
-        if had.get(key) != wanted[key]:
+        if wanted[key] != FROM_PRESET and had.get(key) != wanted[key]:
             return f"{key} is {had.get(key)!r}, the suite says {wanted[key]!r}"
     return None
 

@@ -22,7 +22,7 @@ def check_data(run_config: dict[str, SettingValue]) -> None:
         Says what is wrong.
     """
     settings = Settings.from_run_config(run_config)
-    load_client_data(settings, {"partition-id": 0, "num-partitions": settings.num_clients})
+    load_client_data(settings, {"partition-id": 0, "num-partitions": settings.run.num_clients})
 
 
 def in_process(run_config: dict[str, SettingValue]) -> None:
@@ -49,7 +49,7 @@ def through_flower(run_config: dict[str, SettingValue], app_dir: str) -> None:
     outcome = run_simulation(
         Path(app_dir),
         run_config,
-        num_supernodes=Settings.from_run_config(run_config).num_clients,
+        num_supernodes=Settings.from_run_config(run_config).run.num_clients,
         gpus_per_client=1.0 if visible_gpus() else 0.0,
         stream=sys.stdout,
     )

@@ -23,7 +23,7 @@ from feddag_lab.experiments.layout import (
     read_record,
     read_text,
 )
-from feddag_lab.experiments.product import adjusted_rand_index
+from feddag_lab.experiments.product import adjusted_rand_index, under_new_names
 
 # Messages that only measure; every other kind is part of what an algorithm needs for its models.
 EVALUATION_KINDS = ["evaluate"]
@@ -136,10 +136,10 @@ def read_trial(path: Path, seed: int) -> FinishedTrial:
         figures,
         _client_rows(scores, clusters, summary.true_groups),
         curve,
-        json.loads(read_text(path / "settings.json")),
+        under_new_names(json.loads(read_text(path / "settings.json"))),
         summary.true_groups,
         path,
-        "unseen" if settings.unseen_share > 0 else "seen",
+        "unseen" if settings.held_out_share > 0 else "seen",
     )
 
 

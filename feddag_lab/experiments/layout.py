@@ -14,7 +14,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from feddag_lab.experiments.product import under_new_names
 
 TRIALS, OLD_TRIALS = "trials", "cells"
 RECORD, OLD_RECORD = "trial.json", "cell.json"
@@ -150,7 +152,12 @@ class RunSettings(_Record):
     seed: int
     num_clients: int = Field(ge=1)
     num_rounds: int = Field(ge=0)
-    unseen_share: float = Field(default=0.0, ge=0, lt=1)
+    held_out_share: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_todays_names(cls, values: object) -> object:
+        return under_new_names(values) if isinstance(values, dict) else values
 
 
 AnyRecord = TypeVar("AnyRecord", bound=BaseModel)

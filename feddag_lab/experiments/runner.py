@@ -114,7 +114,7 @@ def run_trials(
 
 
 def _pool(trials: Sequence[Trial], options: RunnerOptions) -> Pool:
-    threads = max(trial.settings.threads for trial in trials)
+    threads = max(trial.settings.training.threads for trial in trials)
     gpus = machine.visible_gpus()
     if options.workers is not None:
         most = options.workers

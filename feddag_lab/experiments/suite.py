@@ -35,12 +35,12 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from feddag_lab.experiments.product import SettingValue
+from feddag_lab.experiments.product import SettingValue, keys
 from feddag_lab.experiments.published import published_figures
 from feddag_lab.experiments.yaml_marks import SCALAR, Faults, MarkedYaml, SuiteError, YamlPath
 
 # What the runner decides for each trial.
-TAKEN = ("seed", "run-dir", "run-name")
+TAKEN = ("seed", *keys(lambda facts: facts.place == "run"))
 # Two slugs, a seed and an ending make a file name, for which most systems allow 255 characters.
 MOST_SLUG_CHARACTERS = 100
 

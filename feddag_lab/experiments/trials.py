@@ -38,7 +38,7 @@ class Trial:
     @property
     def slug(self) -> str:
         """Name of the trial's folder."""
-        return self.settings.run_name
+        return self.settings.run.run_name
 
     def __str__(self) -> str:
         return f"{self.algorithm} / {self.scenario} / seed {self.seed}"

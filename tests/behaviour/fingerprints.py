@@ -28,8 +28,16 @@ Value = bool | int | float | str
 Config = dict[str, Value]
 
 # Settings of the tree as it was -> as they are; values where their names changed, too.
-RENAMED_SETTINGS: dict[str, str] = {}
-RENAMED_VALUES: dict[tuple[str, Value], Value] = {}
+RENAMED_SETTINGS: dict[str, str] = {
+    "source": "dataset",
+    "sources": "teacher-clusters",
+    "combine-sources": "combine-teachers",
+    "wave-size": "max-in-flight",
+    "regroup-share": "recluster-share",
+    "unseen-share": "held-out-share",
+    "fine-tune-epochs": "personalisation-epochs",
+}
+RENAMED_VALUES: dict[tuple[str, Value], Value] = {("classifier-training", "halves"): "separate"}
 # Names in metrics.jsonl and in checkpoints as they are -> as they were.
 RENAMED_METRICS: dict[str, str] = {
     "teachers": "sources",

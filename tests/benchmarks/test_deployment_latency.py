@@ -115,7 +115,7 @@ def test_apps_hold_the_clock_and_take_their_settings(tmp_path):
         assert complete_overrides(config, read_defaults(app), tmp_path)
         assert (app / "latency_apps" / "message_clock.py").exists()
     ours = read_defaults(apps[FEDDAG]) | latency.run_config(FEDDAG, 3, tmp_path / "runs")
-    assert Settings.from_run_config(ours).num_rounds == 4
+    assert Settings.from_run_config(ours).run.num_rounds == 4
     text = (apps[FEDDAG] / "pyproject.toml").read_text()
     assert 'clientapp = "latency_apps.clocked_feddag:app"' in text
     assert 'serverapp = "server_app.app:app"' in text

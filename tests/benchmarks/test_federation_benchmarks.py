@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from feddag_flwr.data.datasets import load_dataset
 from feddag_flwr.data.drift import drifted_parts
 from feddag_flwr.data.plan import make_plan
-from feddag_flwr.data.sources import load_source
 from feddag_flwr.settings import Settings
 
 settings_of = Settings.from_run_config
@@ -70,7 +70,7 @@ def test_newcomers_are_compared_with_the_first_members_of_their_group(benchmark)
 def test_drifting_clients_come_to_have_the_group_of_the_part_they_get(benchmark):
     readings = benchmark("run_readings")
     settings = settings_of({"drift-share": 0.3})
-    plan = make_plan(load_source(settings), settings)
+    plan = make_plan(load_dataset(settings), settings)
     expected = {
         f"client-{client:02d}": plan.true_group(part)
         for client, part in drifted_parts(plan, 0.3, 1).items()

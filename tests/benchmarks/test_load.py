@@ -10,10 +10,10 @@ from feddag_lab.process_watch.trend import by_round
 def test_settings_of_a_thousand_clients_on_fashion_mnist(tmp_path):
     settings = Settings.from_run_config(load.Load(1000, 200, 30, tmp_path).run_config(tmp_path))
 
-    assert settings.num_clients * settings.participation == pytest.approx(200)
-    assert (settings.source, settings.train_share) == ("fashion-mnist", 1.0)
+    assert settings.run.num_clients * settings.run.participation == pytest.approx(200)
+    assert (settings.data.dataset, settings.data.train_share) == ("fashion-mnist", 1.0)
     few = Settings.from_run_config(load.Load(40, 4, 30, tmp_path).run_config(tmp_path))
-    assert few.train_share * load.TRAIN_IMAGES / 40 == pytest.approx(load.IMAGES_A_CLIENT)
+    assert few.data.train_share * load.TRAIN_IMAGES / 40 == pytest.approx(load.IMAGES_A_CLIENT)
 
 
 def test_a_run_in_this_process_is_sampled_round_by_round(tmp_path, capsys):

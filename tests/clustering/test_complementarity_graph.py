@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feddag_flwr.clustering import canonical_labels, complementarity
-from feddag_flwr.clustering.complementarity import rarity_ranks
+from feddag_flwr.clustering.complementarity import complementarity, rarity_ranks
+from feddag_flwr.clustering.labels import canonical_labels
 from feddag_flwr.similarity import matrices
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
-from feddag_flwr.clustering import Row, choose, scores, sweep
+from feddag_flwr.clustering.selection import Row, choose, scores
+from feddag_flwr.clustering.threshold import sweep
 from feddag_flwr.similarity.normalisation import normalise
 
 pytestmark = pytest.mark.filterwarnings("error")

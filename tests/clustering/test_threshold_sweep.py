@@ -11,7 +11,8 @@ from scipy.cluster.hierarchy import linkage as scipy_linkage
 from scipy.spatial.distance import squareform
 from sklearn.metrics import adjusted_rand_score
 
-from feddag_flwr.clustering import canonical_labels, clustering_loss, sweep
+from feddag_flwr.clustering.labels import canonical_labels
+from feddag_flwr.clustering.threshold import clustering_loss, sweep
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -10,11 +10,11 @@ from PIL import Image
 from feddag_flwr.data import corruptions
 from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.corruptions import corrupt
+from feddag_flwr.data.datasets import load_dataset
 from feddag_flwr.data.holdout import stratified_share
 from feddag_flwr.data.plan import make_plan
 from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.data.scenarios import load_client_data
-from feddag_flwr.data.sources import load_source
 from feddag_flwr.data.variation import map_labels
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
@@ -45,8 +45,8 @@ def _digest(data):
 
 def test_all_at_once_by_a_second_computation():
     settings = Settings.from_run_config(ALL_AT_ONCE)
-    source = load_source(settings)
-    plan = make_plan(source, settings)
+    dataset = load_dataset(settings)
+    plan = make_plan(dataset, settings)
     plain = Settings.from_run_config(
         {**ALL_AT_ONCE, "concepts": 1, "rotations": 1, "corruptions": ""}
     )
@@ -61,13 +61,13 @@ def test_all_at_once_by_a_second_computation():
         held = np.flatnonzero(plan.counts[client])
         assert sorted(set(before.test.labels.tolist())) == held.tolist()
         name = f"corrupt-train-{wanted.corruption}-{wanted.severity}"
-        rng = generator(settings.seed, name, client=data.name)
+        rng = generator(settings.run.seed, name, client=data.name)
         changed = corrupt(before.train.samples, wanted.corruption, wanted.severity, rng)
         expected = np.rot90(changed, wanted.quarter_turns, axes=(2, 3))
         assert (data.train.samples == expected).all()
         for label in held.tolist():
             name = f"corrupt-test-{wanted.corruption}-{wanted.severity}-stratum-{label}"
-            rng = generator(settings.seed, name)
+            rng = generator(settings.run.seed, name)
             own = before.test.samples[before.test.labels == label]
             changed = corrupt(own, wanted.corruption, wanted.severity, rng)
             expected = np.rot90(changed, wanted.quarter_turns, axes=(2, 3))
@@ -140,9 +140,9 @@ def test_a_name_from_the_node_changes_no_image():
 
 @pytest.mark.parametrize("share", [0.5, 0.21, 1e-6])
 def test_shares_are_stratified(share):
-    whole = load_source(Settings())
+    whole = load_dataset(Settings())
     settings = Settings.from_run_config({"train-share": share, "test-share": share / 2})
-    found = load_source(settings)
+    found = load_dataset(settings)
     for part, before, wanted in (
         (found.train, whole.train, share),
         (found.test, whole.test, share / 2),
@@ -152,7 +152,7 @@ def test_shares_are_stratified(share):
         assert counts.tolist() == expected.tolist()
         rows = {image.tobytes() for image in before.samples}
         assert all(image.tobytes() in rows for image in part.samples)
-    assert load_source(settings) is found
+    assert load_dataset(settings) is found
 
 
 def test_a_share_by_hand():
@@ -182,13 +182,13 @@ def _domains(root):
 def test_domains_end_to_end(tmp_path):
     _domains(tmp_path)
     settings = Settings.from_run_config(
-        {"scenario": "domains", "source": "image-folder", "data-dir": str(tmp_path),
+        {"scenario": "domains", "dataset": "image-folder", "data-dir": str(tmp_path),
          "num-clients": 5, "min-class-samples": 1}
     )  # fmt: skip
-    source = load_source(settings)
-    assert source.domain_names == ("photo", "sketch")
-    assert source.class_names == ("cat", "dog", "eel")
-    assert np.bincount(source.test.labels).tolist() == [2, 2, 2, 2, 0, 2]
+    dataset = load_dataset(settings)
+    assert dataset.domain_names == ("photo", "sketch")
+    assert dataset.class_names == ("cat", "dog", "eel")
+    assert np.bincount(dataset.test.labels).tolist() == [2, 2, 2, 2, 0, 2]
     seen = []
     for index in range(5):
         data = _client(settings, index)
@@ -203,9 +203,9 @@ def test_domains_end_to_end(tmp_path):
 
 def test_faulty_domain_folders_are_named(tmp_path):
     def load(root):
-        return load_source(
+        return load_dataset(
             Settings.from_run_config(
-                {"scenario": "domains", "source": "image-folder", "data-dir": str(root)}
+                {"scenario": "domains", "dataset": "image-folder", "data-dir": str(root)}
             )
         )
 

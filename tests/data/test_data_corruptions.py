@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from feddag_flwr.data import corruptions, load_source
+from feddag_flwr.data import corruptions
 from feddag_flwr.data.corruptions import CORRUPTIONS, blur, corrupt
 from feddag_flwr.data.corruptions.batch import plasma, sample, smear, zoom
-from feddag_flwr.settings import CORRUPTIONS as NAMES
+from feddag_flwr.data.datasets import load_dataset
+from feddag_flwr.data.settings import CORRUPTIONS as NAMES
 from feddag_flwr.settings import Settings
 
 REAL = Path(os.environ.get("FEDDAG_TEST_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -82,15 +83,15 @@ def test_equal_images_get_draws_of_their_own(kind):
 @needs_real
 @pytest.mark.parametrize("kind", KINDS)
 def test_distortion_grows_with_severity_on_fashion_mnist(kind):
-    settings = Settings.from_run_config({"source": "fashion-mnist", "data-dir": str(REAL)})
-    errors = _errors(load_source(settings).test.samples[:256], kind)
+    settings = Settings.from_run_config({"dataset": "fashion-mnist", "data-dir": str(REAL)})
+    errors = _errors(load_dataset(settings).test.samples[:256], kind)
     assert errors[0] > 0.5
     assert (np.diff(errors) > 0).all(), errors
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_distortion_grows_from_mild_to_severe_on_digits(kind):
-    errors = _errors(load_source(Settings()).test.samples[:100], kind)
+    errors = _errors(load_dataset(Settings()).test.samples[:100], kind)
     assert 0.5 < errors[0] < 0.7 * errors[4], errors
 
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from feddag_flwr.data.client import ClientData
+from feddag_flwr.data.datasets import load_dataset
 from feddag_flwr.data.drift import drifted_parts
 from feddag_flwr.data.newcomers import joining_round, late_clients
 from feddag_flwr.data.plan import make_plan
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.scenarios import load_client_data
-from feddag_flwr.data.sources import load_source
 from feddag_flwr.settings import Settings
 
 
@@ -16,13 +16,13 @@ def _settings(**values):
 
 
 def _client(settings, partition, server_round=0) -> ClientData:
-    node = {"partition-id": partition, "num-partitions": settings.num_clients}
+    node = {"partition-id": partition, "num-partitions": settings.run.num_clients}
     return load_client_data(settings, node, server_round)
 
 
 def _parts(settings):
-    plan = make_plan(load_source(settings), settings)
-    return plan, drifted_parts(plan, settings.drift_share, settings.seed)
+    plan = make_plan(load_dataset(settings), settings)
+    return plan, drifted_parts(plan, settings.data.drift_share, settings.run.seed)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -96,7 +96,7 @@ def test_late_clients_are_drawn_by_seed():
 def test_late_clients_join_in_their_round():
     settings = _settings(newcomer_share=0.25, newcomer_round=7)
     late = late_clients(settings)
-    for partition in range(settings.num_clients):
-        node = {"partition-id": partition, "num-partitions": settings.num_clients}
+    for partition in range(settings.run.num_clients):
+        node = {"partition-id": partition, "num-partitions": settings.run.num_clients}
         assert joining_round(settings, node) == (7 if partition in late else 0)
         assert joining_round(_settings(), node) == 0

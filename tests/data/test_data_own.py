@@ -16,7 +16,7 @@ from feddag_flwr.settings import Settings
 
 def _load(path, kind="npz", **values):
     named = {key.replace("_", "-"): value for key, value in values.items()}
-    settings = Settings.from_run_config({"scenario": "own", "source": kind, **named})
+    settings = Settings.from_run_config({"scenario": "own", "dataset": kind, **named})
     return load_client_data(settings, {"data-path": str(path), "client-name": "ward-3"})
 
 
@@ -120,7 +120,7 @@ def test_a_file_that_came_into_a_folder_below_a_class_is_read(tmp_path):
     for index in range(4):
         picture(f"ape/p-1/scan-1/{index}.png", index)
         picture(f"bee/{index}.png", 9 + index)
-    settings = Settings(scenario="own", source="image-folder")
+    settings = Settings.from_run_config({"scenario": "own", "dataset": "image-folder"})
     node = {"data-path": str(tmp_path / "ward")}
     before = own.load_own_data(settings, node)
     picture("ape/p-1/scan-1/new.png", 200)

@@ -25,7 +25,7 @@ COMBINED = {"concepts": 3, "rotations": 4, "corruptions": "fog,snow"}
 def test_the_table_counts_what_clients_load(changes):
     settings = _settings(**changes)
     table = tabulate(settings)
-    for index in range(settings.num_clients):
+    for index in range(settings.run.num_clients):
         data = load_client_data(settings, {"partition-id": index})
         assert table.names[index] == data.name
         assert table.counts[index].tolist() == np.bincount(data.train.labels, minlength=10).tolist()
@@ -44,7 +44,7 @@ def test_the_table_of_own_data_joins_classes_by_name(tmp_path):
             class_names=np.array(classes),
         )
     settings = _settings(
-        scenario="own", source="npz", data_dir=str(tmp_path), num_clients=2, client_groups=2
+        scenario="own", dataset="npz", data_dir=str(tmp_path), num_clients=2, client_groups=2
     )
     table = tabulate(settings)
     assert table.class_names == ("ant", "cat", "dog")
@@ -110,7 +110,7 @@ def test_a_dollar_in_a_class_name_is_no_formula(tmp_path):
             labels=np.array([0] * 6 + [1] * 6),
             class_names=np.array([r"$\frac{$", "$x_{$"]),
         )
-    settings = _settings(source="npz", scenario="own", data_dir=str(tmp_path), num_clients=2)
+    settings = _settings(dataset="npz", scenario="own", data_dir=str(tmp_path), num_clients=2)
     table = tabulate(settings)
     for figure in (draw_counts(table, "$_{$"), draw_samples(table, settings, "$_{$")):
         figure.savefig(tmp_path / "figure.png")  # a formula that is none raises ValueError

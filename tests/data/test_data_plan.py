@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from feddag_flwr.data.partition import domain_counts, draw_class_pairs, lda_counts
 from feddag_flwr.data.plan import make_plan
-from feddag_flwr.data.samples import DataError, LabelledSamples, Source
+from feddag_flwr.data.samples import DataError, Dataset, LabelledSamples
 from feddag_flwr.data.variation import Variation, map_labels
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.settings import Settings
@@ -24,7 +24,7 @@ def _source(num_classes, *, height=4, width=4, of_each=100, domain_names=()):
     labels = np.repeat(np.arange(num_classes * max(1, len(domain_names))), of_each)
     images = LabelledSamples(np.zeros((len(labels), 1, height, width), np.uint8), labels)
     names = tuple(f"class-{index}" for index in range(num_classes))
-    return Source("npz", images, images, names, domain_names)
+    return Dataset("npz", images, images, names, domain_names)
 
 
 TEN_CLASSES = _source(10, of_each=6000)
@@ -65,7 +65,7 @@ def test_eleven_class_pairs_make_eleven_groups():
 
 
 def test_too_many_groups_for_the_pairs_of_a_file():
-    settings = _settings(scenario="class-pairs", client_groups=7, source="npz", data_dir="x")
+    settings = _settings(scenario="class-pairs", client_groups=7, dataset="npz", data_dir="x")
     with pytest.raises(DataError, match=r"client-groups = 7: .*'class-pairs' has 6 pairs of the 4"):
         make_plan(_source(4), settings)
 
@@ -183,7 +183,7 @@ def test_domains_are_split_among_their_own_clients(domains, classes, seed, data)
 
 
 def test_domains_are_true_groups():
-    settings = _settings(scenario="domains", source="image-folder", data_dir="x", num_clients=10)
+    settings = _settings(scenario="domains", dataset="image-folder", data_dir="x", num_clients=10)
     plan = make_plan(_source(4, domain_names=("art", "photo", "sketch")), settings)
     assert plan.counts.shape == (10, 12)
     domains = plan.counts.reshape(10, 3, 4).sum(axis=2).argmax(axis=1)
@@ -192,7 +192,7 @@ def test_domains_are_true_groups():
 
 
 def test_faults_of_data_and_settings_are_named():
-    folder = {"scenario": "domains", "source": "image-folder", "data_dir": "x"}
+    folder = {"scenario": "domains", "dataset": "image-folder", "data_dir": "x"}
     art = _source(2, domain_names=("art", "photo", "sketch"))
     with pytest.raises(DataError, match=r"num-clients = 2: .* 3 domains \(art, photo, sketch\)"):
         make_plan(art, _settings(**folder, num_clients=2))
@@ -203,6 +203,8 @@ def test_faults_of_data_and_settings_are_named():
     with pytest.raises(DataError, match=r"concepts = 2: .* the same for 2 class\(es\)"):
         make_plan(_source(2), _settings(concepts=2))
     flat = _source(3, height=4, width=6)
-    with pytest.raises(DataError, match="rotations = 4: images of source 'npz' are 4 x 6; quarter"):
+    with pytest.raises(
+        DataError, match="rotations = 4: images of dataset 'npz' are 4 x 6; quarter"
+    ):
         make_plan(flat, _settings(rotations=4))
     assert set(make_plan(flat, _settings(rotations=2)).quarter_turns) == {0, 2}

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from feddag_flwr.data import partition, scenarios
-from feddag_flwr.data.samples import DataError, LabelledSamples, Source
+from feddag_flwr.data.datasets import load_dataset
+from feddag_flwr.data.samples import DataError, Dataset, LabelledSamples
 from feddag_flwr.data.scenarios import load_client_data
-from feddag_flwr.data.sources import load_source
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 
@@ -22,12 +22,12 @@ def _settings(**values):
 
 def _client(settings, partition_id):
     return load_client_data(
-        settings, {"partition-id": partition_id, "num-partitions": settings.num_clients}
+        settings, {"partition-id": partition_id, "num-partitions": settings.run.num_clients}
     )
 
 
 def _all(settings):
-    return [_client(settings, index) for index in range(settings.num_clients)]
+    return [_client(settings, index) for index in range(settings.run.num_clients)]
 
 
 def _rows(part):
@@ -41,16 +41,16 @@ def _rows(part):
 @pytest.mark.parametrize("scenario", ["label-skew", "lda"])
 def test_clients_share_out_the_source_exactly(scenario):
     settings = _settings(scenario=scenario, dirichlet_alpha=0.25)
-    source = load_source(settings)
+    dataset = load_dataset(settings)
     clients = _all(settings)
-    assert sum((_rows(client.train) for client in clients), Counter()) == _rows(source.train)
+    assert sum((_rows(client.train) for client in clients), Counter()) == _rows(dataset.train)
     for client in clients:
         held = set(client.train.labels.tolist())
-        expected = np.isin(source.test.labels, list(held))
-        assert client.test.labels.tolist() == source.test.labels[expected].tolist()
-        assert (client.test.samples == source.test.samples[expected]).all()
+        expected = np.isin(dataset.test.labels, list(held))
+        assert client.test.labels.tolist() == dataset.test.labels[expected].tolist()
+        assert (client.test.samples == dataset.test.samples[expected]).all()
         assert set(client.test.labels.tolist()) == held
-        assert client.class_names == source.class_names
+        assert client.class_names == dataset.class_names
 
 
 @pytest.mark.parametrize(("rho", "per_group"), [(20.0, 2), (30.0, 3)])
@@ -64,7 +64,7 @@ def test_label_skew_groups(rho, per_group):
     for client in clients:
         held, counts = np.unique(client.train.labels, return_counts=True)
         assert len(held) == per_group
-        assert counts.min() >= settings.min_class_samples
+        assert counts.min() >= settings.data.min_class_samples
         assert classes.setdefault(client.true_group, held.tolist()) == held.tolist()
     assert {label for held in classes.values() for label in held} == set(range(10))
     assert len({tuple(held) for held in classes.values()}) == 5
@@ -90,7 +90,7 @@ def test_names_sort_as_partitions_do():
 
 _FRESH = """
 import hashlib
-from feddag_flwr.data import load_client_data
+from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 for scenario in ("label-skew", "lda"):
@@ -156,8 +156,8 @@ def test_too_few_samples_are_named():
 
 def test_client_without_test_images_is_named(monkeypatch):
     images = LabelledSamples(np.zeros((40, 1, 4, 4), np.uint8), np.repeat(np.arange(2), 20))
-    source = Source("npz", images, images.select(np.flatnonzero(images.labels == 0)), ("a", "b"))
-    monkeypatch.setattr(scenarios, "load_source", lambda settings: source)
+    dataset = Dataset("npz", images, images.select(np.flatnonzero(images.labels == 0)), ("a", "b"))
+    monkeypatch.setattr(scenarios, "load_dataset", lambda settings: dataset)
     settings = _settings(num_clients=2, client_groups=2, label_skew=50.0)
     faults = 0
     for index, name in enumerate(("client-0", "client-1")):
@@ -173,8 +173,8 @@ def test_client_without_test_images_is_named(monkeypatch):
 def test_a_part_costs_the_same_among_many_clients(monkeypatch, num_clients):
     labels = np.arange(60_000) % 10
     images = LabelledSamples(np.zeros((60_000, 1, 1, 1), np.uint8), labels)
-    source = Source("npz", images, images, tuple("0123456789"))
-    monkeypatch.setattr(scenarios, "load_source", lambda settings: source)
+    dataset = Dataset("npz", images, images, tuple("0123456789"))
+    monkeypatch.setattr(scenarios, "load_dataset", lambda settings: dataset)
     settings = _settings(num_clients=num_clients, min_class_samples=1, label_skew=20.0)
     _client(settings, 0)  # makes the common table
     purposes = []
@@ -209,7 +209,7 @@ def _own_folders(root):
 def test_own_npz_in_simulation(tmp_path):
     _own_npz(tmp_path)
     settings = _settings(
-        scenario="own", source="npz", data_dir=str(tmp_path), num_clients=2, client_groups=2
+        scenario="own", dataset="npz", data_dir=str(tmp_path), num_clients=2, client_groups=2
     )
     clients = _all(settings)
     assert [client.name for client in clients] == ["a", "b"]
@@ -223,7 +223,7 @@ def test_own_npz_in_simulation(tmp_path):
 def test_own_folders_in_simulation(tmp_path):
     _own_folders(tmp_path)
     settings = _settings(
-        scenario="own", source="image-folder", data_dir=str(tmp_path), num_clients=2
+        scenario="own", dataset="image-folder", data_dir=str(tmp_path), num_clients=2
     )
     east, west = _all(settings)
     assert (east.name, west.name) == ("east", "west")
@@ -235,25 +235,25 @@ def test_own_folders_in_simulation(tmp_path):
 
 def test_own_data_in_deployment(tmp_path):
     _own_npz(tmp_path)
-    settings = _settings(scenario="own", source="npz")
+    settings = _settings(scenario="own", dataset="npz")
     path = str(tmp_path / "b.npz")
     assert load_client_data(settings, {"data-path": path}).name == "b"
     named = load_client_data(settings, {"data-path": path, "client-name": "ward"})
     assert named.name == "ward"
     folders = tmp_path / "site.v1"
     _own_folders(folders)
-    settings = _settings(scenario="own", source="image-folder")
+    settings = _settings(scenario="own", dataset="image-folder")
     assert load_client_data(settings, {"data-path": str(folders / "west")}).name == "west"
 
 
 def test_own_data_faults_are_named(tmp_path):
-    settings = _settings(scenario="own", source="npz", data_dir=str(tmp_path / "none"))
+    settings = _settings(scenario="own", dataset="npz", data_dir=str(tmp_path / "none"))
     with pytest.raises(DataError, match=r"data-dir = .*none': no such folder .*\.npz files for e"):
         _client(settings, 0)
     with pytest.raises(DataError, match=r"data-dir = '': no such folder .*data-path in the node"):
-        _client(_settings(scenario="own", source="image-folder"), 0)
+        _client(_settings(scenario="own", dataset="image-folder"), 0)
     _own_npz(tmp_path)
-    settings = _settings(scenario="own", source="npz", data_dir=str(tmp_path), num_clients=3,
+    settings = _settings(scenario="own", dataset="npz", data_dir=str(tmp_path), num_clients=3,
                          client_groups=2)  # fmt: skip
     with pytest.raises(DataError, match=r"has 2 .npz files, but num-clients = 3"):
         _client(settings, 0)

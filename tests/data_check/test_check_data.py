@@ -43,7 +43,7 @@ def pictures(root, counts, seed=0, **sizes):
 
 def settings_of(path, **changes):
     named = {key.replace("_", "-"): value for key, value in changes.items()}
-    return Settings.from_run_config({**named, "scenario": "own", "source": kind_of(path)})
+    return Settings.from_run_config({**named, "scenario": "own", "dataset": kind_of(path)})
 
 
 def inspected(path, name="ward-3", **changes):
@@ -335,7 +335,7 @@ def test_disclosures_are_what_the_client_sends(tmp_path):
     sent = ask(
         path,
         settings,
-        ProfileRequest(header, single, 5, settings.gradient_fraction),
+        ProfileRequest(header, single, 5, settings.profile.gradient_fraction),
         "train.profile",
     )
     arrays = sent.array_records["arrays"]
@@ -362,7 +362,10 @@ def test_disclosures_are_what_the_client_sends(tmp_path):
     ("changes", "told"),
     [
         ({}, "a second encoder, which clients of all clusters train and receive until some part"),
-        ({"sources": "all"}, "a second encoder, which clients of all clusters train and receive"),
+        (
+            {"teacher-clusters": "all"},
+            "a second encoder, which clients of all clusters train and receive",
+        ),
         ({"secondary": "own"}, "a second encoder, which your cluster alone receives"),
         ({"preset": "paper"}, "another cluster's encoder, where other clusters learn from the"),
         ({"secondary": "none"}, None),
@@ -392,5 +395,5 @@ def test_likeness_tells_how_near_vectors_come_to_an_image(tmp_path):
     cosines = np.abs(images @ many.vectors.T) / np.linalg.norm(images, axis=1, keepdims=True)
     assert many.likeness == pytest.approx(cosines.max(), abs=1e-6)
     assert 0.5 < many.likeness < 0.99
-    kept_back = class_vectors(found.data, settings.model_copy(update={"min_subspace_samples": 2}))
+    kept_back = class_vectors(found.data, settings.changed({"min-subspace-samples": 2}))
     assert (len(kept_back[1].vectors), kept_back[1].likeness) == (0, 0.0)

@@ -147,9 +147,13 @@ def test_the_run_has_settings_that_the_app_takes():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     run = tomllib.loads((ROOT / "docker" / "run.toml").read_text(encoding="utf-8"))
     settings = Settings.from_run_config({**project["tool"]["flwr"]["app"]["config"], **run})
-    assert settings.num_clients == len(NODES)
-    assert (settings.identity, settings.scenario, settings.source) == ("node", "own", "npz")
-    assert settings.num_rounds > steps.SUPERLINK_DIES_AFTER_ROUND + 1
+    assert settings.run.num_clients == len(NODES)
+    assert (settings.deployment.identity, settings.data.scenario, settings.data.dataset) == (
+        "node",
+        "own",
+        "npz",
+    )
+    assert settings.run.num_rounds > steps.SUPERLINK_DIES_AFTER_ROUND + 1
     assert steps.SUPERLINK_DIES_AFTER_ROUND > steps.NODE_DIES_AFTER_ROUND + 1
     (mount,) = SERVICES["superexec"]["volumes"]
-    assert settings.run_dir == mount.split(":")[1]
+    assert settings.run.run_dir == mount.split(":")[1]

@@ -19,7 +19,7 @@ from feddag_flwr.flower.run_config import parse_overrides
 from feddag_flwr.inference.served import load_served
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.settings import Settings
+from feddag_flwr.settings import Settings, SettingsError
 from feddag_flwr.simulation import run_in_process
 
 PAGE = ROOT / "docs/extending.md"
@@ -71,7 +71,7 @@ class Example:
         return run_in_process(self.settings)
 
     def data(self, partition):
-        node = {"partition-id": partition, "num-partitions": self.settings.num_clients}
+        node = {"partition-id": partition, "num-partitions": self.settings.run.num_clients}
         return load_client_data(self.settings, node)
 
 
@@ -131,6 +131,35 @@ def test_the_algorithm_joins_clients_of_one_most_common_class(example):
     pairs = {(favourites[name], cluster) for name, cluster in found.assignments.items()}
     assert len(pairs) == found.num_clusters
     assert len(found.assignments) == 6
+
+
+def test_the_algorithm_lowers_the_learning_rate_as_its_own_setting_says(example, monkeypatch):
+    module = example.take("rated")
+    rates, training_of = [], module.Rated.local_training
+
+    def noted(self, name):
+        rates.append(training_of(self, name).learning_rate)
+        return training_of(self, name)
+
+    monkeypatch.setattr(module.Rated, "local_training", noted)
+    example.run(num_rounds=3, num_clients=2, client_groups=1, learning_rate=0.08)
+    assert rates == [0.08, 0.08, 0.04, 0.04, 0.02, 0.02]
+
+
+def test_settings_of_an_own_algorithm_are_checked_as_all_are(example):
+    example.take("rated")
+    config = {"algorithm": "rated:Rated", "rated-decay": 0.5}
+    assert Settings.from_run_config(config).to_run_config().items() >= config.items()
+    for wrong, message in (
+        ({**config, "rated-decay": 2.0}, "setting rated-decay = 2.0: input should be less than"),
+        (
+            {**config, "rated-dekay": 0.5},
+            "unknown setting 'rated-dekay' = 0.5; did you mean 'rated",
+        ),
+        ({"rated-decay": 0.5}, "unknown setting 'rated-decay' = 0.5"),
+    ):
+        with pytest.raises(SettingsError, match=re.escape(message)):
+            Settings.from_run_config(wrong)
 
 
 def test_the_aggregator_takes_the_middle_of_each_coordinate(example, monkeypatch):
@@ -206,7 +235,7 @@ def test_the_objective_never_teaches_class_0(example):
 def test_the_optimiser_moves_each_weight_by_the_rate_at_first(example):
     example.take("adam")
     folder = example.run(num_clients=2, client_groups=1)
-    assert example.settings.learning_rate == 0.001
+    assert example.settings.training.learning_rate == 0.001
     moved = model_of(folder)["classifier"].floats - start()["classifier"].floats
     assert np.abs(moved).max() <= 0.00101
     assert np.abs(moved[moved != 0]).mean() > 0.0005  # SGD would move by the gradient's size

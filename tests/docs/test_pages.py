@@ -78,7 +78,11 @@ def test_an_own_model_trains_as_the_page_says(page, place):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_settings_that_a_page_types_are_settings(page):
+def test_settings_that_a_page_types_are_settings(page, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for block in blocks(page):
+        if found := re.match(r"# (\w+)\.py\n", block.text):  # a file that settings name
+            (tmp_path / f"{found[1]}.py").write_text(block.text, "utf-8")
     for text in configs(page):
         Settings.from_run_config(parse_overrides([text]))
 

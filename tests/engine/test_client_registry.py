@@ -20,7 +20,12 @@ from feddag_flwr.records import Description, Limits, RecordError
 
 def roll(settings, grid):
     registry = ClientRegistry()
-    exchange = Exchange(grid, settings.wave_size, registry, Limits(settings.max_client_samples))
+    exchange = Exchange(
+        grid,
+        settings.deployment.max_in_flight,
+        registry,
+        Limits(settings.deployment.max_client_samples),
+    )
     return register_clients(exchange, settings, registry), registry
 
 

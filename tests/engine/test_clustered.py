@@ -52,7 +52,9 @@ def test_the_order_of_nodes_and_replies_changes_nothing(tmp_path, algorithm):
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_no_reply_is_lost_whatever_the_settings_of_evaluation(tmp_path, caplog, algorithm):
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        run_quickly(tmp_path, algorithm=algorithm, evaluate_participants=False, fine_tune_epochs=1)
+        run_quickly(
+            tmp_path, algorithm=algorithm, evaluate_participants=False, personalisation_epochs=1
+        )
     assert "left out" not in caplog.text
     found = lines(tmp_path)
     assert all(line["participants"]["overall"] == {"clients": 0} for line in found[1:])
@@ -137,7 +139,7 @@ def test_the_metrics_of_a_line_follow_from_its_clients(tmp_path):
 
 
 def test_waves_bound_what_is_under_way(tmp_path):
-    _, grid = run_quickly(tmp_path, wave_size=2)
+    _, grid = run_quickly(tmp_path, max_in_flight=2)
     assert grid.most_under_way == 2
 
 

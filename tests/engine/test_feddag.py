@@ -29,13 +29,13 @@ def weights(*floats):
     return Weights(np.array(floats, np.float32))
 
 
-GRAPH = {"sources": "graph", "classifier_training": "joint"}
+GRAPH = {"teacher_clusters": "graph", "classifier_training": "joint"}
 
 
 @pytest.fixture
 def three_clusters(tmp_path):
     """Clusters 0, 1, 2 with secondary encoders 10, 20, 30; 0 and 1 learn from 2, 2 from 0."""
-    settings = Settings(**{"run-dir": str(tmp_path), "preset": "paper"})
+    settings = Settings.from_run_config({"run-dir": str(tmp_path), "preset": "paper"})
     strategy = Bench(FedDAG, settings)
     names = ["a", "b", "c", "d"]
     strategy.state = ServerState(
@@ -152,7 +152,10 @@ def taught(strategy, rng, noise=0.3, pulls=PULLS):
 def test_clusters_part_that_pull_the_secondary_encoder_different_ways(
     three_clusters, caplog, teachers
 ):
-    set_settings(three_clusters, Settings(**{"sources": teachers, "agreement-rounds": 3}))
+    set_settings(
+        three_clusters,
+        Settings.from_run_config({"teacher-clusters": teachers, "agreement-rounds": 3}),
+    )
     three_clusters.state.teachers = ()  # before the first clustering
     grouping = SimpleNamespace(
         names=list("abcdef"),
@@ -280,7 +283,7 @@ UNSURE = "agrees less than agreement-threshold with some"
 def test_a_cluster_that_cannot_part_is_told_once(
     three_clusters, caplog, labels, others, noise, told
 ):
-    set_settings(three_clusters, Settings(**{"agreement-rounds": 2}))
+    set_settings(three_clusters, Settings.from_run_config({"agreement-rounds": 2}))
     three_clusters.state.teachers = ()
     grouping = SimpleNamespace(names=list("abcdef"), labels=np.array(labels))
     model = {part: Weights(np.zeros(600, np.float32)) for part in ("primary", "secondary")}
@@ -310,7 +313,7 @@ def test_a_cluster_that_cannot_part_is_told_once(
 def test_a_run_too_short_for_clusters_to_part_says_so(
     three_clusters, caplog, rounds, schedule, begun, told
 ):
-    sharing = Sharing(Settings(**{"num-rounds": rounds, "schedule": schedule}))
+    sharing = Sharing(Settings.from_run_config({"num-rounds": rounds, "schedule": schedule}))
     state = three_clusters.state
     state.teachers, state.server_round = ((0, 1, 2),) * 3, begun
     with caplog.at_level(logging.INFO, logger="flwr"):
@@ -324,7 +327,7 @@ def test_a_run_too_short_for_clusters_to_part_says_so(
     [("both", "bbbbbb"), ("1:1", "pspsps"), ("2:1", "ppspps"), ("5:1", "ppppps")],
 )
 def test_schedules(three_clusters, schedule, expected):
-    settings = Settings(**{"schedule": schedule})
+    settings = Settings.from_run_config({"schedule": schedule})
     set_settings(three_clusters, settings)
     letters = {("primary",): "p", ("secondary",): "s", ("primary", "secondary"): "b"}
     found = [letters[three_clusters.phases_of(r, "c")] for r in range(1, 7)]
@@ -475,12 +478,12 @@ def test_by_halves_a_secondary_encoder_has_no_say_until_it_is_trained(tmp_path, 
 
 
 def test_where_both_phases_run_at_once_the_classifier_starts_whole_at_random(tmp_path):
-    for training in ("halves", "joint"):
+    for training in ("separate", "joint"):
         for schedule in ("both", "3:1"):
             changes = {"classifier_training": training, "schedule": schedule, "num_rounds": 0}
             strategy, _ = run_quickly(tmp_path, name=f"{training}-{schedule[0]}", **changes)
             start = get_parts(strategy.context.initial_model(dual=True))["classifier"]
-            silent = training == "halves" and schedule == "3:1"
+            silent = training == "separate" and schedule == "3:1"
             assert start.equals(strategy.state.models[0]["classifier"]) != silent
 
 
@@ -516,7 +519,7 @@ def test_the_graph_has_the_teachers_asked_for_and_no_loops(tmp_path):
 
 
 def test_a_schedule_decides_what_is_sent(tmp_path):
-    for training, second in (("joint", ("transfer",)), ("halves", ("classifier", "transfer"))):
+    for training, second in (("joint", ("transfer",)), ("separate", ("classifier", "transfer"))):
         _, seen = parts_sent(
             tmp_path, training, schedule="1:1", secondary="own", classifier_training=training
         )

@@ -11,7 +11,7 @@ from feddag_flwr.algorithms.feddag.server import FedDAG
 
 LATE = {
     "num_clients": 9,
-    "unseen_share": 0.34,
+    "held_out_share": 0.34,
     "num_rounds": 1,
     "evaluate_every": 1,
     "secondary": "none",

@@ -139,7 +139,7 @@ def test_one_huge_update_of_one_model_is_left_out(tmp_path, caplog):
 
 
 def test_unseen_clients_are_placed_by_their_shares(tmp_path):
-    strategy, grid = run_quickly(tmp_path, unseen_share=0.34, **QUICK_RC)
+    strategy, grid = run_quickly(tmp_path, held_out_share=0.34, **QUICK_RC)
     assert len(strategy.evaluator.placements) == 2
     assert not set(strategy.evaluator.placements) & set(strategy.algorithm.responsibilities)
     # Before the evaluation the four seen clients, then the two others.

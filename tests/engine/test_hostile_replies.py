@@ -253,7 +253,7 @@ SCENES = [
     Scene("feddag", "dual", train),
     Scene("feddag", "dual", train, settings={"transport": "float16"}),
     Scene("fedavg", "train", train, settings={"model": "hostile_replies:normalised"}),
-    Scene("feddag", "dual", evaluate, settings={"fine_tune_epochs": 1}),
+    Scene("feddag", "dual", evaluate, settings={"personalisation_epochs": 1}),
     Scene("ifca", "choice", train),
     Scene("ifca", "candidate_losses", candidate_losses),
     Scene("fedrc", "mixture", train),

@@ -8,20 +8,16 @@ from memory_grid import run_quickly
 
 import feddag_flwr.algorithms
 from feddag_flwr.algorithm_names import ALGORITHMS
-from feddag_flwr.engine.idle_settings import (
-    FEDDAG_ALONE,
-    TOLD_THE_NUMBER,
-    tell_of_settings,
-)
-from feddag_flwr.settings import Settings
+from feddag_flwr.engine.idle_settings import tell_of_settings
+from feddag_flwr.settings import CATALOGUE, Settings
 
-GRAPH = {"sources": "graph", "classifier-training": "joint"}
+GRAPH = {"teacher-clusters": "graph", "classifier-training": "joint"}
 
 
 def told_of(caplog, changes):
     """Return the settings named as without effect, and where they would have one."""
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        tell_of_settings(Settings(**changes))
+        tell_of_settings(Settings.from_run_config(changes))
     found = {}
     for record in caplog.records:
         names, middle, where = record.getMessage().partition(
@@ -38,14 +34,14 @@ def told_of(caplog, changes):
         ({}, []),
         ({**GRAPH, "top-k": 1}, []),
         ({"top-k": 1, "alignment": False}, ["top-k, alignment"]),
-        ({"sources": "all", "agreement-rounds": 2}, ["agreement-rounds"]),
-        ({"secondary": "own", "sources": "all", "combine-sources": "sum"},
-         ["sources, combine-sources"]),
+        ({"teacher-clusters": "all", "agreement-rounds": 2}, ["agreement-rounds"]),
+        ({"secondary": "own", "teacher-clusters": "all", "combine-teachers": "sum"},
+         ["teacher-clusters, combine-teachers"]),
         ({"secondary": "own", "classifier-training": "joint", "secondary-start": "random"}, []),
         ({"secondary": "none", "classifier-training": "joint", "secondary-start": "random"},
          ["classifier-training, secondary-start"]),
         ({"secondary": "none", "preset": "paper"}, []),  # the preset's values, not the user's
-        ({"secondary": "none", "preset": "paper", "sources": "all"}, ["sources"]),
+        ({"secondary": "none", "preset": "paper", "teacher-clusters": "all"}, ["teacher-clusters"]),
     ],
 )  # fmt: skip
 def test_settings_of_sharing_without_effect_are_told(caplog, changes, told):
@@ -116,31 +112,28 @@ def test_settings_of_another_algorithm_are_told(caplog, changes, told):
 
 
 def read_in(modules):
-    """Return the settings that files of the server read."""
+    """Return the keys of the settings that files of the server read."""
     text = "".join(module.read_text() for module in modules)
-    return set(re.findall(r"settings\.(\w+)", text)) & Settings.model_fields.keys()
+    read = set(re.findall(r"settings\.\w+\.(\w+)", text))
+    read |= {f"{kind} {name}" for kind, name in re.findall(r"\.own\((\w+)\)\.(\w+)", text)}
+    return {
+        key
+        for key, setting in CATALOGUE.items()
+        for name, field in setting.kind.model_fields.items()
+        if field is setting.field and read & {name, f"{setting.kind.__name__} {name}"}
+    }
 
 
-def test_whose_settings_are_whose_is_what_the_strategies_read():
+def test_whose_settings_are_whose_is_what_the_algorithms_read():
     root = Path(feddag_flwr.algorithms.__file__).parent
     folders = {name: root / entry.server.split(".")[0] for name, entry in ALGORITHMS.items()}
-    own = {name: set(folder.rglob("*.py")) for name, folder in folders.items()}
+    read = {name: read_in(folder.rglob("*.py")) for name, folder in folders.items()}
     common = {root / "algorithm.py", *(root.parent / "federation").glob("*.py")}
     common |= set((root.parent / "engine").glob("*.py")) - {root.parent / "engine/idle_settings.py"}
-    # The profile's settings are described with phase 1, whoever asks for a profile.
-    feddag = {path for path in own["feddag"] if path.stem != "profiling"}
-    others = read_in(common.union(*own.values()) - feddag)
-    # The preset changes others of these.
-    assert set(FEDDAG_ALONE) - {"preset"} == read_in(feddag) - others
-    numbered = {name for name in own if "num_clusters" in read_in(own[name])}
-    assert numbered == set(TOLD_THE_NUMBER)
-    for algorithm in ALGORITHMS:
-        theirs = {
-            name
-            for name, field in Settings.model_fields.items()
-            if field.description.lower().startswith(f"{algorithm}:")
-        }
-        assert theirs.isdisjoint(read_in(common.union(*own.values()) - own[algorithm]))
+    for key, setting in CATALOGUE.items():
+        if setting.readers and key != "preset":  # which changes others of them
+            assert {name for name in read if key in read[name]} == set(setting.readers), key
+            assert key not in read_in(common), key
 
 
 @pytest.mark.parametrize(
@@ -155,21 +148,21 @@ def test_whose_settings_are_whose_is_what_the_strategies_read():
 )
 def test_a_schedule_that_never_trains_the_secondary_encoder_is_told(caplog, changes, first):
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        tell_of_settings(Settings(**{"num-rounds": 20, **changes}))
+        tell_of_settings(Settings.from_run_config({"num-rounds": 20, **changes}))
     assert ("trains the secondary encoder" in caplog.text) == (first is not None)
     assert f"the first would be round {first}" in caplog.text or first is None
 
 
 def test_each_algorithm_tells_of_settings_once_at_its_start(tmp_path, caplog):
-    changes = {"num_rounds": 0, "preset": "paper", "sources": "all"}
+    changes = {"num_rounds": 0, "preset": "paper", "teacher-clusters": "all"}
     with caplog.at_level(logging.INFO, logger="flwr"):
         run_quickly(tmp_path, name="paper", **changes)
     assert caplog.text.count("preset = 'paper': fusion = 'entropy', ") == 1
-    assert "sources = 'all'" in caplog.text
-    assert "where our default was given, it counts as not given" in caplog.text
+    assert "teacher-clusters = 'all'" in caplog.text
+    assert "teacher-clusters = 'all' (given, not 'graph')" in caplog.text
     assert "no effect" not in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="flwr"):
         run_quickly(tmp_path, name="rival", algorithm="fedavg", **changes)
     assert "preset = 'paper'" not in caplog.text
-    assert caplog.text.count("preset, sources: no effect on training here") == 1
+    assert caplog.text.count("preset, teacher-clusters: no effect on training here") == 1

@@ -113,8 +113,8 @@ def test_a_newcomer_that_fails_is_asked_again_with_growing_pauses(tmp_path):
 
 
 def test_many_join_at_once(tmp_path):
-    changes = LATE | {"num_clients": 40, "newcomer_share": 0.8, "regroup_share": 0.0}
-    strategy, grid = run_quickly(tmp_path, **changes, wave_size=5)
+    changes = LATE | {"num_clients": 40, "newcomer_share": 0.8, "recluster_share": 0.0}
+    strategy, grid = run_quickly(tmp_path, **changes, max_in_flight=5)
     assert len(lines(strategy)[2]["placed"]) == 32
     assert len(strategy.state.assignments) == 40
     assert grid.most_under_way == 5
@@ -181,7 +181,7 @@ def test_rounds_are_not_spent_on_strangers(tmp_path):
     settings = quick_settings(
         run_dir=str(tmp_path), run_name="run", algorithm="fedavg", num_rounds=40, join_timeout=0.3
     )
-    stranger = {"partition-id": 99, "num-partitions": settings.num_clients}
+    stranger = {"partition-id": 99, "num-partitions": settings.run.num_clients}
     grid, last = renamed_grid(settings, stranger)
 
     def leave(partition, action, reply):
@@ -239,8 +239,8 @@ def test_nodes_that_came_in_vain_and_left_take_no_room(tmp_path):
     settings = quick_settings(
         run_dir=str(tmp_path), run_name="run", algorithm="fedavg", num_rounds=12
     )
-    stranger = {"partition-id": 3, "num-partitions": settings.num_clients}
-    configs = partitions(settings, settings.num_clients)
+    stranger = {"partition-id": 3, "num-partitions": settings.run.num_clients}
+    configs = partitions(settings, settings.run.num_clients)
     grid = MemoryGrid(settings, node_configs=[*configs, *([stranger] * 12)])
     members, strangers = set(list(grid.contexts)[:6]), list(grid.contexts)[6:]
     grid.connected = members
@@ -302,7 +302,7 @@ def test_one_client_cannot_make_a_federation_of_its_own_classes(tmp_path, caplog
 
 def renamed_grid(settings, config):
     """A grid with one node more, which is the last, is not connected yet and has `config`."""
-    configs = partitions(settings, settings.num_clients)
+    configs = partitions(settings, settings.run.num_clients)
     grid = MemoryGrid(settings, node_configs=[*configs, config])
     extra = max(grid.contexts)
     grid.connected.discard(extra)
@@ -314,7 +314,7 @@ def renamed_grid(settings, config):
 def test_a_second_node_of_a_name(tmp_path, caplog, identity, first_has_left):
     changes = {"num_rounds": 4, "participation": 1.0, "evaluate_every": 4, "identity": identity}
     settings = quick_settings(run_dir=str(tmp_path), run_name="run", **changes)
-    config = {"partition-id": 3, "num-partitions": settings.num_clients}
+    config = {"partition-id": 3, "num-partitions": settings.run.num_clients}
     grid, second = renamed_grid(settings, config)
     first = FIRST_NODE + 3
 
@@ -352,7 +352,7 @@ def own_data_run(tmp_path, classes, shape, caplog):
         np.savez(tmp_path / f"{name}.npz", images=images, labels=labels, class_names=list(names))
     settings = quick_settings(
         run_dir=str(tmp_path), run_name="run", num_clients=2, client_groups=1, num_rounds=3,
-        scenario="own", source="npz", participation=1.0,
+        scenario="own", dataset="npz", participation=1.0,
     )  # fmt: skip
     configs = [{"data-path": str(tmp_path / f"{name}.npz")} for name in "abc"]
     grid = MemoryGrid(settings, node_configs=configs)
@@ -398,7 +398,7 @@ DRIFT = LATE | {
     "drift_round": 2,
     "num_rounds": 6,
     "evaluate_every": 2,
-    "regroup_share": 0.0,
+    "recluster_share": 0.0,
 }
 
 
@@ -458,7 +458,7 @@ def test_drift_is_not_looked_for_at_threshold_zero(tmp_path):
     assert all("drifted" not in line for line in lines(strategy))
 
 
-GRAPH = {"sources": "graph", "classifier_training": "joint", "top_k": 1}
+GRAPH = {"teacher_clusters": "graph", "classifier_training": "joint", "top_k": 1}
 
 
 @pytest.mark.parametrize(
@@ -505,9 +505,9 @@ def test_when_everybody_drifts_all_are_clustered_anew(tmp_path):
 
 def test_growth_clusters_anew_and_leaves_everything_where_nothing_has_changed(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="flwr"):
-        strategy, _ = run_quickly(tmp_path, **LATE | {"regroup_share": 0.3})
+        strategy, _ = run_quickly(tmp_path, **LATE | {"recluster_share": 0.3})
     assert caplog.text.count("clustered anew: nobody moves") == 1
-    quiet, _ = run_quickly(tmp_path, name="quiet", **LATE | {"regroup_share": 0.0})
+    quiet, _ = run_quickly(tmp_path, name="quiet", **LATE | {"recluster_share": 0.0})
     assert strategy.state.assignments == quiet.state.assignments
     for one, two in zip(strategy.state.models, quiet.state.models, strict=True):
         assert all((one[part].floats == two[part].floats).all() for part in one)
@@ -520,7 +520,7 @@ def test_a_group_that_comes_late_gets_a_cluster_of_its_own(tmp_path):
     settings = quick_settings(
         run_dir=str(tmp_path),
         run_name="late",
-        **LATE | {"newcomer_share": 0.0, "num_rounds": 5, "regroup_share": 0.3},
+        **LATE | {"newcomer_share": 0.0, "num_rounds": 5, "recluster_share": 0.3},
         min_clients=2,
     )
     grid = MemoryGrid(settings)

@@ -33,7 +33,7 @@ def hospital(tmp_path):
     return folder
 
 
-OWN = {"scenario": "own", "source": "npz", "num_clients": 6, "model": "small"}
+OWN = {"scenario": "own", "dataset": "npz", "num_clients": 6, "model": "small"}
 
 
 def test_classes_are_matched_by_name_and_clusters_found(tmp_path, hospital):

@@ -116,7 +116,7 @@ def test_faulty_vectors_cost_that_client_its_cluster_and_move_nobody(tmp_path, c
 
 
 def test_an_unseen_client_with_faulty_vectors_stays_without_a_model(tmp_path):
-    changes = FULL | {"num_clients": 9, "unseen_share": 0.34}
+    changes = FULL | {"num_clients": 9, "held_out_share": 0.34}
     whole, _ = run_quickly(tmp_path, name="whole", **changes)
     first, *others = sorted(whole.evaluator.placements)
     faulty, _ = run_quickly(tmp_path, name="faulty", tamper=broken(int(first[-1])), **changes)

@@ -20,7 +20,7 @@ ROUNDS = 5
 OWN = {
     "cfl": {
         "cfl-quiet-rounds": 3, "cfl-thresholds": "absolute", "cfl-eps1": 100.0, "cfl-eps2": 0.0001,
-        "participation": 0.5, "unseen-share": 0.0, "num-rounds": 6
+        "participation": 0.5, "held-out-share": 0.0, "num-rounds": 6
     },
     "cfl-gp": {
         "cfl-gp-period": 2, "cfl-gp-last-round": 6, "num-clusters": 3, "num-rounds": 6
@@ -60,7 +60,7 @@ class DyingGrid(MemoryGrid):
 
 
 def settings_of(tmp_path, algorithm, **changes):
-    own = {"num-clients": 8, "num-rounds": ROUNDS, "unseen-share": 0.25, "algorithm": algorithm}
+    own = {"num-clients": 8, "num-rounds": ROUNDS, "held-out-share": 0.25, "algorithm": algorithm}
     given = QUICK | own | OWN.get(algorithm, {}) | {"run-dir": str(tmp_path), **changes}
     return Settings.from_run_config(given)
 
@@ -135,13 +135,13 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, algorithm, 
 
     assert run(settings_of(tmp_path, algorithm, resume=str(folder)), seed=2) == folder
     expected, found = contents(whole), contents(folder)
-    manifest = f"checkpoints/round-{settings.num_rounds:06d}/manifest.json"
+    manifest = f"checkpoints/round-{settings.run.num_rounds:06d}/manifest.json"
     assert {"metrics.jsonl", "summary.json", manifest} <= set(expected)
     assert found.keys() == expected.keys()
     for path, content in expected.items():
         assert found[path] == content, path
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["round"] for line in lines] == list(range(settings.num_rounds + 1))
+    assert [json.loads(line)["round"] for line in lines] == list(range(settings.run.num_rounds + 1))
 
     if algorithm in SPOILED:  # what it remembers matters in this run, else it would show nothing
         monkeypatch.setattr(algorithm_class(algorithm), "load_state_dict", load_spoiled(algorithm))
@@ -168,7 +168,7 @@ def test_a_resume_reads_nothing_while_the_run_lives_and_leaves_it_free_when_refu
 
 
 LIVING = {
-    "num-clients": 9, "unseen-share": 0.0, "newcomer-share": 0.34, "newcomer-round": 2,
+    "num-clients": 9, "held-out-share": 0.0, "newcomer-share": 0.34, "newcomer-round": 2,
     "participation": 1.0, "secondary": "none",
 }  # fmt: skip
 DRIFTING = LIVING | {"newcomer-share": 0.0, "drift-share": 0.67, "drift-round": 2}
@@ -195,7 +195,7 @@ def test_a_resumed_federation_that_lives_goes_on_the_same(
     def settings(**own):
         return settings_of(tmp_path, "feddag", **changes, **own)
 
-    count = settings().num_clients
+    count = settings().run.num_clients
     strange = [{"partition-id": 3, "num-partitions": count}] * strangers
     options = {"tamper": tamper, "node_configs": [*partitions(settings(), count), *strange]}
     whole = run(settings(**{"run-name": "whole"}), **options)

@@ -99,7 +99,9 @@ def test_what_is_computed_once_a_group_is_what_each_would_have(combine, teachers
         secondaries = [secondaries[row[0]] for row in GROUPS]
     state = federation([0, 1, 2, 3, 4, 5, 2, 0], teachers, secondaries)
     replies = replied({name: drawn(rng) for name in replying}, samples={"a": 3, "h": 7})
-    shared = Sharing(Settings(**{"sources": "all", "combine-sources": combine}))
+    shared = Sharing(
+        Settings.from_run_config({"teacher-clusters": "all", "combine-teachers": combine})
+    )
     shared.before_round(state)
     learned = shared.learned(state, replies, Mean())
     starts, expected = one_by_one(state, replies, combine)
@@ -129,7 +131,9 @@ def test_means_and_sums_are_computed_once_a_group(monkeypatch, combine):
     twin = Weights(one.floats.copy(), one.buffers.copy(), one.integers.copy())  # as after a resume
     teachers = [[0, 1, 2, 3]] * 4 + [[4, 5]] * 2
     state = federation([0, 1, 2, 3, 4, 5], teachers, [one, twin, one, twin, other, other])
-    shared = Sharing(Settings(**{"sources": "all", "combine-sources": combine}))
+    shared = Sharing(
+        Settings.from_run_config({"teacher-clusters": "all", "combine-teachers": combine})
+    )
     shared.before_round(state)
     assert taken == {"mean": 2, "shift": 0}
     assert shared.start_of(0) is shared.start_of(3)
@@ -149,7 +153,7 @@ def watched(assignments, rounds=2):
     state = federation(
         assignments, [range(count)] * count, [Weights(np.zeros(600, np.float32))] * count
     )
-    shared = Sharing(Settings(**{"agreement-rounds": rounds}))
+    shared = Sharing(Settings.from_run_config({"agreement-rounds": rounds}))
     shared.begin(state)
     return state, shared
 

@@ -96,14 +96,14 @@ def test_unseen_clients_tuning_and_the_order_of_replies(tmp_path, algorithm):
     changes = {
         "algorithm": algorithm,
         "num_clusters": 3,
-        "unseen_share": 0.34,
+        "held_out_share": 0.34,
         "evaluate_every": 1,
     }
     plain, grid = run_quickly(tmp_path, name="plain", grid_seed=1, **changes)
     check_unseen(plain, grid, algorithm)
     # The same run with replies in another order and with tuning at its end.
     personalised, _ = run_quickly(
-        tmp_path, name="personalised", grid_seed=2, fine_tune_epochs=2, **changes
+        tmp_path, name="personalised", grid_seed=2, personalisation_epochs=2, **changes
     )
     assert same_models(plain, personalised)
     assert plain.state.assignments == personalised.state.assignments
@@ -209,7 +209,7 @@ def test_the_oracle_needs_true_groups(tmp_path):
 
 def test_an_unseen_client_without_a_group_that_training_knows_has_no_model(tmp_path):
     strategy, _ = run_quickly(
-        tmp_path, algorithm="oracle", num_clients=9, unseen_share=0.34, num_rounds=0
+        tmp_path, algorithm="oracle", num_clients=9, held_out_share=0.34, num_rounds=0
     )
     silent, stranger, known = sorted(strategy.context.held_out)
     del strategy.context.true_groups[silent]

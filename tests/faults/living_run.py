@@ -15,7 +15,7 @@ PATIENCE = 900.0
 # Cheap rounds; more of them than anybody waits for.
 QUICK = {
     "scenario": "own",
-    "source": "npz",
+    "dataset": "npz",
     "participation": 1.0,
     "num-rounds": 9999,
     "evaluate-every": 9999,

@@ -18,7 +18,7 @@ def test_fifty_join_within_one_round_and_nobody_else_moves(tmp_path):
     strategy, grid = run_quickly(
         tmp_path, num_clients=ALL, newcomer_share=NEWCOMERS / ALL,
         newcomer_round=2, num_rounds=3, participation=1.0, evaluate_every=3, warmup_epochs=6,
-        secondary="none", regroup_share=0.0,
+        secondary="none", recluster_share=0.0,
     )  # fmt: skip
     seconds = time.monotonic() - begun
     with (strategy.folder.path / "metrics.jsonl").open() as stream:

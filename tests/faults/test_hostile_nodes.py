@@ -40,7 +40,7 @@ class Place:
             own = {"lies": str(self.lies)} if name == LIAR else {}
             self.made.add_node(name, {**self.config(name), **own})
         # Eleven clients at once on two cores: a minute.
-        wait = {"round-timeout": 180.0, "regroup-share": 0.0}
+        wait = {"round-timeout": 180.0, "recluster-share": 0.0}
         settings = {"num-clients": len(ALL), "run-dir": str(folder / "runs"), **wait}
         self.living = LivingRun(self.made, write_hostile_app(folder / "app"), settings)
 

@@ -46,9 +46,9 @@ def question(node):
     return Letter(node, Echo(), "1")
 
 
-def make(tamper=None, nodes=6, wave_size=50):
+def make(tamper=None, nodes=6, max_in_flight=50):
     grid = MemoryGrid(quick_settings(), nodes=nodes, app=echo, tamper=tamper)
-    return grid, exchange_on(grid, wave_size)
+    return grid, exchange_on(grid, max_in_flight)
 
 
 def exchange_on(grid, max_in_flight=50, believed=9):
@@ -74,13 +74,13 @@ def test_every_node_answers_and_bytes_are_counted():
 
 
 def test_no_more_than_a_wave_is_under_way():
-    grid, exchange = make(nodes=40, wave_size=3)
+    grid, exchange = make(nodes=40, max_in_flight=3)
     assert len(ask(exchange, sorted(grid.contexts))) == 40
     assert grid.most_under_way == 3
 
 
 def test_messages_are_made_only_when_there_is_room():
-    grid, exchange = make(nodes=10, wave_size=2)
+    grid, exchange = make(nodes=10, max_in_flight=2)
     made = []
 
     def messages():
@@ -279,7 +279,7 @@ def test_nobody_waits_for_a_notice_to_be_read():
 
 
 def test_follow_ups_go_out_in_the_same_exchange():
-    _, exchange = make(wave_size=1)
+    _, exchange = make(max_in_flight=1)
     follow_ups = deque()
     seen = []
     for letter, _ in exchange.stream([question(101)], 5.0, follow_ups):

@@ -105,7 +105,7 @@ def write_clients(folder, clients=6, rows=60):
 
 def own_settings(folder, **changes):
     return quick_settings(
-        source="npz", scenario="own", modality=OWN, data_dir=str(folder), num_clients=6,
+        dataset="npz", scenario="own", modality=OWN, data_dir=str(folder), num_clients=6,
         run_dir=str(folder / "runs"), client_groups=1, num_rounds=2, local_epochs=5,
         learning_rate=0.1, batch_size=16, **changes,
     )  # fmt: skip
@@ -149,9 +149,9 @@ def test_an_archive_of_another_kind_is_refused_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source": "digits"}, "modality .* takes 'npz' alone"),
-        ({"source": "npz", "data-dir": "x", "rotations": 2}, "rotations = 2: only images"),
-        ({"source": "npz", "data-dir": "x", "corruptions": "fog"}, "corruptions = 'fog': only"),
+        ({"dataset": "digits"}, "modality .* takes 'npz' alone"),
+        ({"dataset": "npz", "data-dir": "x", "rotations": 2}, "rotations = 2: only images"),
+        ({"dataset": "npz", "data-dir": "x", "corruptions": "fog"}, "corruptions = 'fog': only"),
     ],
 )
 def test_what_is_for_images_is_refused(changes, message):

@@ -49,7 +49,7 @@ def make_settings(**changes):
         "weight_decay": DECAY,
         "batch_size": 8,
     } | changes
-    return Settings(**{key.replace("_", "-"): value for key, value in values.items()})
+    return Settings.from_run_config({key.replace("_", "-"): value for key, value in values.items()})
 
 
 def loss_of(model, samples, index):

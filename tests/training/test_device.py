@@ -24,9 +24,12 @@ def make_data(count):
 def test_the_number_of_threads_is_the_settings():
     before = torch.get_num_threads()
     try:
-        assert prepare_device(Settings(**{"threads": 2, "device": "cpu"})) == CPU
+        assert (
+            prepare_device(Settings.from_run_config({"threads": 2, "device": "cpu"}).training)
+            == CPU
+        )
         assert torch.get_num_threads() == 2
-        prepare_device(Settings(**{"threads": 1}))
+        prepare_device(Settings.from_run_config({"threads": 1}).training)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -57,7 +60,7 @@ def test_draws_of_a_network_come_from_the_seed(where):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_named():
     with pytest.raises(DeviceError, match="device = 'cuda:3': 0 CUDA devices"):
-        prepare_device(Settings(**{"device": "cuda:3"}))
+        prepare_device(Settings.from_run_config({"device": "cuda:3"}).training)
 
 
 def test_the_cap_on_memory_refuses_what_does_not_fit():
@@ -66,9 +69,9 @@ def test_the_cap_on_memory_refuses_what_does_not_fit():
     model = build_model("small", (1, 8, 8), 10, dual=False, seed=1)
     data = make_data(20_000)
     check_memory(Settings(), data, model)
-    check_memory(Settings(**{"device-memory": 11}), data, model)
+    check_memory(Settings.from_run_config({"device-memory": 11}), data, model)
     with pytest.raises(DeviceError, match="needs about 10 MiB for 20000 samples, setting device-m"):
-        check_memory(Settings(**{"device-memory": 9}), data, model)
+        check_memory(Settings.from_run_config({"device-memory": 9}), data, model)
 
 
 def test_large_sets_are_standardised_batch_by_batch_with_the_same_result(monkeypatch):

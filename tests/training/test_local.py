@@ -28,7 +28,9 @@ def make_model(dual=True):
 
 
 def settings(**changes):
-    return Settings(**{key.replace("_", "-"): value for key, value in changes.items()})
+    return Settings.from_run_config(
+        {key.replace("_", "-"): value for key, value in changes.items()}
+    )
 
 
 def changed(before, after):

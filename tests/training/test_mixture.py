@@ -47,7 +47,7 @@ def trained(weights):
         torch.device("cpu"), LabelledSamples(images, rng.integers(0, 3, 20)), SCALE
     )
     model = build_model("small", SHAPE, 3, dual=False, seed=1)
-    settings = Settings(**{"weight-decay": 0.0, "momentum": 0.0, "batch-size": 32})
+    settings = Settings.from_run_config({"weight-decay": 0.0, "momentum": 0.0, "batch-size": 32})
     before = get_parts(model)
     train_primary(model, samples, settings, np.random.default_rng(0), 1, weights=weights)
     return np.concatenate(

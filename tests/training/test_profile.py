@@ -4,7 +4,7 @@ import torch
 from scipy.linalg import subspace_angles
 from train_jobs import train_primary
 
-from feddag_flwr.data.sources import LabelledSamples
+from feddag_flwr.data.datasets import LabelledSamples
 from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.flat import get_parts, parameter_count
 from feddag_flwr.models.registry import build_model
@@ -69,17 +69,17 @@ def test_subspaces_are_class_wise_and_not_centred():
 
 def test_the_cap_bounds_the_samples_of_a_class():
     data = make_data(300, classes=1)
-    capped = Settings(**{"max-class-samples": 4, "subspace-size": 10.0})
+    capped = Settings.from_run_config({"max-class-samples": 4, "subspace-size": 10.0})
     vectors, _ = class_subspaces(data, capped, np.random.default_rng(0))
     assert vectors.shape == (4, 64)
 
 
 def test_a_class_with_too_few_samples_sends_no_vectors():
     data = LabelledSamples(make_data(7).samples, np.array([0, 0, 0, 0, 1, 1, 2]))
-    few = Settings(**{"min-subspace-samples": 3})
+    few = Settings.from_run_config({"min-subspace-samples": 3})
     vectors, classes = class_subspaces(data, few, np.random.default_rng(0))
     assert classes.tolist() == [0, 0, 0]
-    none = Settings(**{"min-subspace-samples": 5})
+    none = Settings.from_run_config({"min-subspace-samples": 5})
     vectors, classes = class_subspaces(data, none, np.random.default_rng(0))
     assert vectors.shape == (0, 64)
     assert classes.shape == (0,)
@@ -98,9 +98,9 @@ def test_coordinates_are_the_same_for_all_and_of_the_share_asked_for():
 def profile_of(settings, data, client="a"):
     model = build_model("small", (1, 8, 8), 3, dual=False, seed=1)
     before, samples = get_parts(model), Image().to_device(CPU, data, ((0.0, 1.0),))
-    for number in range(settings.warmup_rounds):
-        rng = generator(settings.seed, "warm-up", server_round=number, client=client)
-        train_primary(model, samples, settings, rng, settings.warmup_epochs)
+    for number in range(settings.profile.warmup_rounds):
+        rng = generator(settings.run.seed, "warm-up", server_round=number, client=client)
+        train_primary(model, samples, settings, rng, settings.profile.warmup_epochs)
     made = make_profile(
         before,
         get_parts(model),
@@ -109,14 +109,16 @@ def profile_of(settings, data, client="a"):
         client=client,
         num_classes=5,
         coordinate_seed=9,
-        gradient_fraction=settings.gradient_fraction,
+        gradient_fraction=settings.profile.gradient_fraction,
         scale=((0.0, 1.0),),
     )
     return made, before, model
 
 
 def test_the_update_is_what_the_warm_up_changed_at_the_coordinates():
-    settings = Settings(**{"warmup-rounds": 2, "warmup-epochs": 1, "gradient-fraction": 0.1})
+    settings = Settings.from_run_config(
+        {"warmup-rounds": 2, "warmup-epochs": 1, "gradient-fraction": 0.1}
+    )
     made, before, model = profile_of(settings, make_data())
     after = get_parts(model)
     whole = np.concatenate([after[part].floats - before[part].floats for part in after])
@@ -128,7 +130,7 @@ def test_the_update_is_what_the_warm_up_changed_at_the_coordinates():
 
 
 def test_a_profile_repeats_to_the_bit_and_depends_on_the_client():
-    settings = Settings(**{"warmup-epochs": 1, "batch-size": 8})
+    settings = Settings.from_run_config({"warmup-epochs": 1, "batch-size": 8})
     one, _, _ = profile_of(settings, make_data())
     two, _, _ = profile_of(settings, make_data())
     other, _, _ = profile_of(settings, make_data(), client="b")

@@ -11,6 +11,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from feddag_flwr.algorithms.algorithm import RoundReplies
+from feddag_flwr.algorithms.cfl.settings import CFLSettings
 from feddag_flwr.algorithms.fedavg.server import FedAvg
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import canonical_labels
@@ -85,16 +86,18 @@ class CFL(FedAvg):
         weights = np.array([self.state.clients[name].train_samples for name in names])
         norms = update_norms(updates, weights)
         self._longest_mean = max(norms.mean, self._longest_mean)
-        unit = self._longest_mean if self.settings.cfl_thresholds == "relative" else 1.0
+        unit = (
+            self._longest_mean if self.settings.own(CFLSettings).thresholds == "relative" else 1.0
+        )
         if (
-            server_round <= self.settings.cfl_quiet_rounds
-            or norms.mean >= self.settings.cfl_eps1 * unit
-            or norms.longest <= self.settings.cfl_eps2 * unit
+            server_round <= self.settings.own(CFLSettings).quiet_rounds
+            or norms.mean >= self.settings.own(CFLSettings).eps1 * unit
+            or norms.longest <= self.settings.own(CFLSettings).eps2 * unit
         ):
             return
-        optimal = self.settings.cfl_bipartition == "optimal"
+        optimal = self.settings.own(CFLSettings).bipartition == "optimal"
         cut = bipartition(cosine_similarities(updates), optimal=optimal)
-        if self.settings.cfl_gamma_max < cut.separation:
+        if self.settings.own(CFLSettings).gamma_max < cut.separation:
             self._split(cluster, members, dict(zip(names, cut.sides.tolist(), strict=True)))
 
     def _split(self, cluster: int, members: list[str], sides: dict[str, int]) -> None:

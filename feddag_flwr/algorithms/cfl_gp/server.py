@@ -11,6 +11,7 @@ from sklearn.cluster import KMeans
 
 from feddag_flwr.algorithms.algorithm import Algorithm
 from feddag_flwr.algorithms.cfl_gp.messages import CriterionTrainRequest, GradientRequest
+from feddag_flwr.algorithms.cfl_gp.settings import CFLGPSettings
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import matched_labels
 from feddag_flwr.seeds import derived_seed
@@ -51,7 +52,7 @@ class CFLGP(Algorithm):
     def begin(self) -> None:
         """Start with K equal models, all clients in cluster 0 until round 1 clusters them."""
         start = self.random_start()
-        self.start_together([dict(start) for _ in range(self.settings.num_clusters)])
+        self.start_together([dict(start) for _ in range(self.settings.clustering.num_clusters)])
         self._profiles = GradientProfiles()
 
     def state_dict(self) -> AlgorithmState:
@@ -70,8 +71,8 @@ class CFLGP(Algorithm):
 
     def _cluster_if_due(self, server_round: int) -> None:
         """Collect gradients from all clients and cluster them."""
-        step, rest = divmod(server_round - 1, self.settings.cfl_gp_period)
-        if rest or server_round > self.settings.cfl_gp_last_round:
+        step, rest = divmod(server_round - 1, self.settings.own(CFLGPSettings).period)
+        if rest or server_round > self.settings.own(CFLGPSettings).last_round:
             return
         criterion = step % self.state.num_clusters
         for name, gradient in self._collect(server_round, criterion).items():
@@ -85,7 +86,7 @@ class CFLGP(Algorithm):
         kmeans = KMeans(
             min(count, len(names)),
             n_init=KMEANS_STARTS,
-            random_state=derived_seed(self.settings.seed, "cfl-gp", server_round=server_round)
+            random_state=derived_seed(self.settings.run.seed, "cfl-gp", server_round=server_round)
             % 2**32,
         )
         previous = [self.state.assignments[name] for name in names]
@@ -95,11 +96,11 @@ class CFLGP(Algorithm):
     def _collect(self, server_round: int, criterion: int) -> dict[str, NDArray[np.float32]]:
         """Ask all clients what the criterion makes of their data; valid replies, by name."""
         model = self.state.models[criterion]
-        context, wait = self.context, self.settings.profile_timeout
+        context, wait = self.context, self.settings.deployment.profile_timeout
         names = context.largest_first(context.connected(sorted(self.state.assignments)))
         headers = (context.header(name, server_round) for name in names)
-        if self.settings.cfl_gp_profile == "gradient":
-            objective = self.settings.objective
+        if self.settings.own(CFLGPSettings).profile == "gradient":
+            objective = self.settings.training.objective
             return context.ask(
                 (GradientRequest(header, model, objective) for header in headers), wait
             )

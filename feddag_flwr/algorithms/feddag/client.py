@@ -31,7 +31,7 @@ def profile(content: RecordDict, context: Context) -> Training:
     before, samples = get_parts(model), session.train_samples(model)
     for warmup_round in range(request.warmup_rounds):
         rng = generator(
-            settings.seed, "warm-up", server_round=warmup_round, client=request.header.client
+            settings.run.seed, "warm-up", server_round=warmup_round, client=request.header.client
         )
         yield session.job(model, samples, request.config, WholeModel(), rng)
     made = make_profile(

@@ -22,11 +22,11 @@ from feddag_flwr.state import ServerState
 def options_of(settings: Settings) -> ProximityOptions:
     """Return the settings of phase 2."""
     return {
-        "angle": settings.angle,
-        "weight_delta": settings.weight_delta,
-        "weight_scope": settings.weight_scope,
-        "fusion": settings.fusion,
-        "fusion_steps": settings.fusion_steps,
+        "angle": settings.similarity.angle,
+        "weight_delta": settings.similarity.weight_delta,
+        "weight_scope": settings.similarity.weight_scope,
+        "fusion": settings.similarity.fusion,
+        "fusion_steps": settings.similarity.fusion_steps,
     }
 
 
@@ -36,13 +36,13 @@ def cluster_clients(
     """Phase 3: the clusterings at all thresholds, and the one that is chosen (Eq. 9, 10)."""
     candidates = sweep(
         fused,
-        linkage=settings.linkage,
-        thresholds=threshold_grid(settings.threshold_step),
-        gamma=settings.size_gamma,
-        tau=settings.size_tau,
-        lam=settings.size_lambda,
+        linkage=settings.clustering.linkage,
+        thresholds=threshold_grid(settings.clustering.threshold_step),
+        gamma=settings.clustering.size_gamma,
+        tau=settings.clustering.size_tau,
+        lam=settings.clustering.size_lambda,
     )
-    return candidates, choose(candidates, settings.split_persistence)
+    return candidates, choose(candidates, settings.clustering.split_persistence)
 
 
 def draw_graph(
@@ -52,7 +52,9 @@ def draw_graph(
     labels: NDArray[np.intp],
 ) -> Complementarity:
     """Phase 4: who learns from whom (Eq. 11 to 14)."""
-    return complementarity(counts, angles, labels, top_k=settings.top_k, aligned=settings.alignment)
+    return complementarity(
+        counts, angles, labels, top_k=settings.sharing.top_k, aligned=settings.sharing.alignment
+    )
 
 
 @dataclass(frozen=True, eq=False)

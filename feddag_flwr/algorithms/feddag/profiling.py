@@ -81,7 +81,7 @@ class Profiler:
     def __init__(self, context: FederationContext) -> None:
         self._context = context
         self._start = get_parts(context.initial_model(dual=False))
-        self._seed = derived_seed(context.settings.seed, "profile-coordinates")
+        self._seed = derived_seed(context.settings.run.seed, "profile-coordinates")
 
     def request(self, name: str, server_round: int) -> ProfileRequest:
         """Make the request for a client's profile."""
@@ -90,9 +90,9 @@ class Profiler:
             self._context.header(name, server_round),
             self._start,
             self._seed,
-            settings.gradient_fraction,
-            settings.warmup_rounds,
-            LocalTrainingConfig.of(settings).with_epochs(settings.warmup_epochs),
+            settings.profile.gradient_fraction,
+            settings.profile.warmup_rounds,
+            LocalTrainingConfig.of(settings.training).with_epochs(settings.profile.warmup_epochs),
         )
 
     def collect(
@@ -105,13 +105,13 @@ class Profiler:
         context, profiles = self._context, {}
         lengths: dict[str, dict[str, float]] = {}
         requests = (self.request(name, server_round) for name in context.largest_first(names))
-        for name, profile in context.stream(requests, context.settings.profile_timeout):
+        for name, profile in context.stream(requests, context.settings.deployment.profile_timeout):
             if encoders is not None:
                 encoders.put(name, profile.encoder)
                 start = self._start["primary"]
                 lengths[name] = dict(update_lengths(profile.encoder, start, "the encoder"))
             profiles[name] = without_encoder(profile)
-        excessive = too_long(lengths, context.settings.max_update_ratio, "profile")
+        excessive = too_long(lengths, context.settings.deployment.max_update_ratio, "profile")
         return {name: profile for name, profile in profiles.items() if name not in excessive}
 
 

@@ -55,7 +55,7 @@ class FedDAG(Algorithm):
     encoder, each with its own half of the classifier, and part where their updates of it do not
     agree; the paper's graph of teachers is ``teachers``, see docs/sharing.md. Clients that come
     later, or whose data has drifted, are profiled and placed by Algorithm 4 while the others train;
-    when they have become many (``regroup-share``), all are clustered anew.
+    when they have become many (``recluster-share``), all are clustered anew.
     """
 
     def __init__(self, context: FederationContext) -> None:
@@ -71,8 +71,8 @@ class FedDAG(Algorithm):
     @property
     def _separate_heads(self) -> bool:
         """Whether each encoder is trained with its own half of the classifier."""
-        dual = self.settings.secondary != "none"
-        return dual and self.settings.classifier_training == "halves"
+        dual = self.settings.sharing.secondary != "none"
+        return dual and self.settings.sharing.classifier_training == "separate"
 
     # -- phases 1 to 4 -----------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class FedDAG(Algorithm):
 
     def _check_enough(self, count: int) -> None:
         """Refuse to cluster fewer clients than are needed."""
-        wanted = min(self.settings.min_clients, len(self.state.clients))
+        wanted = min(self.settings.deployment.min_clients, len(self.state.clients))
         if count < (least := max(MIN_CLIENTS, wanted)):
             raise FederationError(
                 f"{count} of {len(self.state.clients)} clients sent a valid profile, "
@@ -138,9 +138,9 @@ class FedDAG(Algorithm):
         S and K start alike for all clusters. P starts at random too by ``initialisation``, S by
         ``secondary-start``: A.11 has both so.
         """
-        dual = self.settings.secondary != "none"
+        dual = self.settings.sharing.secondary != "none"
         model = self.context.initial_model(dual=dual)
-        if self._separate_heads and self.settings.secondary_period > 1:
+        if self._separate_heads and self.settings.sharing.secondary_period > 1:
             # Rounds go by before S's half is trained: at random it would be noise in all of them.
             model.classifier.zero_secondary_head()
         random: Model = dict(get_parts(model))
@@ -152,9 +152,9 @@ class FedDAG(Algorithm):
             weighted_mean([encoders.get(name) for name in members], counts)
             for members, counts in zip(clustering.clusters(), samples, strict=True)
         ]
-        if dual and self.settings.secondary_start == "warm":
+        if dual and self.settings.sharing.secondary_start == "warm":
             random["secondary"] = weighted_mean(warm, [sum(counts) for counts in samples])
-        if self.settings.initialisation == "warm":
+        if self.settings.sharing.initialisation == "warm":
             models = [random | {"primary": primary} for primary in warm]
         else:
             models = [dict(random) for _ in warm]
@@ -173,7 +173,7 @@ class FedDAG(Algorithm):
             ),
             list(profiles.names),
             clustering.chosen.threshold,
-            self.settings.linkage,
+            self.settings.clustering.linkage,
             options_of(self.settings),
         )
         try:
@@ -191,7 +191,7 @@ class FedDAG(Algorithm):
 
     def reference_of(self, name: str) -> tuple[int, ...]:
         """Return the client's samples of each class in its profile, where drift is looked for."""
-        if self._profiles is None or not self.settings.drift_threshold:
+        if self._profiles is None or not self.settings.clustering.drift_threshold:
             return ()
         return self._profiles.counts_of(name)
 
@@ -244,7 +244,7 @@ class FedDAG(Algorithm):
         profiles = self._profiles.present()
         placed = [assignments[name] for name in profiles.names]
         clusters, labels = np.unique(placed, return_inverse=True)
-        angles = class_angles(profiles.bases, profiles.counts, self.settings.angle)
+        angles = class_angles(profiles.bases, profiles.counts, self.settings.similarity.angle)
         graph = draw_graph(self.settings, profiles.counts, angles, labels)
         teachers: list[tuple[int, ...]] = [()] * self.state.num_clusters
         for cluster, row in zip(clusters, self._sharing.by(graph, len(clusters)), strict=True):
@@ -261,7 +261,7 @@ class FedDAG(Algorithm):
         If other clients belong together now, graph and models are rebuilt: a new cluster starts
         from the mean of the models that its members have now, each counted by its samples.
         """
-        store, share = self._profiles, self.settings.regroup_share
+        store, share = self._profiles, self.settings.clustering.recluster_share
         if store is None:
             return
         count = store.num_clients
@@ -308,7 +308,9 @@ class FedDAG(Algorithm):
     def load_state_dict(self, kept: AlgorithmState) -> None:
         """Take over the profiles."""
         settings = self.settings
-        self._profiles = ProfileStore.from_state_dict(kept, settings.linkage, options_of(settings))
+        self._profiles = ProfileStore.from_state_dict(
+            kept, settings.clustering.linkage, options_of(settings)
+        )
         self._recluster_due = kept.notes["recluster-due"]
         self._sharing.load_state_dict(self.state, kept)
 
@@ -345,7 +347,7 @@ class FedDAG(Algorithm):
             phases,
             self.local_training(name),
             self._separate_heads,
-            self.settings.diversity,
+            self.settings.training.diversity,
         )
 
     def evaluate_request(
@@ -355,14 +357,14 @@ class FedDAG(Algorithm):
         plain = super().evaluate_request(server_round, name, personalisation_epochs)
         if not personalisation_epochs:
             return plain
-        heads, diversity = self._separate_heads, self.settings.diversity
+        heads, diversity = self._separate_heads, self.settings.training.diversity
         return DualEvaluateRequest(**vars(plain), separate_heads=heads, diversity=diversity)
 
     def phases_of(self, server_round: int, name: str) -> tuple[str, ...]:
         """Both phases where the cluster is somebody's source; by turns under a K:1 schedule."""
         primary = secondary = True
-        if self.settings.schedule != "both":
-            secondary = server_round % self.settings.secondary_period == 0
+        if self.settings.sharing.schedule != "both":
+            secondary = server_round % self.settings.sharing.secondary_period == 0
             primary = not secondary
         secondary = secondary and bool(self.state.learners(self.state.assignments[name]))
         return ("primary",) * primary + ("secondary",) * secondary

@@ -45,12 +45,18 @@ class Sharing:
     @property
     def by_graph(self) -> bool:
         """Whether clusters learn from those that the complementarity graph names."""
-        return self._settings.secondary == "shared" and self._settings.sources == "graph"
+        return (
+            self._settings.sharing.secondary == "shared"
+            and self._settings.sharing.teacher_clusters == "graph"
+        )
 
     @property
     def by_agreement(self) -> bool:
         """Whether clusters learn from those that they agree with."""
-        return self._settings.secondary == "shared" and self._settings.sources == "agreeing"
+        return (
+            self._settings.sharing.secondary == "shared"
+            and self._settings.sharing.teacher_clusters == "agreeing"
+        )
 
     # -- who learns from whom ----------------------------------------------------------------------
 
@@ -62,9 +68,9 @@ class Sharing:
 
     def by(self, graph: Complementarity | None, count: int) -> Sequence[Sequence[int]]:
         """Return the teachers of each of `count` clusters, where agreement does not decide."""
-        if self._settings.secondary == "none":
+        if self._settings.sharing.secondary == "none":
             return ()
-        if self._settings.secondary == "own":
+        if self._settings.sharing.secondary == "own":
             return [[cluster] for cluster in range(count)]
         if graph is None:
             return [range(count)] * count
@@ -78,8 +84,11 @@ class Sharing:
         watched = self.by_agreement and _some_share(state)
         self.watch = self._new_watch(state.num_clusters) if watched else None
         self._told_of = {}
-        period, needed = self._settings.secondary_period, 2 * self._settings.agreement_rounds
-        left = self._settings.num_rounds // period - state.server_round // period
+        period, needed = (
+            self._settings.sharing.secondary_period,
+            2 * self._settings.sharing.agreement_rounds,
+        )
+        left = self._settings.run.num_rounds // period - state.server_round // period
         if watched and left <= needed:
             logger.info(
                 "clusters go on sharing secondary encoders to the end: to part takes %d rounds "
@@ -161,7 +170,7 @@ class Sharing:
     def _steps(self, trained: Mapping[int, Weights]) -> list[tuple[Weights, Weights]]:
         """Return the pairs (trained, start) by which S is shifted: of the mean, or of each."""
         starts = [self._starts[source] for source in trained]
-        if self._settings.combine_sources == "mean":
+        if self._settings.sharing.combine_teachers == "mean":
             return [(mean(list(trained.values())), mean(starts))]
         return list(zip(trained.values(), starts, strict=True))
 
@@ -207,7 +216,7 @@ class Sharing:
         """
         if size <= AGREEMENT_COORDINATES:
             return np.arange(size)
-        rng = generator(self._settings.seed, "agreement-coordinates", server_round=server_round)
+        rng = generator(self._settings.run.seed, "agreement-coordinates", server_round=server_round)
         return np.sort(rng.choice(size, AGREEMENT_COORDINATES, replace=False, shuffle=False))
 
     def _tell_who_stays_undecided(self, state: ServerState) -> None:
@@ -236,7 +245,7 @@ class Sharing:
                 "sharing",
                 cluster,
                 listed(_texts(sorted(undecided["apart"][cluster]))),
-                self._settings.agreement_rounds,
+                self._settings.sharing.agreement_rounds,
             )
         if new := self._not_told("unsure", undecided["unsure"]):
             logger.info(
@@ -253,7 +262,7 @@ class Sharing:
         Where it lies with one of the two, it is that one's reason alone.
         """
         # Who falls short in this window may part in the next: nothing hides that.
-        undecided = watch.undecided & ~window.shortfall(self._settings.agreement_threshold)
+        undecided = watch.undecided & ~window.shortfall(self._settings.sharing.agreement_threshold)
         inhabited = set(state.assignments.values())
         untold, at_odds, met = set(window.untold().tolist()), set(window.at_odds()), _met(window)
         by_reason: dict[str, dict[int, set[int]]] = {
@@ -284,7 +293,9 @@ class Sharing:
 
     def _new_watch(self, clusters: int) -> AgreementWatch:
         settings = self._settings
-        return AgreementWatch(clusters, settings.agreement_rounds, settings.agreement_threshold)
+        return AgreementWatch(
+            clusters, settings.sharing.agreement_rounds, settings.sharing.agreement_threshold
+        )
 
     def state_dict(self) -> AlgorithmState:
         """Return what a checkpoint keeps; nothing where agreement is not measured."""

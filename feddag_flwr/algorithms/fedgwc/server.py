@@ -14,6 +14,7 @@ from sklearn.metrics import davies_bouldin_score
 
 from feddag_flwr.algorithms.algorithm import RoundReplies
 from feddag_flwr.algorithms.fedavg.server import FedAvg
+from feddag_flwr.algorithms.fedgwc.settings import FedGWCSettings
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import canonical_labels
 from feddag_flwr.records import LocalTrainingConfig, TrainReply
@@ -77,7 +78,7 @@ class FedGWC(FedAvg):
         names = sorted(self.state.clients)
         self._row = {name: row for row, name in enumerate(names)}
         self._interactions = np.full((len(names), len(names)), len(names) ** -2.0)
-        self._drawn = max(1, round(self.settings.participation * len(names)))
+        self._drawn = max(1, round(self.settings.run.participation * len(names)))
         self._progress = {0: Progress()}
 
     def state_dict(self) -> AlgorithmState:
@@ -131,7 +132,7 @@ class FedGWC(FedAvg):
         self._interactions[block] = moved
         progress = self._progress[cluster]
         progress.change = (1.0 - weight) * progress.change + weight * change
-        still = progress.change < self.settings.fedgwc_epsilon / len(self._row) ** 2
+        still = progress.change < self.settings.own(FedGWCSettings).epsilon / len(self._row) ** 2
         progress.patience = progress.patience + 1 if still else 0
 
     def _split(self, server_round: int, cluster: int, members: list[str]) -> None:
@@ -139,9 +140,9 @@ class FedGWC(FedAvg):
         self._progress[cluster] = Progress()
         rows = [self._row[name] for name in members]
         labels = best_partition(
-            affinity(self._interactions[np.ix_(rows, rows)], self.settings.fedgwc_rbf),
+            affinity(self._interactions[np.ix_(rows, rows)], self.settings.own(FedGWCSettings).rbf),
             min(len(members) // self._drawn, MAX_PARTS),
-            seed=derived_seed(self.settings.seed, "fedgwc", server_round=server_round) % 2**32,
+            seed=derived_seed(self.settings.run.seed, "fedgwc", server_round=server_round) % 2**32,
         )
         for label in range(1, int(labels.max()) + 1):
             part = [name for name, mine in zip(members, labels, strict=True) if mine == label]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from feddag_flwr.algorithms.fedavg.server import FedAvg
+from feddag_flwr.algorithms.fedprox.settings import FedProxSettings
 from feddag_flwr.local_training import LocalTrainingConfig
 
 
@@ -20,4 +21,4 @@ class FedProx(FedAvg):
     def local_training(self, name: str) -> LocalTrainingConfig:
         """Add the proximal term."""
         del name
-        return replace(self.plain_training, proximal=self.settings.fedprox_mu)
+        return replace(self.plain_training, proximal=self.settings.own(FedProxSettings).mu)

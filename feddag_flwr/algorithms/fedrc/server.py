@@ -50,7 +50,7 @@ class FedRC(Algorithm):
 
     def begin(self) -> None:
         """Draw K different models, of which every client has an equal share."""
-        count = self.settings.num_clusters
+        count = self.settings.clustering.num_clusters
         self.start_together([self.random_start(k) for k in range(count)])
         self.responsibilities: dict[str, NDArray[np.float64]] = {}
         classes = len(self.state.class_names)
@@ -111,7 +111,7 @@ class FedRC(Algorithm):
 
     def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Model of largest omega of each client with a valid reply."""
-        models, objective = tuple(self.state.models), self.settings.objective
+        models, objective = tuple(self.state.models), self.settings.training.objective
         header = self.context.header
         replies = self.context.ask(
             ResponsibilitiesRequest(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import weighted_mean
 from feddag_flwr.algorithms.algorithm import Algorithm, RoundReplies
+from feddag_flwr.algorithms.fedsoft.settings import FedSoftSettings
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.records import Model
@@ -46,7 +47,7 @@ class FedSoft(Algorithm):
 
     def begin(self) -> None:
         """Draw S different centres; every client weighs them evenly until it has been asked."""
-        count = self.settings.num_clusters
+        count = self.settings.clustering.num_clusters
         self.start_together([self.random_start(s) for s in range(count)])
         self.importance = {name: np.full(count, 1 / count) for name in self.state.clients}
         self.personal: dict[str, Model] = {}
@@ -80,15 +81,15 @@ class FedSoft(Algorithm):
         if not names:
             self._drawn = []
             return []
-        if (server_round - 1) % self.settings.fedsoft_interval == 0:
+        if (server_round - 1) % self.settings.own(FedSoftSettings).interval == 0:
             self._weigh(server_round, names)
-        total = max(1, round(self.settings.participation * len(names)))
+        total = max(1, round(self.settings.run.participation * len(names)))
         sizes = draw_sizes(total, self.state.num_clusters)
         chances = draw_chances(
             np.array([self.importance[name] for name in names]),
             np.array([self.state.clients[name].train_samples for name in names]),
         )
-        rng = generator(self.settings.seed, "sample-clients", server_round=server_round)
+        rng = generator(self.settings.run.seed, "sample-clients", server_round=server_round)
         self._drawn = [
             sorted(names[i] for i in rng.choice(len(names), size, replace=False, p=chance))
             for size, chance in zip(sizes, chances.T, strict=True)
@@ -97,7 +98,7 @@ class FedSoft(Algorithm):
 
     def local_training(self, name: str) -> LocalTrainingConfig:
         """Pull towards the mixture, from which training starts."""
-        proximal = self.settings.fedsoft_lambda * float(self.importance[name].sum())
+        proximal = self.settings.own(FedSoftSettings).lambda_ * float(self.importance[name].sum())
         return replace(self.plain_training, proximal=proximal)
 
     def model_of(self, name: str) -> Model:
@@ -124,7 +125,7 @@ class FedSoft(Algorithm):
     def _weigh(self, server_round: int, names: list[str]) -> None:
         losses = self.candidate_losses(server_round, names)
         for name, compared in losses.items():
-            weights = importance_of(compared.lowest, self.settings.fedsoft_floor)
+            weights = importance_of(compared.lowest, self.settings.own(FedSoftSettings).floor)
             self.importance[name] = weights
             self.state.assignments[name] = int(weights.argmax())
 

@@ -25,7 +25,9 @@ class IFCA(Algorithm):
 
     def begin(self) -> None:
         """Draw K different starts; no client has a cluster of its own choice yet."""
-        self.start_together([self.random_start(k) for k in range(self.settings.num_clusters)])
+        self.start_together(
+            [self.random_start(k) for k in range(self.settings.clustering.num_clusters)]
+        )
 
     def train_request(self, server_round: int, name: str) -> ChoiceTrainRequest:
         """Send all K models."""

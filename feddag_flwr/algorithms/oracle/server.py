@@ -21,8 +21,8 @@ class Oracle(Algorithm):
         without = [name for name in names if name not in self.context.true_groups]
         if without:
             raise FederationError(
-                f"algorithm = 'oracle': scenario = {self.settings.scenario!r} as set has no true "
-                f"groups (client {without[0]})"
+                f"algorithm = 'oracle': scenario = {self.settings.data.scenario!r} as set has "
+                f"no true groups (client {without[0]})"
             )
         groups = sorted({self.context.true_groups[name] for name in names})
         self._cluster_of = {group: cluster for cluster, group in enumerate(groups)}

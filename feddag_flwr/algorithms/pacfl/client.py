@@ -19,7 +19,7 @@ def vectors(content: RecordDict, context: Context) -> RecordDict:
     header = RequestHeader.decode(content)
     session = ClientSession.open(context, header)
     matrix = session.modality.subspace_matrix(session.data.train.samples, header.sample_scale)
-    size = subspace_size(session.settings.subspace_size, len(matrix))
+    size = subspace_size(session.settings.profile.subspace_size, len(matrix))
     return header.reply(arrays={"vectors": leading_vectors(matrix, size).astype(np.float32)})
 
 

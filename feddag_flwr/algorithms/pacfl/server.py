@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from feddag_flwr.algorithms.algorithm import Algorithm
 from feddag_flwr.algorithms.pacfl.messages import VectorsRequest
+from feddag_flwr.algorithms.pacfl.settings import PACFLSettings
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.threshold import Candidate, sweep
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
@@ -73,19 +74,19 @@ class PACFL(Algorithm):
         return dict(zip(vectors, np.argmin(means, axis=0).tolist(), strict=True))
 
     def _cluster(self, angles: NDArray[np.float64]) -> Candidate:
-        linkage = self.settings.linkage
-        if self.settings.pacfl_threshold > 0:
-            return sweep(angles, linkage, [self.settings.pacfl_threshold])[0]
+        linkage = self.settings.clustering.linkage
+        if self.settings.own(PACFLSettings).threshold > 0:
+            return sweep(angles, linkage, [self.settings.own(PACFLSettings).threshold])[0]
         few_enough = (
             candidate
             for candidate in sweep(angles, linkage)
-            if candidate.num_clusters <= self.settings.num_clusters
+            if candidate.num_clusters <= self.settings.clustering.num_clusters
         )
         return max(few_enough, key=lambda candidate: candidate.num_clusters)
 
     def _collect(self, server_round: int, names: list[str]) -> dict[str, NDArray[np.float32]]:
         """Ask clients for their vectors; those with a valid reply, in the order of names."""
-        context, wanted = self.context, self.settings.subspace_size
+        context, wanted = self.context, self.settings.profile.subspace_size
         return context.ask(
             (
                 VectorsRequest(
@@ -94,7 +95,7 @@ class PACFL(Algorithm):
                 )
                 for name in names
             ),
-            self.settings.profile_timeout,
+            self.settings.deployment.profile_timeout,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from feddag_flwr.algorithms.fedavg.server import FedAvg
 from feddag_flwr.algorithms.per_fedavg.messages import FomamlTrainRequest
+from feddag_flwr.algorithms.per_fedavg.settings import PerFedAvgSettings
 
 
 class PerFedAvg(FedAvg):
@@ -23,5 +24,5 @@ class PerFedAvg(FedAvg):
     def train_request(self, server_round: int, name: str) -> FomamlTrainRequest:
         """Ask for training of the start, not of the model itself, at the rate of the inner step."""
         header, model = self.context.header(name, server_round), dict(self.model_of(name))
-        rate = self.settings.per_fedavg_alpha
+        rate = self.settings.own(PerFedAvgSettings).alpha
         return FomamlTrainRequest(header, model, self.local_training(name), rate)

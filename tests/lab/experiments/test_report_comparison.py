@@ -126,7 +126,7 @@ def test_unseen_clients_are_compared_where_a_scenario_is_judged_by_them(tmp_path
     }
     trials["IFCA", 1] = {"a": 0.9}
     algorithms = ("FedAvg", "IFCA", "FedDAG")
-    share = {"unseen-share": 0.5, "num-clients": 2}
+    share = {"held-out-share": 0.5, "num-clients": 2}
     results = results_of(tmp_path, trials, algorithms, seeds=(1,), settings=share)
     found, without = compare_all(results)
     assert (found.mean, found.pairs) == (pytest.approx(25.0), 2)

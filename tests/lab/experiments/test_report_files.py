@@ -37,9 +37,9 @@ def folder(tmp_path_factory):
                lines=lines_of({"a": 1.0, "b": 1.0})[:-1])  # fmt: skip
     unseen = {"unseen": evaluation({"u": 0.70}), "unseen-tuned": evaluation({"u": 0.74})}
     write_trial(folder, "FedDAG", "a | b", 1, {"a": 0.90, "b": 0.80}, extra=unseen,
-               settings={"unseen-share": 0.34})  # fmt: skip
+               settings={"held-out-share": 0.34})  # fmt: skip
     write_trial(folder, "FedAvg", "a | b", 1, {"a": 0.40, "b": 0.60},
-               settings={"unseen-share": 0.34})  # fmt: skip
+               settings={"held-out-share": 0.34})  # fmt: skip
     return folder
 
 

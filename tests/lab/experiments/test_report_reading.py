@@ -60,10 +60,10 @@ def test_an_older_experiment_is_read_under_its_old_names(folder):
 def test_a_folder_that_a_real_run_left(tmp_path):
     """The layout is the run folder's own, not one of these tests' making."""
     strategy, _ = run_quickly(
-        tmp_path, algorithm="fedavg", num_rounds=3, evaluate_every=2, fine_tune_epochs=1,
-        unseen_share=0.34,
+        tmp_path, algorithm="fedavg", num_rounds=3, evaluate_every=2, personalisation_epochs=1,
+        held_out_share=0.34,
     )  # fmt: skip
-    left = read_trial(tmp_path / "run", strategy.settings.seed)
+    left = read_trial(tmp_path / "run", strategy.settings.run.seed)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert left.figures["balanced-accuracy"] == summary["overall"]["balanced-accuracy"]
     assert left.figures["accuracy"] == summary["overall"]["accuracy"]
@@ -88,7 +88,7 @@ def test_the_last_round_counts_and_not_the_best(folder):
 
 def test_unseen_clients_are_what_a_run_is_judged_by(folder):
     extra = {"unseen": evaluation({"c": 0.6}), "unseen-tuned": evaluation({"c": 0.65})}
-    keeps_some = {"unseen-share": 0.34}
+    keeps_some = {"held-out-share": 0.34}
     write_trial(folder, "FedAvg", "s", 1, SHARES, settings=keeps_some)
     # As long as only an algorithm without a model for newcomers has run, too.
     assert trial_of(folder, "FedAvg").files.judged.empty

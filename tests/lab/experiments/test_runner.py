@@ -249,9 +249,9 @@ def test_a_setting_that_is_newer_than_a_trial_is_taken_at_its_default(tmp_path):
     with pytest.raises(ExperimentError, match=r"momentum: 0.5, now 0.9"):
         run(tmp_path, {"A": "ok"}, overrides={"momentum": 0.9})
     # Sharing had another default before it became a setting.
-    del settings["sources"]
+    del settings["teacher-clusters"]
     path.write_text(json.dumps(settings))
-    with pytest.raises(ExperimentError, match=r"sources: 'graph', now 'agreeing'"):
+    with pytest.raises(ExperimentError, match=r"teacher-clusters: 'graph', now 'agreeing'"):
         run(tmp_path, {"A": "ok"})
 
 

@@ -88,7 +88,7 @@ def test_a_report_on_nothing_names_the_folder(tmp_path, capsys):
 @pytest.mark.e2e
 def test_missing_data_fails_before_anything_runs(suite, tmp_path, capsys):
     command = ["experiment", "run", str(suite), "--output", str(tmp_path / "out"), "--workers", "1"]
-    command += ["--set", "source=fashion-mnist", "--data-dir", str(tmp_path / "nowhere")]
+    command += ["--set", "dataset=fashion-mnist", "--data-dir", str(tmp_path / "nowhere")]
     assert main(command) == 1
     assert f"data-dir = '{tmp_path / 'nowhere'}'" in capsys.readouterr().err
     assert not (tmp_path / "out" / "trials").exists()

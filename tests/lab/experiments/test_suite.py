@@ -69,13 +69,15 @@ def test_trials_come_seed_by_seed_then_scenario_by_scenario(tmp_path):
     ]
     assert len({trial.slug for trial in trials}) == 10
     assert str(trials[1]) == "FedDAG* / I 20 % / seed 2"
-    assert all(trial.settings.seed == trial.seed for trial in trials)
-    assert {trial.settings.run_dir for trial in trials} == {str(tmp_path / "out" / "trials")}
+    assert all(trial.settings.run.seed == trial.seed for trial in trials)
+    assert {trial.settings.run.run_dir for trial in trials} == {str(tmp_path / "out" / "trials")}
 
 
 def test_algorithm_wins_over_scenario_over_suite_and_the_command_line_over_all(tmp_path):
     trials = {str(trial): trial.settings for trial in plan(tmp_path, GOOD)}
-    rounds = {name: settings.num_rounds for name, settings in trials.items() if "seed 1" in name}
+    rounds = {
+        name: settings.run.num_rounds for name, settings in trials.items() if "seed 1" in name
+    }
     assert rounds == {
         "FedDAG / I 20 % / seed 1": 4,
         "FedDAG* / I 20 % / seed 1": 5,
@@ -84,10 +86,16 @@ def test_algorithm_wins_over_scenario_over_suite_and_the_command_line_over_all(t
         "FedAvg / III / seed 1": 3,
     }
     settings = trials["FedDAG / I 20 % / seed 1"]
-    assert (settings.label_skew, settings.momentum, settings.learning_rate) == (20.0, 0.0, 0.001)
-    assert trials["FedDAG / III / seed 1"].learning_rate == 0.01
+    assert (
+        settings.data.label_skew,
+        settings.training.momentum,
+        settings.training.learning_rate,
+    ) == (20.0, 0.0, 0.001)
+    assert trials["FedDAG / III / seed 1"].training.learning_rate == 0.01
     overridden = plan(tmp_path, GOOD, **{"num-rounds": 9, "top-k": 1})
-    assert {(trial.settings.num_rounds, trial.settings.top_k) for trial in overridden} == {(9, 1)}
+    assert {
+        (trial.settings.run.num_rounds, trial.settings.sharing.top_k) for trial in overridden
+    } == {(9, 1)}
 
 
 def test_the_suite_is_written_as_it_was_resolved(tmp_path):
@@ -204,8 +212,8 @@ def test_slugs_keep_variants_apart():
         ("momentum: 0", "<<: {momentum: 0}",
          "2: '<<' merges nothing here: write the keys out"),
         ("  III:", f"  {'I' * 101}:", f"12: scenarios: '{'I' * 101}' has over 100 letters"),
-        ("scenario: lda", "source: fashion-mnist",
-         "12: setting data-dir = '': source 'fashion-mnist' needs a folder or file"),
+        ("scenario: lda", "dataset: fashion-mnist",
+         "12: setting data-dir = '': dataset 'fashion-mnist' needs a folder or file"),
     ],
 )  # fmt: skip
 def test_a_fault_is_told_with_its_line(tmp_path, old, new, told):
@@ -253,7 +261,7 @@ def test_an_unreadable_file_is_named(tmp_path):
     [
         ("schedule=5:1", "5:1"),
         ("secondary=none", "none"),
-        ("source=no", "no"),
+        ("dataset=no", "no"),
         ("seed=010", "010"),
         ("learning-rate=1e-4", 1e-4),
         ("momentum=.5", 0.5),

@@ -1,9 +1,8 @@
-"""The data sources that the setting ``source`` names, each loaded once a process."""
+"""The datasets that the setting ``dataset`` names, each loaded once a process."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,77 +12,79 @@ from numpy.typing import ArrayLike
 
 from feddag_flwr.data.files import read_domain_folders, read_image_folder, read_npz
 from feddag_flwr.data.holdout import stratified_share, with_test_part
-from feddag_flwr.data.samples import DataError, LabelledSamples, Parts, Source
+from feddag_flwr.data.samples import DataError, Dataset, LabelledSamples, Parts
 from feddag_flwr.modalities import load_modality
 from feddag_flwr.settings import Settings
 
-__all__ = ["DataError", "LabelledSamples", "Source", "load_source", "read_own"]
+__all__ = ["DataError", "Dataset", "LabelledSamples", "load_dataset", "read_own"]
 
 
-def load_source(settings: Settings) -> Source:
-    """Load the data source; a second call in the same process returns the same object.
+def load_dataset(settings: Settings) -> Dataset:
+    """Load the dataset; a second call in the same process returns the same object.
 
     Parameters
     ----------
     settings : Settings
-        Uses ``source``, ``data-dir``, ``download``, ``seed``, ``test-fraction``, ``train-share``
+        Uses ``dataset``, ``data-dir``, ``download``, ``seed``, ``test-fraction``, ``train-share``
         and ``test-share``, and whether ``scenario`` is domains.
 
     Returns
     -------
-    Source
+    Dataset
 
     Raises
     ------
     DataError
         When the data is missing or not as it must be.
     """
-    return _load_source(_Wanted.of(settings), settings.scenario == "domains")
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """The settings that a source depends on; the key under which it is kept."""
-
-    source: str
-    data_dir: str
-    modality: str
-    download: bool
-    seed: int
-    test_fraction: float
-    train_share: float
-    test_share: float
-
-    @classmethod
-    def of(cls, settings: Settings) -> _Wanted:
-        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
+    data = settings.data
+    return _load_dataset(
+        data.dataset,
+        data.data_dir,
+        data.modality,
+        data.download,
+        settings.run.seed,
+        data.test_fraction,
+        data.train_share,
+        data.test_share,
+        data.scenario == "domains",
+    )
 
 
 @lru_cache(maxsize=2)
-def _load_source(wanted: _Wanted, by_domain: bool) -> Source:
-    if wanted.source == "digits":
+def _load_dataset(
+    name: str,
+    data_dir: str,
+    modality: str,
+    download: bool,
+    seed: int,
+    test_fraction: float,
+    train_share: float,
+    test_share: float,
+    by_domain: bool,
+) -> Dataset:
+    if name == "digits":
         parts = _read_digits()
     elif by_domain:
-        parts = read_domain_folders(_path(wanted.data_dir))
-    elif wanted.source in {"npz", "image-folder"}:
-        parts = read_own(wanted.source, wanted.data_dir, wanted.modality)
+        parts = read_domain_folders(_path(data_dir))
+    elif name in {"npz", "image-folder"}:
+        parts = read_own(name, data_dir, modality)
     else:
-        parts = _read_torchvision(wanted.source, _path(wanted.data_dir), wanted.download)
-    origin = f"source {wanted.source!r}"
-    train, test = with_test_part(parts, wanted.test_fraction, wanted.seed, origin=origin)
-    return Source(
-        wanted.source,
-        stratified_share(train, wanted.train_share, wanted.seed, purpose="train-share"),
-        stratified_share(test, wanted.test_share, wanted.seed, purpose="test-share"),
+        parts = _read_torchvision(name, _path(data_dir), download)
+    train, test = with_test_part(parts, test_fraction, seed, origin=f"dataset {name!r}")
+    return Dataset(
+        name,
+        stratified_share(train, train_share, seed, purpose="train-share"),
+        stratified_share(test, test_share, seed, purpose="test-share"),
         parts.class_names,
         parts.domain_names,
     )
 
 
 def read_own(kind: str, path: str, modality: str) -> Parts:
-    """Read an .npz archive or a tree of images (setting ``source`` is 'npz' or 'image-folder')."""
+    """Read an .npz archive or a tree of images (setting ``dataset`` is 'npz' or 'image-folder')."""
     if not path:
-        raise DataError(f"data-dir = '': source {kind!r} needs a folder or file")
+        raise DataError(f"data-dir = '': dataset {kind!r} needs a folder or file")
     if kind == "npz":
         return read_npz(_path(path), load_modality(modality))
     return read_image_folder(_path(path))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from feddag_flwr.data.sources import DataError, load_source
+from feddag_flwr.data.datasets import DataError, load_dataset
 from feddag_flwr.settings import Settings
 
 REAL = Path(os.environ.get("FEDDAG_TEST_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -20,43 +20,43 @@ def _settings(**values):
 
 
 def test_digits_are_split_once():
-    source = load_source(_settings())
-    assert load_source(_settings(num_clients=7)) is source
-    assert source.sample_shape == (1, 8, 8)
-    assert source.train.samples.dtype == np.uint8
-    assert source.train.samples.max() == 255
-    assert source.class_names == tuple("0123456789")
-    assert len(source.train) + len(source.test) == 1797
-    train, test = np.bincount(source.train.labels), np.bincount(source.test.labels)
+    dataset = load_dataset(_settings())
+    assert load_dataset(_settings(num_clients=7)) is dataset
+    assert dataset.sample_shape == (1, 8, 8)
+    assert dataset.train.samples.dtype == np.uint8
+    assert dataset.train.samples.max() == 255
+    assert dataset.class_names == tuple("0123456789")
+    assert len(dataset.train) + len(dataset.test) == 1797
+    train, test = np.bincount(dataset.train.labels), np.bincount(dataset.test.labels)
     assert (np.abs(test - 0.25 * (train + test)) <= 0.5).all()
 
 
 def test_digits_split_follows_seed_and_fraction():
-    first = load_source(_settings(seed=1)).test
-    assert (load_source(_settings(seed=2)).test.samples.shape) == first.samples.shape
-    assert (load_source(_settings(seed=2)).test.samples != first.samples).any()
-    assert len(load_source(_settings(test_fraction=0.5)).test) > 1.9 * len(first)
+    first = load_dataset(_settings(seed=1)).test
+    assert (load_dataset(_settings(seed=2)).test.samples.shape) == first.samples.shape
+    assert (load_dataset(_settings(seed=2)).test.samples != first.samples).any()
+    assert len(load_dataset(_settings(test_fraction=0.5)).test) > 1.9 * len(first)
 
 
 def test_npz_source_with_hold_out(tmp_path):
     labels = np.repeat([0, 1], 8)
     np.savez(tmp_path / "a.npz", images=np.zeros((16, 4, 4), np.uint8), labels=labels)
-    source = load_source(_settings(source="npz", data_dir=str(tmp_path / "a.npz")))
-    assert source.name == "npz"
-    assert np.bincount(source.test.labels).tolist() == [2, 2]
-    assert np.bincount(source.train.labels).tolist() == [6, 6]
+    dataset = load_dataset(_settings(dataset="npz", data_dir=str(tmp_path / "a.npz")))
+    assert dataset.name == "npz"
+    assert np.bincount(dataset.test.labels).tolist() == [2, 2]
+    assert np.bincount(dataset.train.labels).tolist() == [6, 6]
 
 
 def test_hold_out_needs_two_of_a_class(tmp_path):
     np.savez(tmp_path / "a.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.arange(2))
-    with pytest.raises(DataError, match="source 'npz': has no test part and none can be held out"):
-        load_source(_settings(source="npz", data_dir=str(tmp_path / "a.npz")))
+    with pytest.raises(DataError, match="dataset 'npz': has no test part and none can be held out"):
+        load_dataset(_settings(dataset="npz", data_dir=str(tmp_path / "a.npz")))
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "cifar10", "cifar100", "svhn"])
 def test_missing_data_names_data_dir_and_download(tmp_path, name):
     with pytest.raises(DataError, match=f"data-dir = .*{name}.*not found.*download = true") as e:
-        load_source(_settings(source=name, data_dir=str(tmp_path / "nowhere")))
+        load_dataset(_settings(dataset=name, data_dir=str(tmp_path / "nowhere")))
     assert str(tmp_path / "nowhere") in str(e.value)
     assert not (tmp_path / "nowhere").exists()
 
@@ -67,7 +67,7 @@ def test_damaged_data_is_named(tmp_path):
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (raw / f"{name}-ubyte").write_bytes(b"\0\0\x08\x03\0\0\0\x05")
     with pytest.raises(DataError, match="'fashion-mnist' could not be read; delete its files"):
-        load_source(_settings(source="fashion-mnist", data_dir=str(tmp_path)))
+        load_dataset(_settings(dataset="fashion-mnist", data_dir=str(tmp_path)))
 
 
 def test_failed_download_is_named(tmp_path, monkeypatch):
@@ -77,7 +77,7 @@ def test_failed_download_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets, "CIFAR10", fail)
     with pytest.raises(DataError, match=r"could not be downloaded or read .*no network"):
-        load_source(_settings(source="cifar10", data_dir=str(tmp_path), download=True))
+        load_dataset(_settings(dataset="cifar10", data_dir=str(tmp_path), download=True))
 
 
 class _Fake:
@@ -100,26 +100,26 @@ class _Fake:
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
 def test_colour_sources_come_channels_first(tmp_path, monkeypatch, name):
     monkeypatch.setattr(datasets, name.upper(), _Fake)
-    source = load_source(_settings(source=name, data_dir=str(tmp_path / name)))
-    assert source.sample_shape == (3, 32, 32)
-    assert (len(source.train), len(source.test)) == (20, 10)
-    assert source.train.samples.flags.c_contiguous
-    assert source.train.labels.tolist() == [*range(10), *range(10)]
+    dataset = load_dataset(_settings(dataset=name, data_dir=str(tmp_path / name)))
+    assert dataset.sample_shape == (3, 32, 32)
+    assert (len(dataset.train), len(dataset.test)) == (20, 10)
+    assert dataset.train.samples.flags.c_contiguous
+    assert dataset.train.labels.tolist() == [*range(10), *range(10)]
     fake = _Fake("", download=False, **({"split": "train"} if name == "svhn" else {"train": True}))
     expected = fake.data[3, 2, 5, 7] if name == "svhn" else fake.data[3, 5, 7, 2]
-    assert source.train.samples[3, 2, 5, 7] == expected
-    assert source.class_names[3] == ("3" if name == "svhn" else "class 3")
+    assert dataset.train.samples[3, 2, 5, 7] == expected
+    assert dataset.class_names[3] == ("3" if name == "svhn" else "class 3")
 
 
 @needs_real
 def test_real_fashion_mnist():
-    source = load_source(_settings(source="fashion-mnist", data_dir=str(REAL)))
-    assert source.sample_shape == (1, 28, 28)
-    assert source.train.samples.dtype == np.uint8
-    assert np.bincount(source.train.labels).tolist() == [6000] * 10
-    assert np.bincount(source.test.labels).tolist() == [1000] * 10
-    assert source.class_names[0] == "T-shirt/top"
+    dataset = load_dataset(_settings(dataset="fashion-mnist", data_dir=str(REAL)))
+    assert dataset.sample_shape == (1, 28, 28)
+    assert dataset.train.samples.dtype == np.uint8
+    assert np.bincount(dataset.train.labels).tolist() == [6000] * 10
+    assert np.bincount(dataset.test.labels).tolist() == [1000] * 10
+    assert dataset.class_names[0] == "T-shirt/top"
     oracle = datasets.FashionMNIST(str(REAL), train=False)
     image, label = oracle[123]
-    assert (source.test.samples[123, 0] == np.asarray(image)).all()
-    assert source.test.labels[123] == label
+    assert (dataset.test.samples[123, 0] == np.asarray(image)).all()
+    assert dataset.test.labels[123] == label

@@ -1,0 +1,66 @@
+"""Section ``deployment``: clients that come late, fail or are not to be trusted."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from feddag_flwr.sections import Section, advanced, setting
+
+
+class DeploymentSettings(Section):
+    """What is done about clients that come late, fail or are not to be trusted."""
+
+    min_clients: int = setting(
+        0,
+        "Clients that are enough to begin with once a wait is over; 0: num-clients to meet, 2 "
+        "profiles",
+        ge=0,
+        le=100_000,
+        may_differ=True,
+    )
+    identity: Literal["name", "node"] = advanced(
+        "name",
+        "Whom a name belongs to: whoever bears it while its node is gone (name), or for good to "
+        "the node that came with it first (node: where nodes are authenticated)",
+    )
+    max_in_flight: int = advanced(
+        50,
+        "Messages under way at once; bounds the server's memory",
+        ge=1,
+        le=10_000,
+        machine=True,
+        may_differ=True,
+    )
+    join_timeout: float = advanced(
+        120.0,
+        "Wait for num-clients nodes to come, and for each to say who it is",
+        gt=0,
+        le=86_400,
+        unit="seconds",
+        machine=True,
+        may_differ=True,
+    )
+    profile_timeout: float = advanced(
+        1800.0,
+        "Wait for a profile, from when it is asked for",
+        gt=0,
+        le=86_400,
+        unit="seconds",
+        machine=True,
+        may_differ=True,
+    )
+    round_timeout: float = setting(
+        600.0,
+        "Wait for a reply in a round, from when it is asked for",
+        gt=0,
+        le=86_400,
+        unit="seconds",
+        machine=True,
+        may_differ=True,
+    )
+    max_client_samples: int = advanced(
+        10_000_000, "Sample counts above this are rejected as untrue", ge=1, unit="samples"
+    )
+    max_update_ratio: float = advanced(
+        100.0, "Updates longer than this many times the round's median are rejected", ge=1, le=1e12
+    )

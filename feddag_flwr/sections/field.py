@@ -1,0 +1,127 @@
+"""One setting: its default, what it means, and what is to be known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+# What a preset decides has this as its default in the run config; never once a run has begun.
+FROM_PRESET = "preset"
+
+# What a setting names the place of: a run's files, or the data's.
+Place = Literal["", "run", "data"]
+# Settings that must all have one of these values; any of several such tables is enough.
+Effect = tuple[Mapping[str, tuple[bool | int | float | str, ...]], ...]
+
+
+class Preset(NamedTuple):
+    """Values of a setting by preset; in the run config its default is ``"preset"``.
+
+    Attributes
+    ----------
+    own : str
+        Ours.
+    paper : str
+        The paper's.
+    """
+
+    own: str
+    paper: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about a setting besides its type, default and range.
+
+    Attributes
+    ----------
+    symbol, unit : str
+        The paper's symbol; the unit.
+    choices : tuple of str
+        Values allowed, where the type does not say them.
+    advanced : bool
+        Whether most users need not know it.
+    preset : Preset or None
+        Values by preset.
+    place : {"", "run", "data"}
+        Whether it says only where a run's files or the data are.
+    may_differ : bool
+        Whether it may differ when a run goes on: it decides where, when and how long something
+        happens, never what comes of it.
+    machine : bool
+        Whether it is what a machine offers, not what is computed.
+    shapes_data : bool
+        Whether it is part of what decides which client holds which images.
+    alters_own : bool
+        Whether it would change clients' own data (scenario own), which is taken as it is.
+    readers : tuple of str
+        Algorithms that read it; empty: all.
+    effect : Effect
+        Under which values of other settings it has an effect; empty: always.
+    """
+
+    symbol: str = ""
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    advanced: bool = False
+    preset: Preset | None = None
+    place: Place = ""
+    may_differ: bool = False
+    machine: bool = False
+    shapes_data: bool = False
+    alters_own: bool = False
+    readers: tuple[str, ...] = ()
+    effect: Effect = ()
+
+
+def setting(
+    default: bool | int | float | str | Preset,
+    description: str,
+    *,
+    symbol: str = "",
+    unit: str = "",
+    choices: tuple[str, ...] = (),
+    advanced: bool = False,
+    place: Place = "",
+    may_differ: bool = False,
+    machine: bool = False,
+    shapes_data: bool = False,
+    alters_own: bool = False,
+    readers: tuple[str, ...] = (),
+    effect: Effect = (),
+    **bounds: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401 - pydantic fields are typed so
+    """Make a field of a section: a default, what it means, `Facts`, and pydantic's bounds."""
+    preset = default if isinstance(default, Preset) else None
+    facts = Facts(
+        symbol=symbol,
+        unit=unit,
+        choices=choices,
+        advanced=advanced,
+        preset=preset,
+        place=place,
+        may_differ=may_differ or bool(place),
+        machine=machine or bool(place),
+        shapes_data=shapes_data,
+        alters_own=alters_own,
+        readers=readers,
+        effect=effect,
+    )
+    return Field(
+        default=preset.own if preset is not None else default,
+        description=description,
+        json_schema_extra={"facts": facts},  # type: ignore[dict-item]  # never made into JSON
+        **bounds,
+    )
+
+
+def advanced(
+    default: bool | int | float | str | Preset,
+    description: str,
+    **more: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    """Make a `setting` that most users need not know."""
+    return setting(default, description, advanced=True, **more)

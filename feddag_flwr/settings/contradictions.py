@@ -1,0 +1,49 @@
+"""Settings of different sections that cannot be what they are at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from feddag_flwr.settings.composition import Settings
+
+
+def contradictions(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong: a setting, its value, and the other setting with which it is at odds."""
+    clients = settings.run.num_clients
+    grouped = settings.data.scenario in {"label-skew", "class-pairs"}
+    if grouped and settings.data.client_groups > clients:
+        yield f"client-groups = {settings.data.client_groups}: at most num-clients = {clients}"
+    if settings.deployment.min_clients > clients:
+        yield f"min-clients = {settings.deployment.min_clients}: at most num-clients = {clients}"
+    if settings.sharing.secondary == "none" and settings.training.diversity > 0:
+        yield f"diversity = {settings.training.diversity}: needs a secondary encoder"
+    yield from _changes_that_cannot_happen(settings)
+
+
+def _changes_that_cannot_happen(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with clients that join or drift on the way."""
+    run, data = settings.run, settings.data
+    for what, share, happens in (
+        ("newcomer", data.newcomer_share, data.newcomer_round),
+        ("drift", data.drift_share, data.drift_round),
+    ):
+        if share and happens > run.num_rounds:
+            yield (
+                f"{what}-round = {happens}: at most num-rounds = {run.num_rounds}, for "
+                f"{what}-share = {share}"
+            )
+    late, drifting = (
+        round(share * run.num_clients) for share in (data.newcomer_share, data.drift_share)
+    )
+    if data.newcomer_share and not 1 <= late <= run.num_clients - 2:
+        yield (
+            f"newcomer-share = {data.newcomer_share}: {late} of num-clients = "
+            f"{run.num_clients}, must be one at least and leave two to begin with"
+        )
+    if data.drift_share and drifting < 2:
+        yield (
+            f"drift-share = {data.drift_share}: {drifting} of num-clients = "
+            f"{run.num_clients}, must be two at least that can swap"
+        )

@@ -1,0 +1,43 @@
+"""Says what is wrong with a run config: the key, the value it had, and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from feddag_flwr.sections import FROM_PRESET, Section, SettingValue
+from feddag_flwr.settings.catalogue import CATALOGUE
+
+
+def unknown_keys(config: Mapping[str, SettingValue], catalogue: Iterable[str]) -> list[str]:
+    """Say of each key that is none which one may have been meant."""
+    faults, known = [], set(catalogue)
+    for key in config:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            faults.append(f"unknown setting {key!r} = {config[key]!r}{hint}")
+    return faults
+
+
+def section_faults(kind: type[Section], config: Mapping[str, SettingValue]) -> list[str]:
+    """Say what is wrong with the values of one section."""
+    try:
+        kind.model_validate(dict(config))
+    except ValidationError as error:
+        return [_explain(dict(fault)) for fault in error.errors()]
+    return []
+
+
+def _explain(fault: dict[str, Any]) -> str:
+    """Turn one pydantic fault into 'setting KEY = VALUE: what is allowed'."""
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if not fault["loc"]:  # a fault between settings names its keys itself
+        return f"setting {message}"
+    key = str(fault["loc"][0])
+    by_preset = key in CATALOGUE and CATALOGUE[key].facts.preset is not None
+    more = f", or {FROM_PRESET!r}" if by_preset else ""
+    return f"setting {key} = {fault['input']!r}: {message[0].lower()}{message[1:]}{more}"

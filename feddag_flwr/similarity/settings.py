@@ -1,0 +1,45 @@
+"""Section ``similarity``: how views of the clients become one proximity (phase 2)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from feddag_flwr.sections import Effect, Preset, Section, advanced, setting
+
+# Evidence looks at class angles, but not at V of Eq. 6, which weighs them by frequencies.
+_WEIGHED: Effect = ({"fusion": ("entropy", "data")},)
+_ANGLES: Effect = (
+    {"fusion": ("evidence", "entropy", "data")},
+    {"secondary": ("shared",), "teacher-clusters": ("graph",), "alignment": (True,)},
+)
+
+
+class SimilaritySettings(Section):
+    """How views of the clients become one proximity (phase 2)."""
+
+    readers: ClassVar[tuple[str, ...]] = ("feddag",)
+
+    fusion: Literal["evidence", "entropy", "data", "gradient"] = setting(
+        Preset(own="evidence", paper="entropy"),
+        "How views of the clients become one: evidence of groups, Eq. 7 and 8, or one view alone",
+    )
+    angle: Literal["vectors", "principal"] = advanced(
+        "vectors",
+        "Eq. 4 as written (smallest angle of two vectors) or the principal angle (Eq. 23)",
+        effect=_ANGLES,
+    )
+    weight_delta: float = advanced(
+        0.6, "Width of the range of frequency weights", symbol="delta", ge=0, le=1, effect=_WEIGHED
+    )
+    weight_scope: Literal["shared", "all"] = advanced(
+        Preset(own="shared", paper="all"),
+        "Classes that are weighted: those both clients have, or all (the paper's text)",
+        effect=_WEIGHED,
+    )
+    fusion_steps: int = advanced(
+        30,
+        "Fusion by entropy: gradient steps on the weights (Eq. 8); more of them favour one view",
+        ge=0,
+        le=100_000,
+        effect=({"fusion": ("entropy",)},),
+    )
