@@ -48,7 +48,7 @@ def test_a_round_by_hand(ifca):
 def test_before_an_evaluation_clients_take_the_lowest_loss(ifca):
     losses = {"a": [2.0, 1.0, 3.0], "b": [1.0, 2.0, 0.5]}
     ifca.state.assignments["c"] = 1
-    ifca.algorithm.candidate_losses = lambda server_round, names, models: {
+    ifca.algorithm.candidate_losses = lambda server_round, names: {
         name: SimpleNamespace(losses=np.array(losses[name])) for name in names if name in losses
     }
     ifca.prepare_evaluation(1, ["a", "b", "c"])
