@@ -170,13 +170,13 @@ def test_a_model_of_two_encoders_is_tuned_as_it_is_trained(training):
     model = build_model("small", SHAPE, 10, dual=True, seed=1)
     settings = quick_settings(classifier_training=training)
     request = DualEvaluateRequest(
-        HEADER, get_parts(model), 0, 2, CONFIG, separate_heads=training == "halves"
+        HEADER, get_parts(model), 0, 2, CONFIG, separate_heads=training == "separate"
     )
     context = Context(1, 7, NODE, RecordDict(), settings.to_run_config())
     content = app(Message(request.encode(), 7, "evaluate.dual"), context).content
     found = request.read_reply(content, Limits(len(TEST)))
-    rng = generator(settings.seed, "fine-tune", server_round=3, client="client-2")
-    train_primary(model, TRAIN, settings, rng, 2, separate_heads=training == "halves")
+    rng = generator(settings.run.seed, "fine-tune", server_round=3, client="client-2")
+    train_primary(model, TRAIN, settings, rng, 2, separate_heads=training == "separate")
     assert loss_sum(found.personalised) == pytest.approx(
         loss_sum(evaluate(model, TEST, 10, METRICS)), rel=1e-5
     )

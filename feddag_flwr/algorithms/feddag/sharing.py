@@ -31,9 +31,9 @@ class Sharing:
     """The teachers of each cluster's secondary encoder, as the settings of sharing have them.
 
     ``secondary`` says whether there is such an encoder and whether clusters learn from each other
-    at all, ``sources`` from whom: the complementarity graph (Sec. 4), all, or all whose updates of
-    S agree, which `watch` measures as long as any clusters share. Who learns from whom is kept in
-    ``ServerState.teachers``.
+    at all, ``teacher-clusters`` from whom: the complementarity graph (Sec. 4), all, or all whose
+    updates of S agree, which `watch` measures as long as any clusters share. Who learns from whom
+    is kept in ``ServerState.teachers``.
     """
 
     def __init__(self, settings: Settings) -> None:
