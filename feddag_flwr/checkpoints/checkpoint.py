@@ -1,7 +1,5 @@
 """What a checkpoint holds, and what can be wrong with one."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

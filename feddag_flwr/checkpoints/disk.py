@@ -1,7 +1,5 @@
 """Files and folders that are on the disk before anything is called done."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterable
@@ -38,13 +36,7 @@ def sync(path: Path) -> None:
 
 
 def link(old: Path, new: Path, size: int) -> bool:
-    """Give a file of that size a second name.
-
-    Returns
-    -------
-    bool
-        False where the file system cannot, or the file is not there or has another size.
-    """
+    """Give a file of that size a second name; say whether that could be done."""
     try:
         if old.stat().st_size != size:
             return False

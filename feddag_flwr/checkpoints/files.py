@@ -1,7 +1,5 @@
 """Between a `Checkpoint` and the contents of its files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -32,11 +30,8 @@ _PLAIN = (str, int, float, type(None))  # a bool is an int
 def encode(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes]]:
     """Yield the path and the content of each file of a checkpoint.
 
-    Raises
-    ------
-    TypeError
-        Notes hold something that would not be read back as it was, or an array other things than
-        booleans, integers and floats.
+    `TypeError` where notes hold something that would not be read back as it was, or an array other
+    things than booleans, integers and floats.
     """
     layout, algorithm = checkpoint.layout, checkpoint.algorithm
     notes = {
@@ -63,19 +58,8 @@ def encode(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes]]:
 def decode(server_round: int, read: Callable[[str], bytes], checksum: str) -> Checkpoint:
     """Make a checkpoint of its files, with arrays that may be written to.
 
-    Parameters
-    ----------
-    server_round : int
-        The round that the manifest names.
-    read : callable
-        From a path to the checked content of that file.
-    checksum : str
-        Of the manifest.
-
-    Raises
-    ------
-    DamagedError
-        A file's content is not what it should be.
+    `read` gives the checked content of a path, `checksum` is the manifest's. `DamagedError` where a
+    file's content is not what it should be.
     """
     path = STATE
     try:
@@ -91,9 +75,9 @@ def decode(server_round: int, read: Callable[[str], bytes], checksum: str) -> Ch
         for client, path in notes["models"].items():
             personal[client] = layout.flat(load(read(path)))
         groups = {}
-        for group, its in notes["arrays"].items():
-            path = its["file"]
-            groups[group] = _unpack(read(path), its["names"])
+        for group, listing in notes["arrays"].items():
+            path = listing["file"]
+            groups[group] = _unpack(read(path), listing["names"])
         path = f"{STATE} or {NOTES}"
         algorithm = AlgorithmState(groups, notes["algorithm"], personal)
         state = _state_from_json(text, models)
@@ -125,7 +109,7 @@ def _state_from_json(text: Mapping[str, Any], models: list[Any]) -> ServerState:
         sample_shape=tuple(text["sample-shape"]),
         sample_scale=tuple(tuple(row) for row in text["sample-scale"]),
         sample_details=text["sample-details"],
-        clients={each["name"]: Client(**each) for each in text["clients"]},
+        clients={fields["name"]: Client(**fields) for fields in text["clients"]},
         server_round=text["round"],
         assignments=dict(text["assignments"]),
         models=models,
@@ -138,14 +122,13 @@ def _pack(arrays: Arrays) -> bytes:
     for name, values in arrays.items():
         if values.dtype.kind not in "biuf":
             raise TypeError(f"array {name!r} is {values.dtype}: no booleans, integers or floats")
-    contiguous = {_marked(name): np.asarray(each, order="C") for name, each in arrays.items()}
-    written: bytes = save(contiguous)
-    return written
+    contiguous = {_marked(name): np.asarray(array, order="C") for name, array in arrays.items()}
+    return save(contiguous)
 
 
 def _unpack(content: bytes, names: list[str]) -> dict[str, NDArray[Any]]:
-    found = load(content)
-    return {name: found[_marked(name)].copy() for name in names}
+    arrays = load(content)
+    return {name: arrays[_marked(name)].copy() for name in names}
 
 
 def _marked(name: str) -> str:
@@ -175,12 +158,12 @@ def _text(values: Mapping[str, Any]) -> bytes:
 def _check_json(value: object, where: str) -> None:
     """Refuse what JSON would give back as something else: tuples, keys that are no text, NumPy."""
     if isinstance(value, dict):
-        for key, each in cast(dict[object, object], value).items():
+        for key, inner in cast(dict[object, object], value).items():
             if not isinstance(key, str):
                 raise TypeError(f"{where}: key {key!r} is no text")
-            _check_json(each, f"{where}: {key}")
+            _check_json(inner, f"{where}: {key}")
     elif isinstance(value, list):
-        for each in cast(list[object], value):
-            _check_json(each, where)
+        for inner in cast(list[object], value):
+            _check_json(inner, where)
     elif not isinstance(value, _PLAIN):
         raise TypeError(f"{where}: {type(value).__name__} is no JSON")

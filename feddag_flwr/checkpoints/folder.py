@@ -11,8 +11,6 @@
 ==================================================  ================================================
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import shutil
@@ -42,14 +40,8 @@ class CheckpointFolder:
     A checkpoint is written beside the others and gets its name once all of it is on the disk, so
     that a process that dies leaves the one before. Files that have not changed are hard links; but
     the newest checkpoint and the one before it never share a file (unless only one is kept), so
-    that whatever happens to a file of the newest, the one before is whole.
-
-    Parameters
-    ----------
-    path : Path
-        The folder; made when the first checkpoint is written.
-    keep : int
-        Checkpoints that are kept, 1 at least.
+    that whatever happens to a file of the newest, the one before is whole. `keep`, 1 at least, is
+    how many are kept.
     """
 
     def __init__(self, path: Path, keep: int) -> None:
@@ -62,7 +54,7 @@ class CheckpointFolder:
         """Return the rounds that have a checkpoint, ascending, whether usable or not."""
         if not self.path.is_dir():
             return []
-        matches = (_FINISHED.fullmatch(each.name) for each in self.path.iterdir())
+        matches = (_FINISHED.fullmatch(path.name) for path in self.path.iterdir())
         return sorted(int(match[1]) for match in matches if match)
 
     # -- writing -----------------------------------------------------------------------------------
@@ -87,15 +79,13 @@ class CheckpointFolder:
             self._fill(partial, checkpoint)
             self._publish(partial, final)
         except OSError as error:
-            _remove(partial)
             raise CheckpointWriteError(
                 f"checkpoint {final} could not be written: {error.strerror or error}"
             ) from error
-        except BaseException:
+        finally:
             _remove(partial)
-            raise
         rounds = self.rounds()
-        done = [each for each in rounds if each <= checkpoint.server_round]
+        done = [number for number in rounds if number <= checkpoint.server_round]
         self._discard([*rounds[len(done) :], *done[: -self.keep]])
 
     def _fill(self, partial: Path, checkpoint: Checkpoint) -> None:
@@ -114,7 +104,7 @@ class CheckpointFolder:
 
     def _older(self, server_round: int) -> tuple[Path, dict[str, str]]:
         """Return the checkpoint to share files with: the newest but one, or the only one kept."""
-        before = [each for each in self.rounds() if each < server_round]
+        before = [number for number in self.rounds() if number < server_round]
         place = min(self.keep, 2)
         if len(before) < place:
             return self.path, {}
@@ -135,8 +125,7 @@ class CheckpointFolder:
 
     def _discard(self, rounds: Iterable[int]) -> None:
         """Remove checkpoints, each by another name, so that none is ever found half gone."""
-        for each in rounds:
-            folder = self._folder(each)
+        for folder in map(self._folder, rounds):
             going = folder.with_name(folder.name + PARTIAL)
             try:
                 folder.rename(going)
@@ -149,10 +138,7 @@ class CheckpointFolder:
     def newest(self) -> Checkpoint:
         """Read the newest checkpoint that is whole; each that is not costs a log line.
 
-        Raises
-        ------
-        CheckpointError
-            There is none; names the folder, and what is wrong with the newest.
+        `CheckpointError` where there is none; names the folder, and what is wrong with the newest.
         """
         reasons = []
         for server_round in reversed(self.rounds()):
@@ -167,13 +153,7 @@ class CheckpointFolder:
         raise CheckpointError(f"no checkpoint in {self.path} can be used: {why}")
 
     def read(self, server_round: int) -> Checkpoint:
-        """Read the checkpoint of a round.
-
-        Raises
-        ------
-        CheckpointError
-            It is not there, or damaged; says which file and how.
-        """
+        """Read the checkpoint of a round; a `CheckpointError` names the file that is damaged."""
         folder = self._folder(server_round)
         manifest = Manifest.load(folder, server_round)
         return decode(server_round, lambda path: manifest.read(folder, path), manifest.checksum)
@@ -188,7 +168,6 @@ def newest_checkpoint(run_folder: Path) -> Checkpoint:
     Parameters
     ----------
     run_folder : Path
-        The run's folder.
 
     Raises
     ------

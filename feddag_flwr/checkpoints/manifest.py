@@ -15,7 +15,7 @@ MANIFEST = "manifest.json"
 # 4: models are named tensors, as PyTorch calls them.
 FORMAT = 4
 # A checkpoint's files, and nothing outside its folder.
-_ITS_FILES = re.compile(r"(?:state|notes)\.json|(?:models|algorithm)/[^/\\]+\.safetensors")
+_OWN_FILES = re.compile(r"(?:state|notes)\.json|(?:models|algorithm)/[^/\\]+\.safetensors")
 
 
 def sha256(content: bytes) -> str:
@@ -25,17 +25,10 @@ def sha256(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What belongs to a checkpoint.
+    """The round and the SHA-256 of each of a checkpoint's files, by path below its folder.
 
     Sums tell accidents: torn writes, failing disks, edited files. They are no signature: who may
     write to the folder can make a checkpoint that looks right.
-
-    Attributes
-    ----------
-    server_round : int
-        The round, as in the folder's name.
-    files : dict of str to str
-        SHA-256 of each file, by path below the checkpoint's folder.
     """
 
     server_round: int
@@ -59,10 +52,7 @@ class Manifest:
     def load(cls, folder: Path, server_round: int) -> Manifest:
         """Read a checkpoint's manifest and check it against itself and the folder's name.
 
-        Raises
-        ------
-        DamagedError
-            It is missing, broken, changed, of another format or of another round.
+        `DamagedError` where it is missing, broken, changed, of another format or of another round.
         """
         try:
             body = json.loads((folder / MANIFEST).read_bytes())
@@ -71,28 +61,22 @@ class Manifest:
                     f"{MANIFEST} is of format {body['format']!r}, not {FORMAT}: "
                     "another version of feddag-flwr wrote it, and this one cannot use it"
                 )
-            found = cls(body["round"], dict(body["files"]))
-            if found.checksum != body["checksum"]:
+            manifest = cls(body["round"], dict(body["files"]))
+            if manifest.checksum != body["checksum"]:
                 raise DamagedError(f"{MANIFEST} does not agree with its own checksum")
         except OSError as error:
             raise DamagedError(f"{MANIFEST} cannot be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"{MANIFEST} is not a checkpoint's: {error!r}") from error
-        if found.server_round != server_round:
-            raise DamagedError(f"{MANIFEST} is of round {found.server_round}")
-        for path in found.files:
-            if not _ITS_FILES.fullmatch(path):
+        if manifest.server_round != server_round:
+            raise DamagedError(f"{MANIFEST} is of round {manifest.server_round}")
+        for path in manifest.files:
+            if not _OWN_FILES.fullmatch(path):
                 raise DamagedError(f"{MANIFEST} names {path!r}, no file of a checkpoint")
-        return found
+        return manifest
 
     def read(self, folder: Path, path: str) -> bytes:
-        """Read one file of the checkpoint, and check that it is the one that was written.
-
-        Raises
-        ------
-        DamagedError
-            It is not listed, missing, or has other bytes.
-        """
+        """Read one file of the checkpoint; `DamagedError` unless it is the one that was written."""
         if path not in self.files:
             raise DamagedError(f"{MANIFEST} does not list {path}")
         try:

@@ -1,7 +1,5 @@
 """Which clusters can share one secondary encoder: those whose clients pull it the same way."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -31,7 +29,7 @@ _Values = TypeVar("_Values", np.float64, np.int64)
 
 
 class Agreement:
-    r"""Cosines between clients' updates of one encoder, by pair of clusters, over some rounds.
+    r"""Cosines between clients' updates of one encoder, by pair of Z clusters, over some rounds.
 
     With m_pq the mean cosine between the update of a client of cluster p and that of another
     client, of cluster q, in one round, the agreement of two clusters is
@@ -39,73 +37,48 @@ class Agreement:
     .. math:: r_{pq} = \frac{m_{pq}}{\sqrt{m_{pp} m_{qq}}}
 
     Two clients of one cluster do not agree fully either, for they see few samples; r says how much
-    of the agreement that there can be there is (Spearman's correction for attenuation).
-
-    Parameters
-    ----------
-    clusters : int
-        Number Z of clusters.
-
-    Attributes
-    ----------
-    clients : list of str
-        The n clients heard of so far. One that has moved to another cluster counts as another.
-    labels : ndarray, shape (n,), int64
-        Cluster of each.
-    sums : ndarray, shape (n, Z), float64
-        Sum of a client's cosines with the other clients of each cluster.
-    pairs : ndarray, shape (n, Z), int64
-        How many those are.
-    rounds : int
-        Rounds taken in.
+    of the agreement that there can be there is (Spearman's correction for attenuation). Of the n
+    clients heard of so far, one that has moved to another cluster counts as another.
     """
 
     def __init__(self, clusters: int) -> None:
         self.clients: list[str] = []
-        self.labels = np.zeros(0, dtype=np.int64)
-        self.sums = np.zeros((0, clusters))
-        self.pairs = np.zeros((0, clusters), dtype=np.int64)
+        self.labels = np.zeros(0, dtype=np.int64)  # (n,), the cluster of each
+        self.sums = np.zeros((0, clusters))  # (n, Z), of cosines with others of each cluster
+        self.pairs = np.zeros((0, clusters), dtype=np.int64)  # (n, Z), how many those are
         self.rounds = 0
 
     def add(
         self, clients: Sequence[str], updates: NDArray[np.floating[Any]], labels: npt.ArrayLike
     ) -> None:
-        """Take in one round.
+        """Take in one round: n clients' updates (n, d), all from one start, and clusters (n,).
 
-        Parameters
-        ----------
-        clients : sequence of str
-            n different names.
-        updates : ndarray, shape (n, d)
-            Update of each client, all from one start. One of length 0 has no direction and does
-            not count.
-        labels : array_like of int, shape (n,)
-            Cluster of each client.
+        An update of length 0 has no direction and does not count.
         """
         self.rounds += 1
         vectors = updates.astype(np.float64)
         lengths = np.sqrt(np.square(vectors).sum(axis=1))
         told = (lengths > 0) & np.isfinite(lengths)
         directions = np.round(vectors[told] / lengths[told, None] / _GRAIN) * _GRAIN
-        its = np.asarray(labels, dtype=np.int64)[told]
-        member = (its == np.arange(self.sums.shape[1])[:, None]).astype(np.float64)
+        told_labels = np.asarray(labels, dtype=np.int64)[told]
+        member = (told_labels == np.arange(self.sums.shape[1])[:, None]).astype(np.float64)
         cosines = directions @ directions.T
         np.fill_diagonal(cosines, 0.0)  # a client's cosine with itself tells nothing
-        rows = self._rows([clients[place] for place in np.flatnonzero(told).tolist()], its)
+        rows = self._rows([clients[place] for place in np.flatnonzero(told).tolist()], told_labels)
         self.sums[rows] += np.einsum("ij,qj->iq", cosines, member)
         self.pairs[rows] += (member.sum(axis=1) - member.T).astype(np.int64)
 
     def _rows(self, clients: Sequence[str], labels: NDArray[np.int64]) -> list[int]:
         """Return the row of each client in its cluster, made where there is none yet."""
-        rows = {each: row for row, each in enumerate(zip(self.clients, self.labels, strict=True))}
+        rows = {key: row for row, key in enumerate(zip(self.clients, self.labels, strict=True))}
         wanted = list(zip(clients, labels, strict=True))
-        new = [each for each in wanted if each not in rows]
-        rows |= {each: row for row, each in enumerate(new, start=len(rows))}
+        new = [key for key in wanted if key not in rows]
+        rows |= {key: row for row, key in enumerate(new, start=len(rows))}
         self.clients += [name for name, _ in new]
         self.labels = np.append(self.labels, np.array([z for _, z in new], dtype=np.int64))
         grown = [(0, len(new)), (0, 0)]
         self.sums, self.pairs = np.pad(self.sums, grown), np.pad(self.pairs, grown)
-        return [rows[each] for each in wanted]
+        return [rows[key] for key in wanted]
 
     def matrix(self) -> FloatArray:
         """Return r, shape (Z, Z): 1 on the diagonal, NaN where there is nothing to tell it from.
@@ -115,9 +88,9 @@ class Agreement:
         """
         means = self._means()
         within = np.diag(means)
-        found: FloatArray = means / _root(within[:, None], within)
-        np.fill_diagonal(found, 1.0)
-        return found
+        agreement: FloatArray = means / _root(within[:, None], within)
+        np.fill_diagonal(agreement, 1.0)
+        return agreement
 
     def untold(self) -> IntArray:
         """Return the clusters whose agreement within has no error to tell: nobody falls short then.
@@ -127,8 +100,7 @@ class Agreement:
         pairs, own = self._by_clusters(self.pairs), self.labels
         left = pairs[own, own] - 2 * self.pairs[np.arange(len(own)), own]
         alone = np.unique(own[left == 0])
-        found: IntArray = np.union1d(np.flatnonzero(np.diag(pairs) == 0), alone)
-        return found
+        return np.union1d(np.flatnonzero(np.diag(pairs) == 0), alone)
 
     def at_odds(self) -> dict[int, list[str]]:
         """Return the clusters whose clients do not agree with each other, and who is to blame.
@@ -160,9 +132,9 @@ class Agreement:
         gap = means - threshold * _root(within[:, None], within)
         error, freedom = self._error(threshold)
         with np.errstate(invalid="ignore"):
-            found: NDArray[np.bool_] = gap + stdtrit(freedom, ndtr(CERTAINTY)) * error < 0
-        np.fill_diagonal(found, False)
-        return found
+            short: NDArray[np.bool_] = gap + stdtrit(freedom, ndtr(CERTAINTY)) * error < 0
+        np.fill_diagonal(short, False)
+        return short
 
     def _error(self, threshold: float) -> tuple[FloatArray, FloatArray]:
         """Return the gap's standard error and its degrees of freedom, both of shape (Z, Z)."""
@@ -179,17 +151,15 @@ class Agreement:
     def _gaps_without_one(self, threshold: float) -> FloatArray:
         """Return the gap of each client's cluster to each cluster, without that client, (n, Z)."""
         sums, pairs = self._by_clusters(self.sums), self._by_clusters(self.pairs)
-        own, each = self.labels, np.arange(len(self.labels))
+        own, rows = self.labels, np.arange(len(self.labels))
         with np.errstate(divide="ignore", invalid="ignore"):
             across = (sums[own] - self.sums) / (pairs[own] - self.pairs)
             # A client is on both sides of the pairs within its cluster.
-            within = (sums[own, own] - 2 * self.sums[each, own]) / (
-                pairs[own, own] - 2 * self.pairs[each, own]
-            )
-            found: FloatArray = across - threshold * _root(
-                within[:, None], np.diag(sums) / np.diag(pairs)
-            )
-        return found
+            within = sums[own, own] - 2 * self.sums[rows, own]
+            within /= pairs[own, own] - 2 * self.pairs[rows, own]
+            others = np.diag(sums) / np.diag(pairs)
+            gaps: FloatArray = across - threshold * _root(within[:, None], others)
+        return gaps
 
     def _means(self) -> FloatArray:
         """Return m, shape (Z, Z), NaN where there are no pairs."""
@@ -200,19 +170,17 @@ class Agreement:
 
     def _by_clusters(self, values: NDArray[_Values]) -> NDArray[_Values]:
         """Sum rows over the clients of each cluster, shape (Z, Z)."""
-        clusters = values.shape[1]
-        found = np.zeros((clusters, clusters), dtype=values.dtype)
-        np.add.at(found, self.labels, values)
-        return found
+        sums = np.zeros((values.shape[1], values.shape[1]), dtype=values.dtype)
+        np.add.at(sums, self.labels, values)
+        return sums
 
 
 def _root(one: FloatArray, other: FloatArray) -> FloatArray:
     """Agreement that there can be, the root of m_pp m_qq; NaN where one of them has none."""
     with np.errstate(invalid="ignore"):
-        found: FloatArray = np.sqrt(
-            np.where(one > 0, one, np.nan) * np.where(other > 0, other, np.nan)
-        )
-    return found
+        product = np.where(one > 0, one, np.nan) * np.where(other > 0, other, np.nan)
+        root: FloatArray = np.sqrt(product)
+    return root
 
 
 def sharing_groups(
@@ -230,12 +198,7 @@ def sharing_groups(
     agreement : ndarray, shape (Z, Z)
         r of `Agreement`, symmetric; NaN where nothing is known, which counts as none.
     groups : array_like of int, shape (Z,)
-        Present group of each cluster.
-
-    Returns
-    -------
-    ndarray of int, shape (Z,)
-        New groups, numbered by their first cluster.
+        Present groups; new ones are numbered by their first cluster.
     """
     present = np.asarray(groups)
     if present.size == 1:
@@ -245,40 +208,23 @@ def sharing_groups(
     distances = np.where(apart, _APART, 1.0 - known)
     np.fill_diagonal(distances, 0.0)
     tree = linkage(squareform(distances, checks=False), method="complete")
-    found = fcluster(tree, (_APART + 2.0) / 2, criterion="distance")
-    return canonical_labels(found)
+    return canonical_labels(fcluster(tree, (_APART + 2.0) / 2, criterion="distance"))
 
 
 class AgreementWatch:
     """Part clusters that share an encoder where their clients do not agree on it for good.
 
-    Agreement is measured in windows of rounds. Two clusters part when they fall short of the
-    threshold in two windows on end and hardly agree better in the second: at first, heads that do
-    not fit yet pull the encoder as they happen to lie, and a rising agreement is worth waiting for.
-
-    Parameters
-    ----------
-    clusters : int
-        Number Z of clusters.
-    window : int
-        Rounds.
-    threshold : float
-        Agreement from which on clusters share, in [0, 1].
-
-    Attributes
-    ----------
-    now : Agreement
-        Of the window under way.
-    before : Agreement or None
-        Of the window before.
-    undecided : ndarray of bool, shape (Z, Z)
-        At the end of a window: pairs that have not been seen to agree in it nor in the one before,
-        do not agree better now, and do not fall short for certain either. They stay together.
+    Agreement is measured in windows of so many rounds. Two of Z clusters part when they fall short
+    of the threshold, in [0, 1], in two windows on end and hardly agree better in the second: at
+    first, heads that do not fit yet pull the encoder as they happen to lie, and a rising agreement
+    is worth waiting for. At the end of a window `undecided` has the pairs that have not been seen
+    to agree in it nor in the one before, do not agree better now, and do not fall short for certain
+    either. They stay together.
     """
 
     def __init__(self, clusters: int, window: int, threshold: float) -> None:
         self._clusters, self._window, self._threshold = clusters, window, threshold
-        self.now = Agreement(clusters)
+        self.now = Agreement(clusters)  # of the window under way
         self.before: Agreement | None = None
         self.undecided = np.zeros((clusters, clusters), dtype=np.bool_)
 
@@ -289,19 +235,9 @@ class AgreementWatch:
         labels: npt.ArrayLike,
         groups: npt.ArrayLike,
     ) -> IntArray:
-        """Take in one round, as `Agreement.add`; return the groups of clusters from now on.
+        """Take in one round, as `Agreement.add`; return the groups of clusters from now on, (Z,).
 
-        Parameters
-        ----------
-        clients, updates, labels
-            As for `Agreement.add`.
-        groups : array_like of int, shape (Z,)
-            Clusters of one group share an encoder at present.
-
-        Returns
-        -------
-        ndarray of int, shape (Z,)
-            `groups`, some perhaps split, numbered by their first cluster.
+        Clusters of one of the present `groups` share an encoder; some may be split now.
         """
         now, before = self.now, self.before
         now.add(clients, updates, labels)
@@ -324,20 +260,15 @@ class AgreementWatch:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the numbers of it for a checkpoint."""
-        return {
-            f"{name}-{key}": values
-            for name, each in self._kept().items()
-            for key, values in (
-                ("labels", each.labels),
-                ("sums", each.sums),
-                ("pairs", each.pairs),
-                ("rounds", np.array([each.rounds])),
-            )
-        }
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, window in self._kept().items():
+            arrays |= {f"{name}-{key}": getattr(window, key) for key in ("labels", "sums", "pairs")}
+            arrays[f"{name}-rounds"] = np.array([window.rounds])
+        return arrays
 
     def clients(self) -> dict[str, list[str]]:
         """Return whose rows those are, by window."""
-        return {name: list(each.clients) for name, each in self._kept().items()}
+        return {name: list(window.clients) for name, window in self._kept().items()}
 
     def _kept(self) -> dict[str, Agreement]:
         return {"now": self.now} | ({} if self.before is None else {"before": self.before})
@@ -348,13 +279,12 @@ class AgreementWatch:
         """Take over what `arrays` and `clients` returned."""
 
         def made(name: str) -> Agreement:
-            found = Agreement(self._clusters)
-            found.clients = list(clients[name])
-            found.labels = arrays[f"{name}-labels"].copy()
-            found.sums = arrays[f"{name}-sums"].copy()
-            found.pairs = arrays[f"{name}-pairs"].copy()
-            found.rounds = int(arrays[f"{name}-rounds"][0])
-            return found
+            window = Agreement(self._clusters)
+            window.clients = list(clients[name])
+            for key in ("labels", "sums", "pairs"):
+                setattr(window, key, arrays[f"{name}-{key}"].copy())
+            window.rounds = int(arrays[f"{name}-rounds"][0])
+            return window
 
         self.now = made("now")
         self.before = made("before") if "before" in clients else None

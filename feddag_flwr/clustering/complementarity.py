@@ -1,7 +1,5 @@
 """Who learns from whom: the cluster complementarity graph (Sec. 4, Eq. 11 to 14)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,30 +19,14 @@ from feddag_flwr.similarity.matrices import (
 
 @dataclass(frozen=True, eq=False)
 class Complementarity:
-    """The graph and what it was made from; Z clusters, C classes.
+    """The graph and what it was made from; Z clusters, C classes."""
 
-    Attributes
-    ----------
-    demand : ndarray of shape (Z, C)
-        d of Eq. 11: how much the clients of a cluster lack a class.
-    supply : ndarray of shape (Z, C)
-        s of Eq. 11: how much a cluster has of a class, a client.
-    alignment : ndarray of shape (Z, Z, C)
-        Mean of Gamma (Eq. 13) over the pairs of clients across two clusters, in [0, 1].
-    scores : ndarray of shape (Z, Z)
-        H of Eq. 14 (Eq. 12 without alignment), learner by source; -inf on the diagonal.
-    teachers : tuple of tuple of int
-        For each learner the clusters it learns from, the best first.
-    arbitrary : tuple of int
-        Learners all of whose scores are 0: their teachers are merely the first clusters.
-    """
-
-    demand: FloatArray
-    supply: FloatArray
-    alignment: FloatArray
-    scores: FloatArray
-    teachers: tuple[tuple[int, ...], ...]
-    arbitrary: tuple[int, ...]
+    demand: FloatArray  # (Z, C), d of Eq. 11: how much the clients of a cluster lack a class
+    supply: FloatArray  # (Z, C), s of Eq. 11: how much a cluster has of a class, a client
+    alignment: FloatArray  # (Z, Z, C), mean Gamma (Eq. 13) over pairs across, in [0, 1]
+    scores: FloatArray  # (Z, Z), H of Eq. 14 (12), learner by source; -inf on the diagonal
+    teachers: tuple[tuple[int, ...], ...]  # of each learner, the best first
+    arbitrary: tuple[int, ...]  # learners all of whose scores are 0: the first clusters teach
 
 
 def complementarity(
@@ -64,7 +46,8 @@ def complementarity(
         \Gamma_{ijc} &= 1 - \mathrm{clip}(V'_{ijc}, 0, 90) / 90, \qquad
         H_{pq} = \sum_c d_{pc} s_{qc} \bar\Gamma_{pqc}, \quad H_{pp} = -\infty
 
-    Each learner p takes the `top_k` clusters q of highest H_pq, the lower number first in a tie.
+    Each learner p takes the `top_k` clusters q of highest H_pq, the lower number first in a tie,
+    all others when there are fewer. Where not `aligned`, Gamma is left out of H (Eq. 12).
 
     Parameters
     ----------
@@ -74,20 +57,6 @@ def complementarity(
         V' of Eq. 4, degrees.
     labels : array_like of int, shape (N,)
         Cluster of each client, 0 to Z - 1.
-    top_k : int
-        Sources of a learner, at least 1; all other clusters when there are fewer.
-    aligned : bool
-        Eq. 14; False is Eq. 12, which leaves Gamma out of H.
-
-    Returns
-    -------
-    Complementarity
-        Demand, supply, alignment, scores and teachers.
-
-    Raises
-    ------
-    ValueError
-        If a shape, the counts, the labels or `top_k` is out of its domain.
     """
     count_array = checked_counts(counts)
     clients, classes = count_array.shape
@@ -113,17 +82,9 @@ def complementarity(
 
 
 def rarity_ranks(counts: IntArray) -> IntArray:
-    """Rank r_ic of each class among those its client has, 0 the rarest, lower class first in ties.
+    """Rank r_ic (N, C) of each class among those its client has, 0 the rarest.
 
-    Parameters
-    ----------
-    counts : ndarray of int, shape (N, C)
-        Samples of each class on each client.
-
-    Returns
-    -------
-    ndarray of int, shape (N, C)
-        Ranks; meaningless for absent classes, which come after the present ones.
+    The lower class comes first in a tie, absent classes, whose ranks mean nothing, last.
     """
     absent_last = np.where(counts > 0, counts, np.iinfo(np.intp).max)
     order = np.argsort(absent_last, axis=1, kind="stable")

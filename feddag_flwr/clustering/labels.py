@@ -1,7 +1,5 @@
 """Cluster labels: 0 to Z - 1, numbered by each cluster's first member in client order."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
@@ -10,22 +8,7 @@ from feddag_flwr.similarity.matrices import IntArray
 
 
 def canonical_labels(labels: npt.ArrayLike) -> IntArray:
-    """Renumber cluster labels by first member, so that one partition has one labelling.
-
-    Parameters
-    ----------
-    labels : array_like of int, shape (N,)
-        Any integers, equal for clients of one cluster.
-
-    Returns
-    -------
-    ndarray of int, shape (N,)
-        Labels 0 to Z - 1; the first client has 0.
-
-    Raises
-    ------
-    ValueError
-        If `labels` is empty, not one-dimensional or not of integers.
+    """Renumber labels (N,) from 0 to Z - 1 by first member, so that a partition has one labelling.
 
     Examples
     --------
@@ -44,16 +27,9 @@ def canonical_labels(labels: npt.ArrayLike) -> IntArray:
 
 
 def matched_labels(previous: npt.ArrayLike, labels: npt.ArrayLike, count: int) -> IntArray:
-    """Renumber labels so that as many clients as possible keep the number that they had.
+    """Renumber labels (N,), below `count`, so that most clients keep the number that they had.
 
-    Parameters
-    ----------
-    previous : array_like of int, shape (N,)
-        Old numbers; those from `count` on cannot be kept.
-    labels : array_like of int, shape (N,)
-        New ones, below `count`, in any numbering.
-    count : int
-        Clusters.
+    Numbers from `count` on cannot be kept.
 
     Examples
     --------
@@ -69,7 +45,7 @@ def matched_labels(previous: npt.ArrayLike, labels: npt.ArrayLike, count: int) -
 
 
 def checked_labels(labels: npt.ArrayLike, clients: int) -> IntArray:
-    """Return labels of `clients` clients that use every number from 0 to Z - 1, or raise."""
+    """Return labels of `clients` clients that use every number from 0 to Z - 1."""
     array = np.asarray(labels)
     if array.shape != (clients,) or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(

@@ -1,7 +1,5 @@
 """How well clusters match true groups, where an experiment knows them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from sklearn.metrics import adjusted_rand_score

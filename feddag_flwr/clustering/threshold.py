@@ -1,10 +1,8 @@
 """Agglomerative clustering at every threshold and its loss (Sec. 3.4, Eq. 9, 10, Algorithm 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,63 +10,22 @@ from scipy.cluster.hierarchy import leaves_list
 from scipy.cluster.hierarchy import linkage as scipy_linkage
 from scipy.spatial.distance import squareform
 
-from feddag_flwr.clustering.labels import checked_labels
-from feddag_flwr.clustering.selection import Row
 from feddag_flwr.similarity.matrices import FloatArray, IntArray, checked_dissimilarity
 
-Linkage = Literal["average", "complete", "single"]
-"""Dissimilarity of two clusters: mean, largest or smallest over their pairs of clients."""
+Linkage = Literal["average", "complete", "single"]  # mean, largest or smallest over their pairs
+MANY = 10  # clients, from which on to leave more than half of them alone says nothing
 
 
-MANY = 10
-"""Clients from which on a clustering that leaves more than half of them alone says nothing."""
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One clustering of the sweep."""
 
-
-@dataclass(frozen=True)
-class Loss:
-    """Clustering loss of Eq. 9 and 10.
-
-    Attributes
-    ----------
-    within : float
-        L1, the sum over clusters of the mean dissimilarity inside.
-    size : float
-        L2, the penalty for clusters much smaller than the mean.
-    total : float
-        L = L1 + lambda L2.
-    """
-
-    within: float
-    size: float
-    total: float
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Candidate(Row):
-    """One clustering of the sweep: a `Row` with its labels and the parts of its loss.
-
-    Attributes
-    ----------
-    labels : ndarray of int, shape (N,)
-        Cluster of each client, numbered by first member.
-    within, size : float
-        L1 and L2 of Eq. 10; `loss` is L.
-    start, stop : float
-        Exact thresholds between which the labels stay the same, from the dendrogram: start is
-        the height of the last merge made (0 before the first), stop that of the next one (for
-        the last, 1 or the height itself where that is larger).
-    """
-
-    labels: IntArray
-    within: float
-    size: float
-    start: float
-    stop: float
-
-    @property
-    def central_threshold(self) -> float:
-        """The threshold with the same labels that is farthest from either change of them."""
-        return (self.start + self.stop) / 2.0
+    threshold: float  # alpha
+    num_clusters: int  # Z
+    loss: float  # L of Eq. 9
+    labels: IntArray  # (N,), numbered by first member
+    within: float  # L1 of Eq. 10
+    size: float  # L2 of Eq. 10
 
     @property
     def says_nothing(self) -> bool:
@@ -78,18 +35,23 @@ class Candidate(Row):
 
     @property
     def loners(self) -> int:
-        """Clusters that hold one client."""
+        """Clusters that hold one client, which add nothing to the loss."""
         return int(np.count_nonzero(np.bincount(self.labels) == 1))
 
 
-def clustering_loss(
+def sweep(
     proximity: npt.ArrayLike,
-    labels: npt.ArrayLike,
+    linkage: Linkage = "average",
+    thresholds: Sequence[float] | None = None,
     gamma: float = 1.0,
     tau: float = 1.0,
     lam: float = 0.01,
-) -> Loss:
-    r"""Loss of one clustering, Eq. 9 and 10 of arXiv 2602.23504.
+) -> list[Candidate]:
+    r"""Cluster agglomeratively at every threshold alpha, Algorithm 3 of arXiv 2602.23504.
+
+    At threshold alpha every merge of height at most alpha is made. The losses of all cuts (Eq. 9,
+    10) come from one pass over the dendrogram, O(N^2) in all: each pair of clients is added once,
+    where its two clusters merge.
 
     .. math::
         L_1 &= \sum_z \frac{1}{|C_z|^2} \sum_{i,j \in C_z} A_{ij} \\
@@ -102,104 +64,38 @@ def clustering_loss(
     ----------
     proximity : array_like of shape (N, N)
         Fused dissimilarity A of Eq. 7.
-    labels : array_like of int, shape (N,)
-        Cluster of each client, 0 to Z - 1.
-    gamma : float
-        :math:`\gamma`, at least 0: standard deviations below the mean at which a cluster is small.
-    tau : float
-        :math:`\tau`, above 0, in clients: how softly the penalty grows.
-    lam : float
-        :math:`\lambda`, at least 0: weight of the size penalty.
-
-    Returns
-    -------
-    Loss
-        L1, L2 and L.
-
-    Raises
-    ------
-    ValueError
-        If `proximity`, `labels` or a parameter is out of its domain.
-    """
-    array = checked_dissimilarity(proximity, "proximity")
-    label_array = checked_labels(labels, len(array))
-    _check_loss_parameters(gamma, tau, lam)
-    order = np.argsort(label_array, kind="stable")
-    sizes = np.bincount(label_array)
-    groups = np.split(order, np.cumsum(sizes)[:-1])
-    within = float(sum(array[np.ix_(group, group)].sum() / group.size**2 for group in groups))
-    return _loss(within, sizes, gamma, tau, lam)
-
-
-def sweep(
-    proximity: npt.ArrayLike,
-    linkage: Linkage = "average",
-    thresholds: Sequence[float] | None = None,
-    gamma: float = 1.0,
-    tau: float = 1.0,
-    lam: float = 0.01,
-) -> list[Candidate]:
-    """Cluster agglomeratively at every threshold alpha, Algorithm 3 of arXiv 2602.23504.
-
-    At threshold alpha every merge of height at most alpha is made. The losses of all cuts come
-    from one pass over the dendrogram, O(N^2) in all: each pair of clients is added once, where
-    its two clusters merge.
-
-    Parameters
-    ----------
-    proximity : array_like of shape (N, N)
-        Fused dissimilarity A of Eq. 7.
     linkage : {"average", "complete", "single"}
         How far apart two clusters are.
     thresholds : sequence of float, optional
         S_alpha, each at least 0. Left out: 0 and every height at which a merge happens, which
         are all the clusterings there are.
-    gamma, tau, lam
-        As for `clustering_loss`.
+    gamma, tau, lam : float
+        Of Eq. 10: standard deviations below the mean at which a cluster is small, how softly the
+        penalty grows (in clients), its weight.
 
     Returns
     -------
     list of Candidate
         By ascending threshold, one each; a given threshold that occurs twice counts once.
-
-    Raises
-    ------
-    ValueError
-        If `proximity`, `linkage`, a threshold or a parameter is out of its domain.
     """
     array = checked_dissimilarity(proximity, "proximity")
-    if linkage not in get_args(Linkage):
-        raise ValueError(f"linkage must be one of {get_args(Linkage)}, got {linkage!r}")
-    _check_loss_parameters(gamma, tau, lam)
     merges = _merges(array, linkage)
-    heights = [merge.height for merge in merges]
     if thresholds is None:
-        cuts = sorted({0.0, *heights})
+        cuts = sorted({0.0, *(merge.height for merge in merges)})
     else:
         cuts = sorted({float(threshold) for threshold in thresholds})
         if not cuts or not 0.0 <= cuts[0] <= cuts[-1] < np.inf:
             raise ValueError(f"thresholds must be finite and at least 0, got {list(thresholds)}")
-    bounds = [0.0, *heights, max([1.0, *heights])]
     state = _Partition(len(array))
     candidates, done = [], 0
     for threshold in cuts:
-        while done < len(merges) and heights[done] <= threshold:
+        while done < len(merges) and merges[done].height <= threshold:
             state.apply(merges[done])
             done += 1
         labels, sizes = state.labels_and_sizes()
-        loss = _loss(state.within, sizes, gamma, tau, lam)
-        candidates.append(
-            Candidate(
-                threshold=threshold,
-                num_clusters=len(sizes),
-                loss=loss.total,
-                labels=labels,
-                within=loss.within,
-                size=loss.size,
-                start=bounds[done],
-                stop=bounds[done + 1],
-            )
-        )
+        size = _size_penalty(sizes, gamma, tau)
+        loss = state.within + lam * size if lam > 0.0 else state.within
+        candidates.append(Candidate(threshold, len(sizes), loss, labels, state.within, size))
     return candidates
 
 
@@ -279,20 +175,9 @@ class _Partition:
         return float(self._sums[cluster] / self._sizes[cluster] ** 2)
 
 
-def _loss(within: float, sizes: IntArray, gamma: float, tau: float, lam: float) -> Loss:
-    """Eq. 9 from L1 and the cluster sizes."""
+def _size_penalty(sizes: IntArray, gamma: float, tau: float) -> float:
+    """L2 of Eq. 10."""
     shortfall = np.maximum(0.0, sizes.mean() - gamma * sizes.std() - sizes)
     # A tiny tau may take the penalty beyond the largest number: infinitely bad, as meant.
     with np.errstate(over="ignore"):
-        size = float(np.exp(shortfall / tau).mean())
-    return Loss(within, size, within + lam * size if lam > 0.0 else within)
-
-
-def _check_loss_parameters(gamma: float, tau: float, lam: float) -> None:
-    """Raise ValueError naming the parameter that is out of its domain."""
-    if not 0.0 <= gamma < np.inf:
-        raise ValueError(f"gamma must be finite and at least 0, got {gamma}")
-    if not 0.0 < tau < np.inf:
-        raise ValueError(f"tau must be finite and above 0, got {tau}")
-    if not 0.0 <= lam < np.inf:
-        raise ValueError(f"lam must be finite and at least 0, got {lam}")
+        return float(np.exp(shortfall / tau).mean())

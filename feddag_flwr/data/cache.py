@@ -1,7 +1,5 @@
 """Arrays that are costly to make, kept within a bound on memory."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -14,11 +12,7 @@ Array = NDArray[Any]
 class ArrayCache:
     """The arrays used last, of which no more than `max_bytes` are kept.
 
-    Parameters
-    ----------
-    max_bytes : int
-        Bound on the sum of the arrays' sizes; the one used longest ago goes first, and an array
-        larger than the bound is not kept at all.
+    The one used longest ago goes first; an array larger than the bound is not kept at all.
     """
 
     def __init__(self, max_bytes: int) -> None:

@@ -1,7 +1,5 @@
 """Whether a client's data fits the federation: its classes, matched by name, and its samples."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,25 +12,15 @@ from feddag_flwr.modalities import Modality, SampleSpec
 
 
 def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
-    """Return the same data with labels that index `class_names`.
+    """Return the same data with labels that index the federation's `class_names`.
 
-    Parameters
-    ----------
-    data : ClientData
-        Labels index the client's own ``class_names``.
-    class_names : sequence of str
-        The federation's classes.
-
-    Raises
-    ------
-    DataError
-        The client holds samples of a class that the federation does not know.
+    `DataError` where the client holds samples of a class that the federation does not know.
     """
     if tuple(class_names) == data.class_names:
         return data
     position = {class_name(name): index for index, name in enumerate(class_names)}
-    found = [position.get(class_name(name), -1) for name in data.class_names]
-    table = np.array(found, dtype=np.int64)
+    places = [position.get(class_name(name), -1) for name in data.class_names]
+    table = np.array(places, dtype=np.int64)
 
     def translated(part: LabelledSamples) -> LabelledSamples:
         labels = table[part.labels]
@@ -53,22 +41,12 @@ def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
 
 
 def check_spec(data: ClientData, spec: SampleSpec, modality: Modality) -> None:
-    """Refuse samples of another kind than the federation's.
-
-    Raises
-    ------
-    DataError
-        Names the client and both specs.
-    """
-    found = modality.spec(data.train.samples)
-    if found != spec:
-        raise DataError(
-            f"client {data.name!r}: samples are {modality.in_words(found)}, the federation's are "
-            f"{modality.in_words(spec)}{_other_details(found, spec)}"
-        )
-
-
-def _other_details(found: SampleSpec, wanted: SampleSpec) -> str:
-    if found.shape != wanted.shape or found.details == wanted.details:
-        return ""
-    return f" ({found.details[:200]}, not {wanted.details[:200]})"
+    """Refuse samples of another kind than the federation's by a `DataError` that names both."""
+    own = modality.spec(data.train.samples)
+    if own == spec:
+        return
+    details = f" ({own.details[:200]}, not {spec.details[:200]})" if own.shape == spec.shape else ""
+    raise DataError(
+        f"client {data.name!r}: samples are {modality.in_words(own)}, the federation's are "
+        f"{modality.in_words(spec)}{details}"
+    )

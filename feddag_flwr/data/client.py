@@ -1,7 +1,5 @@
 """What a client has: its name and its data; and how its node says which client it is."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,25 +11,13 @@ NodeConfig = Mapping[str, bool | int | float | str]
 
 @dataclass(frozen=True, eq=False)
 class ClientData:
-    """The data of one client.
+    """The data of one client."""
 
-    Attributes
-    ----------
-    name : str
-        The client's name, the same in every round.
-    train, test : LabelledSamples
-        Its parts, neither empty.
-    class_names : tuple of str
-        Name of each label; of the whole dataset, or of the client's own data (scenario own).
-    true_group : int or None
-        Group that the scenario put the client in; for evaluation only, never for training.
-    """
-
-    name: str
-    train: LabelledSamples
+    name: str  # the same in every round
+    train: LabelledSamples  # neither part is empty
     test: LabelledSamples
-    class_names: tuple[str, ...]
-    true_group: int | None
+    class_names: tuple[str, ...]  # of the whole dataset, or of the client's own data (scenario own)
+    true_group: int | None  # that the scenario put it in; for evaluation only, never for training
 
 
 def partition_name(partition_id: int, num_clients: int) -> str:
@@ -43,10 +29,8 @@ def partition_name(partition_id: int, num_clients: int) -> str:
 def read_partition_id(settings: Settings, node_config: NodeConfig) -> int:
     """Return the partition that the node config names.
 
-    Raises
-    ------
-    DataError
-        There is none, it is out of range, or the federation has another number of nodes.
+    `DataError` where there is none, it is out of range, or the federation has another number of
+    nodes.
     """
     partition_id = node_config.get("partition-id")
     if not isinstance(partition_id, int) or isinstance(partition_id, bool):
@@ -70,13 +54,7 @@ def read_partition_id(settings: Settings, node_config: NodeConfig) -> int:
 
 
 def read_text(node_config: NodeConfig, key: str) -> str | None:
-    """Return a string of the node config, None where it has none.
-
-    Raises
-    ------
-    DataError
-        It is no string, or empty.
-    """
+    """Return a string of the node config, None where it has none; refuse any other value."""
     value = node_config.get(key)
     if value is not None and (not isinstance(value, str) or not value):
         raise DataError(f"node config {key} = {value!r}: expected a string that is not empty")

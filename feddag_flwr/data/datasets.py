@@ -16,27 +16,9 @@ from feddag_flwr.data.samples import DataError, Dataset, LabelledSamples, Parts
 from feddag_flwr.modalities import load_modality
 from feddag_flwr.settings import Settings
 
-__all__ = ["DataError", "Dataset", "LabelledSamples", "load_dataset", "read_own"]
-
 
 def load_dataset(settings: Settings) -> Dataset:
-    """Load the dataset; a second call in the same process returns the same object.
-
-    Parameters
-    ----------
-    settings : Settings
-        Uses ``dataset``, ``data-dir``, ``download``, ``seed``, ``test-fraction``, ``train-share``
-        and ``test-share``, and whether ``scenario`` is domains.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    DataError
-        When the data is missing or not as it must be.
-    """
+    """Load the dataset; a second call in the same process returns the same object."""
     data = settings.data
     return _load_dataset(
         data.dataset,

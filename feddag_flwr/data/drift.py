@@ -1,7 +1,5 @@
 """Clients whose data changes while the federation trains (settings drift-share, drift-round)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -20,22 +18,7 @@ def part_in_round(settings: Settings, plan: Plan, client: int, server_round: int
     They stand in a ring, ordered by true group and number, which is turned by the size of the
     largest group among them (by half where no groups are known): so everybody gets a part of
     another group, unless one group has more than half of them, which then keeps as few as it must.
-
-    Parameters
-    ----------
-    settings : Settings
-        ``drift-share``, ``drift-round`` and ``seed``.
-    plan : Plan
-        The scenario's plan.
-    client : int
-        The client's own partition.
-    server_round : int
-        The round, 0 before the first.
-
-    Raises
-    ------
-    DataError
-        All clients drawn are of one group: nobody's data would change.
+    `DataError` where all clients drawn are of one group: nobody's data would change.
     """
     if not settings.data.drift_share or server_round < settings.data.drift_round:
         return client

@@ -1,6 +1,7 @@
-"""Samples from a person's own files: an .npz archive or a tree of image files."""
+"""Samples from a person's own files: an .npz archive or a tree of image files.
 
-from __future__ import annotations
+What is missing, damaged or of another form raises a `DataError` that names the path.
+"""
 
 import os
 from collections import Counter
@@ -20,8 +21,9 @@ from feddag_flwr.data.samples import DataError, LabelledSamples, Parts, in_one_l
 from feddag_flwr.modalities import Modality, load_modality
 
 MAX_CLASSES = 10_000
-_GREY = frozenset({"L", "1"})
+GREY_MODES = frozenset({"L", "1"})
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_SUFFIXES = ", ".join(IMAGE_SUFFIXES)
 _PART_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
 
 
@@ -30,86 +32,45 @@ def read_npz(path: Path, modality: Modality) -> Parts:
 
     The archive holds samples under the name and in the form that the modality says (``images``),
     and ``labels``, (n,) or (n, 1) integers from 0; optionally ``test_images`` and ``test_labels``
-    alike, and ``class_names``, a one-dimensional array of unicode strings. Other common names of
-    the arrays are known too (`feddag_flwr.data.npz_layout`).
-
-    Parameters
-    ----------
-    path : Path
-        The archive.
-    modality : Modality
-        What its samples are.
-
-    Returns
-    -------
-    Parts
-        Class names are "0" to the highest label where the archive names none.
-
-    Raises
-    ------
-    DataError
-        When the archive is missing, damaged, or not of this form; names path and array.
+    alike, and ``class_names``, a one-dimensional array of unicode strings, else "0" to the highest
+    label. Other common names of the arrays are known too (`feddag_flwr.data.npz_layout`).
     """
     with _archive(path) as archive:
         layout = find_layout(archive.files, modality.array)
-        train = _npz_part(path, archive, layout.train, modality)
-        test = None if layout.test is None else _npz_part(path, archive, layout.test, modality)
+        train, test = _npz_part(path, archive, layout.train, modality), None
         if not len(train):
             what = f"{modality.array} ({layout.train.samples!r} has length 0)"
             raise DataError(f"{path}: no train {what}")
-        if test is not None and layout.test is not None:
-            _check_alike(path, (layout.train.samples, layout.test.samples), (train, test), modality)
+        if layout.test is not None:
+            test = _npz_part(path, archive, layout.test, modality)
+            _check_test(path, layout.test.samples, test, layout.train.samples, train, modality)
         highest = max(int(part.labels.max()) for part in (train, test) if part is not None)
         return Parts(train, test, _npz_class_names(path, archive, layout.class_names, highest))
 
 
 def npz_layout(path: Path, array: str = "images") -> Layout:
-    """Return which arrays of an archive `read_npz` reads.
-
-    Raises
-    ------
-    DataError
-        When the archive is missing or damaged.
-    """
+    """Return which arrays of an archive `read_npz` reads."""
     with _archive(path) as archive:
         return find_layout(archive.files, array)
 
 
 class NpzImages(NamedTuple):
-    """Images of an archive, which need not say what they show.
+    """Images of an archive, which need not say what they show."""
 
-    Attributes
-    ----------
-    images : ndarray, shape (n, channels, height, width)
-        uint8, or float32 in [0, 1].
-    key : str
-        Array that they come from.
-    labels : ndarray of int64, shape (n,), or None
-        Indices into `class_names`.
-    class_names : tuple of str
-        Empty without labels.
-    """
-
-    images: NDArray[Any]
-    key: str
-    labels: NDArray[np.int64] | None
-    class_names: tuple[str, ...]
+    images: NDArray[Any]  # (n, channels, height, width), uint8, or float32 in [0, 1]
+    key: str  # array that they come from
+    labels: NDArray[np.int64] | None  # (n,)
+    class_names: tuple[str, ...]  # empty without labels
 
 
 def read_npz_images(path: Path) -> NpzImages:
-    """Read the images of an archive as in `read_npz`, of the test part where it has one.
-
-    Raises
-    ------
-    DataError
-        When the archive is missing, damaged, or not of this form; names path and array.
-    """
+    """Read the images of an archive as in `read_npz`, of the test part where it has one."""
     modality = load_modality("image")
     with _archive(path) as archive:
         pair = find_images(archive.files)
         if pair.labels not in archive.files:
-            found = _array(path, archive, pair.samples, modality.array)
-            images = modality.accept(found, f"{path}: {pair.samples!r}")
+            stored = _array(path, archive, pair.samples, modality.array)
+            images = modality.accept(stored, f"{path}: {pair.samples!r}")
             return NpzImages(images, pair.samples, None, ())
         part = _npz_part(path, archive, pair, modality)
         highest = int(part.labels.max()) if len(part) else -1
@@ -144,16 +105,16 @@ def _unreadable_npz(path: Path, reason: str) -> str:
 def _array(path: Path, archive: NpzFile, key: str, array: str) -> NDArray[Any]:
     if key not in archive.files:
         raise DataError(f"{path}: {missing(key, archive.files, array)}")
-    found = archive[key]
-    if not isinstance(found, np.ndarray):  # NumPy returns the bytes of a member that is none
+    stored = archive[key]
+    if not isinstance(stored, np.ndarray):  # NumPy returns the bytes of a member that is none
         raise DataError(_unreadable_npz(path, f"{key!r} is no array"))
-    return found
+    return stored
 
 
 def _npz_part(path: Path, archive: NpzFile, pair: Pair, modality: Modality) -> LabelledSamples:
-    found = _array(path, archive, pair.samples, modality.array)
+    stored = _array(path, archive, pair.samples, modality.array)
     labels = _array(path, archive, pair.labels, modality.array)
-    samples = modality.accept(found, f"{path}: {pair.samples!r}")
+    samples = modality.accept(stored, f"{path}: {pair.samples!r}")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
@@ -173,21 +134,26 @@ def _npz_part(path: Path, archive: NpzFile, pair: Pair, modality: Modality) -> L
     return LabelledSamples(samples, labels.astype(np.int64))
 
 
-def _check_alike(
+def _check_test(
     path: Path,
-    keys: tuple[str, str],
-    parts: tuple[LabelledSamples, LabelledSamples],
+    test_key: str,
+    test: LabelledSamples,
+    train_key: str,
+    train: LabelledSamples,
     modality: Modality,
 ) -> None:
     """Refuse an empty test part, and one whose samples differ from those to train on."""
-    (train, test), (train_key, test_key) = parts, keys
     if not len(test):
         raise DataError(f"{path}: {test_key!r} has length 0; leave it out or fill it")
-    looks = [(part.samples.shape[1:], part.samples.dtype) for part in parts]
-    if looks[0] != looks[1]:
+    shapes = test.samples.shape[1:], train.samples.shape[1:]
+    if shapes[0] != shapes[1] or test.samples.dtype != train.samples.dtype:
+        test_words, train_words = (
+            f"{modality.in_words(modality.spec(part.samples))}, {part.samples.dtype}"
+            for part in (test, train)
+        )
         raise DataError(
-            f"{path}: {test_key!r} are {_looks(test, modality)} but {train_key!r} are "
-            f"{_looks(train, modality)}; expected the same shape and type"
+            f"{path}: {test_key!r} are {test_words} but {train_key!r} are {train_words}; "
+            "expected the same shape and type"
         )
 
 
@@ -196,13 +162,13 @@ def _npz_class_names(
 ) -> tuple[str, ...]:
     if key is None:
         return tuple(str(label) for label in range(highest + 1))
-    found = _array(path, archive, key, key)
-    if found.dtype.kind != "U" or found.ndim != 1:
+    stored = _array(path, archive, key, key)
+    if stored.dtype.kind != "U" or stored.ndim != 1:
         raise DataError(
-            f"{path}: {key!r} is {found.dtype} of shape {found.shape}; "
+            f"{path}: {key!r} is {stored.dtype} of shape {stored.shape}; "
             "expected unicode strings of shape (classes,)"
         )
-    names = tuple(class_name(str(name)) for name in found)
+    names = tuple(class_name(str(name)) for name in stored)
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(
             f"{path}: {key!r} has duplicates ({repeated[0]!r}); expected each name once"
@@ -213,10 +179,6 @@ def _npz_class_names(
             f"expected 0 to {len(names) - 1}"
         )
     return names
-
-
-def _looks(part: LabelledSamples, modality: Modality) -> str:
-    return f"{modality.in_words(modality.spec(part.samples))}, {part.samples.dtype}"
 
 
 class Listing(NamedTuple):
@@ -231,23 +193,7 @@ def read_image_folder(root: Path) -> Parts:
 
     Files end in .png, .jpg or .jpeg, at any depth below the folder of their class; hidden and
     other files are passed over. Images stay grey (one channel) when all files of both parts are,
-    otherwise all become RGB.
-
-    Parameters
-    ----------
-    root : Path
-        The tree.
-
-    Returns
-    -------
-    Parts
-        Class names are the names of the class folders in Unicode's form NFC, sorted; no test part
-        without ``test``.
-
-    Raises
-    ------
-    DataError
-        When a folder is missing or empty, a file is damaged, or sizes differ; names the path.
+    otherwise all become RGB. Class names are those of the folders in Unicode's form NFC, sorted.
     """
     train, test, class_names = list_image_folder(root)
     images = _read_images(root, train.files + (test.files if test else []))
@@ -260,36 +206,25 @@ def read_image_folder(root: Path) -> Parts:
 
 
 def list_image_folder(root: Path) -> tuple[Listing, Listing | None, tuple[str, ...]]:
-    """List the files that `read_image_folder` reads, in its order, without opening them.
+    """List the train and test files that `read_image_folder` reads, in its order, and class names.
 
-    Returns
-    -------
-    train, test : Listing
-        None for the latter without ``test``.
-    class_names : tuple of str
-
-    Raises
-    ------
-    DataError
-        When a folder is missing or empty.
+    No file is opened; without ``test`` there is no test listing.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected a folder of images")
+    _check_folder(root)
     split = (root / "train").is_dir()
     train_root = root / "train" if split else root
     class_names = tuple(sorted({class_name(folder.name) for folder in subfolders(train_root)}))
     if not class_names:
         raise DataError(
-            f"{train_root}: no train images; expected one sub-folder a class with "
-            f"{', '.join(IMAGE_SUFFIXES)} files"
+            f"{train_root}: no train images; expected one sub-folder a class with {_SUFFIXES} files"
         )
     if not split:
         _check_no_parts(root)
     train = _list_files(train_root, class_names)
     for label in sorted(set(range(len(class_names))) - set(train.labels)):
         raise DataError(
-            f"{train_root / class_names[label]}: no train images; expected "
-            f"{', '.join(IMAGE_SUFFIXES)} files in every class folder"
+            f"{train_root / class_names[label]}: no train images; expected {_SUFFIXES} files in "
+            "every class folder"
         )
     test = None
     if split and (root / "test").is_dir():
@@ -299,41 +234,28 @@ def list_image_folder(root: Path) -> tuple[Listing, Listing | None, tuple[str, .
     return train, test, class_names
 
 
+def _check_folder(root: Path) -> None:
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected a folder of images")
+
+
 def _check_no_parts(root: Path) -> None:
     """Refuse folders Train and Test, or training and testing: they would be taken for classes."""
-    parts = [
-        folder.name
-        for folder in subfolders(root)
-        if folder.name.lower() in _PART_NAMES and subfolders(folder)
-    ]
-    if parts:
-        raise DataError(
-            f"{root / parts[0]}: a folder of that name would be a class; parts are called "
-            "'train' and 'test' here"
-        )
+    for folder in subfolders(root):
+        if folder.name.lower() in _PART_NAMES and subfolders(folder):
+            raise DataError(
+                f"{folder}: a folder of that name would be a class; parts are called "
+                "'train' and 'test' here"
+            )
 
 
 def read_domain_folders(root: Path) -> Parts:
     """Read ``root/DOMAIN/CLASS/**`` (scenario domains); files as in `read_image_folder`.
 
-    Parameters
-    ----------
-    root : Path
-        The tree.
-
-    Returns
-    -------
-    Parts
-        Labels are domain * C + class, domains and classes sorted by name; a domain may lack a
-        class. No test part.
-
-    Raises
-    ------
-    DataError
-        When a folder is missing or has no images, a file is damaged, or sizes differ.
+    Labels are domain * C + class, domains and classes sorted by name; a domain may lack a class.
+    There is no test part.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected a folder of images")
+    _check_folder(root)
     domains = subfolders(root)
     if not domains:
         raise DataError(f"{root}: no domains; expected folders DOMAIN/CLASS with images")
@@ -346,8 +268,7 @@ def read_domain_folders(root: Path) -> Parts:
         listing = _list_files(domain, class_names)
         if not listing.files:
             raise DataError(
-                f"{domain}: no images; expected one sub-folder a class with "
-                f"{', '.join(IMAGE_SUFFIXES)} files"
+                f"{domain}: no images; expected one sub-folder a class with {_SUFFIXES} files"
             )
         files.extend(listing.files)
         labels.extend(index * len(class_names) + label for label in listing.labels)
@@ -363,35 +284,24 @@ def read_domain_folders(root: Path) -> Parts:
 
 
 def subfolders(root: Path) -> list[Path]:
-    """Return the sub-folders of `root` that are not hidden, sorted by name.
-
-    Raises
-    ------
-    DataError
-        When `root` cannot be listed.
-    """
+    """Return the sub-folders of `root` that are not hidden, sorted by name."""
     try:
-        found = [each for each in root.iterdir() if each.is_dir() and not _hidden(each.name)]
+        folders = [path for path in root.iterdir() if path.is_dir() and not _hidden(path.name)]
     except OSError as error:
         raise DataError(f"{root}: cannot be listed ({error.strerror})") from error
-    return sorted(found, key=lambda entry: entry.name)
+    return sorted(folders, key=lambda folder: folder.name)
 
 
 def files_below(root: Path) -> list[Path]:
     """Return all files in a folder and its sub-folders that are not hidden, sorted.
 
     Links to folders are followed, each folder once.
-
-    Raises
-    ------
-    DataError
-        When a folder cannot be listed.
     """
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
 
-    found: list[Path] = []
+    below: list[Path] = []
     seen: set[str] = set()
     for folder, inner, files in os.walk(root, followlinks=True, onerror=refuse):
         place = os.path.realpath(folder)
@@ -400,8 +310,8 @@ def files_below(root: Path) -> list[Path]:
             continue
         seen.add(place)
         inner[:] = sorted(name for name in inner if not _hidden(name))
-        found += [Path(folder, name) for name in files]
-    return sorted(found)
+        below += [Path(folder, name) for name in files]
+    return sorted(below)
 
 
 def images_below(root: Path) -> list[Path]:
@@ -446,21 +356,18 @@ def opened_image(file: Path) -> Iterator[Image.Image]:
 
 def _read_images(root: Path, files: Sequence[Path]) -> NDArray[np.uint8]:
     """Decode all files into one array, after a first pass over their headers."""
-    grey, size = True, (0, 0)
+    with opened_image(files[0]) as image:
+        width, height = image.size
+    grey = True
     for file in files:
         with opened_image(file) as image:
-            mode, found = image.mode, image.size
-        if mode.startswith(("I", "F")):
-            raise DataError(f"{file}: pixels of mode {mode!r}; expected 8 bits a channel")
-        if file is files[0]:
-            size = found
-        if found != size:
-            raise DataError(
-                f"{file}: {found[0]} x {found[1]} pixels (width x height), but {files[0]} has "
-                f"{size[0]} x {size[1]}; expected images of one size"
-            )
-        grey = grey and mode in _GREY
-    width, height = size
+            _check_depth(file, image)
+            grey = grey and image.mode in GREY_MODES
+            if image.size != (width, height):
+                raise DataError(
+                    f"{file}: {image.width} x {image.height} pixels (width x height), but "
+                    f"{files[0]} has {width} x {height}; expected images of one size"
+                )
     try:
         images = np.empty((len(files), 1 if grey else 3, height, width), dtype=np.uint8)
     except MemoryError as error:
@@ -473,6 +380,11 @@ def _read_images(root: Path, files: Sequence[Path]) -> NDArray[np.uint8]:
     return images
 
 
+def _check_depth(file: Path, image: Image.Image) -> None:
+    if image.mode.startswith(("I", "F")):
+        raise DataError(f"{file}: pixels of mode {image.mode!r}; expected 8 bits a channel")
+
+
 def _pixels(image: Image.Image, *, grey: bool) -> NDArray[np.uint8]:
     """Decode an opened image to (channels, height, width)."""
     pixels = np.asarray(image.convert("L" if grey else "RGB"))
@@ -480,32 +392,21 @@ def _pixels(image: Image.Image, *, grey: bool) -> NDArray[np.uint8]:
 
 
 def read_image(file: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Read one image for a model that takes images of one shape.
+    """Read one image for a model that takes images of one shape (channels, height, width).
 
-    Parameters
-    ----------
-    file : Path
-        A .png or .jpg file.
-    image_shape : tuple of int
-        (channels, height, width), 1 or 3 channels. A grey image will do for a model of three, as
-        in training; a coloured one will not for a model of one.
-
-    Raises
-    ------
-    DataError
-        The file is no image, or of another size or kind; says what is expected.
+    A grey image will do for a model of three channels, as in training; a coloured one will not for
+    a model of one.
     """
     channels, height, width = image_shape
     if channels not in {1, 3}:
         raise DataError(f"{file}: the model takes {channels} channels, which image files have not")
     wanted = f"expected {width} x {height}, {'grey' if channels == 1 else 'colour'}"
     with opened_image(file) as image:
-        if image.mode.startswith(("I", "F")):
-            raise DataError(f"{file}: pixels of mode {image.mode!r}; expected 8 bits a channel")
+        _check_depth(file, image)
         if image.size != (width, height):
             raise DataError(
-                f"{file}: {image.size[0]} x {image.size[1]} pixels (width x height); {wanted}"
+                f"{file}: {image.width} x {image.height} pixels (width x height); {wanted}"
             )
-        if channels == 1 and image.mode not in _GREY:
+        if channels == 1 and image.mode not in GREY_MODES:
             raise DataError(f"{file}: pixels of mode {image.mode!r}; {wanted}")
         return _pixels(image, grey=channels == 1)

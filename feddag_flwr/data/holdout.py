@@ -1,8 +1,7 @@
 """Draws that are stratified by class: a test part where there is none, a share of a part."""
 
-from __future__ import annotations
-
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,34 +13,31 @@ from feddag_flwr.seeds import generator
 def stratified_test_indices(
     labels: NDArray[np.int64], fraction: float, seed: int, *, client: str = ""
 ) -> NDArray[np.int64]:
-    """Draw the test samples of every class.
+    """Draw the test samples of every class: ascending indices into `labels`.
 
     A class of n samples gives n * `fraction` of them, rounded half up, but at least one and never
-    all; a class of a single sample gives none.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (n,)
-        Labels of all samples.
-    fraction : float
-        Share held out (setting ``test-fraction``).
-    seed : int
-        The run's seed.
-    client : str, optional
-        Name of the client whose own data this is; empty for a common dataset.
-
-    Returns
-    -------
-    ndarray
-        Ascending indices into `labels`.
+    all; a class of a single sample gives none. `client` is whose own data this is; empty for a
+    common dataset.
     """
-    held_out = [np.empty(0, dtype=np.int64)]
-    for label in np.unique(labels):
+    return _drawn(
+        labels,
+        lambda count: min(max(math.floor(count * fraction + 0.5), 1), count - 1),
+        lambda label: generator(seed, f"hold-out-class-{label}", client=client),
+    )
+
+
+def _drawn(
+    labels: NDArray[np.int64],
+    share_of: Callable[[int], int],
+    draws_of: Callable[[int], np.random.Generator],
+) -> NDArray[np.int64]:
+    """Draw so many samples of every class: ascending indices."""
+    drawn = [np.empty(0, dtype=np.int64)]
+    for label in np.unique(labels).tolist():
         members = np.flatnonzero(labels == label)
-        count = min(max(math.floor(len(members) * fraction + 0.5), 1), len(members) - 1)
-        order = generator(seed, f"hold-out-class-{label}", client=client).permutation(len(members))
-        held_out.append(members[order[:count]])
-    return np.sort(np.concatenate(held_out))
+        order = draws_of(label).permutation(len(members))
+        drawn.append(members[order[: share_of(len(members))]])
+    return np.sort(np.concatenate(drawn))
 
 
 def stratified_share(
@@ -49,26 +45,16 @@ def stratified_share(
 ) -> LabelledSamples:
     """Keep a share of every class, drawn by seed: n * `share` rounded half up, but at least one.
 
-    Parameters
-    ----------
-    part : LabelledSamples
-        The samples, which stay in order.
-    share : float
-        Setting ``train-share`` or ``test-share``; 1 returns `part` itself.
-    seed : int
-        The run's seed.
-    purpose : str
-        What the draws are for.
+    Samples stay in order; 1 returns `part` itself. `purpose` says what the draws are for.
     """
     if share == 1:
         return part
-    kept = [np.empty(0, dtype=np.int64)]
-    for label in np.unique(part.labels):
-        members = np.flatnonzero(part.labels == label)
-        count = max(math.floor(len(members) * share + 0.5), 1)
-        order = generator(seed, f"{purpose}-class-{label}").permutation(len(members))
-        kept.append(members[order[:count]])
-    return part.select(np.sort(np.concatenate(kept)))
+    kept = _drawn(
+        part.labels,
+        lambda count: max(math.floor(count * share + 0.5), 1),
+        lambda label: generator(seed, f"{purpose}-class-{label}"),
+    )
+    return part.select(kept)
 
 
 def with_test_part(
@@ -76,10 +62,7 @@ def with_test_part(
 ) -> tuple[LabelledSamples, LabelledSamples]:
     """Return the training and test part, held out from the former where there is no test part.
 
-    Raises
-    ------
-    DataError
-        When no class has two samples; the message begins with `origin`.
+    `DataError`, which begins with `origin`, where no class has two samples.
     """
     if parts.test is not None:
         return parts.train, parts.test
@@ -89,6 +72,5 @@ def with_test_part(
             f"{origin}: has no test part and none can be held out of {len(parts.train)} image(s); "
             "expected two or more of at least one class"
         )
-    in_train = np.ones(len(parts.train), dtype=bool)
-    in_train[test] = False
-    return parts.train.select(np.flatnonzero(in_train)), parts.train.select(test)
+    kept = np.setdiff1d(np.arange(len(parts.train)), test)
+    return parts.train.select(kept), parts.train.select(test)

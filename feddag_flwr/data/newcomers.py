@@ -1,7 +1,5 @@
 """Clients that join while the federation trains (settings newcomer-share, newcomer-round)."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 from feddag_flwr.data.client import NodeConfig, read_partition_id
@@ -15,13 +13,7 @@ def late_clients(settings: Settings) -> frozenset[int]:
 
 
 def joining_round(settings: Settings, node_config: NodeConfig) -> int:
-    """Return the round in which this client joins; 0 for one that is there from the start.
-
-    Raises
-    ------
-    DataError
-        The node config names no partition.
-    """
+    """Return the round in which this client joins; 0 for one that is there from the start."""
     if not settings.data.newcomer_share:
         return 0
     late = read_partition_id(settings, node_config) in late_clients(settings)

@@ -1,8 +1,6 @@
 """Which arrays of an .npz archive hold what: the names that people give them."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 CLASS_NAMES = "class_names"
@@ -21,55 +19,32 @@ def _pairs(array: str, *parts: str) -> tuple[Pair, ...]:
     return (*pairs, *(Pair(f"x_{part}", f"y_{part}") for part in parts))
 
 
-class Names:
-    """The pairs of names under which parts are looked for, in this order.
-
-    Parameters
-    ----------
-    array : str
-        What the modality calls samples, for instance ``images``.
-    """
-
-    def __init__(self, array: str = "images") -> None:
-        self.own = Pair(array, "labels")
-        self.own_test = Pair(f"test_{array}", "test_labels")
-        self.train = (self.own, *_pairs(array, "train"), Pair("x", "y"))
-        self.test = _pairs(array, "test")
-        self.validation = _pairs(array, "val", "valid", "validation")
+def _known(array: str) -> tuple[tuple[Pair, ...], ...]:
+    """Pairs under which the train, test and validation part are looked for, in this order."""
+    train = (Pair(array, "labels"), *_pairs(array, "train"), Pair("x", "y"))
+    return train, _pairs(array, "test"), _pairs(array, "val", "valid", "validation")
 
 
 class Layout(NamedTuple):
-    """What an archive holds.
+    """What an archive holds."""
 
-    Attributes
-    ----------
-    train : Pair
-        Names as the archive spells them; where it has no such arrays, ``images`` and ``labels``.
-    test : Pair or None
-        The test part; the validation part where there is no test part.
-    class_names : str or None
-        The array of class names.
-    passed_over : tuple of str
-        What nobody reads, sorted.
-    """
-
-    train: Pair
-    test: Pair | None
-    class_names: str | None
-    passed_over: tuple[str, ...]
+    train: Pair  # names as the archive spells them; ``images`` and ``labels`` where it has none
+    test: Pair | None  # the validation part where there is no test part
+    class_names: str | None  # the array of them
+    passed_over: tuple[str, ...]  # what nobody reads, sorted
 
 
 def find_layout(names: Sequence[str], array: str = "images") -> Layout:
     """Find the parts among the names of an archive's arrays, whatever their case.
 
-    The first pair of train, test and validation part (`Names`) that is whole is taken. ``images``
+    The first pair of train, test and validation part that is whole is taken. ``images``
     or ``test_images`` without its labels, or the other way round, is taken too, for the reader to
     refuse.
     """
-    spelt, known = _spelt(names), Names(array)
-    train = next(_whole(known.train, spelt), None) or next(_begun(known.train, spelt), known.own)
-    test = next(_whole(known.test, spelt), None) or next(_begun([known.own_test], spelt), None)
-    test = test or next(_whole(known.validation, spelt), None)
+    spelt, (trains, tests, validations) = _spelt(names), _known(array)
+    train = _first(all, trains, spelt) or _first(any, trains, spelt) or trains[0]
+    test = _first(all, tests, spelt) or _first(any, tests[:1], spelt)
+    test = test or _first(all, validations, spelt)
     class_names = spelt.get(CLASS_NAMES)
     read = {*train, *(test or ()), class_names}
     return Layout(train, test, class_names, tuple(sorted(set(names) - read)))
@@ -80,18 +55,16 @@ def find_images(names: Sequence[str]) -> Pair:
 
     They need no labels. Without any, ``images`` is returned, for the reader to refuse.
     """
-    spelt, known = _spelt(names), Names()
-    order = (*known.test, *known.validation, *known.train)
-    pairs = (_as_spelt(pair, spelt) for pair in order)
-    return next((pair for pair in pairs if pair.samples in spelt.values()), known.own)
+    spelt, (trains, tests, validations) = _spelt(names), _known("images")
+    pairs = (_as_spelt(pair, spelt) for pair in (*tests, *validations, *trains))
+    return next((pair for pair in pairs if pair.samples in spelt.values()), trains[0])
 
 
 def missing(key: str, names: Sequence[str], array: str = "images") -> str:
     """Say that an array is not there, what is, and what could be."""
-    found = sorted(names)
-    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-    known = ", or ".join(f"{pair.samples!r} and {pair.labels!r}" for pair in Names(array).train)
-    return f"no array {key!r}; it has {found[:_MOST_NAMED]}{more}, expected {known}"
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    known = ", or ".join(f"{pair.samples!r} and {pair.labels!r}" for pair in _known(array)[0])
+    return f"no array {key!r}; it has {sorted(names)[:_MOST_NAMED]}{more}, expected {known}"
 
 
 def _spelt(names: Iterable[str]) -> dict[str, str]:
@@ -103,9 +76,9 @@ def _as_spelt(pair: Pair, spelt: dict[str, str]) -> Pair:
     return Pair(*(spelt.get(name, name) for name in pair))
 
 
-def _whole(pairs: Iterable[Pair], spelt: dict[str, str]) -> Iterator[Pair]:
-    return (_as_spelt(pair, spelt) for pair in pairs if spelt.keys() >= set(pair))
-
-
-def _begun(pairs: Iterable[Pair], spelt: dict[str, str]) -> Iterator[Pair]:
-    return (_as_spelt(pair, spelt) for pair in pairs if spelt.keys() & set(pair))
+def _first(
+    there: Callable[[Iterable[bool]], bool], pairs: Iterable[Pair], spelt: dict[str, str]
+) -> Pair | None:
+    """Return the first pair of which all arrays, or any, are there."""
+    known = (pair for pair in pairs if there(name in spelt for name in pair))
+    return next((_as_spelt(pair, spelt) for pair in known), None)

@@ -1,7 +1,5 @@
 """A scenario as a table: what each client holds, which group it is in, how its data varies."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,27 +16,13 @@ from feddag_flwr.settings import Settings
 
 @dataclass(frozen=True, eq=False)
 class ScenarioTable:
-    """All clients of a scenario, in order of partitions.
-
-    Attributes
-    ----------
-    names : tuple of str
-        The clients.
-    class_names : tuple of str
-        The labels, in the order of the columns.
-    counts : ndarray of shape (N, C)
-        Training samples of each client and label, as the client sees its labels.
-    groups : tuple of int or None, of length N
-        True groups.
-    variations : tuple of str, of length N
-        Domain, concept, rotation and corruption in words; empty where nothing varies.
-    """
+    """All N clients of a scenario, in order of partitions."""
 
     names: tuple[str, ...]
-    class_names: tuple[str, ...]
-    counts: NDArray[np.int64]
-    groups: tuple[int | None, ...]
-    variations: tuple[str, ...]
+    class_names: tuple[str, ...]  # in the order of the columns
+    counts: NDArray[np.int64]  # (N, C) training samples, by the labels that clients see
+    groups: tuple[int | None, ...]  # true ones
+    variations: tuple[str, ...]  # domain, concept, rotation and corruption in words
 
     def by_group(self) -> list[int]:
         """Return the clients sorted by true group, then by partition."""
@@ -46,13 +30,7 @@ class ScenarioTable:
 
 
 def tabulate(settings: Settings) -> ScenarioTable:
-    """Make the table of the scenario that the settings describe.
-
-    Raises
-    ------
-    DataError
-        When the data or the split is not as it must be.
-    """
+    """Make the table of the scenario that the settings describe."""
     return _own_table(settings) if settings.data.scenario == "own" else _common_table(settings)
 
 

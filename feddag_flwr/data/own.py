@@ -1,11 +1,8 @@
 """Scenario own: each client's own folder or archive, which may change while the run goes on."""
 
-from __future__ import annotations
-
-from collections import OrderedDict
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from feddag_flwr.data.client import ClientData, NodeConfig, read_partition_id, read_text
 from feddag_flwr.data.datasets import read_own
@@ -23,25 +20,18 @@ def load_own_data(settings: Settings, node_config: NodeConfig) -> ClientData:
 
     A process reads files once, and anew when one came, went, or has another size or time of
     change. Where a test part is held out, more samples mean another draw.
-
-    Raises
-    ------
-    DataError
-        When the node config or the data is not as it must be.
     """
     given = read_text(node_config, "data-path")
     path = Path(given).expanduser() if given else _own_path(settings, node_config)
     path = path.absolute()
-    name = read_text(node_config, "client-name") or default_name(settings.data.dataset, path)
     return _read(
-        _Wanted(
-            settings.data.dataset,
-            path,
-            name,
-            settings.data.modality,
-            settings.run.seed,
-            settings.data.test_fraction,
-        )
+        settings.data.dataset,
+        path,
+        read_text(node_config, "client-name") or default_name(settings.data.dataset, path),
+        settings.data.modality,
+        settings.run.seed,
+        settings.data.test_fraction,
+        frozenset(_file_states(path)),  # before reading: what changes meanwhile counts
     )
 
 
@@ -75,58 +65,34 @@ def _own_path(settings: Settings, node_config: NodeConfig) -> Path:
     return paths[partition_id]
 
 
-class _Wanted(NamedTuple):
-    """What a client's data depends on besides its files; the key under which it is kept."""
-
-    kind: str
-    path: Path
-    name: str
-    modality: str
-    seed: int
-    test_fraction: float
-
-
-# The clients read last, with the state that their files were in.
-_known: OrderedDict[_Wanted, tuple[frozenset[_FileState], ClientData]] = OrderedDict()
-_MOST_KNOWN = 8
-
-
-def _read(wanted: _Wanted) -> ClientData:
-    state = frozenset(_file_states(wanted.path))  # before reading: what changes meanwhile counts
-    found = _known.pop(wanted, None)
-    if found is None or found[0] != state:
-        found = state, _read_files(wanted)
-    _known[wanted] = found
-    while len(_known) > _MOST_KNOWN:
-        _known.popitem(last=False)
-    return found[1]
-
-
 def _file_states(path: Path) -> Iterator[_FileState]:
     """Yield path, time of change and size of a file, or of all files below a folder."""
     for file in files_below(path) if path.is_dir() else [path]:
         try:
-            found = file.stat()
+            status = file.stat()
         except FileNotFoundError:  # gone since it was listed
             continue
-        yield str(file), found.st_mtime_ns, found.st_size
+        yield str(file), status.st_mtime_ns, status.st_size
 
 
-def _read_files(wanted: _Wanted) -> ClientData:
+@lru_cache(maxsize=8)
+def _read(
+    kind: str,
+    path: Path,
+    name: str,
+    modality: str,
+    seed: int,
+    test_fraction: float,
+    state: frozenset[_FileState],
+) -> ClientData:
+    """Read a client's files, once in each state."""
     try:
-        parts = read_own(wanted.kind, str(wanted.path), wanted.modality)
-        return as_client(parts, wanted.name, wanted.path, wanted.seed, wanted.test_fraction)
+        return as_client(read_own(kind, str(path), modality), name, path, seed, test_fraction)
     except DataError as error:
-        raise DataError(f"client {wanted.name!r}: {error}") from error
+        raise DataError(f"client {name!r}: {error}") from error
 
 
 def as_client(parts: Parts, name: str, path: Path, seed: int, test_fraction: float) -> ClientData:
-    """Return what was read as a client's data, with a test part held out where there is none.
-
-    Raises
-    ------
-    DataError
-        None can be held out; the message begins with `path`.
-    """
+    """Return what was read as a client's data, with a test part held out where there is none."""
     train, test = with_test_part(parts, test_fraction, seed, origin=str(path), client=name)
     return ClientData(name, train, test, parts.class_names, None)

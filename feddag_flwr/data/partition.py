@@ -1,11 +1,10 @@
 """Splits of a dataset over clients: who gets how many samples of a class, and which.
 
 Everything here follows from the class sizes, the settings and the seed, so that every process
-derives the same split by itself. Only the table of counts is common; a client's own indices are
-slices of one seeded permutation a class.
+derives the same split by itself. Only the table of counts (N clients, C classes) is common; a
+client's own indices are slices of one seeded permutation a class. A dataset that does not suffice
+raises a `DataError` that names the settings.
 """
-
-from __future__ import annotations
 
 import heapq
 import math
@@ -27,17 +26,8 @@ _TRIES = 50
 def largest_remainder(shares: FloatArray, total: int) -> IntArray:
     """Split `total` in proportion to `shares` by the method of the largest remainder.
 
-    Parameters
-    ----------
-    shares : ndarray of shape (n,)
-        Not negative; they need not add up to one. If all are zero they count as equal.
-    total : int
-        What the counts add up to.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Counts; of equal remainders the first is served first.
+    Shares need not add up to one; if all are zero they count as equal. Of equal remainders the
+    first is served first.
 
     Examples
     --------
@@ -60,21 +50,7 @@ def classes_per_group(num_classes: int, label_skew: float) -> int:
 def deal_classes(num_classes: int, num_groups: int, per_group: int, seed: int) -> list[IntArray]:
     """Deal classes to groups: all of them once before any a second time, and so on.
 
-    The class sets of the groups differ as far as seeded tries find it possible.
-
-    Parameters
-    ----------
-    num_classes, num_groups : int
-        How many there are.
-    per_group : int
-        Classes of a group.
-    seed : int
-        The run's seed.
-
-    Returns
-    -------
-    list of ndarray of shape (per_group,)
-        Ascending classes of each group.
+    The class sets of the groups, each ascending, differ as far as seeded tries find it possible.
     """
     rng = generator(seed, "deal-classes")
     distinct = min(num_groups, math.comb(num_classes, per_group))
@@ -82,9 +58,9 @@ def deal_classes(num_classes: int, num_groups: int, per_group: int, seed: int) -
     most = 0
     for _ in range(min(_TRIES, 1 + 5000 // num_groups)):
         dealt = _deal_once(num_classes, num_groups, per_group, rng)
-        found = len({tuple(classes) for classes in dealt})
-        if found > most:
-            best, most = dealt, found
+        different = len({tuple(classes) for classes in dealt})
+        if different > most:
+            best, most = dealt, different
         if most == distinct:
             break
     return best
@@ -111,25 +87,7 @@ def _deal_once(
 
 
 def draw_class_pairs(num_classes: int, num_groups: int, seed: int) -> list[IntArray]:
-    """Draw a pair of classes for each group, all pairs different (B.10).
-
-    Parameters
-    ----------
-    num_classes, num_groups : int
-        How many there are.
-    seed : int
-        The run's seed.
-
-    Returns
-    -------
-    list of ndarray of shape (2,)
-        Ascending classes of each group.
-
-    Raises
-    ------
-    DataError
-        When there are fewer pairs than groups.
-    """
+    """Draw an ascending pair of classes for each group, all pairs different (B.10)."""
     pairs = list(combinations(range(num_classes), 2))
     if num_groups > len(pairs):
         raise DataError(
@@ -160,34 +118,12 @@ def label_skew_counts(
     floor: int,
     seed: int,
 ) -> IntArray:
-    """Count the samples of each client and class under scenario I.
+    """Count the samples (N, C) of each client and class under scenario I.
 
-    Each holder of a class gets `floor` of its samples, the rest go to the holders by shares drawn
-    from a symmetric Dirichlet distribution. Classes of no group stay unused.
-
-    Parameters
-    ----------
-    class_counts, class_names : sequences of length C
-        Training samples and name of each class.
-    groups : ndarray of shape (N,)
-        Group of each client.
-    group_classes : sequence of ndarray
-        Classes of each group.
-    alpha : float
-        alpha', the concentration (setting ``dirichlet-alpha``).
-    floor : int
-        Setting ``min-class-samples``.
-    seed : int
-        The run's seed.
-
-    Returns
-    -------
-    ndarray of shape (N, C)
-
-    Raises
-    ------
-    DataError
-        When a class has fewer samples than its holders need.
+    Each holder of a class, by the `groups` (N,) of clients and the `group_classes`, gets `floor`
+    (setting ``min-class-samples``) of its samples; the rest go to the holders by shares drawn from
+    a symmetric Dirichlet distribution of concentration `alpha` (``dirichlet-alpha``). Classes of no
+    group stay unused.
     """
     holds = np.zeros((len(group_classes), len(class_counts)), dtype=bool)
     for group, classes in enumerate(group_classes):
@@ -212,34 +148,13 @@ def label_skew_counts(
 def lda_counts(
     class_counts: Sequence[int], *, num_clients: int, alpha: float, floor: int, seed: int
 ) -> IntArray:
-    """Count the samples of each client and class under scenario III (Hsu et al. 2019).
+    """Count the samples (N, C) of each client and class under scenario III (Hsu et al. 2019).
 
     Client i draws class proportions q_i from Dirichlet(alpha' * class prior); the samples of class
-    c are split over the clients in proportion to q_ic. A client left below `floor` samples then
-    takes the missing ones of the class that it favours (largest q_ic) from whoever has most of
-    that class and more than `floor` in all, and so on with its next favoured class.
-
-    Parameters
-    ----------
-    class_counts : sequence of length C
-        Training samples of each class.
-    num_clients : int
-        N, the number of clients.
-    alpha : float
-        alpha', the concentration (setting ``dirichlet-alpha``).
-    floor : int
-        Fewest samples of a client in all (setting ``min-class-samples``).
-    seed : int
-        The run's seed.
-
-    Returns
-    -------
-    ndarray of shape (N, C)
-
-    Raises
-    ------
-    DataError
-        When there are fewer samples than the clients need.
+    c are split over the clients in proportion to q_ic. A client left below `floor` samples in all
+    (setting ``min-class-samples``) then takes the missing ones of the class that it favours
+    (largest q_ic) from whoever has most of that class and more than `floor` in all, and so on with
+    its next favoured class.
     """
     sizes = np.asarray(class_counts, dtype=np.int64)
     total = int(sizes.sum())
@@ -269,28 +184,9 @@ def domain_counts(
     floor: int,
     seed: int,
 ) -> IntArray:
-    """Count the samples of each client, domain and class: each domain is split by `lda_counts`.
+    """Count the samples (N, D * C) of each client, domain and class: `lda_counts` in each domain.
 
-    Parameters
-    ----------
-    sizes : ndarray of shape (D, C)
-        Training samples of each domain and class.
-    domain_names : sequence of length D
-        Name of each domain.
-    groups : ndarray of shape (N,)
-        Domain of each client.
-    alpha, floor, seed
-        As in `lda_counts`.
-
-    Returns
-    -------
-    ndarray of shape (N, D * C)
-        Zero outside the client's domain.
-
-    Raises
-    ------
-    DataError
-        When a domain has fewer samples than its clients need.
+    `sizes` (D, C) are those of each domain and class, `groups` (N,) the domains of the clients.
     """
     counts = np.zeros((len(groups), *sizes.shape), dtype=np.int64)
     for domain, name in enumerate(domain_names):
@@ -336,23 +232,9 @@ def _lift_to_floor(counts: IntArray, favour: FloatArray, floor: int) -> None:
 
 
 def client_indices(labels: IntArray, counts: IntArray, client: int, seed: int) -> IntArray:
-    """Return the samples of one client: its slice of one seeded permutation a class.
+    """Return the ascending indices of one client's samples: its slice of one permutation a class.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (n,)
-        Labels of all training samples.
-    counts : ndarray of shape (N, C)
-        Samples of each client and class.
-    client : int
-        The client's row.
-    seed : int
-        The run's seed.
-
-    Returns
-    -------
-    ndarray
-        Ascending indices into `labels`.
+    `labels` (n,) are those of all training samples; `counts` (N, C) has a row for each client.
     """
     held = np.flatnonzero(counts[client])
     slices = [np.empty(0, dtype=np.int64)]

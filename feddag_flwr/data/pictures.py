@@ -1,7 +1,5 @@
 """Pictures of a scenario: who holds how much of which label, and what the images look like."""
 
-from __future__ import annotations
-
 from itertools import groupby
 from pathlib import Path
 
@@ -25,25 +23,10 @@ _DOTS_PER_INCH = 130
 
 
 def draw_scenario(settings: Settings, folder: Path) -> list[Path]:
-    """Draw the scenario that the settings describe.
+    """Draw the scenario that the settings describe into a folder, and return both files.
 
-    Parameters
-    ----------
-    settings : Settings
-        Of the run; only those of the data matter.
-    folder : Path
-        Where ``counts.png`` (clients x labels, rows sorted by true group) and ``samples.png`` (a
-        row of training images for each of a few clients, spread over the groups) go; it is made.
-
-    Returns
-    -------
-    list of Path
-        Both files.
-
-    Raises
-    ------
-    DataError
-        When the data or the split is not as it must be.
+    ``counts.png`` shows clients x labels, rows sorted by true group, ``samples.png`` a row of
+    training images for each of a few clients, spread over the groups.
     """
     table = tabulate(settings)
     title = f"{settings.data.dataset}, {settings.data.scenario}: {len(table.names)} clients"
@@ -119,20 +102,14 @@ def _separate_groups(axes: Axes, table: ScenarioTable, order: list[int], *, name
 
 
 def choose_clients(table: ScenarioTable, most: int = SHEET_CLIENTS) -> list[int]:
-    """Choose clients for the sheet of samples: of as many groups as fit, the first members first.
-
-    Returns
-    -------
-    list of int
-        At most `most` clients, sorted by group.
-    """
+    """Choose clients, sorted by group, of as many groups as fit, the first members first."""
     members = [list(part) for _, part in groupby(table.by_group(), key=lambda c: table.groups[c])]
     if len(members) == 1:
         spread = np.linspace(0, len(members[0]) - 1, min(most, len(members[0]))).round()
         return [members[0][int(index)] for index in spread]
     picked = np.linspace(0, len(members) - 1, min(most, len(members))).round().astype(int)
-    each = max(1, most // len(picked))
-    return [client for index in picked for client in members[index][:each]]
+    of_each = max(1, most // len(picked))
+    return [client for index in picked for client in members[index][:of_each]]
 
 
 def draw_samples(table: ScenarioTable, settings: Settings, title: str) -> Figure:
@@ -149,28 +126,31 @@ def draw_samples(table: ScenarioTable, settings: Settings, title: str) -> Figure
         axes.text(_LABEL_WIDTH - 0.1, top + 0.65, words, ha="right", va="center", fontsize=7)
         data = load_client_data(settings, {"partition-id": client})
         for column, sample in enumerate(_spread_over_labels(data.train)):
-            label = data.class_names[data.train.labels[sample]]
-            _show(axes, data.train.samples[sample], _LABEL_WIDTH + column, top + 0.2, label)
+            left, image = _LABEL_WIDTH + column, data.train.samples[sample]
+            label = literal(data.class_names[data.train.labels[sample]])
+            width_shown = show_image(axes, image, left, top + 0.2, 0.92)
+            middle = left + width_shown / 2
+            axes.text(middle, top + 0.13, label, ha="center", va="center", fontsize=7)
     axes.set(xlim=(0, width), ylim=(height, 0))
     return figure
 
 
 def _spread_over_labels(part: LabelledSamples) -> list[int]:
     """Pick samples of one label after the other, the first of each, then the second, .."""
-    by_label = [np.flatnonzero(part.labels == label) for label in np.unique(part.labels)]
     turns = [
-        (turn, label, int(members[turn]))
-        for label, members in enumerate(by_label)
-        for turn in range(min(len(members), SHEET_SAMPLES))
+        (turn, label, sample)
+        for label in np.unique(part.labels).tolist()
+        for turn, sample in enumerate(np.flatnonzero(part.labels == label)[:SHEET_SAMPLES].tolist())
     ]
     picked = sorted(turns)[:SHEET_SAMPLES]
     return [sample for _, _, sample in sorted(picked, key=lambda pick: (pick[1], pick[0]))]
 
 
-def _show(axes: Axes, image: NDArray[np.generic], left: float, top: float, label: str) -> None:
-    """Show an image under its label: three channels as colour, otherwise their mean as grey."""
-    height, width = (0.92 * side / max(image.shape[1:]) for side in image.shape[1:])
-    axes.text(left + width / 2, top - 0.07, literal(label), ha="center", va="center", fontsize=7)
+def show_image(
+    axes: Axes, image: NDArray[np.generic], left: float, top: float, side: float
+) -> float:
+    """Show an image: three channels as colour, otherwise their mean as grey; return its width."""
+    height, width = (side * length / max(image.shape[1:]) for length in image.shape[1:])
     axes.imshow(
         image.transpose(1, 2, 0) if len(image) == 3 else image.mean(axis=0),
         cmap="gray",
@@ -178,3 +158,4 @@ def _show(axes: Axes, image: NDArray[np.generic], left: float, top: float, label
         vmax=255 if image.dtype == np.uint8 else 1,
         extent=(left, left + width, top + height, top),
     )
+    return float(width)

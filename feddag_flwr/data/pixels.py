@@ -1,7 +1,5 @@
 """Pixels as numbers in [0, 1]."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ def unit_pixels(images: NDArray[Any]) -> NDArray[np.float64]:
 
 def pixel_moments(images: NDArray[Any]) -> tuple[tuple[float, float], ...]:
     """Return each channel's mean and mean square of the pixels, on the scale [0, 1]."""
-    return tuple(_moments(images[:, channel].ravel()) for channel in range(images.shape[1]))
+    return tuple(_moments(channel.ravel()) for channel in images.swapaxes(0, 1))
 
 
 def _moments(pixels: NDArray[Any]) -> tuple[float, float]:

@@ -35,29 +35,18 @@ IntArray = NDArray[np.int64]
 class Plan:
     """What all clients of a common dataset have in common.
 
-    Attributes
-    ----------
-    counts : ndarray of shape (N, strata)
-        Training samples of each client and stratum, by the classes of the dataset.
-    num_classes : int
-        C; stratum s is class s mod C of domain s // C.
-    concepts, quarter_turns, corruptions, severities : ndarray of shape (N,)
-        Each client's variation; `corruptions` indexes `kinds`.
-    kinds : tuple of str
-        Kinds of corruption; ("",) where nothing is corrupted.
-    true_groups : ndarray of shape (N,), or None
-        The clients' groups: each combination of label group or domain, concept, rotation and
-        corruption that a client has, numbered from 0 in that order. None where nothing varies by
-        groups (plain lda).
+    `true_groups` (N,) numbers each combination of label group or domain, concept, rotation and
+    corruption that a client has, from 0 in that order; it is None where nothing varies by groups
+    (plain lda).
     """
 
-    counts: IntArray
-    num_classes: int
-    concepts: IntArray
+    counts: IntArray  # (N, strata) training samples; stratum s is class s mod C of domain s // C
+    num_classes: int  # C, of the dataset
+    concepts: IntArray  # (N,), as all of these
     quarter_turns: IntArray
-    corruptions: IntArray
+    corruptions: IntArray  # places in `kinds`
     severities: IntArray
-    kinds: tuple[str, ...]
+    kinds: tuple[str, ...]  # ("",) where nothing is corrupted
     true_groups: IntArray | None
 
     def variation(self, client: int) -> Variation:
@@ -99,13 +88,7 @@ class PlanKey(NamedTuple):
 
 
 def make_plan(dataset: Dataset, settings: Settings) -> Plan:
-    """Plan the scenario; a second call in the same process returns the same object.
-
-    Raises
-    ------
-    DataError
-        When the dataset does not suffice for the settings; names them.
-    """
+    """Plan the scenario; a second call in the same process returns the same object."""
     sides = dataset.sample_shape[-2:]
     if settings.data.rotations == QUARTER_TURNS and len(set(sides)) > 1:
         raise DataError(

@@ -22,17 +22,12 @@ def in_one_line(error: BaseException) -> str:
 class LabelledSamples:
     """Samples and their labels; read-only by agreement, for the arrays are shared in a process.
 
-    Attributes
-    ----------
-    samples : ndarray, first axis of length n
-        In the form that the modality holds; images: (n, channels, height, width), uint8 in
-        [0, 255] or float32 in [0, 1].
-    labels : ndarray of shape (n,)
-        int64 indices into the class names.
+    The first axis of both has length n. Samples are in the form that the modality holds; images:
+    (n, channels, height, width), uint8 in [0, 255] or float32 in [0, 1].
     """
 
     samples: NDArray[Any]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64]  # (n,), indices into the class names
 
     def __post_init__(self) -> None:
         if not self.samples.ndim or self.labels.shape != self.samples.shape[:1]:
@@ -60,16 +55,10 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A dataset with a training and a test part.
+    """A dataset, named as in the setting ``dataset``, with samples of one shape and type.
 
     Attributes
     ----------
-    name : str
-        Value of the setting ``dataset``.
-    train, test : LabelledSamples
-        Both parts; samples of one shape and type.
-    class_names : tuple of str
-        Name of each label.
     domain_names : tuple of str
         Where the dataset has domains, label l is class l mod C of domain l // C; else empty.
     """

@@ -1,8 +1,7 @@
 """The scenarios: which data a client has (setting ``scenario`` and those that vary it)."""
 
-from __future__ import annotations
-
-from functools import lru_cache
+from collections.abc import Callable, Hashable
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +41,12 @@ def load_client_data(
     The test part holds all test samples of the classes that the client's training data has (in its
     domain, where there are any), varied as its training part is. Clients of equal classes and
     variation have equal test parts: the draws of a corruption there depend on its kind and severity
-    and not on the client.
+    and not on the client. Where the setting ``class-names`` names classes, labels are in that
+    order.
 
     Parameters
     ----------
     settings : Settings
-        The run's settings.
     node_config : mapping
         Flower's node config: ``partition-id`` and ``num-partitions`` in simulation; in deployment
         ``partition-id`` or, for scenario own, ``data-path``. ``client-name`` is optional.
@@ -55,16 +54,10 @@ def load_client_data(
         The round, 0 before the first: in a simulation some clients' data drifts
         (`feddag_flwr.data.drift`). A client's own files are read as they are now.
 
-    Returns
-    -------
-    ClientData
-        Where the setting ``class-names`` names classes, labels are in their order.
-
     Raises
     ------
     DataError
-        When the node config, the data or the split is not as it must be, or the client has a class
-        that is not among ``class-names``.
+        Node config, data, split or classes are not as they must be.
     """
     if settings.data.scenario == "own":
         data = load_own_data(settings, node_config)
@@ -117,25 +110,19 @@ def _kept(dataset: Dataset) -> ArrayCache:
 
 def _train_part(dataset: Dataset, settings: Settings, plan: Plan, client: int) -> LabelledSamples:
     """Select a partition's training samples; corrupt them with draws of the partition's own."""
-    kept, key = _kept(dataset), (PlanKey.of(settings), client)
-    indices = kept.recall(
+    key = PlanKey.of(settings), client
+    indices = _kept(dataset).recall(
         ("indices", key),
         lambda: client_indices(dataset.train.labels, plan.counts, client, settings.run.seed),
     )
     part = dataset.train.select(indices)
-    variation = plan.variation(client)
-    if not variation.corruption:
+    kind, severity = plan.variation(client).corruption, plan.variation(client).severity
+    if not kind:
         return part
-
-    def corrupted() -> Array:
-        from feddag_flwr.data.corruptions import corrupt  # see tests/test_import_cost.py
-
-        kind, severity = variation.corruption, variation.severity
-        name = partition_name(client, settings.run.num_clients)
-        rng = generator(settings.run.seed, f"corrupt-train-{kind}-{severity}", client=name)
-        return corrupt(part.samples, kind, severity, rng)
-
-    return LabelledSamples(kept.recall(("train", key), corrupted), part.labels)
+    name = partition_name(client, settings.run.num_clients)
+    rng = generator(settings.run.seed, f"corrupt-train-{kind}-{severity}", client=name)
+    images = _corrupted(dataset, ("train", key), lambda: part.samples, kind, severity, rng)
+    return LabelledSamples(images, part.labels)
 
 
 def _test_part(
@@ -145,21 +132,29 @@ def _test_part(
     indices = np.flatnonzero(held[dataset.test.labels])
     if not variation.corruption:
         return dataset.test.select(indices)
-    labels = dataset.test.labels[indices]
+    labels, kind, severity = dataset.test.labels[indices], variation.corruption, variation.severity
     images = np.empty((len(indices), *dataset.sample_shape), dataset.test.samples.dtype)
     for stratum in np.flatnonzero(held).tolist():
-        images[labels == stratum] = _corrupted_stratum(dataset, seed, stratum, variation)
+        of_stratum = partial(np.compress, dataset.test.labels == stratum, dataset.test.samples, 0)
+        rng = generator(seed, f"corrupt-test-{kind}-{severity}-stratum-{stratum}")
+        key = ("test", seed, stratum, kind, severity)
+        images[labels == stratum] = _corrupted(dataset, key, of_stratum, kind, severity, rng)
     return LabelledSamples(images, labels)
 
 
-def _corrupted_stratum(dataset: Dataset, seed: int, stratum: int, variation: Variation) -> Array:
-    kind, severity = variation.corruption, variation.severity
+def _corrupted(
+    dataset: Dataset,
+    key: Hashable,
+    images: Callable[[], Array],
+    kind: str,
+    severity: int,
+    rng: np.random.Generator,
+) -> Array:
+    """Corrupt images of a dataset, or return what was kept of it under the key."""
 
     def make() -> Array:
         from feddag_flwr.data.corruptions import corrupt  # see tests/test_import_cost.py
 
-        rng = generator(seed, f"corrupt-test-{kind}-{severity}-stratum-{stratum}")
-        members = np.flatnonzero(dataset.test.labels == stratum)
-        return corrupt(dataset.test.samples[members], kind, severity, rng)
+        return corrupt(images(), kind, severity, rng)
 
-    return _kept(dataset).recall(("test", seed, stratum, kind, severity), make)
+    return _kept(dataset).recall(key, make)

@@ -1,7 +1,5 @@
 """What changes a client's images and labels besides the split: concept, rotation, corruption."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,24 +11,12 @@ QUARTER_TURNS = 4
 
 @dataclass(frozen=True)
 class Variation:
-    """One client's variation; the default changes nothing.
+    """One client's variation; the default changes nothing."""
 
-    Attributes
-    ----------
-    concept : int
-        Scenario II's label map, from 0; see `map_labels`.
-    quarter_turns : int
-        Rotation in units of 90 degrees, against the clock.
-    corruption : str
-        Kind of corruption (scenario IV); empty for none.
-    severity : int
-        From 1 to 5; 0 without a corruption.
-    """
-
-    concept: int = 0
-    quarter_turns: int = 0
-    corruption: str = ""
-    severity: int = 0
+    concept: int = 0  # scenario II's label map, see `map_labels`
+    quarter_turns: int = 0  # against the clock
+    corruption: str = ""  # kind (scenario IV); empty for none
+    severity: int = 0  # 1 to 5; 0 without a corruption
 
     def words(self) -> str:
         """Say what is changed, for instance ``"concept 2, 90 degrees, fog 3"``."""
@@ -41,16 +27,9 @@ class Variation:
 
 
 def map_labels(labels: NDArray[np.int64], concept: int, num_classes: int) -> NDArray[np.int64]:
-    """Apply the label map of a concept (Sec. 5, scenario II).
+    """Apply the label map of a concept (Sec. 5, scenario II) to labels y from 0 to C - 1.
 
-    Parameters
-    ----------
-    labels : ndarray of int64
-        y, each from 0 to C - 1.
-    concept : int
-        0: y; 1: (C - y) mod C; 2: (y + 1) mod C.
-    num_classes : int
-        C.
+    Concept 0 is y, 1 is (C - y) mod C, 2 is (y + 1) mod C.
 
     Examples
     --------

@@ -1,7 +1,5 @@
 """The command ``feddag-flwr check-data``: tells a client's owner beforehand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,30 +27,11 @@ UNUSABLE = 1
 def check_data(
     path: Path, name: str, overrides: Mapping[str, SettingValue], picture: Path | None
 ) -> int:
-    """Print what a client's data is and what the server will learn of it.
+    """Print what a client's data is and what the server will learn of it; 1 where it is unusable.
 
-    Parameters
-    ----------
-    path : Path
-        An .npz archive or a folder of images.
-    name : str
-        The client's name; empty for that of its files.
-    overrides : mapping
-        Settings of the run that differ from the defaults; source and scenario follow from `path`.
-    picture : Path or None
-        Where to draw the principal vectors.
-
-    Returns
-    -------
-    int
-        0 when the client can take part, 1 when not.
-
-    Raises
-    ------
-    SettingsError
-        A setting is unknown or out of range.
-    OSError
-        The picture cannot be written.
+    `path` is an archive or a folder, `name` empty for that of its files. Of the settings
+    `overrides` source and scenario follow from `path`. The principal vectors are drawn to
+    `picture`.
     """
     console = Console()
     try:
@@ -61,12 +40,12 @@ def check_data(
         print_fault(console, str(error))
         return UNUSABLE
     settings = Settings.from_run_config({**overrides, "scenario": "own", "dataset": kind})
-    found = inspect_data(path, name, settings)
-    print_data(console, found, settings)
-    if found.data is not None and not found.faults:
-        _print_disclosure(console, found.data, settings, picture)
-    print_verdict(console, found)
-    return UNUSABLE if found.faults else 0
+    inspection = inspect_data(path, name, settings)
+    print_data(console, inspection, settings)
+    if inspection.data is not None and not inspection.faults:
+        _print_disclosure(console, inspection.data, settings, picture)
+    print_verdict(console, inspection)
+    return UNUSABLE if inspection.faults else 0
 
 
 def _print_disclosure(

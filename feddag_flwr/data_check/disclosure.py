@@ -4,8 +4,6 @@ Sizes are those of the arrays as they travel: the replies are encoded by the cod
 uses, and hold the true counts and vectors; only weights are those of an untrained model.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,19 +32,7 @@ _CHUNK = 256
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that the server learns.
-
-    Attributes
-    ----------
-    when : str
-        In which of the client's messages.
-    what : str
-        Its name.
-    content : str
-        What it holds, in this client's numbers.
-    nbytes : int
-        Bytes on the wire, without the message around it.
-    """
+    """One thing that the server learns, when and in how many bytes, the message left aside."""
 
     when: str
     what: str
@@ -56,25 +42,12 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class ClassVectors:
-    """The principal vectors of one class, and the training image that comes nearest to one.
-
-    Attributes
-    ----------
-    label : int
-        The class.
-    vectors : ndarray, shape (p, d), float32
-        As sent; p is 0 where they are kept back.
-    nearest : int
-        Number of a training image.
-    likeness : float
-        Cosine of the angle between that image and the nearest vector, from 0 to 1 (that image up
-        to brightness).
-    """
+    """The principal vectors of one class, and the training image that comes nearest to one."""
 
     label: int
-    vectors: NDArray[np.float32]
-    nearest: int
-    likeness: float
+    vectors: NDArray[np.float32]  # (p, d) as sent; p is 0 where they are kept back
+    nearest: int  # number of a training image
+    likeness: float  # cosine of its angle to the nearest vector: at 1 it is that vector
 
 
 def class_vectors(data: ClientData, settings: Settings) -> list[ClassVectors]:
@@ -114,39 +87,25 @@ def _introduction(data: ClientData) -> list[Item]:
     description, when = describe(data), "on joining"
     channels, height, width = description.sample_shape
     names = listed([repr(name) for name in description.class_names])
+    samples = f"{description.train_samples:,} to train, {description.test_samples:,} to test"
+    moments = [
+        f"mean {mean:.4f}, mean square {square:.4f}" for mean, square in description.sample_moments
+    ]
     return [
         Item(when, "name", repr(data.name), len(data.name.encode())),
         Item(when, "class names", names, sum(len(n.encode()) for n in description.class_names)),
         Item(when, "image shape", f"{channels} x {height} x {width}", 8 * 3),
-        Item(
-            when,
-            "samples",
-            f"{description.train_samples:,} to train, {description.test_samples:,} to test",
-            8 * 2,
-        ),
-        Item(
-            when,
-            "moments of the pixels",
-            "; ".join(
-                f"mean {mean:.4f}, mean square {square:.4f}"
-                for mean, square in description.sample_moments
-            ),
-            8 * 2 * channels,
-        ),
+        Item(when, "samples", samples, 8 * 2),
+        Item(when, "moments of the pixels", "; ".join(moments), 8 * 2 * channels),
     ]
 
 
 def _task(data: ClientData, settings: Settings) -> RequestHeader:
     description = describe(data)
-    scale = ((0.0, 1.0),) * description.sample_shape[0]
+    shape, metrics = description.sample_shape, metric_names(settings.run.metrics)
+    scale = ((0.0, 1.0),) * shape[0]
     return RequestHeader(
-        data.name,
-        1,
-        data.class_names,
-        description.sample_shape,
-        scale,
-        settings.run.transport,
-        metrics=metric_names(settings.run.metrics),
+        data.name, 1, data.class_names, shape, scale, settings.run.transport, metrics=metrics
     )
 
 
@@ -158,36 +117,25 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
     encoder = get_parts(model)["primary"]
     coordinates = parameter_count(model)
     kept = sparse_size(coordinates, settings.profile.gradient_fraction)
-    sent = np.concatenate([each.vectors for each in vectors])
-    labels = np.repeat([each.label for each in vectors], [len(each.vectors) for each in vectors])
+    sent = np.concatenate([of.vectors for of in vectors])
+    labels = np.repeat([of.label for of in vectors], [len(of.vectors) for of in vectors])
     counts = np.bincount(data.train.labels, minlength=classes)
     profile = Profile(
         np.zeros(kept, np.float32), sent, labels.astype(np.int64), counts.astype(np.int64), encoder
     )
     message = encode_profile(header, profile, encoder)
     when = "once, and again after drift"
-    by_class = [f"{data.class_names[v.label]}: {len(v.vectors)}" for v in vectors]
+    by_class = listed([f"{data.class_names[v.label]}: {len(v.vectors)}" for v in vectors])
+    images = f"{several(len(sent), 'image')} of {sent.shape[1]:,} numbers ({by_class})"
     epochs = several(settings.profile.warmup_rounds * settings.profile.warmup_epochs, "epoch")
+    update = f"{kept:,} of {coordinates:,} weights' changes after {epochs} on your data"
+    weights = f"all its {encoder.floats.size:,} weights after these epochs"
+    vectors_nbytes = _nbytes(message, "vectors", "vector-classes")
     return [
         Item(when, "count of each class", f"{classes} numbers", _nbytes(message, "counts")),
-        Item(
-            when,
-            "principal vectors",
-            f"{several(len(sent), 'image')} of {sent.shape[1]:,} numbers ({listed(by_class)})",
-            _nbytes(message, "vectors", "vector-classes"),
-        ),
-        Item(
-            when,
-            "sparse update",
-            f"{kept:,} of {coordinates:,} weights' changes after {epochs} on your data",
-            _nbytes(message, "update"),
-        ),
-        Item(
-            when,
-            "trained encoder",
-            f"all its {encoder.floats.size:,} weights after these epochs",
-            _nbytes(message, "encoder."),
-        ),
+        Item(when, "principal vectors", images, vectors_nbytes),
+        Item(when, "sparse update", update, _nbytes(message, "update")),
+        Item(when, "trained encoder", weights, _nbytes(message, "encoder.")),
     ]
 
 

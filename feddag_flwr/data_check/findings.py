@@ -1,7 +1,5 @@
 """Weaknesses of data that can be read: each a sentence with names and numbers."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Sequence
 
@@ -26,14 +24,7 @@ Origins = tuple[Sequence[str], Sequence[str]]
 def find_weaknesses(data: ClientData, origins: Origins, settings: Settings) -> list[str]:
     """Look for what deserves a look.
 
-    Parameters
-    ----------
-    data : ClientData
-        The client's data, labels indexing its own class names.
-    origins : pair of sequences of str
-        What to call each training and each test image.
-    settings : Settings
-        Uses ``subspace-size`` and ``min-subspace-samples``.
+    `origins` say what to call each training and each test image.
     """
     counts = np.bincount(data.train.labels, minlength=len(data.class_names))
     return [
@@ -107,13 +98,13 @@ def _pixel_range(train: LabelledSamples) -> Iterator[str]:
 
 
 def _constant_images(data: ClientData, origins: Origins) -> Iterator[str]:
-    found = []
+    plain = []
     for part, names in zip((data.train, data.test), origins, strict=True):
         flat = part.samples.reshape(len(part), -1)
         constant = np.flatnonzero((flat == flat[:, :1]).all(axis=1))
-        found += [names[index] for index in constant.tolist()]
-    if found:
-        yield f"{several(len(found), 'image')} of one grey level or colour only: {listed(found)}"
+        plain += [names[index] for index in constant.tolist()]
+    if plain:
+        yield f"{several(len(plain), 'image')} of one grey level or colour only: {listed(plain)}"
 
 
 def _duplicates(data: ClientData, origins: Origins) -> Iterator[str]:

@@ -1,12 +1,11 @@
 """A folder of images, file by file: what stops it from being read, and what is passed over."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from feddag_flwr.data.files import (
+    GREY_MODES,
     IMAGE_SUFFIXES,
     files_below,
     list_image_folder,
@@ -14,8 +13,6 @@ from feddag_flwr.data.files import (
 )
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.data_check.words import listed, several
-
-GREY_MODES = {"L", "1"}
 
 
 def folder_faults(root: Path) -> list[str]:
@@ -46,8 +43,8 @@ def folder_faults(root: Path) -> list[str]:
     if len(sizes) > 1:
         common = max(sizes, key=lambda size: len(sizes[size]))
         others = "; ".join(
-            f"{width} x {height}: {_named(found, root)}"
-            for (width, height), found in sorted(sizes.items())
+            f"{width} x {height}: {_named(of_size, root)}"
+            for (width, height), of_size in sorted(sizes.items())
             if (width, height) != common
         )
         faults.append(

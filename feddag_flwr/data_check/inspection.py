@@ -1,7 +1,5 @@
 """A client's own data, read and split as the client will, or the faults for which it cannot be."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,43 +26,19 @@ NPZ, FOLDER = "npz", "image-folder"
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What was found.
-
-    Attributes
-    ----------
-    name : str
-        The client's name.
-    path : Path
-        Its data.
-    kind : str
-        Value of the setting ``dataset``: npz or image-folder.
-    data : ClientData or None
-        As the client will train and test on it; None where it could not be read.
-    split_made : bool
-        The test part is held out by seed, for the files have none.
-    faults : list of str
-        Why the client would be refused, or could not even start.
-    warnings : list of str
-        What may be meant as it is, but deserves a look.
-    """
+    """What was found of a client's data."""
 
     name: str
-    path: Path
-    kind: str
-    data: ClientData | None = None
-    split_made: bool = False
-    faults: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    path: Path  # of its data
+    kind: str  # value of the setting ``dataset``: npz or image-folder
+    data: ClientData | None = None  # as the client will use it; None where it could not be read
+    split_made: bool = False  # the test part is held out by seed, for the files have none
+    faults: list[str] = field(default_factory=list)  # why it would be refused, or could not start
+    warnings: list[str] = field(default_factory=list)  # what deserves a look
 
 
 def kind_of(path: Path) -> str:
-    """Tell from a path which setting ``dataset`` reads it.
-
-    Raises
-    ------
-    DataError
-        There is nothing, or nothing that a client can read.
-    """
+    """Tell from a path which setting ``dataset`` reads it; a `DataError` where none does."""
     if path.is_dir():
         return FOLDER
     if not path.exists():
@@ -77,14 +51,8 @@ def kind_of(path: Path) -> str:
 def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
     """Read a client's data as the client does, and look for faults and weaknesses.
 
-    Parameters
-    ----------
-    path : Path
-        An .npz archive or a folder of images.
-    name : str
-        The client's name; empty for that of its files.
-    settings : Settings
-        Of the run, with scenario own and the `kind_of` the path.
+    `settings` are those of the run, with scenario own and the `kind_of` the path; an empty name
+    stands for that of the files.
     """
     kind = settings.data.dataset
     name = name or default_name(kind, path.absolute())
@@ -142,26 +110,20 @@ def _origins(
 
 def describe(data: ClientData) -> Description:
     """Return how the client will introduce itself."""
-    channels, height, width = data.train.samples.shape[1:]
+    images = data.train.samples
     return Description(
         data.name,
         data.class_names,
-        (channels, height, width),
+        images.shape[1:],
         len(data.train),
         len(data.test),
-        pixel_moments(data.train.samples),
+        pixel_moments(images),
         data.true_group,
     )
 
 
 def _refusals(data: ClientData, path: Path, settings: Settings) -> list[str]:
-    """Say why the federation would refuse this client, or the client fail.
-
-    Raises
-    ------
-    ModelError
-        The setting ``model`` names nothing that could be used for any images.
-    """
+    """Say why the federation would refuse this client, or the client fail."""
     from feddag_flwr.models.registry import ImageShapeError, build_encoder  # PyTorch: seconds
 
     faults = []

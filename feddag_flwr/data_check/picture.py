@@ -1,10 +1,7 @@
 """A client's principal vectors as images, so that its owner sees what they reveal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data.pictures import literal
+from feddag_flwr.data.pictures import literal, show_image
 from feddag_flwr.data.pixels import unit_pixels
 from feddag_flwr.data_check.disclosure import ClassVectors
 
@@ -30,20 +27,12 @@ def draw_vectors(data: ClientData, vectors: Sequence[ClassVectors], path: Path) 
     """Draw each class's vectors beside the training image that comes nearest to one of them.
 
     Vectors are scaled to the full range of grey levels, as anybody who has them would do. Of more
-    than `MOST_CLASSES` classes those whose vectors come nearest to an image are drawn.
-
-    Parameters
-    ----------
-    data : ClientData
-        The client's data.
-    vectors : sequence of ClassVectors
-        What its profile will hold.
-    path : Path
-        The picture file; its suffix says the format.
+    than `MOST_CLASSES` classes those whose vectors come nearest to an image are drawn. The suffix
+    of `path` says the format.
     """
-    shown = sorted(vectors, key=lambda each: -each.likeness)[:MOST_CLASSES]
-    shown = sorted(shown, key=lambda each: each.label)
-    columns = 1 + min(MOST_VECTORS, max(len(each.vectors) for each in shown))
+    shown = sorted(vectors, key=lambda of_class: -of_class.likeness)[:MOST_CLASSES]
+    shown = sorted(shown, key=lambda of_class: of_class.label)
+    columns = 1 + min(MOST_VECTORS, max(len(of_class.vectors) for of_class in shown))
     width, height = _LABEL_WIDTH + _PITCH * columns + 0.1, _TOP + (_PITCH + 0.15) * len(shown)
     figure = Figure(figsize=(max(width, 6.0), height))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -54,19 +43,19 @@ def draw_vectors(data: ClientData, vectors: Sequence[ClassVectors], path: Path) 
     axes.text(0.1, 0.2, literal(title), va="center", fontsize=11)
     _head(axes, _LABEL_WIDTH, "nearest training image")
     _head(axes, _LABEL_WIDTH + _PITCH, "vectors sent")
-    for row, each in enumerate(shown):
+    for row, of_class in enumerate(shown):
         top = _TOP + 0.1 + (_PITCH + 0.15) * row
-        words = f"{data.class_names[each.label]}\nlikeness {each.likeness:.2f}"
-        if not len(each.vectors):
-            words = f"{data.class_names[each.label]}\nnone sent"
-        axes.text(
-            _LABEL_WIDTH - 0.1, top + _SIDE / 2, literal(words), ha="right", va="center", fontsize=7
-        )
-        if len(each.vectors):
-            _show(axes, unit_pixels(data.train.samples[each.nearest]), _LABEL_WIDTH, top)
-        for column, vector in enumerate(each.vectors[:MOST_VECTORS]):
+        words = "none sent"
+        if len(of_class.vectors):
+            words = f"likeness {of_class.likeness:.2f}"
+            nearest = unit_pixels(data.train.samples[of_class.nearest])
+            show_image(axes, nearest, _LABEL_WIDTH, top, _SIDE)
+        words = literal(f"{data.class_names[of_class.label]}\n{words}")
+        middle = top + _SIDE / 2
+        axes.text(_LABEL_WIDTH - 0.1, middle, words, ha="right", va="center", fontsize=7)
+        for column, vector in enumerate(of_class.vectors[:MOST_VECTORS]):
             image = _stretched(vector).reshape(data.train.samples.shape[1:])
-            _show(axes, image, _LABEL_WIDTH + _PITCH * (1 + column), top)
+            show_image(axes, image, _LABEL_WIDTH + _PITCH * (1 + column), top, _SIDE)
     axes.set(xlim=(0, max(width, 6.0)), ylim=(height, 0))
     figure.savefig(path, dpi=_DOTS_PER_INCH)
 
@@ -80,15 +69,3 @@ def _stretched(vector: NDArray[np.float32]) -> NDArray[np.float64]:
     span = values.max() - values.min()
     scaled: NDArray[np.float64] = (values - values.min()) / (span if span > 0 else 1.0)
     return scaled
-
-
-def _show(axes: Axes, image: NDArray[Any], left: float, top: float) -> None:
-    """Show an image (channels, height, width) in [0, 1]: three channels as colour, else grey."""
-    height, width = (_SIDE * side / max(image.shape[1:]) for side in image.shape[1:])
-    axes.imshow(
-        image.transpose(1, 2, 0) if len(image) == 3 else image.mean(axis=0),
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        extent=(left, left + width, top + height, top),
-    )

@@ -1,6 +1,4 @@
-"""What was found, as tables for a person."""
-
-from __future__ import annotations
+"""What was inspection, as tables for a person."""
 
 import numpy as np
 from rich.console import Console
@@ -17,33 +15,29 @@ from feddag_flwr.settings import Settings
 MOST_ROWS = 100
 
 
-def print_data(console: Console, found: Inspection, settings: Settings) -> None:
+def print_data(console: Console, inspection: Inspection, settings: Settings) -> None:
     """Say what kind of data it is."""
-    table = Table(title=escape(f"The data of client {found.name!r}"), show_header=False)
-    table.add_row("path", escape(str(found.path)))
-    table.add_row("kind", _kind(found))
-    if found.data is not None:
-        data = found.data
-        channels, height, width = data.train.samples.shape[1:]
+    table = Table(title=escape(f"The data of client {inspection.name!r}"), show_header=False)
+    table.add_row("path", escape(str(inspection.path)))
+    table.add_row("kind", _kind(inspection))
+    if inspection.data is not None:
+        channels, height, width = inspection.data.train.samples.shape[1:]
         colours = {1: "grey", 3: "red, green, blue"}.get(channels, f"{channels} channels")
-        table.add_row(
-            "images", f"{channels} x {height} x {width} (channels, height, width): {colours}"
-        )
-        table.add_row("pixels", _pixels(data))
-        table.add_row(
-            "test part",
+        shape = f"{channels} x {height} x {width} (channels, height, width)"
+        table.add_row("images", f"{shape}: {colours}")
+        table.add_row("pixels", _pixels(inspection.data))
+        made = (
             f"{settings.data.test_fraction:.0%} of each class held out by seed {settings.run.seed}"
-            if found.split_made
-            else "given",
         )
+        table.add_row("test part", made if inspection.split_made else "given")
     console.print(table)
 
 
-def _kind(found: Inspection) -> str:
-    words = ".npz archive" if found.kind == NPZ else "folder of images"
-    if found.kind != NPZ:
-        words += " with train" if (found.path / "train").is_dir() else ""
-        words += " and test" if (found.path / "test").is_dir() and "train" in words else ""
+def _kind(inspection: Inspection) -> str:
+    words = ".npz archive" if inspection.kind == NPZ else "folder of images"
+    if inspection.kind != NPZ:
+        words += " with train" if (inspection.path / "train").is_dir() else ""
+        words += " and test" if (inspection.path / "test").is_dir() and "train" in words else ""
     return words
 
 
@@ -59,33 +53,27 @@ def _pixels(data: ClientData) -> str:
 
 def print_classes(console: Console, data: ClientData, vectors: list[ClassVectors]) -> None:
     """Show what each class has, and how near its vectors come to one of its images."""
-    table = Table(title="Classes")
-    table.add_column("class")
+    table = Table("class", title="Classes")
     for column in ("train", "test", "vectors sent", "likeness to an image"):
         table.add_column(column, justify="right")
     train, test = (
         np.bincount(part.labels, minlength=len(data.class_names))
         for part in (data.train, data.test)
     )
-    sent = {each.label: each for each in vectors}
+    sent = {of_class.label: of_class for of_class in vectors if len(of_class.vectors)}
     held = np.flatnonzero(train + test).tolist()
     for label in held[:MOST_ROWS]:
-        its = sent.get(label)
-        count = len(its.vectors) if its is not None else 0
-        table.add_row(
-            escape(data.class_names[label]),
-            f"{train[label]:,}",
-            f"{test[label]:,}",
-            str(count),
-            f"{its.likeness:.2f}" if its is not None and count else "",
-        )
+        row = [escape(data.class_names[label]), f"{train[label]:,}", f"{test[label]:,}", "0", ""]
+        if label in sent:
+            row[3:] = str(len(sent[label].vectors)), f"{sent[label].likeness:.2f}"
+        table.add_row(*row)
     if len(held) > MOST_ROWS:
         rest = held[MOST_ROWS:]
         table.add_row(
             f"{len(rest)} more", f"{train[rest].sum():,}", f"{test[rest].sum():,}", "", ""
         )
     table.add_section()
-    total = sum(len(each.vectors) for each in vectors)
+    total = sum(len(of_class.vectors) for of_class in vectors)
     table.add_row("all", f"{train.sum():,}", f"{test.sum():,}", f"{total:,}", "")
     console.print(table)
     console.print(
@@ -96,19 +84,14 @@ def print_classes(console: Console, data: ClientData, vectors: list[ClassVectors
 
 def print_disclosures(console: Console, items: list[Item]) -> None:
     """Show what the server learns."""
-    table = Table(title="What the server learns of it")
-    table.add_column("when")
-    table.add_column("what")
-    table.add_column("content")
+    table = Table("when", "what", "content", title="What the server learns of it")
     table.add_column("bytes", justify="right")
     before = ""
     for item in items:
         if item.when != before:
             table.add_section()
-        table.add_row(
-            item.when if item.when != before else "", item.what, escape(item.content),
-            f"{item.nbytes:,}",
-        )  # fmt: skip
+        when = item.when if item.when != before else ""
+        table.add_row(when, item.what, escape(item.content), f"{item.nbytes:,}")
         before = item.when
     console.print(table)
     console.print("No image and no label leaves the client otherwise. Nothing was sent now.")
@@ -119,12 +102,12 @@ def print_fault(console: Console, fault: str) -> None:
     console.print(f"[red]unusable:[/] {escape(fault)}", soft_wrap=True)
 
 
-def print_verdict(console: Console, found: Inspection) -> None:
+def print_verdict(console: Console, inspection: Inspection) -> None:
     """Say what is wrong, and whether the data is good."""
-    for warning in found.warnings:
+    for warning in inspection.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
-    for fault in found.faults:
+    for fault in inspection.faults:
         print_fault(console, fault)
-    if not found.faults:
-        count = len(found.warnings)
+    if not inspection.faults:
+        count = len(inspection.warnings)
         console.print("The data is good." if not count else f"Usable, with {count} to look at.")

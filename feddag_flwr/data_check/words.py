@@ -1,7 +1,5 @@
 """Numbers and lists in words."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 MOST_NAMED = 5

@@ -3,8 +3,6 @@
 The profile is that of RFC 5280: what Python's and gRPC's TLS check, strict mode included.
 """
 
-from __future__ import annotations
-
 import datetime
 import ipaddress
 import re
@@ -13,12 +11,7 @@ from collections.abc import Iterable
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 # Of every certificate: this command may be run on a machine whose clock goes ahead of others.
@@ -39,40 +32,11 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def read_private_pem(content: bytes) -> ec.EllipticCurvePrivateKey:
-    """Read what `private_pem` wrote.
-
-    Raises
-    ------
-    ValueError
-        If it is no unencrypted private key on an elliptic curve.
-    """
-    try:
-        key = load_pem_private_key(content, password=None)
-    except TypeError as error:  # an encrypted one
-        raise ValueError(str(error)) from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError("no private key on an elliptic curve")
-    return key
-
-
 def host_names(hosts: Iterable[str]) -> list[x509.GeneralName]:
-    """Return the names a server certificate must hold.
+    """Return the names a server certificate must hold, localhost and 127.0.0.1 first.
 
-    Parameters
-    ----------
-    hosts : Iterable[str]
-        DNS names (also ``*.domain``) and IP addresses, without scheme and port.
-
-    Returns
-    -------
-    list[x509.GeneralName]
-        Each once, with localhost and 127.0.0.1 first.
-
-    Raises
-    ------
-    ValueError
-        If one is neither; it is named.
+    Hosts are DNS names (also ``*.domain``) and IP addresses, without scheme and port; a
+    `ValueError` names one that is neither.
     """
     return list(dict.fromkeys(_general_name(host) for host in (*ALWAYS, *hosts)))
 
@@ -93,13 +57,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def end_of(now: datetime.datetime, days: int) -> datetime.datetime:
-    """Return when a certificate of so many days from `now` ends.
-
-    Raises
-    ------
-    ValueError
-        If that is no date: after the year 9999, where X.509 ends too.
-    """
+    """Return when a certificate of so many days from `now` ends, by 9999 as X.509 does."""
     latest = (datetime.datetime.max.replace(tzinfo=now.tzinfo) - now).days
     if days > latest:
         raise ValueError(f"days is {days}; it must be {latest} at most, for years end with 9999")
@@ -111,33 +69,10 @@ def make_authority(
 ) -> x509.Certificate:
     """Make the self-signed certificate of an authority that may sign servers, and nothing below.
 
-    Parameters
-    ----------
-    key : ec.EllipticCurvePrivateKey
-        The authority's own.
-    days : int
-        How long it is valid.
-    now : datetime.datetime
-        The present time, with a time zone.
-
-    Returns
-    -------
-    x509.Certificate
-        The certificate every node trusts.
-
-    Raises
-    ------
-    ValueError
-        As for `end_of`.
+    `now` has a time zone; a `ValueError` as for `end_of`.
     """
     name = _name("feddag-flwr private CA")
-    return (
-        _builder(name, name, key.public_key(), days, now)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(sign_certificates=True), critical=True)
-        .add_extension(_authority_identifier(key), critical=False)
-        .sign(key, hashes.SHA384())
-    )
+    return _signed(name, key, name, key, days, now, names=None)
 
 
 def make_server(
@@ -148,30 +83,10 @@ def make_server(
     days: int,
     now: datetime.datetime,
 ) -> x509.Certificate:
-    """Make a server certificate, signed by the authority.
+    """Make a server certificate with the names of `host_names`, signed by the authority.
 
-    Parameters
-    ----------
-    authority, authority_key : x509.Certificate, ec.EllipticCurvePrivateKey
-        Who signs.
-    key : ec.EllipticCurvePrivateKey
-        The server's own.
-    names : list[x509.GeneralName]
-        From `host_names`.
-    days : int
-        How long it is valid.
-    now : datetime.datetime
-        The present time, with a time zone.
-
-    Returns
-    -------
-    x509.Certificate
-        The certificate.
-
-    Raises
-    ------
-    ValueError
-        If it would outlive the authority: no node would take it after that. Also as for `end_of`.
+    `ValueError` where it would outlive the authority, for no node would take it after that, or as
+    for `end_of`.
     """
     end = end_of(now, days)
     if end > authority.not_valid_after_utc:
@@ -179,35 +94,29 @@ def make_server(
             f"a certificate of {days} days would outlive the authority, "
             f"which ends {authority.not_valid_after_utc:%Y-%m-%d}: take fewer"
         )
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-    return (
-        _builder(_name("feddag-flwr SuperLink"), authority.subject, key.public_key(), days, now)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(sign_certificates=False), critical=True)
-        .add_extension(usage, critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(_authority_identifier(authority_key), critical=False)
-        .sign(authority_key, hashes.SHA384())
-    )
+    subject = _name("feddag-flwr SuperLink")
+    return _signed(subject, key, authority.subject, authority_key, days, now, names=names)
 
 
 def names_of(certificate: x509.Certificate) -> list[x509.GeneralName]:
-    """Return the names a server certificate holds; an empty list where it has no such extension."""
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return []
-    return list(extension.value)
+    """Return the names a server certificate holds; none where it has no such extension."""
+    values = [extension.value for extension in certificate.extensions]
+    return [n for value in values if isinstance(value, x509.SubjectAlternativeName) for n in value]
 
 
-def _builder(
+def _signed(
     subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
     issuer: x509.Name,
-    public_key: ec.EllipticCurvePublicKey,
+    issuer_key: ec.EllipticCurvePrivateKey,
     days: int,
     now: datetime.datetime,
-) -> x509.CertificateBuilder:
-    return (
+    *,
+    names: list[x509.GeneralName] | None,
+) -> x509.Certificate:
+    """Sign the certificate of a server with these names, or of an authority, which has none."""
+    public_key, authority = key.public_key(), names is None
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
@@ -216,11 +125,15 @@ def _builder(
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(end_of(now, days))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(x509.BasicConstraints(authority, 0 if authority else None), critical=True)
+        .add_extension(_usage(sign_certificates=authority), critical=True)
     )
-
-
-def _authority_identifier(key: ec.EllipticCurvePrivateKey) -> x509.AuthorityKeyIdentifier:
-    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+    if names is not None:
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+        builder = builder.add_extension(usage, critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    return builder.add_extension(signer, critical=False).sign(issuer_key, hashes.SHA384())
 
 
 def _name(common_name: str) -> x509.Name:

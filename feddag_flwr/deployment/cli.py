@@ -1,7 +1,5 @@
 """The commands ``feddag-flwr keys`` and ``supernode``."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

@@ -1,22 +1,22 @@
 """The folder of keys of one federation: authority, server, SuperExec, and a key for each node."""
 
-from __future__ import annotations
-
 import datetime
+import os
 import re
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
     load_ssh_private_key,
 )
 
@@ -28,53 +28,28 @@ from feddag_flwr.deployment.certificates import (
     names_of,
     new_key,
     private_pem,
-    read_private_pem,
 )
-from feddag_flwr.deployment.key_files import PRIVATE, PUBLIC, replace, write_new
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 825
 SECRET_BYTES = 32
+PRIVATE = 0o600
+PUBLIC = 0o644
 # Portable file names: they become folders here, file names in container mounts, words in a shell.
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-@dataclass(frozen=True)
 class KeyFolder:
-    """Where each file lies.
+    """Where each file lies, in the folder given as ``--output``."""
 
-    Attributes
-    ----------
-    root : Path
-        The folder given as ``--output``.
-    """
-
-    root: Path
-
-    @property
-    def authority(self) -> Path:
-        """The authority's certificate: every node and every user of ``flwr`` needs it."""
-        return self.root / "ca.crt"
-
-    @property
-    def authority_key(self) -> Path:
-        """The authority's private key: needed for a new server certificate alone."""
-        return self.root / "ca.key"
-
-    @property
-    def server(self) -> Path:
-        """The SuperLink's certificate."""
-        return self.root / "server.pem"
-
-    @property
-    def server_key(self) -> Path:
-        """The SuperLink's private key."""
-        return self.root / "server.key"
-
-    @property
-    def superexec_secret(self) -> Path:
-        """What a SuperExec shows its SuperLink: without it, whoever reaches that could run apps."""
-        return self.root / "superexec.secret"
+    def __init__(self, root: Path) -> None:
+        self.authority = root / "ca.crt"  # every node and every user of ``flwr`` needs it
+        self.authority_key = root / "ca.key"  # needed for a new server certificate alone
+        self.server = root / "server.pem"
+        self.server_key = root / "server.key"
+        # What a SuperExec shows its SuperLink: without it, whoever reaches that could run apps.
+        self.superexec_secret = root / "superexec.secret"
+        self.root = root
 
     def node_key(self, name: str) -> Path:
         """Return the path of a node's private key, in OpenSSH's format."""
@@ -86,13 +61,7 @@ class KeyFolder:
 
 
 def check_node_name(name: str) -> str:
-    """Return a node's name if it can be a file's name everywhere.
-
-    Raises
-    ------
-    ValueError
-        If it cannot; it is named.
-    """
+    """Return a node's name if it can be a file's name everywhere; else a `ValueError` names it."""
     if not _NODE_NAME.fullmatch(name):
         raise ValueError(
             f"node name {name!r} is no file name: letters, digits, '.', '_' and '-', "
@@ -109,15 +78,15 @@ def make_keys(
     days: int = SERVER_DAYS,
     renew_server: bool = False,
 ) -> list[Path]:
-    """Make whatever a federation still lacks; what is there stays as it is.
+    """Make whatever a federation still lacks, and return the files written; what is there stays.
 
     Parameters
     ----------
     root : Path
         The folder, made where it is missing.
     hosts : Iterable[str]
-        DNS names and IP addresses under which nodes and users reach the SuperLink; localhost and
-        127.0.0.1 are always among them.
+        DNS names and IP addresses under which nodes and users reach the SuperLink, besides
+        localhost and 127.0.0.1.
     nodes : Iterable[str]
         Names of nodes; each gets a key pair.
     days : int
@@ -126,17 +95,10 @@ def make_keys(
     renew_server : bool
         Whether a new server certificate and key take the place of those there.
 
-    Returns
-    -------
-    list[Path]
-        The files written.
-
     Raises
     ------
     ValueError
-        If a name or host cannot be, days is less than 1 or goes beyond the year 9999, a file there
-        cannot be read, the present server certificate lacks a host, or the authority's key is
-        needed and not there. Nothing is written then.
+        Names, hosts, days or files there are not as they must be. Nothing is written then.
     """
     if days < 1:
         raise ValueError(f"days is {days}; it must be at least 1")
@@ -188,16 +150,14 @@ def _make_node(
     folder: KeyFolder, name: str, present: ec.EllipticCurvePrivateKey | None
 ) -> list[Path]:
     written: list[Path] = []
-    key = present
-    if key is None:
-        key = new_key()
+    key = present or new_key()
+    if present is None:
         private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         write_new(folder.node_key(name), private, PRIVATE)
         written.append(folder.node_key(name))
     if not folder.node_public_key(name).exists():
         public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        line = public + f" {name}\n".encode()
-        write_new(folder.node_public_key(name), line, PUBLIC)
+        write_new(folder.node_public_key(name), public + f" {name}\n".encode(), PUBLIC)
         written.append(folder.node_public_key(name))
     return written
 
@@ -208,13 +168,7 @@ def _read_node_key(folder: KeyFolder, name: str) -> ec.EllipticCurvePrivateKey |
         if folder.node_public_key(name).exists():
             raise ValueError(f"{folder.node_public_key(name)} has no private key beside it")
         return None
-    try:
-        key = load_ssh_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"{path} is no key on an elliptic curve")
-    return key
+    return _read_private_key(path, load_ssh_private_key)
 
 
 def _check_server(folder: KeyFolder, names: list[x509.GeneralName], now: datetime.datetime) -> None:
@@ -248,8 +202,41 @@ def _read_authority_key(
     return key
 
 
-def _read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+def _read_private_key(
+    path: Path, load: Callable[..., PrivateKeyTypes] = load_pem_private_key
+) -> ec.EllipticCurvePrivateKey:
     try:
-        return read_private_pem(path.read_bytes())
-    except ValueError as error:
+        key = load(path.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: encrypted
         raise ValueError(f"{path} cannot be read: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{path} is no key on an elliptic curve")
+    return key
+
+
+def write_new(path: Path, content: bytes, mode: int) -> None:
+    """Write a file that must not exist yet; its folder is made where it is missing.
+
+    Its permissions `mode` are in force before the first byte is in it, whatever the umask.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    binary = getattr(os, "O_BINARY", 0)  # Windows
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | binary, PRIVATE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if hasattr(os, "fchmod"):  # not on Windows, where folders hand down who may read
+                os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        path.unlink()  # half a key must not look like a key when the command is run again
+        raise
+
+
+def replace(path: Path, content: bytes, mode: int) -> None:
+    """Write a file in the place of another of that name, which is whole until the new one is."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    write_new(beside, content, mode)
+    beside.replace(path)

@@ -1,7 +1,5 @@
 """One run of an app in a federation: its log as it comes, and its true end."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import threading
@@ -23,22 +21,8 @@ class Run:
 
     Its log comes through ``flwr log --stream``. That ends when the SuperLink dies, so it is begun
     anew, and the part that is known already is passed over, until Flower calls the run finished.
-
-    Parameters
-    ----------
-    run_id : int
-        Flower's.
-    flower : FlowerCommand
-        Starts ``flwr`` with these arguments and the federation's connection; its output is a pipe.
-    log_path : Path
-        Where the log is kept.
-    stream : IO[str] | None
-        Where it is passed on to, line by line.
-
-    Attributes
-    ----------
-    run_id, log_path : int, Path
-        As described above.
+    `flower` starts ``flwr`` with arguments and the federation's connection, its output a pipe. The
+    log is kept at `log_path`, and passed on to `stream` line by line.
     """
 
     def __init__(
@@ -61,15 +45,7 @@ class Run:
         return read_log(self.log_path)
 
     def wait_for(self, pattern: str, timeout: float) -> str:
-        """Wait for a line of the log, see `wait_for_line`.
-
-        Raises
-        ------
-        TimeoutError
-            There is none in time.
-        RuntimeError
-            The run ended before.
-        """
+        """Wait for a line of the log; errors as for `wait_for_line`."""
         return wait_for_line(
             self.log, pattern, timeout, f"run {self.run_id}", over=lambda: self._end is not None
         )
@@ -77,25 +53,17 @@ class Run:
     def status(self) -> tuple[str, str]:
         """Ask Flower for status and details.
 
-        Raises
-        ------
-        ConnectionError
-            The SuperLink does not answer, or does not know the run, or the run has been given up.
+        `ConnectionError` where the SuperLink does not answer, or does not know the run, or the run
+        has been given up.
         """
         process = self._start(["ls", "--run-id", str(self.run_id), "--format", "json"])
-        found = parse_status(process.communicate()[0])
-        if found is None:
+        status = parse_status(process.communicate()[0])
+        if status is None:
             raise ConnectionError(f"Flower does not know run {self.run_id}")
-        return found
+        return status
 
     def wait(self, timeout: float) -> RunOutcome:
-        """Wait until the run is finished and its log complete.
-
-        Returns
-        -------
-        RunOutcome
-            Its end; a run that is still going is ``timed-out``.
-        """
+        """Wait until the run is finished and its log complete; one still going is ``timed-out``."""
         self._follower.join(timeout)
         status, details = self._end or (TIMED_OUT, f"still going after {timeout:g} s")
         seconds = time.monotonic() - self._started
@@ -146,30 +114,11 @@ def wait_for_line(
     source: str,
     over: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Wait until a growing text has a line that a regular expression is found in.
+    """Wait until a growing text has a line that a regular expression is found in; return the line.
 
-    Parameters
-    ----------
-    text : Callable[[], str]
-        Gives all of it.
-    pattern, timeout : str, float
-        The regular expression; seconds.
-    source : str
-        What the text is called if the line does not come.
-    over : Callable[[], bool]
-        Whether the text is complete.
-
-    Returns
-    -------
-    str
-        The line.
-
-    Raises
-    ------
-    TimeoutError
-        There is none in time; the message has the end of the text.
-    RuntimeError
-        The text is complete and has none.
+    `text` gives all of it, `over` says whether it is complete. `TimeoutError` where there is no
+    such line in time, `RuntimeError` where the text is complete and has none; both tell of
+    `source`.
     """
     deadline = time.monotonic() + timeout
     expression = re.compile(pattern)

@@ -6,8 +6,6 @@ because it was killed and came back within the minute in which the SuperLink tak
 there ("Failed to activate"). Ended, it is started again by systemd or Docker until it is taken.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
@@ -25,17 +23,9 @@ NODE_CONFIG = "--node-config"
 
 
 def run_supernode(options: Sequence[str]) -> int:
-    """Run ``flower-supernode`` in this process until it is asked to stop or fails.
+    """Run ``flower-supernode`` here until it is asked to stop or fails; return the exit status.
 
-    Parameters
-    ----------
-    options : Sequence[str]
-        Its options.
-
-    Returns
-    -------
-    int
-        The exit status; threads of Flower's may live on, see `main`.
+    Threads of Flower's may live on, see `main`.
     """
     try:
         checked = check_node_config(options)
@@ -59,26 +49,13 @@ def run_supernode(options: Sequence[str]) -> int:
 def check_node_config(options: Sequence[str]) -> list[str]:
     """Read ``--node-config``, of which Flower would pass over what it does not understand.
 
-    Parameters
-    ----------
-    options : Sequence[str]
-        Of ``flower-supernode``; ``--node-config`` may be there several times, with ``key=value``
-        pairs or a TOML file.
-
-    Returns
-    -------
-    list[str]
-        The options, with one ``--node-config`` of pairs.
-
-    Raises
-    ------
-    ValueError
-        It cannot be read; the message names the part.
+    It may be there several times, with ``key=value`` pairs or a TOML file; in the options returned
+    it is there once, with pairs. A `ValueError` names the part that cannot be read.
     """
     parser = argparse.ArgumentParser(prog="feddag-flwr supernode", add_help=False)
     parser.add_argument(NODE_CONFIG, action="append", default=[])
-    found, others = parser.parse_known_args(options)
-    config = parse_overrides(found.node_config, NODE_CONFIG)
+    given, others = parser.parse_known_args(options)
+    config = parse_overrides(given.node_config, NODE_CONFIG)
     pairs = " ".join(f"{key}={_as_toml(value)}" for key, value in config.items())
     return [*others, NODE_CONFIG, pairs] if pairs else others
 
@@ -92,13 +69,7 @@ def _as_toml(value: Value) -> str:
 
 
 def main(options: Sequence[str] | None = None) -> NoReturn:
-    """Run a SuperNode, then end this process with all its threads.
-
-    Parameters
-    ----------
-    options : Sequence[str] | None
-        Of ``flower-supernode``; None for this process's command line.
-    """
+    """Run a SuperNode, then end this process with all its threads."""
     # The client app's process asks this one for its messages, over HTTP.
     os.environ.update(loopback_without_proxy(os.environ))
     status = run_supernode(sys.argv[1:] if options is None else options)

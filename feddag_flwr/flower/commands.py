@@ -1,7 +1,5 @@
 """Flower's commands: started where no other project shadows the app, waited for, listened to."""
 
-from __future__ import annotations
-
 import re
 import socket
 import subprocess
@@ -28,25 +26,10 @@ def spawn(
     environment: Mapping[str, str],
     errors: int | IO[str] = subprocess.STDOUT,
 ) -> subprocess.Popen[str]:
-    """Start a command of Flower's, in a session of its own.
+    """Start a command of Flower's, for example ``flwr``, as the leader of a session of its own.
 
-    Parameters
-    ----------
-    name : str
-        For example ``"flwr"``.
-    arguments : Iterable[str]
-        What follows the name.
-    output, errors : int | IO[str]
-        Where they go; errors by default where the output goes.
-    folder : Path
-        The working directory.
-    environment : Mapping[str, str]
-        All of it, see `processes.child_environment`.
-
-    Returns
-    -------
-    subprocess.Popen[str]
-        The process; it leads a process group.
+    Errors go by default where the output goes; `environment` is all of it, see
+    `processes.child_environment`.
     """
     return subprocess.Popen(
         [executable(name), *arguments],
@@ -65,33 +48,16 @@ def spawn(
 def free_ports(count: int) -> list[int]:
     """Return ports of this machine that nobody listens on now, all different."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [int(opened.getsockname()[1]) for opened in sockets]
 
 
 def wait_listening(process: subprocess.Popen[str], ports: set[int], deadline: float) -> bool:
-    """Wait until a process, and no other, serves the ports.
+    """Wait until a process, and no other, serves all the ports; False when it ended before.
 
-    Parameters
-    ----------
-    process : subprocess.Popen[str]
-        Who should.
-    ports : set[int]
-        All of them.
-    deadline : float
-        Of the monotonic clock.
-
-    Returns
-    -------
-    bool
-        False when it ended before.
-
-    Raises
-    ------
-    TimeoutError
-        The deadline is over.
+    `TimeoutError` when the deadline, of the monotonic clock, is over.
     """
     while process.poll() is None:
         try:
@@ -105,13 +71,7 @@ def wait_listening(process: subprocess.Popen[str], ports: set[int], deadline: fl
 
 
 def pause(deadline: float, seconds: float = POLL_SECONDS) -> None:
-    """Sleep for a moment.
-
-    Raises
-    ------
-    TimeoutError
-        The deadline, of the monotonic clock, is over.
-    """
+    """Sleep for a moment; `TimeoutError` when the deadline, of the monotonic clock, is over."""
     if time.monotonic() >= deadline:
         raise TimeoutError
     time.sleep(seconds)
@@ -129,14 +89,9 @@ def tail(text: str, lines: int = 20) -> str:
 
 
 class Echo:
-    """Writes lines to a file, without colours, and to a stream that may go away.
+    """Writes lines to a file, begun anew, without colours, and to a stream that may go away.
 
-    Parameters
-    ----------
-    path : Path
-        The file; it is begun anew.
-    stream : IO[str] | None
-        Gets colours if it is a terminal.
+    The stream gets colours if it is a terminal.
     """
 
     def __init__(self, path: Path, stream: IO[str] | None) -> None:

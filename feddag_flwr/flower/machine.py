@@ -1,7 +1,5 @@
 """What this machine offers to the processes of a run: cores and GPUs."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
@@ -50,7 +48,7 @@ def _control_groups() -> Iterator[Path]:
         if controllers == "" or "cpu" in controllers.split(","):
             root = CGROUP / "cpu" if controllers else CGROUP
             group = root / name.lstrip("/")
-            yield from (each for each in (group, *group.parents) if each.is_relative_to(root))
+            yield from (path for path in (group, *group.parents) if path.is_relative_to(root))
 
 
 def _numbers(path: Path, count: int) -> list[float | None]:
@@ -59,7 +57,5 @@ def _numbers(path: Path, count: int) -> list[float | None]:
         words = path.read_text(encoding="ascii").split()
     except (OSError, ValueError):
         words = []
-    return [
-        float(words[index]) if index < len(words) and NUMBER.fullmatch(words[index]) else None
-        for index in range(count)
-    ]
+    words += [""] * count
+    return [float(word) if NUMBER.fullmatch(word) else None for word in words[:count]]

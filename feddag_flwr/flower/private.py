@@ -3,32 +3,17 @@
 A new version of Flower may move any of it; then this is the one module to mend.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
-from flwr.common.constant import ErrorCode
-from flwr.common.serde import message_from_proto, message_to_proto, recorddict_to_proto
-from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
-from flwr.supercore.run import Run
-from google.protobuf.message import DecodeError
-from httpx import HTTPStatusError
-
-__all__ = [
-    "DecodeError",
-    "ErrorCode",
-    "HTTPStatusError",
-    "ObjectPushError",
-    "Run",
-    "flatten_dict",
-    "flower_supernode",
-    "get_flwr_home",
-    "message_from_proto",
-    "message_to_proto",
-    "recorddict_to_proto",
-]
-
+from flwr.common.constant import ErrorCode as ErrorCode
+from flwr.common.serde import message_from_proto as message_from_proto
+from flwr.common.serde import message_to_proto as message_to_proto
+from flwr.common.serde import recorddict_to_proto as recorddict_to_proto
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError as ObjectPushError
+from flwr.supercore.run import Run as Run
+from google.protobuf.message import DecodeError as DecodeError
+from httpx import HTTPStatusError as HTTPStatusError
 
 # What only commands need is imported there: each message to a deployed client starts a process.
 
@@ -37,8 +22,7 @@ def flatten_dict(values: dict[str, Any] | None) -> dict[str, Any]:
     """Turn nested tables into keys with dots."""
     from flwr.common import config
 
-    flat: dict[str, Any] = config.flatten_dict(values)
-    return flat
+    return config.flatten_dict(values)
 
 
 def get_flwr_home() -> Path:

@@ -1,7 +1,5 @@
 """A folder of its own for the processes of one caller, cleared away however the caller ends."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -29,18 +27,8 @@ NOT_POSIX = (
 def private_home() -> Iterator[Path]:
     """Give a caller a folder of its own; on leaving, end its processes and remove the folder.
 
-    A watcher does the same when the caller is killed; where the watcher was killed as well, the
-    next caller does.
-
-    Yields
-    ------
-    Path
-        ``FLWR_HOME`` of its processes, or where each of them has its own.
-
-    Raises
-    ------
-    RuntimeError
-        The system lacks process sessions.
+    It is ``FLWR_HOME`` of its processes, or where each of them has its own. A watcher does the same
+    when the caller is killed; where the watcher was killed as well, the next caller does.
     """
     require_posix()
     base = _base()
@@ -58,13 +46,7 @@ def private_home() -> Iterator[Path]:
 
 
 def require_posix() -> None:
-    """Refuse a system without process sessions.
-
-    Raises
-    ------
-    RuntimeError
-        In one sentence.
-    """
+    """Refuse a system without process sessions by a `RuntimeError` in one sentence."""
     if not hasattr(os, "getsid"):
         raise RuntimeError(NOT_POSIX)
 
@@ -76,13 +58,7 @@ def clear(home: Path) -> None:
 
 
 def clear_stale(base: Path) -> None:
-    """Clear the private folders that this user's killed callers left behind.
-
-    Parameters
-    ----------
-    base : Path
-        Where they are.
-    """
+    """Clear the private folders in `base` that this user's killed callers left behind."""
     for home in base.glob(f"{PREFIX}*"):
         try:
             if (home / OWNER).stat().st_uid != os.getuid():

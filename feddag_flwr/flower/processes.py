@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -23,19 +24,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def child_environment(home: Path, cluster: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of processes of Flower's.
+    """Return the environment of processes of Flower's, cut off from other Flower and Ray in use.
 
-    Parameters
-    ----------
-    home : Path
-        Their ``FLWR_HOME``: the private folder, or one inside it.
-    cluster : Mapping[str, str] | None
-        What Ray needs to join a cluster that runs already; ``None``: Ray lives in `home`.
-
-    Returns
-    -------
-    dict[str, str]
-        The caller's environment, cut off from other Flower and Ray installations in use.
+    `home`, their ``FLWR_HOME``, is the private folder or one inside it. `cluster` is what Ray needs
+    to join a cluster that runs already; without it Ray lives in `home`.
     """
     foreign = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_ID")
     environment = {key: value for key, value in os.environ.items() if key not in foreign}
@@ -62,15 +54,8 @@ def child_environment(home: Path, cluster: Mapping[str, str] | None = None) -> d
 def loopback_without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
     """Return variables with which processes of one machine reach each other past every proxy.
 
-    Parameters
-    ----------
-    environment : Mapping[str, str]
-        Variables as they are; who is excepted from proxies there stays so.
-
-    Returns
-    -------
-    dict[str, str]
-        ``no_proxy`` and ``NO_PROXY`` for HTTP, and ``no_grpc_proxy``.
+    Whoever is excepted from proxies in `environment` stays so. ``no_proxy`` and ``NO_PROXY`` are
+    for HTTP, ``no_grpc_proxy`` for gRPC.
     """
     given = _hosts(environment.get("no_proxy") or environment.get("NO_PROXY", ""))
     for_grpc = _hosts(environment.get("no_grpc_proxy", "")) or given
@@ -88,27 +73,11 @@ def _joined(hosts: list[str]) -> str:
 
 
 def executable(name: str) -> str:
-    """Return the path of a command of this Python environment.
-
-    Parameters
-    ----------
-    name : str
-        For example ``"flower-superlink"``.
-
-    Returns
-    -------
-    str
-        Its absolute path.
-
-    Raises
-    ------
-    FileNotFoundError
-        If neither this environment nor PATH has the command.
-    """
-    found = shutil.which(name, path=_search_path())
-    if found is None:
+    """Return the absolute path of a command of this Python environment, or of PATH."""
+    path = shutil.which(name, path=_search_path())
+    if path is None:
         raise FileNotFoundError(f"no {name!r} beside {sys.executable}: is flwr installed there?")
-    return found
+    return path
 
 
 def _search_path() -> str:
@@ -118,50 +87,35 @@ def _search_path() -> str:
 
 
 def find_processes(home: Path, known: Iterable[psutil.Process] = ()) -> set[psutil.Process]:
-    """Return the living processes that belong to a private folder.
+    """Return the living processes that belong to a private folder, none of the caller's session.
 
-    Parameters
-    ----------
-    home : Path
-        The private folder: a process belongs to it whose ``FLWR_HOME`` is that folder or inside
-        it, and so do its descendants and all others of its session.
-    known : Iterable[psutil.Process]
-        Processes found before, which may have lost all three marks since.
-
-    Returns
-    -------
-    set[psutil.Process]
-        Those processes, but neither zombies nor any of the caller's own session.
+    A process belongs to it whose ``FLWR_HOME`` is that folder or inside it, and so do its
+    descendants and all others of its session, and those `known`, found before, which may have lost
+    all three marks since. Zombies do not count.
     """
     parents: dict[psutil.Process, int] = {}
     sessions: dict[psutil.Process, int] = {}
-    found = {process for process in known if _alive(process)}
+    marked = {process for process in known if _alive(process)}
     for process in psutil.process_iter():
         try:
             parents[process], sessions[process] = process.ppid(), os.getsid(process.pid)
             value = process.environ().get(HOME_VARIABLE)
             if value and Path(value).is_relative_to(home):
-                found.add(process)
+                marked.add(process)
         except (psutil.Error, OSError):
             continue
     own_session = os.getsid(0)
     before = -1
-    while before < len(found):
-        before = len(found)
-        pids = {process.pid for process in found}
-        shared = {sessions[process] for process in found if process in sessions} - {own_session}
-        found |= {p for p in parents if parents[p] in pids or sessions.get(p) in shared}
-    return {p for p in found if sessions.get(p) != own_session and _alive(p)}
+    while before < len(marked):
+        before = len(marked)
+        pids = {process.pid for process in marked}
+        shared = {sessions[process] for process in marked if process in sessions} - {own_session}
+        marked |= {p for p in parents if parents[p] in pids or sessions.get(p) in shared}
+    return {p for p in marked if sessions.get(p) != own_session and _alive(p)}
 
 
 def end_processes(home: Path) -> None:
-    """End every process of a private folder: politely first, then by force, until none is left.
-
-    Parameters
-    ----------
-    home : Path
-        The private folder.
-    """
+    """End every process of a private folder: politely first, then by force, until none is left."""
     processes = find_processes(home)
     _signal_all(processes, signal.SIGTERM)
     psutil.wait_procs(processes, timeout=GRACE_SECONDS)
@@ -173,10 +127,8 @@ def end_processes(home: Path) -> None:
 
 def _signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
-        try:
+        with suppress(psutil.Error):
             process.send_signal(number)
-        except psutil.Error:
-            continue
 
 
 def _alive(process: psutil.Process) -> bool:

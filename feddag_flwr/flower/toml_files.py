@@ -10,22 +10,7 @@ END = "(at end of document)"
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; a byte order mark, as some editors for Windows write it, is passed over.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict[str, Any]
-        What it holds.
-
-    Raises
-    ------
-    ValueError
-        It is no TOML in UTF-8; the message names file and line.
-    OSError
-        It cannot be read.
+    `ValueError` where it is no TOML in UTF-8; names file and line.
     """
     content = path.read_bytes()
     try:

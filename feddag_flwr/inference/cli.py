@@ -1,7 +1,5 @@
 """The commands ``feddag-flwr export`` and ``feddag-flwr predict``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
@@ -71,7 +69,7 @@ def _predict(options: argparse.Namespace) -> int:
     if options.output is not None:
         write_csv(predictions, options.output)
     else:
-        for each in predictions:
-            print(f"{each.name}\t{each.label}\t{each.probability:.4f}")
+        for said in predictions:
+            print(f"{said.name}\t{said.label}\t{said.probability:.4f}")
     print(accuracy_line(predictions), file=sys.stderr)
     return 0

@@ -1,7 +1,5 @@
 """Models as files that run without this project: TorchScript and ONNX."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import warnings
@@ -35,28 +33,15 @@ class ExportError(RuntimeError):
 
 
 def export(served: Served, output: Path) -> Path:
-    """Write a model to a file, and what it is to a JSON file beside it.
+    """Write a model to a file, and what it is to a JSON file beside it, whose path is returned.
 
     The file takes ``images`` (n, channels, height, width), float32 in [0, 1], for any n, and gives
     ``logits`` (n, classes). It holds the description too: a TorchScript file as extra file
-    ``feddag-flwr.json``, an ONNX file as metadata of that name.
-
-    Parameters
-    ----------
-    served : Served
-        The model.
-    output : Path
-        Ends in ``.pt`` (TorchScript) or ``.onnx``; is replaced if it is there.
-
-    Returns
-    -------
-    Path
-        The JSON file.
+    ``feddag-flwr.json``, an ONNX file as metadata of that name. `output` ends in ``.pt``
+    (TorchScript) or ``.onnx``, and is replaced if it is there.
 
     Raises
     ------
-    ValueError
-        `output` ends otherwise.
     ExportError
         A package is missing, the format or its runtime cannot do what the model does, or the file
         computes something else than the model.
@@ -97,21 +82,13 @@ def _reason(error: BaseException) -> str:
 
 def describe(served: Served, kind: str) -> dict[str, Any]:
     """Return what users of an exported model must know."""
-    channels, height, width = served.sample_shape
+    shape = ["n", *served.sample_shape]
     return {
         "format": kind,
-        "input": {
-            "name": "images",
-            "shape": ["n", channels, height, width],
-            "type": "float32",
-            "range": [0, 1],
-        },
+        "input": {"name": "images", "shape": shape, "type": "float32", "range": [0, 1]},
         "output": {"name": "logits", "shape": ["n", len(served.class_names)]},
         "labels": list(served.class_names),
-        "algorithm": served.algorithm,
-        "cluster": served.cluster,
-        "client": served.client,
-        "personal": served.personal,
+        **{key: getattr(served, key) for key in ("algorithm", "cluster", "client", "personal")},
         "round": served.server_round,
         "checkpoint": served.checkpoint,
         "feddag-flwr": version("feddag-flwr"),
@@ -131,13 +108,13 @@ def _check(served: Served, compute: Callable[[Tensor], Tensor]) -> None:
         with torch.no_grad():
             expected = served.classifier(images)
         try:
-            found = compute(images)
+            computed = compute(images)
         except Exception as error:  # whatever a runtime says
             raise ExportError(
                 f"the exported model fails on {count} images: {_FIXED} ({_reason(error)})"
             ) from error
-        if found.shape != expected.shape or not torch.allclose(
-            found, expected, rtol=TOLERANCE, atol=TOLERANCE
+        if computed.shape != expected.shape or not torch.allclose(
+            computed, expected, rtol=TOLERANCE, atol=TOLERANCE
         ):
             raise ExportError(
                 f"the exported model computes something else than the model for {count} images: "

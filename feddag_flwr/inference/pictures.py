@@ -1,7 +1,5 @@
 """Images that somebody wants classified: files, folders of files, archives."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,16 +16,10 @@ BATCH = 256
 
 
 class Batch(NamedTuple):
-    """Some images.
+    """Some images: their paths, in an archive with the place, their classes, and pixels in [0, 1].
 
-    Attributes
-    ----------
-    names : list of str
-        Path of each image; of one in an archive with its place, as in ``a.npz:images[3]``.
-    truths : list of (str or None)
-        Class that it is of, where its folder or archive says so.
-    images : ndarray, shape (n, channels, height, width), float32
-        In [0, 1].
+    A class is None where neither folder nor archive says it; ``images`` is (n, channels, height,
+    width).
     """
 
     names: list[str]
@@ -40,25 +32,16 @@ def read_batches(
 ) -> Iterator[Batch]:
     """Read image files, folders of them (with all below) and ``.npz`` archives, in this order.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Hidden files and those of other kinds in folders are passed over.
-    image_shape : tuple of int
-        (channels, height, width) that the model takes.
-    class_names : sequence of str
-        Names of classes: an image is of the class that a folder above it is called by, as in
-        training the outermost of those within a path that is given, or else that path itself.
-
-    Raises
-    ------
-    DataError
-        A path is missing or holds no image, or an image has another size or number of channels;
-        says which and what is expected.
+    Hidden files and those of other kinds in folders are passed over. An image is of the class in
+    `class_names` that a folder above it is called by, as in training the outermost of those within
+    a path that is given, or else that path itself. `DataError` where a path is missing or holds no
+    image, or one is not of the `image_shape` (channels, height, width) that the model takes.
     """
     for path in paths:
         if path.is_dir():
-            yield from _from_files(_below(path), image_shape, class_names, path)
+            if not (files := images_below(path)):
+                raise DataError(f"{path}: no {', '.join(IMAGE_SUFFIXES)} files in it or below")
+            yield from _from_files(files, image_shape, class_names, path)
         elif path.suffix.lower() == ".npz":
             yield from _from_archive(path, image_shape)
         elif path.is_file():
@@ -67,18 +50,8 @@ def read_batches(
             raise DataError(f"{path}: no such file or folder")
 
 
-def _below(folder: Path) -> list[Path]:
-    found = images_below(folder)
-    if not found:
-        raise DataError(f"{folder}: no {', '.join(IMAGE_SUFFIXES)} files in it or below")
-    return found
-
-
 def _from_files(
-    files: Sequence[Path],
-    image_shape: tuple[int, int, int],
-    class_names: Sequence[str],
-    root: Path,
+    files: Sequence[Path], image_shape: tuple[int, int, int], class_names: Sequence[str], root: Path
 ) -> Iterator[Batch]:
     for start in range(0, len(files), BATCH):
         chosen = files[start : start + BATCH]
@@ -99,19 +72,18 @@ def _from_archive(path: Path, image_shape: tuple[int, int, int]) -> Iterator[Bat
     if not len(archive.images):
         raise DataError(f"{path}: {archive.key!r} holds no image")
     if archive.images.shape[1:] != image_shape:
-        (channels, height, width), its = image_shape, archive.images.shape[1:]
+        (channels, height, width), own = image_shape, archive.images.shape[1:]
         raise DataError(
-            f"{path}: {archive.key!r} are {its[1]} x {its[2]} with {its[0]} channel(s); "
+            f"{path}: {archive.key!r} are {own[1]} x {own[2]} with {own[0]} channel(s); "
             f"expected {height} x {width} (height x width) with {channels}"
         )
-    for start in range(0, len(archive.images), BATCH):
-        images = archive.images[start : start + BATCH]
-        places = range(start, start + len(images))
-        truths: list[str | None] = [None] * len(images)
-        if archive.labels is not None:
-            truths = [archive.class_names[int(archive.labels[place])] for place in places]
-        names = [f"{path}:{archive.key}[{place}]" for place in places]
-        yield Batch(names, truths, _unit(images))
+    truths: list[str | None] = [None] * len(archive.images)
+    if archive.labels is not None:
+        truths = [archive.class_names[label] for label in archive.labels.tolist()]
+    names = [f"{path}:{archive.key}[{place}]" for place in range(len(truths))]
+    for start in range(0, len(truths), BATCH):
+        chosen = slice(start, start + BATCH)
+        yield Batch(names[chosen], truths[chosen], _unit(archive.images[chosen]))
 
 
 def _unit(images: NDArray[Any]) -> NDArray[np.float32]:

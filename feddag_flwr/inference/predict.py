@@ -1,7 +1,5 @@
 """A model put to use: what it says of images, and how often it is right where that is known."""
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,19 +14,7 @@ from feddag_flwr.inference.served import Served
 
 
 class Prediction(NamedTuple):
-    """What a model says of an image.
-
-    Attributes
-    ----------
-    name : str
-        Path of the image.
-    label : str
-        Most probable class.
-    probability : float
-        That the model gives to it.
-    truth : str or None
-        Class that the image is of, where that is known.
-    """
+    """What a model says of an image: its most probable label; the truth where that is known."""
 
     name: str
     label: str
@@ -52,11 +38,11 @@ def accuracy_line(predictions: Iterable[Prediction]) -> str:
     hits: Counter[str] = Counter()
     totals: Counter[str] = Counter()
     count = 0
-    for each in predictions:
+    for said in predictions:
         count += 1
-        if each.truth is not None:
-            totals[each.truth] += 1
-            hits[each.truth] += each.label == each.truth
+        if said.truth is not None:
+            totals[said.truth] += 1
+            hits[said.truth] += said.label == said.truth
     if not totals:
         return f"{count} images"
     accuracy = sum(hits.values()) / sum(totals.values())
@@ -72,5 +58,5 @@ def write_csv(predictions: Iterable[Prediction], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("path", "label", "probability", "truth"))
-        for each in predictions:
-            writer.writerow((each.name, each.label, f"{each.probability:.6f}", each.truth or ""))
+        for said in predictions:
+            writer.writerow((said.name, said.label, f"{said.probability:.6f}", said.truth or ""))

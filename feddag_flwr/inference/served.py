@@ -1,7 +1,5 @@
 """A model out of a checkpoint, ready to be given images."""
 
-from __future__ import annotations
-
 import difflib
 import logging
 from collections.abc import Mapping
@@ -32,15 +30,7 @@ class ChoiceError(ValueError):
 
 
 class Classifier(nn.Module):
-    """A cluster model that standardises its inputs itself.
-
-    Parameters
-    ----------
-    model : ClusterModel
-        The model, for standardised images.
-    sample_scale : tuple of rows
-        Mean and deviation of a channel.
-    """
+    """A cluster model that standardises its inputs itself, by each channel's mean and deviation."""
 
     factor: Tensor
     offset: Tensor
@@ -73,7 +63,6 @@ class Served:
     algorithm : str
         That trained it.
     cluster : int
-        Its cluster.
     client : str or None
         Whose model it is, where it was chosen by client.
     personal : bool
@@ -103,7 +92,6 @@ def load_served(
     Parameters
     ----------
     run_folder : Path
-        The run's folder.
     cluster, client : optional
         Exactly one of the two: whose model.
 
@@ -149,21 +137,9 @@ def load_served(
 
 
 def cluster_of(state: ServerState, client: str, placements: Mapping[str, int]) -> int:
-    """Return a client's cluster.
+    """Return a client's cluster; `placements` has those of clients that training has not seen.
 
-    Parameters
-    ----------
-    state : ServerState
-        The server's.
-    client : str
-        Its name.
-    placements : mapping of str to int
-        Clusters of clients that training has not seen.
-
-    Raises
-    ------
-    ChoiceError
-        The client is unknown, and names like it are told; or it has no cluster.
+    `ChoiceError` where the client is unknown, with names like it, or has no cluster.
     """
     if client in state.assignments:
         return state.assignments[client]
@@ -201,7 +177,7 @@ def _classifier(checkpoint: Checkpoint, weights: Mapping[str, Weights]) -> Class
     )
     tensors = checkpoint.layout.named(weights)
     try:
-        model.load_state_dict({name: torch.from_numpy(each) for name, each in tensors.items()})
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
     except RuntimeError as error:
         raise ChoiceError(
             f"setting model = {settings.training.model!r} makes another network than "

@@ -36,19 +36,11 @@ FLOWER_OPTIONS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``feddag-flwr``.
+    """Run ``feddag-flwr`` and return its exit status.
 
-    Parameters
-    ----------
-    arguments : Sequence[str] | None
-        The command line, ``None`` for this process's own.
-
-    Returns
-    -------
-    int
-        0 when all went well (for ``run``: when Flower calls the run completed), 1 when not, 2 for
-        a wrong command line, 124 when ``--timeout`` ended a run. A signal ends the process
-        with 128 plus its number.
+    0 when all went well (for ``run``: when Flower calls the run completed), 1 when not, 2 for a
+    wrong command line, 124 when ``--timeout`` ended a run. A signal ends the process with 128 plus
+    its number.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words and words[0] in MOVED:
@@ -164,14 +156,7 @@ def _add_run(commands: Any) -> None:  # noqa: ANN401 - argparse has no public ty
         "is 0 if the run completed, 1 if it failed, 124 if --timeout ended it.",
     )
     run.add_argument("app_dir", nargs="?", type=Path, default=Path(), metavar="APP_DIR")
-    run.add_argument(
-        "--run-config",
-        action="append",
-        default=[],
-        metavar="'KEY=VALUE KEY=\"TEXT\"'",
-        help="settings, or a TOML file of them; may be repeated, the last one wins; "
-        "relative run-dir and data-dir start here",
-    )
+    _add_run_config(run, "; relative run-dir and data-dir start here")
     run.add_argument(
         "--resume",
         type=Path,
@@ -208,12 +193,16 @@ def _add_scenario(commands: Any) -> None:  # noqa: ANN401 - argparse has no publ
         description="Draw the scenario that the settings describe, without training: counts.png "
         "(clients x labels) and samples.png (training images of a few clients).",
     )
-    scenario.add_argument(
+    _add_run_config(scenario)
+    scenario.add_argument("--output", type=Path, required=True, metavar="DIR")
+    scenario.set_defaults(handler=_draw_scenario)
+
+
+def _add_run_config(parser: argparse.ArgumentParser, more: str = "") -> None:
+    parser.add_argument(
         "--run-config",
         action="append",
         default=[],
         metavar="'KEY=VALUE KEY=\"TEXT\"'",
-        help="settings, or a TOML file of them; may be repeated, the last one wins",
+        help="settings, or a TOML file of them; may be repeated, the last one wins" + more,
     )
-    scenario.add_argument("--output", type=Path, required=True, metavar="DIR")
-    scenario.set_defaults(handler=_draw_scenario)

@@ -16,18 +16,8 @@ STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
     """Read the command line and call the handler that its sub-command has set.
 
-    Parameters
-    ----------
-    parser : ArgumentParser
-        Each of its sub-commands sets ``handler``, a function of the options.
-    arguments : Sequence[str] | None
-        The command line, ``None`` for this process's own.
-
-    Returns
-    -------
-    int
-        What the handler returns; 2 for its ``ValueError``, 1 for another error that it foresees,
-        told in one line. A signal ends the process with 128 plus its number.
+    The status is what the handler returns; 2 for its ``ValueError``, 1 for another error that it
+    foresees, told in one line. A signal ends the process with 128 plus its number.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # no name of a scenario may end an experiment

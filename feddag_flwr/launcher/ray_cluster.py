@@ -16,25 +16,14 @@ def cluster_variables(address: str) -> dict[str, str]:
     """Return the environment variables that make Flower's simulation a job of a Ray cluster.
 
     Flower calls ``ray.init`` without an address, and Ray then asks the environment for one. The
-    machine must itself be a node of the cluster.
-
-    Parameters
-    ----------
-    address : str
-        ``host:port`` as ``ray start --head`` prints it, or ``"auto"``: what RAY_ADDRESS of the
-        caller names, and without it a Ray that runs on this machine, as Ray finds it.
-
-    Returns
-    -------
-    dict[str, str]
-        Variables of the process that calls ``ray.init``.
+    machine must itself be a node of the cluster. `address` is ``host:port`` as ``ray start --head``
+    prints it, or ``"auto"``: what RAY_ADDRESS of the caller names, and without it a Ray that runs
+    on this machine, as Ray finds it.
 
     Raises
     ------
-    ValueError
-        If it is no such address.
-    RuntimeError
-        If nobody answers there.
+    ValueError, RuntimeError
+        It is no such address; nobody answers there.
     """
     wanted = os.environ.get("RAY_ADDRESS", "") or AUTO if address == AUTO else address
     if wanted != AUTO:
@@ -52,22 +41,8 @@ def ship_app(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
     """Send the app's bundle to every machine of the cluster: the hook of ``ray.init``.
 
     Without it, clients on other machines would run whatever version is installed there, or none.
-    The bundle becomes the working directory of the clients and comes first on their import path.
-
-    Parameters
-    ----------
-    runtime_env : dict[str, Any] | None
-        Ray's runtime environment, as Flower asked for it.
-
-    Returns
-    -------
-    dict[str, Any]
-        The same with ``working_dir``.
-
-    Raises
-    ------
-    RuntimeError
-        If Flower has not loaded an app in this process.
+    The bundle becomes ``working_dir`` of Ray's runtime environment, the working directory of the
+    clients, and comes first on their import path. A `RuntimeError` where Flower has loaded no app.
     """
     from feddag_flwr.flower.private import get_flwr_home  # Ray loads this module for the hook alone
 

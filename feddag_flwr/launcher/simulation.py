@@ -21,12 +21,7 @@ from feddag_flwr.flower.commands import (
 from feddag_flwr.flower.machine import count_gpus, usable_cores
 from feddag_flwr.flower.private_home import private_home
 from feddag_flwr.flower.processes import child_environment
-from feddag_flwr.flower.run_config import (
-    Value,
-    complete_overrides,
-    read_defaults,
-    write_overrides,
-)
+from feddag_flwr.flower.run_config import Value, complete_overrides, read_defaults, write_overrides
 from feddag_flwr.flower.run_status import (
     COMPLETED,
     FINISHED,
@@ -58,6 +53,8 @@ def run_simulation(
 ) -> RunOutcome:
     """Run a Flower app in simulation and leave no process and no file of Flower's behind.
 
+    A failure of the app is an outcome, not an exception.
+
     Parameters
     ----------
     app_dir : Path
@@ -67,8 +64,8 @@ def run_simulation(
     num_supernodes : int
         The number of simulated clients.
     cpus : int | None
-        What Ray may use, ``None`` for all that this process may; cpus / cpus_per_client clients
-        run at once. What `num_supernodes` clients have no use for is left alone.
+        What Ray may use, by default all that this process may; cpus / cpus_per_client clients run
+        at once. What `num_supernodes` clients have no use for is left alone.
     cpus_per_client, gpus_per_client : int, float
         The share of one running client.
     ray_address : str | None
@@ -80,19 +77,13 @@ def run_simulation(
     keep_logs : Path | None
         A folder for the logs of Flower and Ray.
 
-    Returns
-    -------
-    RunOutcome
-        How it ended: a failure of the app is an outcome, not an exception.
-
     Raises
     ------
     ValueError
-        If the folder holds no Flower app, the app lacks a setting of ``run_config``, ``cpus`` is
-        too small for one client or given beside ``ray_address``, that is no address, or this
-        machine lacks the GPUs of one client.
+        The app, a setting of ``run_config``, ``cpus``, ``ray_address`` or the share of a GPU is not
+        as it must be.
     RuntimeError
-        If Flower's SuperLink does not start, or nobody answers at ``ray_address``.
+        Flower's SuperLink does not start, or nobody answers at ``ray_address``.
     """
     started = time.monotonic()
     deadline = started + timeout if timeout is not None else float("inf")
@@ -145,9 +136,9 @@ def _check_gpus(gpus_per_client: float) -> None:
         return
     if gpus_per_client > 1 and gpus_per_client != int(gpus_per_client):
         raise ValueError(f"gpus_per_client is {gpus_per_client:g}; above 1 it must be whole")
-    if gpus_per_client > (found := count_gpus()):
+    if gpus_per_client > (gpus := count_gpus()):
         raise ValueError(
-            f"gpus_per_client is {gpus_per_client:g}; PyTorch finds {found or 'no'} GPU here"
+            f"gpus_per_client is {gpus_per_client:g}; PyTorch finds {gpus or 'no'} GPU here"
         )
 
 

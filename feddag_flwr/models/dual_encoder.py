@@ -1,7 +1,5 @@
 """The cluster model F_z(x) = psi([phi1(x; P), phi2(x; S)]; K) of Eq. 2 and 15."""
 
-from __future__ import annotations
-
 from typing import Literal, cast
 
 from torch import Tensor, nn
@@ -11,25 +9,10 @@ Part = Literal["primary", "secondary", "classifier"]
 
 
 class Classifier(nn.Module):
-    """K of Eq. 2: linear in the features of P and, where there is one, of S.
+    """K of Eq. 2: linear in the features of P and, where there is one (`dual`), of S.
 
-    Its two halves are layers of their own, so that each can be trained without the other.
-
-    Parameters
-    ----------
-    feature_size : int
-        Features of one encoder.
-    num_classes : int
-        Logits.
-    dual : bool
-        Whether there is a half on S.
-
-    Attributes
-    ----------
-    primary_head : nn.Linear
-        The half on P's features, with the bias.
-    secondary_head : nn.Linear or None
-        The half on S's features.
+    Its two halves are layers of their own, so that each can be trained without the other; the bias
+    is in that on P.
     """
 
     def __init__(self, feature_size: int, num_classes: int, *, dual: bool) -> None:
@@ -45,37 +28,17 @@ class Classifier(nn.Module):
         return logits
 
     def zero_secondary_head(self) -> None:
-        """Set the half on S to zero: until it is trained, S has no say in the logits.
-
-        Raises
-        ------
-        ValueError
-            There is no such half.
-        """
+        """Set the half on S to zero: until it is trained, S has no say."""
         if self.secondary_head is None:
             raise ValueError("the classifier has no half on a secondary encoder")
         init.zeros_(self.secondary_head.weight)
 
 
 class ClusterModel(nn.Module):
-    """Primary encoder, an optional secondary one, and a linear classifier on their features.
+    """Primary encoder P, an optional secondary one S, and a linear classifier on their features.
 
-    Without a secondary encoder this is the ordinary single-encoder model of FedAvg, FedDAG* and
-    the profile.
-
-    Parameters
-    ----------
-    primary : nn.Module
-        Encoder P with a ``feature_size``.
-    secondary : nn.Module or None
-        Encoder S of the same architecture.
-    num_classes : int
-        Outputs of the classifier K.
-
-    Attributes
-    ----------
-    feature_size : int
-        Features of one encoder.
+    Both are of one architecture with a ``feature_size``. Without S this is the ordinary
+    single-encoder model of FedAvg, FedDAG* and the profile.
     """
 
     def __init__(self, primary: nn.Module, secondary: nn.Module | None, num_classes: int) -> None:

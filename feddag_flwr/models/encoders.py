@@ -5,8 +5,6 @@ federation, to (n, ``feature_size``), and has that int as an attribute. Pooling 
 the result is the same, as both keep the order of values, and ReLU then works on a quarter of them.
 """
 
-from __future__ import annotations
-
 import itertools
 
 from torch import Tensor, nn
@@ -14,22 +12,17 @@ from torch import Tensor, nn
 ImageShape = tuple[int, int, int]
 
 
-class _AdaptTo(nn.Module):
-    """Average-pool to `side` x `side`; nothing to do where the size fits already.
+class _AdaptTo4(nn.AdaptiveAvgPool2d):
+    """Average-pool to 4 x 4; nothing to do where the size fits already.
 
     The short cut keeps the native sizes free of a kernel whose CUDA gradient is not deterministic.
     """
 
-    def __init__(self, side: int) -> None:
-        super().__init__()
-        self.side = side
-        self.pool = nn.AdaptiveAvgPool2d(side)
+    def __init__(self) -> None:
+        super().__init__(4)
 
     def forward(self, maps: Tensor) -> Tensor:
-        if maps.shape[-2:] == (self.side, self.side):
-            return maps
-        pooled: Tensor = self.pool(maps)
-        return pooled
+        return maps if maps.shape[-2:] == (4, 4) else super().forward(maps)
 
 
 def _check_size(name: str, image_shape: ImageShape, smallest: int) -> None:
@@ -41,13 +34,7 @@ def _check_size(name: str, image_shape: ImageShape, smallest: int) -> None:
 
 
 class SmallEncoder(nn.Sequential):
-    """For images of about 8 x 8 pixels: one 3x3 convolution and 64 features.
-
-    Parameters
-    ----------
-    image_shape : tuple of int
-        (channels, height, width); at least 4 x 4 pixels.
-    """
+    """For images of about 8 x 8 pixels, at least 4 x 4: one 3x3 convolution and 64 features."""
 
     feature_size = 64
 
@@ -57,7 +44,7 @@ class SmallEncoder(nn.Sequential):
             nn.Conv2d(image_shape[0], 16, 3, padding=1),
             nn.MaxPool2d(2),
             nn.ReLU(),
-            _AdaptTo(4),
+            _AdaptTo4(),
             nn.Flatten(),
             nn.Linear(16 * 16, self.feature_size),
             nn.ReLU(),
@@ -67,10 +54,7 @@ class SmallEncoder(nn.Sequential):
 class LeNetEncoder(nn.Sequential):
     """The paper's encoder for 28 x 28 grey images (Sec. 5): 6 and 16 channels, 84 features.
 
-    Parameters
-    ----------
-    image_shape : tuple of int
-        (channels, height, width); at least 16 x 16 pixels.
+    It takes images of at least 16 x 16 pixels.
     """
 
     feature_size = 84
@@ -84,7 +68,7 @@ class LeNetEncoder(nn.Sequential):
             nn.Conv2d(6, 16, 5),
             nn.MaxPool2d(2),
             nn.ReLU(),
-            _AdaptTo(4),
+            _AdaptTo4(),
             nn.Flatten(),
             nn.Linear(16 * 16, 120),
             nn.ReLU(),
@@ -96,10 +80,7 @@ class LeNetEncoder(nn.Sequential):
 class Cnn3Encoder(nn.Sequential):
     """The paper's encoder for 32 x 32 colour images (Sec. 5): 64, 128, 256 channels, 256 features.
 
-    Parameters
-    ----------
-    image_shape : tuple of int
-        (channels, height, width); at least 8 x 8 pixels.
+    It takes images of at least 8 x 8 pixels.
     """
 
     feature_size = 256
@@ -112,7 +93,7 @@ class Cnn3Encoder(nn.Sequential):
             layers += [nn.Conv2d(before, after, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
         super().__init__(
             *layers,
-            _AdaptTo(4),
+            _AdaptTo4(),
             nn.Flatten(),
             nn.Linear(256 * 16, 128),
             nn.ReLU(),

@@ -1,7 +1,5 @@
 """Between a PyTorch module and its flat `Weights`, the form in which weights travel."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -20,17 +18,9 @@ def _named(module: nn.Module) -> dict[str, list[tuple[str, Tensor]]]:
     buffers = [(name, buffer) for name, buffer in module.named_buffers() if name in persistent]
     return {
         "floats": [(name, parameter.data) for name, parameter in module.named_parameters()],
-        "buffers": [each for each in buffers if each[1].is_floating_point()],
-        "integers": [each for each in buffers if not each[1].is_floating_point()],
+        "buffers": [(name, buffer) for name, buffer in buffers if buffer.is_floating_point()],
+        "integers": [(name, buffer) for name, buffer in buffers if not buffer.is_floating_point()],
     }
-
-
-def _tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Return parameters, float buffers and integer buffers, each in module order."""
-    floats, buffers, integers = (
-        [tensor for _, tensor in tensors] for tensors in _named(module).values()
-    )
-    return floats, buffers, integers
 
 
 def layout_of(model: ClusterModel) -> ModelLayout:
@@ -80,19 +70,19 @@ def get_weights(module: nn.Module) -> Weights:
 
     Half and double precision become float32; booleans become 0 and 1.
     """
-    floats, buffers, integers = _tensors(module)
+    named = _named(module)
     return Weights(
-        _joined(floats, torch.float32),
-        _joined(buffers, torch.float32),
-        _joined(integers, torch.int64),
+        _joined(named["floats"], torch.float32),
+        _joined(named["buffers"], torch.float32),
+        _joined(named["integers"], torch.int64),
     )
 
 
-def _joined(tensors: list[Tensor], dtype: torch.dtype) -> NDArray[Any]:
+def _joined(named: list[tuple[str, Tensor]], dtype: torch.dtype) -> NDArray[Any]:
     """Copy tensors into one flat array on the CPU."""
-    if not tensors:
+    if not named:
         return torch.zeros(0, dtype=dtype).numpy()
-    return torch.cat([tensor.reshape(-1).to(dtype) for tensor in tensors]).cpu().numpy().copy()
+    return torch.cat([tensor.reshape(-1).to(dtype) for _, tensor in named]).cpu().numpy().copy()
 
 
 def get_parts(model: ClusterModel) -> dict[str, Weights]:
@@ -101,26 +91,14 @@ def get_parts(model: ClusterModel) -> dict[str, Weights]:
 
 
 def set_weights(module: nn.Module, weights: Weights) -> None:
-    """Copy flat vectors into a module's parameters and buffers, in place.
-
-    Raises
-    ------
-    ValueError
-        The vectors are not as long as this architecture needs.
-    """
-    floats, buffers, integers = _tensors(module)
-    _fill(floats, torch.from_numpy(np.array(weights.floats)), "floats")
-    _fill(buffers, torch.from_numpy(np.array(weights.buffers)), "buffers")
-    _fill(integers, torch.from_numpy(np.array(weights.integers)), "integers")
-
-
-def _fill(tensors: list[Tensor], values: Tensor, kind: str) -> None:
-    needed = sum(tensor.numel() for tensor in tensors)
-    if tuple(values.shape) != (needed,):
-        raise ValueError(f"weights have {kind} {tuple(values.shape)}, the model needs ({needed},)")
-    start = 0
-    with torch.no_grad():
-        for tensor in tensors:
-            piece = values[start : start + tensor.numel()]
-            tensor.copy_(piece.reshape(tensor.shape))
-            start += tensor.numel()
+    """Copy flat vectors, of the lengths that the architecture needs, into a module, in place."""
+    for kind, named in _named(module).items():
+        values = torch.from_numpy(np.array(getattr(weights, kind)))
+        sizes = [tensor.numel() for _, tensor in named]
+        if tuple(values.shape) != (sum(sizes),):
+            raise ValueError(
+                f"weights have {kind} {tuple(values.shape)}, the model needs ({sum(sizes)},)"
+            )
+        with torch.no_grad():
+            for (_, tensor), piece in zip(named, torch.split(values, sizes), strict=True):
+                tensor.copy_(piece.reshape(tensor.shape))

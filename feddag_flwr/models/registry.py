@@ -1,7 +1,5 @@
 """From the setting ``model`` to modules with a reproducible start."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 
@@ -62,8 +60,7 @@ def build_encoder(
     Raises
     ------
     ModelError
-        The name cannot be imported, or what it makes does not map one sample to
-        ``feature_size`` finite features.
+        What it makes, if it can, does not map a sample to ``feature_size`` finite features.
     """
     spec = SampleSpec(tuple(sample_shape), details)
     try:
@@ -118,31 +115,18 @@ def build_model(
     modality: str = "image",
     details: str = "",
 ) -> ClusterModel:
-    """Make a cluster model whose start depends on `seed` alone.
+    """Make a cluster model for `num_classes`; its start depends on `seed` alone.
 
-    Parameters
-    ----------
-    model, sample_shape, modality, details
-        As for `build_encoder`.
-    num_classes : int
-        Classes of the federation.
-    dual : bool
-        Whether there is a secondary encoder; it starts from weights of its own.
-    seed : int
-        The run's seed.
-
-    Raises
-    ------
-    ModelError
-        As for `build_encoder`.
+    With `dual` it has a secondary encoder, which starts from weights of its own. All else is as for
+    `build_encoder`.
     """
     # Only the CPU's generator: parameters are drawn there, and seeding every GPU takes longer.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derived_seed(seed, "initial-primary"))
         primary = build_encoder(model, sample_shape, modality=modality, details=details)
         torch.default_generator.manual_seed(derived_seed(seed, "initial-secondary"))
-        secondary = (
-            build_encoder(model, sample_shape, modality=modality, details=details) if dual else None
-        )
+        secondary = None
+        if dual:
+            secondary = build_encoder(model, sample_shape, modality=modality, details=details)
         torch.default_generator.manual_seed(derived_seed(seed, "initial-classifier"))
         return ClusterModel(primary, secondary, num_classes)

@@ -2,21 +2,19 @@
 
 Eq. 6 of arXiv 2602.23504 adds up two things: how unlike the samples of shared classes are, and 90
 degrees for each class that only one of two clients has. Where clients hold classes by chance the
-second drowns the first. Here the first stands alone, and is made as sharp as the profiles allow:
+second drowns the first (docs/fusion.md). Here the first stands alone, as sharp as it can be:
 
 1. An angle between two clients' vectors of a class (Eq. 4) is partly noise, the more the fewer
    samples they have. The noise of a class is found from each client's nearest peer, and taken out.
    What still grows as noise does is found over all classes and taken out too: small clients are
    far from everybody in every class, and would pass for another kind.
 2. Classes are averaged with the precision that their counts give them.
-3. Whether the average says anything is measured, not assumed: its *reliability* is the intraclass
-   correlation of the angles over the classes that two clients share. If clients differ in how
-   their classes look, two that differ in one class tend to differ in another, and it is well above
-   0; if what differs is noise, one class knows nothing of another, and it is about 0.
-4. Pairs that share few classes are drawn towards the mean as far as the reliability says
-   (empirical Bayes), pairs that share none lie on it.
-5. Two clients are compared by their whole rows, how far they are from everybody, which tells
-   clients apart that share no class.
+3. The *reliability* of the average is measured: the intraclass correlation of the angles over the
+   classes that two clients share. Two that differ in how one class looks tend to differ in another;
+   if what differs is noise, one class knows nothing of another, and it is about 0.
+4. Pairs are drawn towards the mean as far as the reliability, and the few classes that they share,
+   say (empirical Bayes); pairs that share none lie on it.
+5. Two clients are compared by their whole rows, which tells clients apart that share no class.
 """
 
 from __future__ import annotations
@@ -36,69 +34,35 @@ from feddag_flwr.similarity.matrices import (
     row_blocks,
 )
 
-MIN_HOLDERS = 10
-"""Clients that hold a class, at least, for a nearest peer to tell the noise of its angles."""
-
-EQUAL_SIZES = 1e-9
-"""Variance of the noises' sizes within classes up to which it is rounding, as a share of their
-mean square."""
+MIN_HOLDERS = 10  # clients of a class, for a nearest peer to tell the noise of its angles
+EQUAL_SIZES = 1e-9  # variance of noises' sizes that is rounding, as a share of their mean square
 
 
 @dataclass(frozen=True, eq=False)
 class ClassConditionalDistance:
     r"""What N clients' angles say of their noise and reliability: measures others the same way.
 
-    Attributes
-    ----------
-    noise : ndarray, shape (C,)
-        :math:`\sigma_c`, degrees: the noise of an angle between clients with :math:`n_i` and
-        :math:`n_j` samples of the class is :math:`\sigma_c \sqrt{1/n_i + 1/n_j}`.
-    noise_left : float
-        What corrected angles still grow by with :math:`\sqrt{1/n_i + 1/n_j}`, degrees, at least
-        0: the slope of a straight line through those of each class, one for all classes.
-    class_means : ndarray, shape (C,)
-        Mean corrected angle of each class less that slope's part, degrees; of all classes where no
-        two clients share it.
-    mean : float
-        Mean corrected angle over all pairs and the classes that they share, degrees.
-    reliability : float
-        Intraclass correlation of a pair's angles over its classes, in [0, 1].
-    certain : float
-        Its lower 95 % confidence limit, in [0, 1], where clients and not pairs count as
-        independent: what is left of it when there are few clients.
+    The noise of an angle between clients with :math:`n_i` and :math:`n_j` samples of class c is
+    :math:`\sigma_c \sqrt{1/n_i + 1/n_j}`, degrees; a straight line through the corrected angles of
+    each class, of one slope at least 0, says what they still grow by. Confidence counts clients and
+    not pairs as independent.
     """
 
-    noise: FloatArray
-    noise_left: float
-    class_means: FloatArray
-    mean: float
-    reliability: float
-    certain: float
+    noise: FloatArray  # (C,), sigma_c, degrees at one sample
+    noise_left: float  # the slope, degrees
+    class_means: FloatArray  # (C,), mean corrected angles less the slope's part, degrees
+    mean: float  # of corrected angles, over all pairs and the classes that they share
+    reliability: float  # intraclass correlation of a pair's angles, in [0, 1]
+    certain: float  # its lower 95 % confidence limit
 
     @classmethod
     def of(
         cls, angles: npt.NDArray[np.floating], counts: npt.ArrayLike
     ) -> tuple[ClassConditionalDistance, FloatArray]:
-        """Measure clients against each other.
+        """Measure N clients against each other, by V' (C, N, N) of Eq. 4 and their counts (N, C).
 
-        Parameters
-        ----------
-        angles : ndarray, shape (C, N, N)
-            V' of Eq. 4, degrees.
-        counts : array_like of int, shape (N, C)
-            Samples of each class on each client; 0 also where they are not seen, see
-            `feddag_flwr.similarity.subspace.seen_counts`.
-
-        Returns
-        -------
-        ClassConditionalDistance
-        ndarray, shape (N, N)
-            Mean angle of each pair, drawn towards `mean`, degrees; 0 on the diagonal.
-
-        Raises
-        ------
-        ValueError
-            If a shape or the counts are out of their domain.
+        Counts are 0 also where classes are not seen, see `subspace.seen_counts`. Returned with the
+        measure are the mean angles (N, N) of pairs, drawn towards `mean`; 0 on the diagonal.
         """
         count_array = checked_counts(counts)
         angle_array = checked_angles(angles, *count_array.shape)
@@ -106,10 +70,10 @@ class ClassConditionalDistance:
         noise_left, class_means, mean = _line(angle_array, count_array, noise)
         sums = _Sums.of(angle_array, count_array, count_array, noise, noise_left, class_means)
         fitted = _levels(count_array > 0, sums.shared) + (noise_left > 0.0)
-        found = cls(noise, noise_left, class_means, mean, *sums.reliability(fitted))
-        pairs = sums.shrunk(mean, found.reliability)
+        distance = cls(noise, noise_left, class_means, mean, *sums.reliability(fitted))
+        pairs = sums.shrunk(mean, distance.reliability)
         np.fill_diagonal(pairs, 0.0)
-        return found, pairs
+        return distance, pairs
 
     def rows(
         self,
@@ -117,52 +81,29 @@ class ClassConditionalDistance:
         newcomer_counts: npt.ArrayLike,
         counts: npt.ArrayLike,
     ) -> FloatArray:
-        """Mean angles (M, N) of newcomers to the N clients, drawn towards the same mean.
-
-        Parameters
-        ----------
-        angles : ndarray, shape (C, M, N)
-            V' between newcomers and clients, degrees.
-        newcomer_counts, counts : array_like of int, shapes (M, C) and (N, C)
-            Samples of each class, as `of` takes them.
-        """
+        """Mean angles (M, N) of newcomers, drawn towards the same mean, from V' (C, M, N)."""
         arriving, here = checked_counts(newcomer_counts), checked_counts(counts)
         sums = _Sums.of(angles, arriving, here, self.noise, self.noise_left, self.class_means)
         return sums.shrunk(self.mean, self.reliability)
 
 
 def row_distances(left: npt.ArrayLike, right: npt.ArrayLike, same: bool = False) -> FloatArray:
-    r"""Compare clients by their rows: root mean square difference over all others.
+    r"""Compare clients by their rows: root mean square difference (M, R) over all others, degrees.
 
     .. math:: R_{ij} = \sqrt{\frac{1}{K} \sum_{k \ne i, j} (L_{ik} - L_{jk})^2}
 
-    Parameters
-    ----------
-    left, right : array_like, shapes (M, N) and (R, N)
-        Mean angles to N clients, degrees.
-    same : bool
-        Both are the N clients themselves: then k runs over the N - 2 others, and the result is
-        symmetric with a diagonal of 0. Else the first N of `right` are the clients, `left` are
-        others, and k leaves out j alone.
-
-    Returns
-    -------
-    ndarray, shape (M, R)
-        Degrees.
+    `left` (M, N) and `right` (R, N) are mean angles to N clients. Where they are the `same` N
+    clients, k runs over the N - 2 others, and the result is symmetric with a diagonal of 0. Else
+    the first N of `right` are the clients, `left` are others, and k leaves out j alone.
     """
-    one, two = (np.asarray(each, dtype=np.float64) for each in (left, right))
+    one, two = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
     clients = one.shape[1]
     squares = np.einsum("ik,ik->i", one, one)[:, None] + np.einsum("jk,jk->j", two, two)
     squares -= 2.0 * one @ two.T
-    if same:  # k = i and k = j each give (L_ij - 0)^2
-        squares -= 2.0 * one**2
-        left_out = 2
-    else:  # k = j gives L_ij^2, where j is one of the N
-        squares[:, :clients] -= one**2
-        left_out = 1
-    others = np.full(squares.shape, max(1, clients - left_out), dtype=np.float64)
-    if not same:
-        others[:, clients:] = clients
+    others = np.full(squares.shape, float(clients))
+    left_out = 2 if same else 1  # k = i and k = j each give (L_ij - 0)^2, where they are of the N
+    squares[:, :clients] -= left_out * one**2
+    others[:, :clients] = max(1, clients - left_out)
     distances: FloatArray = np.sqrt(np.maximum(squares, 0.0) / others)
     if same:
         distances = (distances + distances.T) / 2.0
@@ -171,9 +112,7 @@ def row_distances(left: npt.ArrayLike, right: npt.ArrayLike, same: bool = False)
 
 
 def class_noise(angles: AngleArray, counts: IntArray) -> FloatArray:
-    """Noise of each class's angles (C,), degrees at one sample.
-
-    See `ClassConditionalDistance.noise`.
+    """Noise of each class's angles (C,), degrees at one sample: `ClassConditionalDistance.noise`.
 
     Each client's nearest peer is taken to look like itself: the angle to it, over the square root
     of 1 / n_i + 1 / n_j, is noise. The median over the clients that hold the class; 0 where fewer
@@ -197,8 +136,7 @@ def class_noise(angles: AngleArray, counts: IntArray) -> FloatArray:
 
 def _inverse_sizes(left: IntArray, right: IntArray) -> FloatArray:
     """1 / n_i + 1 / n_j (M, N) of counts above 0."""
-    inverse: FloatArray = 1.0 / left[:, None] + 1.0 / right
-    return inverse
+    return 1.0 / left[:, None] + 1.0 / right
 
 
 def _corrected(
@@ -206,8 +144,7 @@ def _corrected(
 ) -> FloatArray:
     """Angles without their noise, whose squares add up."""
     squares = angles.astype(np.float64) ** 2 - noise**2 * inverse
-    corrected: FloatArray = np.sqrt(np.maximum(squares, 0.0))
-    return corrected
+    return np.sqrt(np.maximum(squares, 0.0))
 
 
 def _line(
@@ -250,10 +187,10 @@ def _levels(held: npt.NDArray[np.bool_], shared: FloatArray) -> float:
     A level is that of all pairs of its class: those pairs pay for their share of it. As far as the
     levels are theirs they hold the mean over all, which is taken off anyway.
     """
-    of, holders = held.astype(np.float64), held.sum(axis=0)
+    members, holders = held.astype(np.float64), held.sum(axis=0)
     used = np.triu(shared >= 2.0, 1).astype(np.float64)
-    known, every = ((used.T @ of) * of).sum(axis=0), holders * (holders - 1) / 2.0
-    shares = np.divide(known, every, out=np.zeros_like(known), where=every > 0.0)
+    known, every = ((used.T @ members) * members).sum(axis=0), holders * (holders - 1) / 2.0
+    shares = _ratio(known, every)
     return float(shares.sum() - (known @ shares) / max(float(known.sum()), 1.0))
 
 
@@ -325,11 +262,11 @@ class _Sums:
         clients = int(np.count_nonzero(used.any(axis=0) | used.any(axis=1)))
         freedom = min(clients, pairs) - 1.0
         quantile = f_distribution.ppf(0.95, freedom, min(freedom * (number - 1.0), free))
-        found, limit = (
+        correlation, limit = (
             float((between - at * within) / (between + (number - 1.0) * at * within))
             for at in (1.0, quantile)
         )
-        return min(found, 1.0), min(max(0.0, limit), 1.0)
+        return min(correlation, 1.0), min(max(0.0, limit), 1.0)
 
     def shrunk(self, mean: float, reliability: float) -> FloatArray:
         """Return each pair's angle: `mean`, and as much of its own deviation as can be relied on.
@@ -337,12 +274,12 @@ class _Sums:
         By Spearman and Brown k classes of reliability r have k r / (1 + (k - 1) r) together; k is
         the number of equally precise classes that would be as precise.
         """
-        known = self.weight > 0.0
-        number = np.zeros_like(self.weight)
-        np.divide(self.weight**2, self.weight_square, out=number, where=known)
-        deviation = np.zeros_like(self.weight)
-        np.divide(self.weighted_value, self.weight, out=deviation, where=known)
-        trust = number * reliability
-        np.divide(trust, 1.0 + (number - 1.0) * reliability, out=trust, where=known)
-        shrunk: FloatArray = np.maximum(mean + trust * deviation, 0.0)
-        return shrunk
+        number = _ratio(self.weight**2, self.weight_square)
+        deviation = _ratio(self.weighted_value, self.weight)
+        trust = _ratio(number * reliability, 1.0 + (number - 1.0) * reliability)
+        return np.maximum(mean + trust * deviation, 0.0)
+
+
+def _ratio(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Divide; 0 where the divisor is 0."""
+    return np.divide(one, other, out=np.zeros_like(one), where=other != 0.0)

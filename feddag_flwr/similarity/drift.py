@@ -1,7 +1,5 @@
 """How far a client's classes have moved since they were last looked at (A.9, Eq. 41)."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 
@@ -12,7 +10,7 @@ NOISE_DEVIATIONS = 5.0
 
 
 def class_shift(before: npt.ArrayLike, after: npt.ArrayLike) -> float:
-    r"""Share of a client's samples that changed class, beyond what sampling explains (Eq. 41).
+    """Share of a client's samples that changed class, beyond what sampling explains (Eq. 41).
 
     The paper compares the 1-Wasserstein distance of two class histograms, classes on the line
     0 .. C - 1, with a threshold that stands for "about 20 % of the data changed". **Ruling**: what
@@ -24,26 +22,12 @@ def class_shift(before: npt.ArrayLike, after: npt.ArrayLike) -> float:
       A class's number means nothing, and on the line a move to its neighbour hardly shows.
 
     Two samples of one distribution differ too. The mean distance of two of these sizes, drawn from
-    the pooled histogram, is taken off; and a distance within `NOISE_DEVIATIONS` standard deviations
-    of that mean counts as 0. So a client whose samples are drawn anew each time hardly ever seems
-    to move: with 20 to 120 samples of 3 in 10 classes fewer than one in 3,000 read 0.2 or more.
+    the pooled histogram, is taken off; a distance within `NOISE_DEVIATIONS` standard deviations of
+    that mean counts as 0: with 20 to 120 samples of 3 in 10 classes, drawn anew each time, fewer
+    than one in 3,000 read 0.2 or more.
 
-    Parameters
-    ----------
-    before, after : array_like of shape (C,)
-        Samples of each class; whole or not, but counts, not shares: their sums say how much chance
-        there is in them.
-
-    Returns
-    -------
-    float
-        0 for equal histograms; above 1 for long moves on the line. Symmetric in its arguments, and
-        for large samples a function of the shares alone.
-
-    Raises
-    ------
-    ValueError
-        The histograms have different lengths, or one is empty, negative or not finite.
+    `before` and `after` (C,) are counts, not shares, for their sums tell how much chance is in
+    them. The result is 0 for equal histograms, above 1 for long moves on the line, and symmetric.
 
     Examples
     --------
@@ -81,19 +65,15 @@ def _checked(histogram: npt.ArrayLike, name: str) -> FloatArray:
 
 
 def line_distance(first: FloatArray, second: FloatArray) -> float:
-    """1-Wasserstein distance of two histograms, in classes.
+    """1-Wasserstein distance of two histograms, in classes: the area between the cumulative shares.
 
-    On the line that is the area between the cumulative shares. SciPy's function gives the same (a
-    test holds it to that), but importing it takes a second that each message to a client would pay.
+    SciPy's function gives the same, but importing it costs each message to a client a second.
     """
     return float(np.abs(np.cumsum(first / first.sum() - second / second.sum())).sum())
 
 
 def _line_covariance(pooled: FloatArray) -> FloatArray:
-    """Covariance of the cumulative shares of one sample: F_c (1 - F_d) for c <= d.
-
-    The distance on the line is the sum of the absolute differences of these shares.
-    """
+    """Covariance of the cumulative shares of one sample: F_c (1 - F_d) for c <= d."""
     below = np.cumsum(pooled)[:-1]
     covariance: FloatArray = np.minimum.outer(below, below) * (1 - np.maximum.outer(below, below))
     return covariance

@@ -1,13 +1,11 @@
 """Fusion by evidence: each view counts as far as it shows groups, and any of them can part two.
 
-Eq. 8 of arXiv 2602.23504 gives the weight to the view with more contrast, whether its contrast
-comes of groups or of chance. Here a view's weight is measured on what groups do and chance does
-not: see `feddag_flwr.similarity.persistence` and
-`feddag_flwr.similarity.class_conditional_distance`. And the
-views are not averaged: two clients are as far apart as the view says that sees the largest
-difference, so that a view in which they agree does not talk the others down. V of Eq. 6 has no
-say of its own: where no view shows groups nobody is parted. V varies with the clients' sizes then,
-and stretched to [0, 1] that looks like groups.
+Eq. 8 of arXiv 2602.23504 gives the weight to the view with more contrast, of groups or of chance.
+Here a view's weight is measured on what groups do and chance does not (`persistence`,
+`class_conditional_distance`). And the views are not averaged: two clients are as far apart as the
+view says that sees the largest difference, so that a view in which they agree does not talk the
+others down. V of Eq. 6 has no say of its own: where no view shows groups nobody is parted, though V
+varies with the clients' sizes, which stretched to [0, 1] looks like groups. See docs/fusion.md.
 """
 
 from __future__ import annotations
@@ -26,50 +24,30 @@ from feddag_flwr.similarity.class_conditional_distance import (
 from feddag_flwr.similarity.label_residual_gradient import LabelResidualGradient
 from feddag_flwr.similarity.label_set_distance import label_set_distance, label_set_distance_to
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
-from feddag_flwr.similarity.normalisation import ROUNDING
+from feddag_flwr.similarity.normalisation import ROUNDING, Scale
 from feddag_flwr.similarity.persistence import (
     average_linkage,
     persistence_beyond_chance,
     shuffled_pairs,
 )
 
-PERSISTENCE: Final = (0.4, 0.55)
-"""Persistence of a dendrogram below which a view has no weight, and from which all of it."""
-
-CERTAINTY: Final = (0.2, 0.4)
-"""The same for the class-conditional view's reliability, as far as it is certain."""
-
-NEAREST: Final = 0.75
-"""Share of the clients whose nearest peer counts as no farther than any: what is left is noise."""
+PERSISTENCE: Final = (0.4, 0.55)  # below the one a view has no weight, from the other all of it
+CERTAINTY: Final = (0.2, 0.4)  # the same for the class-conditional view's reliability
+NEAREST: Final = 0.75  # share of clients whose nearest peer is as near as any: the rest is noise
 
 
 @dataclass(frozen=True)
 class View:
-    """What becomes of a view's dissimilarities in the fusion.
+    """What becomes of a view's dissimilarities in the fusion."""
 
-    Attributes
-    ----------
-    evidence : float
-        What was measured: persistence beyond chance or reliability.
-    weight : float
-        In [0, 1]: 0 where the evidence is no more than chance gives, or where nobody is farther
-        than others but for rounding; 1 where it is beyond doubt.
-    floor, top : float
-        Dissimilarities that count as 0 and 1, in the view's unit: within the one three quarters
-        of the clients have a peer, at the other the dendrogram of the view ends.
-    """
-
-    evidence: float
-    weight: float
-    floor: float
-    top: float
+    evidence: float  # persistence beyond chance, or reliability
+    weight: float  # in [0, 1]: 0 where there is no evidence or only rounding, 1 beyond doubt
+    floor: float  # counts as 0: three quarters of the clients have a peer within
+    top: float  # counts as 1: here the dendrogram ends; both in the view's unit
 
     def apply(self, values: FloatArray) -> FloatArray:
         """Bring dissimilarities to [0, weight]."""
-        if self.top - self.floor <= ROUNDING:
-            return np.zeros_like(values)
-        scaled = (values - self.floor) / (self.top - self.floor)
-        return self.weight * np.clip(scaled, 0.0, 1.0)
+        return self.weight * Scale(self.floor, self.top).apply(values)
 
 
 def ramp(value: float, bounds: tuple[float, float]) -> float:
@@ -89,35 +67,9 @@ def view_of(matrix: FloatArray, evidence: float, bounds: tuple[float, float]) ->
     return View(evidence, weight, floor, top)
 
 
-def _label_set_evidence(presence: FloatArray, counts: npt.NDArray[np.integer]) -> float:
-    """Measure persistence beyond that of chance with as many clients that hold each class."""
-
-    def shuffle(clients: IntArray, generator: np.random.Generator) -> FloatArray:
-        return label_set_distance(generator.permuted(counts[clients], axis=0))
-
-    return persistence_beyond_chance(presence, shuffle, PERSISTENCE[0])
-
-
-def _gradient_evidence(remainders: FloatArray) -> float:
-    """Measure persistence beyond that of the same remainders among other pairs."""
-
-    def shuffle(clients: IntArray, generator: np.random.Generator) -> FloatArray:
-        return shuffled_pairs(remainders[np.ix_(clients, clients)], generator)
-
-    return persistence_beyond_chance(remainders, shuffle, PERSISTENCE[0])
-
-
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """How N clients' views are weighed: measures and fuses others the same way.
-
-    Attributes
-    ----------
-    views : dict of str to View
-        ``label-set``, ``class-conditional`` and ``gradient``.
-    class_conditional : ClassConditionalDistance
-    label_residual_gradient : LabelResidualGradient
-    """
+    """How N clients' views, ``label-set``, ``class-conditional`` and ``gradient``, are weighed."""
 
     views: dict[str, View]
     class_conditional: ClassConditionalDistance
@@ -133,16 +85,8 @@ class Evidence:
     ) -> tuple[Evidence, FloatArray, FloatArray]:
         """Weigh and fuse the views of N clients.
 
-        Parameters
-        ----------
-        gradient : ndarray, shape (N, N)
-            G of Eq. 3, degrees.
-        angles : ndarray, shape (C, N, N)
-            V' of Eq. 4, degrees.
-        counts : ndarray of int, shape (N, C)
-            Samples of each class on each client.
-        seen : ndarray of int, shape (N, C)
-            The same where the client has vectors of the class, else 0.
+        From G (N, N) of Eq. 3, V' (C, N, N) of Eq. 4 and the samples of each class (N, C), in
+        `seen` 0 where a client sent no vectors of the class.
 
         Returns
         -------
@@ -159,17 +103,23 @@ class Evidence:
             "class-conditional": row_distances(pairs, pairs, same=True),
             "gradient": remainders,
         }
-        found = {
-            "label-set": (_label_set_evidence(matrices["label-set"], counts), PERSISTENCE),
+
+        def other_holders(clients: IntArray, generator: np.random.Generator) -> FloatArray:
+            return label_set_distance(generator.permuted(counts[clients], axis=0))
+
+        def other_pairs(clients: IntArray, generator: np.random.Generator) -> FloatArray:
+            return shuffled_pairs(remainders[np.ix_(clients, clients)], generator)
+
+        lowest = PERSISTENCE[0]
+        label_set = persistence_beyond_chance(matrices["label-set"], other_holders, lowest)
+        evidence = {
+            "label-set": (label_set, PERSISTENCE),
             "class-conditional": (class_conditional.certain, CERTAINTY),
-            "gradient": (_gradient_evidence(remainders), PERSISTENCE),
+            "gradient": (persistence_beyond_chance(remainders, other_pairs, lowest), PERSISTENCE),
         }
-        views = {name: view_of(matrices[name], *found[name]) for name in matrices}
-        return (
-            cls(views, class_conditional, label_residual_gradient),
-            _strongest(views, matrices),
-            pairs,
-        )
+        views = {name: view_of(matrices[name], *evidence[name]) for name in matrices}
+        weighed = cls(views, class_conditional, label_residual_gradient)
+        return weighed, _strongest(views, matrices), pairs
 
     def rows(
         self,
@@ -179,21 +129,10 @@ class Evidence:
         newcomer_pairs: FloatArray,
         pairs: FloatArray,
     ) -> FloatArray:
-        """Fuse M newcomers' rows against R others, of whom the N first were weighed.
+        """Rows (M, R) of A: fuse M newcomers against R others, of whom the N first were weighed.
 
-        Parameters
-        ----------
-        gradient : ndarray, shape (M, R)
-            Rows of G, degrees.
-        newcomer_counts, counts : ndarray of int, shapes (M, C) and (R, C)
-            Samples of each class.
-        newcomer_pairs, pairs : ndarray, shapes (M, N) and (R, N)
-            Mean angles of `ClassConditionalDistance` to the N.
-
-        Returns
-        -------
-        ndarray, shape (M, R)
-            Rows of A, in [0, 1].
+        From rows of G, samples of each class, and the mean angles to the N
+        (`ClassConditionalDistance`).
         """
         matrices = {
             "label-set": label_set_distance_to(newcomer_counts, counts),
@@ -204,53 +143,45 @@ class Evidence:
 
     def notes(self) -> dict[str, Any]:
         """Return all of it as plain values for JSON, exact to the bit."""
-        class_conditional, beyond = self.class_conditional, self.label_residual_gradient
         return {
             "views": {name: list(astuple(view)) for name, view in self.views.items()},
-            "class-conditional": {
-                "noise": class_conditional.noise.tolist(),
-                "noise-left": class_conditional.noise_left,
-                "class-means": class_conditional.class_means.tolist(),
-                "mean": class_conditional.mean,
-                "reliability": class_conditional.reliability,
-                "certain": class_conditional.certain,
-            },
-            "label-residual-gradient": {
-                "coefficients": beyond.coefficients.tolist(),
-                "lowest": beyond.lowest,
-                "explained": beyond.explained,
-            },
+            "class-conditional": _plain(self.class_conditional),
+            "label-residual-gradient": _plain(self.label_residual_gradient),
         }
 
     @classmethod
     def of_notes(cls, notes: Mapping[str, Any]) -> Evidence:
         """Make what `notes` wrote."""
-        class_conditional, beyond = notes["class-conditional"], notes["label-residual-gradient"]
         return cls(
             {name: View(*values) for name, values in notes["views"].items()},
-            ClassConditionalDistance(
-                np.array(class_conditional["noise"]),
-                class_conditional["noise-left"],
-                np.array(class_conditional["class-means"]),
-                class_conditional["mean"],
-                class_conditional["reliability"],
-                class_conditional["certain"],
-            ),
-            LabelResidualGradient(
-                np.array(beyond["coefficients"]), beyond["lowest"], beyond["explained"]
-            ),
+            ClassConditionalDistance(**_arrays(notes["class-conditional"])),
+            LabelResidualGradient(**_arrays(notes["label-residual-gradient"])),
         )
+
+
+def _plain(fields: object) -> dict[str, Any]:
+    """Write a data class of numbers and arrays under hyphenated names."""
+    return {
+        name.replace("_", "-"): value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in vars(fields).items()
+    }
+
+
+def _arrays(notes: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the fields that `_plain` wrote."""
+    return {
+        name.replace("-", "_"): np.array(value) if isinstance(value, list) else value
+        for name, value in notes.items()
+    }
 
 
 def _strongest(views: Mapping[str, View], matrices: Mapping[str, FloatArray]) -> FloatArray:
     """Find the largest weighted dissimilarity of each pair over all views, in [0, 1].
 
     Weighed against the largest weight: a clustering is chosen by how long it lasts between
-    thresholds 0 and 1, and where all ended at 0.5, one cluster would last half of that for nothing.
-    All are 0 where no view has a weight.
+    thresholds 0 and 1; where all ended at 0.5, one cluster would last half of that for nothing.
     """
-    found: FloatArray = np.maximum.reduce(
-        [view.apply(matrices[name]) for name, view in views.items()]
-    )
+    weighted = [view.apply(matrices[name]) for name, view in views.items()]
+    strongest: FloatArray = np.maximum.reduce(weighted)
     largest = max(view.weight for view in views.values())
-    return found / largest if largest > 0.0 else found
+    return strongest / largest if largest > 0.0 else strongest

@@ -1,7 +1,5 @@
 """Gradient dissimilarity of clients: the angle between their sparse updates (Sec. 3.1, Eq. 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,11 +28,6 @@ def gradient_dissimilarity(
         Degrees in [0, 180]; exactly symmetric, exactly 0 on the diagonal. Two proportional
         updates may come out some 1e-6 degrees apart, as arccos halves the digits near 1.
 
-    Raises
-    ------
-    ValueError
-        If the shape is wrong, or a client's update is zero or not finite: the message names it.
-
     Examples
     --------
     >>> gradient_dissimilarity([[1.0, 0.0], [0.0, 2.0]])
@@ -53,28 +46,11 @@ def gradient_dissimilarity(
 def gradient_dissimilarity_to(
     newcomers: npt.ArrayLike, updates: npt.ArrayLike, names: Sequence[str] | None = None
 ) -> FloatArray:
-    """Angles between newcomers' updates and those of the clustered clients: rows of G (Eq. 3).
+    """Angles (M, N) between updates of newcomers (M, k) and of clients (N, k): rows of G (Eq. 3).
 
-    Parameters
-    ----------
-    newcomers : array_like of shape (M, k)
-        Updates at the same coordinates as `updates`.
-    updates : array_like of shape (N, k)
-        As `gradient_dissimilarity` took them.
-    names : sequence of str, optional
-        The newcomers' names for error messages.
-
-    Returns
-    -------
-    ndarray of shape (M, N)
-        Degrees in [0, 180].
-
-    Raises
-    ------
-    ValueError
-        If shapes do not agree, or an update is zero or not finite: the message names a newcomer.
+    As `gradient_dissimilarity`; `names` are the newcomers'.
     """
-    array, others = (np.asarray(each, dtype=np.float64) for each in (newcomers, updates))
+    array, others = (np.asarray(rows, dtype=np.float64) for rows in (newcomers, updates))
     if array.ndim != 2 or others.ndim != 2 or array.shape[1] != others.shape[1] or 0 in array.shape:
         raise ValueError(
             f"newcomers and updates must have shapes (M, k) and (N, k), M and k >= 1, "
@@ -96,8 +72,6 @@ def _angles(left: FloatArray, right: FloatArray) -> FloatArray:
 
 def _unit_rows(updates: FloatArray, names: Sequence[str] | None) -> FloatArray:
     """Scale each row to length 1, or name the clients whose row has no direction."""
-    if names is not None and len(names) != len(updates):
-        raise ValueError(f"names has {len(names)} entries for {len(updates)} updates")
     # By the largest entry first, so that squares neither overflow nor vanish.
     largest = np.abs(updates).max(axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(largest[:, 0]) | (largest[:, 0] == 0.0))

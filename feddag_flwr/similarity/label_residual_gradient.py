@@ -1,9 +1,7 @@
 """The gradient view without what class counts say: what updates differ in beyond labels.
 
-The first updates of a model are in good part about which labels there are, and how many: on
-Fashion-MNIST, clients' counts explain 21 to 65 % of the variance of the angles of Eq. 3
-(docs/fusion.md).
-The counts are known without any training, so what the gradient adds is the rest.
+The first updates of a model are in good part about which labels there are, and how many
+(docs/fusion.md has figures). The counts are known without training; the gradient adds the rest.
 """
 
 from __future__ import annotations
@@ -16,45 +14,28 @@ import numpy.typing as npt
 from feddag_flwr.similarity.label_set_distance import label_set_distance_to
 from feddag_flwr.similarity.matrices import (
     FloatArray,
+    IntArray,
     checked_counts,
     checked_dissimilarity,
     row_blocks,
 )
 
-FEATURES = 6
-"""What a pair of clients is described by."""
+FEATURES = 6  # numbers that describe a pair of clients
 
 
 @dataclass(frozen=True, eq=False)
 class LabelResidualGradient:
-    """A straight-line account of gradient angles by class counts, and what it leaves.
+    """A straight-line account of gradient angles by class counts, and what it leaves."""
 
-    Attributes
-    ----------
-    coefficients : ndarray, shape (F,)
-        Least squares over the pairs of N clients, degrees a unit of `_features`.
-    lowest : float
-        The smallest remainder among them, degrees.
-    explained : float
-        Share of the variance of G that the counts explain, in [0, 1].
-    """
-
-    coefficients: FloatArray
-    lowest: float
-    explained: float
+    coefficients: FloatArray  # (F,), least squares over the pairs, degrees a unit of `_features`
+    lowest: float  # remainder, degrees
+    explained: float  # share of the variance of G, in [0, 1]
 
     @classmethod
     def of(
         cls, gradient: npt.ArrayLike, counts: npt.ArrayLike
     ) -> tuple[LabelResidualGradient, FloatArray]:
-        """Explain the angles between N clients by their counts.
-
-        Parameters
-        ----------
-        gradient : array_like, shape (N, N)
-            G of Eq. 3, degrees.
-        counts : array_like of int, shape (N, C)
-            Samples of each class on each client.
+        """Explain G (N, N) of Eq. 3 by the clients' class counts (N, C).
 
         Returns
         -------
@@ -62,11 +43,6 @@ class LabelResidualGradient:
         ndarray, shape (N, N)
             The remainders, degrees above the lowest; 0 on the diagonal, and everywhere where there
             are no more pairs than features: a line through all of them leaves only rounding.
-
-        Raises
-        ------
-        ValueError
-            If the matrix or the counts are out of their domain.
         """
         angles = checked_dissimilarity(gradient, "gradient")
         clients = len(angles)
@@ -79,38 +55,37 @@ class LabelResidualGradient:
             products += known @ wanted
             values.append(wanted)
         coefficients = np.asarray(np.linalg.lstsq(moments, products, rcond=None)[0], np.float64)
-        found = cls(coefficients, 0.0, 0.0)
-        remainders = found._less_explained(angles, counts, counts)
+        remainders = _less_explained(angles, counts, counts, coefficients)
         pairs = np.concatenate(values)
         left = remainders[np.triu_indices(clients, 1)]
         spread = float(pairs.var()) if pairs.size else 0.0
         explained = 1.0 - float(left.var()) / spread if spread > 0.0 else 0.0
         lowest = float(left.min()) if left.size else 0.0
-        found = cls(coefficients, lowest, explained)
         remainders -= lowest
         remainders = np.maximum((remainders + remainders.T) / 2.0, 0.0)
         if pairs.size <= FEATURES:
             remainders[:] = 0.0
         np.fill_diagonal(remainders, 0.0)
-        return found, remainders
+        return cls(coefficients, lowest, explained), remainders
 
     def rows(
         self, gradient: npt.ArrayLike, newcomer_counts: npt.ArrayLike, counts: npt.ArrayLike
     ) -> FloatArray:
         """Remainders (M, N) of newcomers' angles to N clients, at least 0."""
         angles = np.asarray(gradient, dtype=np.float64)
-        remainders = self._less_explained(angles, newcomer_counts, counts)
+        remainders = _less_explained(angles, newcomer_counts, counts, self.coefficients)
         return np.maximum(remainders - self.lowest, 0.0)
 
-    def _less_explained(
-        self, angles: FloatArray, left: npt.ArrayLike, right: npt.ArrayLike
-    ) -> FloatArray:
-        """Angles (M, N) less what the counts explain of them."""
-        remainders = np.empty_like(angles)
-        for rows in row_blocks(*angles.shape):
-            explained = np.tensordot(self.coefficients, _features(left, right, rows), axes=1)
-            remainders[rows] = angles[rows] - explained
-        return remainders
+
+def _less_explained(
+    angles: FloatArray, left: npt.ArrayLike, right: npt.ArrayLike, coefficients: FloatArray
+) -> FloatArray:
+    """Angles (M, N) less what the counts explain of them."""
+    remainders = np.empty_like(angles)
+    for rows in row_blocks(*angles.shape):
+        explained = np.tensordot(coefficients, _features(left, right, rows), axes=1)
+        remainders[rows] = angles[rows] - explained
+    return remainders
 
 
 def _features(left: npt.ArrayLike, right: npt.ArrayLike, rows: slice) -> FloatArray:
@@ -119,19 +94,15 @@ def _features(left: npt.ArrayLike, right: npt.ArrayLike, rows: slice) -> FloatAr
     Shape (F, M, N), of the clients `rows` of `left`; sizes are logarithms, the larger first. The
     angle is that between the square roots of the proportions (Bhattacharyya), in [0, pi / 2].
     """
-    one, two = (checked_counts(each).astype(np.float64) for each in (left, right))
-    one = one[rows]
-    sizes = [np.maximum(each.sum(axis=1), 1.0) for each in (one, two)]
-    roots = [np.sqrt(each / size[:, None]) for each, size in zip((one, two), sizes, strict=True)]
-    angle = np.arccos(np.clip(roots[0] @ roots[1].T, 0.0, 1.0))
-    logs = [np.log(size) for size in sizes]
-    return np.stack(
-        [
-            np.ones_like(angle),
-            angle,
-            angle**2,
-            label_set_distance_to(one.astype(np.intp), right),
-            np.maximum(logs[0][:, None], logs[1]),
-            np.minimum(logs[0][:, None], logs[1]),
-        ]
-    )
+    left, right = checked_counts(left)[rows], checked_counts(right)
+    (left_roots, left_log), (right_roots, right_log) = _roots_and_log(left), _roots_and_log(right)
+    angle = np.arccos(np.clip(left_roots @ right_roots.T, 0.0, 1.0))
+    larger, smaller = np.maximum(left_log, right_log.T), np.minimum(left_log, right_log.T)
+    sets = label_set_distance_to(left, right)
+    return np.stack([np.ones_like(angle), angle, angle**2, sets, larger, smaller])
+
+
+def _roots_and_log(counts: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Square roots (N, C) of the class proportions, and logarithms (N, 1) of the sizes."""
+    sizes = np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+    return np.sqrt(counts / sizes), np.log(sizes)

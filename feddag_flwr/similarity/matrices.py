@@ -1,24 +1,15 @@
 """Shared checks and blocking of the client-by-client matrices; types of the mathematics."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-"""Double-precision array: what every result matrix but the class-wise angles holds."""
-
-AngleArray = npt.NDArray[np.float32]
-"""Single-precision array: the class-wise angles, which are the largest thing on the server."""
-
-IntArray = npt.NDArray[np.intp]
-"""Integer array: class counts and cluster labels."""
-
-BLOCK_ENTRIES = 1 << 20
-"""Entries of a row block (8 MiB in double precision): the unit in which N x N work is done."""
+FloatArray = npt.NDArray[np.float64]  # of every result matrix but the class-wise angles
+AngleArray = npt.NDArray[np.float32]  # class-wise angles, the largest thing on the server
+IntArray = npt.NDArray[np.intp]  # class counts and cluster labels
+BLOCK_ENTRIES = 1 << 20  # of a row block (8 MiB), the unit in which N x N work is done
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:
@@ -29,24 +20,9 @@ def row_blocks(rows: int, columns: int) -> Iterator[slice]:
 
 
 def checked_dissimilarity(matrix: npt.ArrayLike, name: str) -> FloatArray:
-    """Return `matrix` in double precision, or say how it fails to be a dissimilarity.
+    """Return a matrix (N, N), N >= 1, in double precision, or say how it is no dissimilarity.
 
-    Parameters
-    ----------
-    matrix : array_like of shape (N, N)
-        Symmetric, finite, non-negative, zero on the diagonal; N at least 1.
-    name : str
-        How an error calls it.
-
-    Returns
-    -------
-    ndarray of shape (N, N)
-        The same entries; the same memory where the input is already double precision.
-
-    Raises
-    ------
-    ValueError
-        If one of the conditions does not hold.
+    It must be symmetric, finite, non-negative and zero on the diagonal; errors call it `name`.
     """
     array = np.asarray(matrix, dtype=np.float64)
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.shape[0] == 0:
@@ -63,19 +39,8 @@ def checked_dissimilarity(matrix: npt.ArrayLike, name: str) -> FloatArray:
     return array
 
 
-def checked_unit_dissimilarity(matrix: npt.ArrayLike, name: str) -> FloatArray:
-    """Check as `checked_dissimilarity` does, and that the entries are in [0, 1]."""
-    array = checked_dissimilarity(matrix, name)
-    if (high := float(array.max())) > 1.0:
-        raise ValueError(f"{name} must lie in [0, 1], its largest entry is {high}; normalise it")
-    return array
-
-
 def checked_counts(counts: npt.ArrayLike) -> IntArray:
-    """Return the class counts (N, C) as integers, or raise ValueError.
-
-    Counts are samples of each class on each client: whole and non-negative, N and C at least 1.
-    """
+    """Return samples of each class (N, C), whole and non-negative, as integers."""
     array = np.asarray(counts)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"counts must have shape (N, C), N and C >= 1, got {array.shape}")

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.similarity.class_conditional_distance import ClassConditionalDistance
 from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.fusion import learn_newcomer_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity_to
@@ -27,35 +26,19 @@ from feddag_flwr.similarity.subspace import (
 class ProfileArrays:
     """The clients that have a place, as newcomers are measured against them.
 
-    The first N are those that were clustered together, the founders: they set the scales, and a
-    newcomer's fusion weight is learned among them. Those placed since come after.
-
-    Attributes
-    ----------
-    updates : ndarray, shape (R, k), R >= N
-    bases : ndarray, shape (R, C, p, d)
-    counts : ndarray, shape (R, C)
-        What `feddag_flwr.similarity.proximity.measure_proximity` was given, and the same of those
-        placed since.
-    gradient, data : Scale
-        Minimum and maximum of the founders' G and V, with which newcomers' rows are normalised; no
-        `data` where the fusion does not read V.
-    fused : ndarray, shape (N, N)
-        The founders' A of Eq. 7.
-    evidence : Evidence or None
-        How the founders' views were weighed, where they were fused by evidence.
-    pairs : ndarray, shape (R, N) or (R, 0)
-        With evidence the mean angles of all residents to the founders, degrees.
+    The first N of R are those that were clustered together, the founders: they set the scales, and
+    a newcomer's fusion weight is learned among them. Those placed since come after. Of all there is
+    what `proximity.measure_proximity` was given.
     """
 
-    updates: NDArray[np.floating[Any]]
-    bases: NDArray[np.float32]
-    counts: NDArray[np.integer[Any]]
-    gradient: Scale
-    data: Scale | None
-    fused: NDArray[np.float64]
-    evidence: Evidence | None
-    pairs: NDArray[np.float64]
+    updates: NDArray[np.floating[Any]]  # (R, k)
+    bases: NDArray[np.float32]  # (R, C, p, d)
+    counts: NDArray[np.integer[Any]]  # (R, C)
+    gradient: Scale  # the founders' range of G
+    data: Scale | None  # and of V, where the fusion reads it
+    fused: NDArray[np.float64]  # (N, N), the founders' A of Eq. 7
+    evidence: Evidence | None  # how their views were weighed, where they were fused by evidence
+    pairs: NDArray[np.float64]  # mean angles (R, N) to the founders with evidence, else (R, 0)
 
     @classmethod
     def of(
@@ -94,11 +77,11 @@ class ProfileArrays:
         angle: Angle,
     ) -> ProfileArrays:
         """Add rows of M newcomers at the end; scales and founders stay."""
-        mine, theirs = _same_size(self.bases, bases)
+        size = max(self.bases.shape[2], bases.shape[2])
         return replace(
             self,
             updates=np.concatenate([self.updates, updates]),
-            bases=np.concatenate([mine, theirs]),
+            bases=np.concatenate([_padded(self.bases, size), _padded(bases, size)]),
             counts=np.concatenate([self.counts, counts]),
             pairs=np.concatenate([self.pairs, self.pairs_of(bases, counts, angle)]),
         )
@@ -111,52 +94,34 @@ class ProfileArrays:
             return np.zeros((len(counts), 0))
         founders = slice(len(self.fused))
         angles = class_angles_to(bases, counts, self.bases[founders], self.counts[founders], angle)
-        return _mean_angles(self.evidence.class_conditional, self, bases, counts, angles)
+        return self.mean_angles(self.evidence, bases, counts, angles)
+
+    def mean_angles(
+        self,
+        evidence: Evidence,
+        bases: NDArray[np.float32],
+        counts: NDArray[np.integer[Any]],
+        angles: NDArray[np.floating[Any]],
+    ) -> NDArray[np.float64]:
+        """Mean angles (M, N) of M newcomers to the founders, from V' between them (C, M, N)."""
+        founders = slice(len(self.fused))
+        here = seen_counts(self.bases[founders], self.counts[founders])
+        return evidence.class_conditional.rows(angles, seen_counts(bases, counts), here)
 
 
-def _mean_angles(
-    class_conditional: ClassConditionalDistance,
-    residents: ProfileArrays,
-    bases: NDArray[np.float32],
-    counts: NDArray[np.integer[Any]],
-    angles: NDArray[np.floating[Any]],
-) -> NDArray[np.float64]:
-    """Mean angles (M, N) of M newcomers to the founders, from V' between them (C, M, N)."""
-    founders = slice(len(residents.fused))
-    here = seen_counts(residents.bases[founders], residents.counts[founders])
-    return class_conditional.rows(angles, seen_counts(bases, counts), here)
-
-
-def _same_size(
-    one: NDArray[np.float32], two: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Pad bases (.., p, d) with rows of zeros, which stand for no vector, to one number p."""
-    rows = max(one.shape[2], two.shape[2])
-
-    def padded(bases: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.pad(bases, ((0, 0), (0, 0), (0, rows - bases.shape[2]), (0, 0)))
-
-    return padded(one), padded(two)
+def _padded(bases: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Pad bases (.., p, d) with rows of zeros, which stand for no vector, to `size` of them."""
+    return np.pad(bases, ((0, 0), (0, 0), (0, size - bases.shape[2]), (0, 0)))
 
 
 @dataclass(frozen=True, eq=False)
 class NewcomerRows:
-    """M newcomers against R residents.
+    """Rows of M newcomers against R residents."""
 
-    Attributes
-    ----------
-    gradient, data : ndarray, shape (M, R)
-        Rows of G and V (Eq. 3, 6), degrees; no `data` where the fusion does not read V.
-    weights : ndarray, shape (M,)
-        The newcomers' own w of Eq. 7.
-    fused : ndarray, shape (M, R)
-        Rows of A (Eq. 7), in [0, 1].
-    """
-
-    gradient: NDArray[np.float64]
-    data: NDArray[np.float64] | None
-    weights: NDArray[np.float64]
-    fused: NDArray[np.float64]
+    gradient: NDArray[np.float64]  # (M, R), G of Eq. 3, degrees
+    data: NDArray[np.float64] | None  # (M, R), V of Eq. 6, degrees, where the fusion reads it
+    weights: NDArray[np.float64]  # (M,), the newcomers' own w of Eq. 7
+    fused: NDArray[np.float64]  # (M, R), A of Eq. 7, in [0, 1]
 
 
 def measure_newcomers(
@@ -176,36 +141,17 @@ def measure_newcomers(
 
     By evidence, the founders' weights and scales hold. Else G and V are normalised with the
     founders' minima and maxima, clipped to [0, 1], and fused with the newcomer's own weight:
-    learned alone among the founders (see
-    `feddag_flwr.similarity.fusion.learn_newcomer_weights`), or fixed. Each newcomer is measured as
-    if it had come alone.
+    learned alone among the founders (`fusion.learn_newcomer_weights`), or fixed. Each newcomer is
+    measured as if it had come alone.
 
-    Parameters
-    ----------
-    residents : ProfileArrays
-        The clients that have a place.
-    updates : ndarray, shape (M, k)
-        Newcomers' sparse updates, from the same start and at the same coordinates.
-    bases : ndarray, shape (M, C, q, d)
-        As `feddag_flwr.similarity.proximity.pack_bases` makes them.
-    counts : ndarray, shape (M, C)
-        Samples a class.
-    names : sequence of str
-        Newcomers' names, for errors.
-    angle, weight_delta, weight_scope, fusion, fusion_steps
-        The settings of the same names, as the clustered clients were measured with.
-
-    Raises
-    ------
-    ValueError
-        A newcomer's update has no direction, or shapes do not agree.
+    Arrays and settings are as `proximity.measure_proximity` takes them, of M newcomers with any
+    number of vectors a class; updates start as the residents' did, at the same coordinates.
     """
     gradient = gradient_dissimilarity_to(updates, residents.updates, names)
     angles = class_angles_to(bases, counts, residents.bases, residents.counts, angle)
     if residents.evidence is not None:
         to_founders = angles[:, :, : len(residents.fused)]
-        class_conditional = residents.evidence.class_conditional
-        pairs = _mean_angles(class_conditional, residents, bases, counts, to_founders)
+        pairs = residents.mean_angles(residents.evidence, bases, counts, to_founders)
         fused = residents.evidence.rows(gradient, counts, residents.counts, pairs, residents.pairs)
         weights = np.full(len(gradient), residents.evidence.views["gradient"].weight)
         return NewcomerRows(gradient, None, weights, fused)

@@ -1,7 +1,5 @@
 """Min-max normalisation of a dissimilarity over its off-diagonal entries (Sec. 3.3)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,23 +18,15 @@ well; where clients do differ, it is by more than this.
 
 @dataclass(frozen=True)
 class Scale:
-    """The range that a dissimilarity is brought to [0, 1] with.
+    """The range that a dissimilarity is brought to [0, 1] with."""
 
-    Attributes
-    ----------
-    minimum, maximum : float
-        Smallest and largest off-diagonal entry before, in the unit of the input; both 0 for a
-        single client, who has none.
-    """
-
-    minimum: float
-    maximum: float
+    minimum: float  # smallest and largest off-diagonal entry, in the unit of the input
+    maximum: float  # both 0 for a single client
 
     def apply(self, values: npt.ArrayLike) -> FloatArray:
-        """Bring a newcomer's dissimilarities to this scale, clipped to [0, 1] (Algorithm 4).
+        """Bring dissimilarities to this scale, clipped to [0, 1] (Algorithm 4).
 
-        As for the matrix itself, a range of mere rounding leaves nothing to tell apart: all become
-        0.
+        A range of mere rounding leaves nothing to tell apart: all become 0.
         """
         array = np.asarray(values, dtype=np.float64)
         if self.maximum - self.minimum <= ROUNDING:
@@ -47,38 +37,17 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class Normalised:
-    """A normalised dissimilarity, and how it came about.
+    """A normalised dissimilarity, and how it came about."""
 
-    Attributes
-    ----------
-    matrix : ndarray, shape (N, N)
-        Entries in [0, 1], zero diagonal.
-    scale : Scale
-        The range before.
-    """
-
-    matrix: FloatArray
-    scale: Scale
+    matrix: FloatArray  # (N, N), in [0, 1], diagonal 0
+    scale: Scale  # before
 
 
 def normalise(matrix: npt.ArrayLike) -> Normalised:
     """Bring the off-diagonal entries of a dissimilarity to [0, 1], Sec. 3.3 of arXiv 2602.23504.
 
-    Parameters
-    ----------
-    matrix : array_like of shape (N, N)
-        G in degrees (Eq. 3) or V in degrees (Eq. 6).
-
-    Returns
-    -------
-    Normalised
-        Smallest off-diagonal entry at 0, largest at 1, diagonal 0; all 0 where the off-diagonal
-        entries are all equal but for rounding.
-
-    Raises
-    ------
-    ValueError
-        If `matrix` is not symmetric, finite, non-negative and zero on the diagonal.
+    The smallest entry, of G (Eq. 3) or V (Eq. 6) in degrees, becomes 0 and the largest 1; the
+    diagonal is 0, and all is where the other entries are all equal but for rounding.
 
     Examples
     --------

@@ -1,12 +1,10 @@
 """Evidence of groups in a matrix of dissimilarities: persistence, as far as chance gives less.
 
 Groups merge within themselves early and with each other late, and nothing happens between; chance
-mostly merges steadily. Mostly: where few clients lack a class, a heap of equal ones stands apart
-from a handful, and among few clients anything may happen. So what is found is held against the
-same after shuffling, which leaves no groups but all else (a permutation test).
+mostly merges steadily. But where few clients lack a class, a heap of equal ones stands apart from a
+handful, and among few clients anything may happen. So what is found is held against the same after
+shuffling, which leaves no groups but all else (a permutation test).
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
@@ -18,20 +16,11 @@ from scipy.spatial.distance import squareform
 
 from feddag_flwr.similarity.matrices import FloatArray, IntArray, checked_dissimilarity
 
-SHUFFLES: Final = 99
-"""Drawn at most; fewer would now and then refuse groups that chance gives once in a hundred."""
-
-REACHED: Final = 5
-"""So many that have as much make it chance: without groups less is found once in twenty times."""
-
-MAX_SHUFFLED: Final = 500
-"""Clients that are shuffled at most: it bounds the cost."""
-
-SEED: Final = 0
-"""Of the shuffles: the same clients give the same evidence in every run."""
-
-ROUNDING: Final = 1e-9
-"""Persistences that differ by no more are equal."""
+SHUFFLES: Final = 99  # at most; fewer may refuse groups that chance gives once in a hundred
+REACHED: Final = 5  # with as much make it chance: without groups less is found once in 20 times
+MAX_SHUFFLED: Final = 500  # clients: it bounds the cost
+SEED: Final = 0  # the same clients give the same evidence in every run
+ROUNDING: Final = 1e-9  # persistences that differ by no more are equal
 
 Shuffle = Callable[[IntArray, np.random.Generator], FloatArray]
 """From some clients' numbers to dissimilarities (n, n) that these have by chance."""
@@ -42,16 +31,7 @@ def persistence(matrix: FloatArray) -> float:
 
     Two cuts say nothing of groups and are left out: those with fewer than two clients a cluster on
     average, and those in which no two clusters have two clients, a heap and some that are alone.
-
-    Parameters
-    ----------
-    matrix : ndarray, shape (N, N)
-        Dissimilarities of the clients.
-
-    Returns
-    -------
-    float
-        In [0, 1]; 0 for fewer than four clients, or where all are equal.
+    The result is in [0, 1]; 0 for fewer than four clients, or where all are equal.
 
     Examples
     --------
@@ -72,49 +52,35 @@ def persistence(matrix: FloatArray) -> float:
 
 
 def persistence_beyond_chance(matrix: FloatArray, shuffle: Shuffle, lowest: float) -> float:
-    """Measure persistence; 0 where what is shuffled has as much.
+    """Measure persistence; 0 where what `shuffle` makes of some of the clients has as much.
 
-    Parameters
-    ----------
-    matrix : ndarray, shape (N, N)
-        Dissimilarities of the clients.
-    shuffle : callable
-        Draws what chance makes of some of the clients.
-    lowest : float
-        Persistence up to which it makes no difference, and is not held against anything.
-
-    Returns
-    -------
-    float
-        In [0, 1].
+    Persistence up to `lowest` makes no difference, and is not held against anything.
     """
-    found = persistence(matrix)
-    if found <= lowest:
-        return found
+    whole = persistence(matrix)
+    if whole <= lowest:
+        return whole
     clients = _spread(matrix)
     generator = np.random.default_rng(SEED)
-    here = found if len(clients) == len(matrix) else persistence(matrix[np.ix_(clients, clients)])
+    here = whole if len(clients) == len(matrix) else persistence(matrix[np.ix_(clients, clients)])
     reached = 0
     for _ in range(SHUFFLES):
         reached += persistence(shuffle(clients, generator)) >= here - ROUNDING
         if reached == REACHED:
             return 0.0
-    return found
+    return whole
 
 
 def shuffled_pairs(matrix: FloatArray, generator: np.random.Generator) -> FloatArray:
     """Deal the dissimilarities of all pairs of clients anew."""
     dealt = generator.permutation(squareform(matrix, checks=False))
-    shuffled: FloatArray = squareform(dealt)
-    return shuffled
+    return squareform(dealt)
 
 
 def average_linkage(matrix: FloatArray) -> npt.NDArray[np.float64]:
     """List the merges by ascending height, as `scipy.cluster.hierarchy.linkage` does."""
     if len(matrix) < 2:
         return np.zeros((0, 4))
-    tree: FloatArray = linkage(squareform(matrix, checks=False), method="average")
-    return tree
+    return linkage(squareform(matrix, checks=False), method="average")
 
 
 def _spread(matrix: FloatArray) -> IntArray:

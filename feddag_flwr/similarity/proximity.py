@@ -63,21 +63,11 @@ class Proximity:
 def pack_bases(
     vectors: Sequence[NDArray[np.float32]], classes: Sequence[NDArray[np.int64]], num_classes: int
 ) -> NDArray[np.float32]:
-    """Put the clients' subspaces into one array, padded with zero rows.
+    """Put the clients' subspaces into one array (N, C, p, d), padded with zero rows.
 
-    Parameters
-    ----------
-    vectors : sequence of ndarray, each of shape (rows, d)
-        A client's unit vectors, all classes below each other.
-    classes : sequence of ndarray, each of shape (rows,)
-        Class of each row, ascending.
-    num_classes : int
-        C.
-
-    Returns
-    -------
-    ndarray, shape (N, C, p, d), float32
-        p is the largest number of vectors that any client has of any class, at least 1.
+    `vectors` has a client's unit vectors (rows, d), all classes below each other, `classes` the
+    class of each row, ascending. p is the largest number of vectors that any client has of any
+    class, at least 1.
     """
     tallies = [np.bincount(of_client, minlength=num_classes) for of_client in classes]
     size = max(1, *(int(tally.max()) for tally in tallies))

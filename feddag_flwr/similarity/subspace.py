@@ -4,10 +4,7 @@
 samples; `data_dissimilarity` sums the classes up with weights for how unlike their counts are.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +18,9 @@ from feddag_flwr.similarity.matrices import (
     row_blocks,
 )
 
-Angle = Literal["vectors", "principal"]
-"""Smallest angle between two of the basis vectors (Eq. 4), or between the spans (Eq. 23)."""
-
-Scope = Literal["shared", "all"]
-"""Classes that Eq. 5 weighs: those both clients have, or, as in the paper's text, all."""
-
-RIGHT_ANGLE = 90.0
-"""Degrees between two clients of whom only one has the class."""
+Angle = Literal["vectors", "principal"]  # between two basis vectors (Eq. 4), or the spans (Eq. 23)
+Scope = Literal["shared", "all"]  # classes that both clients have, or, as in the paper, all
+RIGHT_ANGLE = 90.0  # degrees between two clients of whom only one has the class
 
 
 def class_angles(
@@ -57,18 +49,10 @@ def class_angles(
     ndarray of float32, shape (C, N, N)
         Degrees in [0, 90]; exactly symmetric, exactly 0 on the diagonal; 90 where both clients
         have the class but one of them has no non-zero vector. Products are formed in double
-        precision: equal vectors come out some 1e-6 degrees apart, where single precision would
-        leave some 0.03.
-
-    Raises
-    ------
-    ValueError
-        If a shape is wrong, a basis is not finite, `angle` is unknown, or, for
-        ``"principal"``, the rows of a basis are not orthonormal.
+        precision: equal vectors come out some 1e-6 degrees apart, in single precision some 0.03.
     """
     basis_array, count_array = _checked_bases(bases, counts)
     clients, classes = count_array.shape
-    _check_angle(angle)
     angles = np.empty((classes, clients, clients), dtype=np.float32)
     for label in range(classes):
         present = count_array[:, label] > 0
@@ -88,30 +72,12 @@ def class_angles_to(
     counts: npt.ArrayLike,
     angle: Angle = "vectors",
 ) -> AngleArray:
-    """Angles between newcomers' data of each class and the clustered clients': rows of V' (Eq. 4).
+    """Rows (C, M, N) of V' (Eq. 4) between newcomers and clients, by the rules of `class_angles`.
 
-    Parameters
-    ----------
-    newcomer_bases : array_like of shape (M, C, q, d)
-        As `bases`; q need not be p.
-    newcomer_counts : array_like of int, shape (M, C)
-        Samples of each class on each newcomer.
-    bases, counts, angle
-        Of the clustered clients, as `class_angles` took them.
-
-    Returns
-    -------
-    ndarray of float32, shape (C, M, N)
-        Degrees in [0, 90], by the rules of `class_angles`.
-
-    Raises
-    ------
-    ValueError
-        As `class_angles`, and if the newcomers' classes or features are not the clients'.
+    The bases (M, C, q, d) and (N, C, p, d) have the same C and d; q need not be p.
     """
     left_bases, left_counts = _checked_bases(newcomer_bases, newcomer_counts)
     right_bases, right_counts = _checked_bases(bases, counts)
-    _check_angle(angle)
     if (left_bases.shape[1], left_bases.shape[3]) != (right_bases.shape[1], right_bases.shape[3]):
         raise ValueError(
             f"newcomers and clients must have the same C and d, got bases of shape "
@@ -139,16 +105,8 @@ def seen_counts(bases: npt.NDArray[np.floating], counts: npt.NDArray[np.integer]
 
     An angle to vectors that are not there stands at 90 degrees in V' (`class_angles`), as if the
     class had been seen to look altogether different.
-
-    Parameters
-    ----------
-    bases : ndarray of shape (N, C, p, d)
-        As for `class_angles`.
-    counts : ndarray of int, shape (N, C)
-        Samples of each class on each client.
     """
-    seen: IntArray = np.where(bases.any(axis=(2, 3)), counts, 0)
-    return seen
+    return np.where(bases.any(axis=(2, 3)), counts, 0)
 
 
 def _checked_bases(
@@ -164,11 +122,6 @@ def _checked_bases(
     if 0 in basis_array.shape:
         raise ValueError(f"bases must have p and d >= 1, got shape {basis_array.shape}")
     return basis_array, count_array
-
-
-def _check_angle(angle: Angle) -> None:
-    if angle not in get_args(Angle):
-        raise ValueError(f"angle must be one of {get_args(Angle)}, got {angle!r}")
 
 
 def _unit_vectors(
@@ -204,7 +157,10 @@ def _check_orthonormal(vectors: FloatArray, members: IntArray, label: int) -> No
 def _fill_class(angles: AngleArray, vectors: FloatArray, members: IntArray, angle: Angle) -> None:
     """Write the angles between all `members` into one class's (N, N) matrix, block by block."""
     everyone = len(members) == len(angles)
-    for rows, cosines in _cosine_blocks(vectors, angle):
+    per_client, clients, _ = vectors.shape
+    # Products gain from larger blocks than entry-wise work does, most of all on a busy machine.
+    for rows in row_blocks(clients, clients * per_client**2 // 8):
+        cosines = _cosines(vectors[:, rows], vectors[:, rows.start :], angle)
         np.minimum(cosines, 1.0, out=cosines)
         np.arccos(cosines, out=cosines)
         block = np.degrees(cosines, out=cosines).astype(np.float32)
@@ -220,14 +176,6 @@ def _fill_class(angles: AngleArray, vectors: FloatArray, members: IntArray, angl
             angles[np.ix_(there, here)] = block.T
 
 
-def _cosine_blocks(vectors: FloatArray, angle: Angle) -> Iterator[tuple[slice, FloatArray]]:
-    """Yield rows and the cosines from those clients to themselves and all later ones."""
-    per_client, clients, _ = vectors.shape
-    # Products gain from larger blocks than entry-wise work does, most of all on a busy machine.
-    for rows in row_blocks(clients, clients * per_client**2 // 8):
-        yield rows, _cosines(vectors[:, rows], vectors[:, rows.start :], angle)
-
-
 def _cosines(left: FloatArray, right: FloatArray, angle: Angle) -> FloatArray:
     """Cosines (n, m) of the angles between clients with unit vectors (p, n, d) and (q, m, d)."""
     products = _products(left, right)
@@ -239,8 +187,7 @@ def _cosines(left: FloatArray, right: FloatArray, angle: Angle) -> FloatArray:
 def _products(left: FloatArray, right: FloatArray) -> FloatArray:
     """Multiply all vectors of all pairs: (p, n, d), (q, m, d) -> (p, n, q, m).
 
-    One large product instead of p x p smaller ones: a busy machine makes its threads wait for each
-    other at the end of each.
+    One large product: for p x p small ones the threads of a busy machine wait for each other.
     """
     features = left.shape[-1]
     products: FloatArray = left.reshape(-1, features) @ right.reshape(-1, features).T
@@ -266,18 +213,25 @@ def _largest_singular_value(products: FloatArray) -> FloatArray:
     return largest
 
 
-def frequency_weights(
-    counts: npt.ArrayLike, delta: float = 0.6, scope: Scope = "shared"
+def data_dissimilarity(
+    angles: npt.NDArray[np.floating],
+    counts: npt.ArrayLike,
+    delta: float = 0.6,
+    scope: Scope = "shared",
 ) -> FloatArray:
-    r"""Weights of the classes for each pair of clients, W' of Eq. 5 in arXiv 2602.23504.
+    r"""Weighted mean of the class-wise angles, V of Eq. 6 in arXiv 2602.23504.
 
-    .. math:: W_{ijc} = \frac{\max(\ln(n_{ic} + e), \ln(n_{jc} + e))}
+    .. math:: V_{ij} = \frac{1}{C} \sum_c V'_{ijc} W'_{ijc}, \qquad
+              W_{ijc} = \frac{\max(\ln(n_{ic} + e), \ln(n_{jc} + e))}
                              {\min(\ln(n_{ic} + e), \ln(n_{jc} + e))}
 
-    min-max normalised: a class in which two clients have very different counts weighs more.
+    W' (Eq. 5) is W min-max normalised: a class in which two clients have very different counts
+    weighs more. It is 1 everywhere when all ratios are equal.
 
     Parameters
     ----------
+    angles : ndarray of shape (C, N, N)
+        V' of `class_angles`, degrees.
     counts : array_like of int, shape (N, C)
         Samples of each class on each client.
     delta : float
@@ -289,48 +243,8 @@ def frequency_weights(
 
     Returns
     -------
-    ndarray of shape (C, N, N)
-        Symmetric; 1 on the diagonal, and everywhere when all ratios are equal.
-
-    Raises
-    ------
-    ValueError
-        If the counts, `delta` or `scope` are out of their domain.
-    """
-    count_array = checked_counts(counts)
-    weighing = _Weighing(count_array, delta, scope)
-    everyone = slice(0, len(count_array))
-    return np.stack([weighing.block(c, everyone) for c in range(count_array.shape[1])])
-
-
-def data_dissimilarity(
-    angles: npt.NDArray[np.floating],
-    counts: npt.ArrayLike,
-    delta: float = 0.6,
-    scope: Scope = "shared",
-) -> FloatArray:
-    r"""Weighted mean of the class-wise angles, V of Eq. 6 in arXiv 2602.23504.
-
-    .. math:: V_{ij} = \frac{1}{C} \sum_c V'_{ijc} W'_{ijc}
-
-    Parameters
-    ----------
-    angles : ndarray of shape (C, N, N)
-        V' of `class_angles`, degrees.
-    counts : array_like of int, shape (N, C)
-        Samples of each class on each client.
-    delta, scope
-        As for `frequency_weights`, whose weights are formed here block by block.
-
-    Returns
-    -------
     ndarray of shape (N, N)
         Degrees in [0, 90 (1 + delta)]; exactly symmetric, 0 on the diagonal.
-
-    Raises
-    ------
-    ValueError
-        If a shape, the counts, `delta` or `scope` are out of their domain.
     """
     count_array = checked_counts(counts)
     clients, classes = count_array.shape
@@ -352,31 +266,12 @@ def data_dissimilarity_to(
     scope: Scope = "shared",
     founders: int | None = None,
 ) -> FloatArray:
-    """Weighted mean of newcomers' class-wise angles to those before them: rows of V (Eq. 6).
+    """Weighted mean of newcomers' class-wise angles to those before them: rows (M, N) of V (Eq. 6).
 
     The weights of Eq. 5 are min-max normalised with the minimum and maximum of the clustered
-    clients, and clipped to the range.
-
-    Parameters
-    ----------
-    angles : ndarray of shape (C, M, N)
-        From `class_angles_to`, degrees.
-    newcomer_counts : array_like of int, shape (M, C)
-        Samples of each class on each newcomer.
-    counts, delta, scope
-        Of the clustered clients, as `data_dissimilarity` took them, and of others placed since.
-    founders : int, optional
-        How many of the N, the first ones, were clustered; by default all.
-
-    Returns
-    -------
-    ndarray of shape (M, N)
-        Degrees in [0, 90 (1 + delta)].
-
-    Raises
-    ------
-    ValueError
-        If a shape, the counts, `delta` or `scope` are out of their domain.
+    clients, and clipped to the range. Of the N, the first `founders`, by default all, were
+    clustered and the others placed since. V' (C, M, N) is that of `class_angles_to`; all else is as
+    in `data_dissimilarity`.
     """
     arriving, count_array = checked_counts(newcomer_counts), checked_counts(counts)
     expected = (count_array.shape[1], len(arriving), len(count_array))
@@ -399,10 +294,6 @@ class _Weighing:
     def __init__(
         self, counts: IntArray, delta: float, scope: Scope, founders: int | None = None
     ) -> None:
-        if scope not in get_args(Scope):
-            raise ValueError(f"scope must be one of {get_args(Scope)}, got {scope!r}")
-        if not 0.0 <= delta <= 1.0:
-            raise ValueError(f"delta must be in [0, 1], got {delta}")
         self._scope = scope
         self._logs, self._weighed = self._logs_of(counts)
         self._low, self._high = self._ratio_range(slice(founders))

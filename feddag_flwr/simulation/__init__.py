@@ -1,7 +1,6 @@
 """A whole federation in this process: the real ClientApp and strategies, no Ray, no SuperLink."""
 
-from feddag_flwr.simulation.apps import CLIENT_APP, load_client_app
 from feddag_flwr.simulation.grid import InProcessGrid
-from feddag_flwr.simulation.run import run_in_process
+from feddag_flwr.simulation.run import CLIENT_APP, load_client_app, run_in_process
 
 __all__ = ["CLIENT_APP", "InProcessGrid", "load_client_app", "run_in_process"]

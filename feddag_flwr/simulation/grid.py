@@ -1,7 +1,5 @@
 """A Flower grid whose nodes live in this process."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -29,32 +27,17 @@ class InProcessGrid(Grid):
     """Runs the ClientApp of each node as its message is pushed; the reply is there to be pulled.
 
     Where the setting ``trainer`` names one that wants batches, messages are collected instead, and
-    answered together once replies are pulled; by this project's client, whatever `app` is.
+    answered together once replies are pulled; by this project's client, whatever `app` is. Nobody
+    is late here, however slow the machine: an exchange starts a message's clock once the push is
+    over. Messages are written and read as on the wire, so that server and clients share nothing
+    that one of them could change.
 
-    Nobody is late here, however slow the machine: an exchange starts a message's clock once the
-    push is over. Messages are written and read as on the wire, so that server and clients share
-    nothing that one of them could change.
-
-    Parameters
-    ----------
-    app : ClientApp
-        What every node runs.
-    settings : Settings
-        The run config of every node.
-    node_configs : sequence of mapping, optional
-        One node each, with ids 101, 102, ..; by default partitions 0 to ``num-clients`` - 1.
-
-    Attributes
-    ----------
-    contexts : dict of int to Context
-        By node id: what Flower keeps for a node from one message to the next.
+    Nodes have ids 101, 102, ..; without `node_configs` they are partitions 0 to ``num-clients`` -
+    1. `contexts` has by node what Flower keeps for it from one message to the next.
     """
 
     def __init__(
-        self,
-        app: ClientApp,
-        settings: Settings,
-        node_configs: Sequence[NodeConfig] | None = None,
+        self, app: ClientApp, settings: Settings, node_configs: Sequence[NodeConfig] | None = None
     ) -> None:
         self.app = app
         if node_configs is None:
@@ -75,13 +58,7 @@ class InProcessGrid(Grid):
         return list(self.contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Let each message's node work, and keep the replies; or collect the messages.
-
-        Returns
-        -------
-        list of str
-            A message id for each message.
-        """
+        """Let each message's node work, and keep its reply, or collect the message; return ids."""
         ids = []
         for message in messages:
             self._pushed += 1
@@ -106,7 +83,7 @@ class InProcessGrid(Grid):
             messages, self._collected = list(self._collected.values()), {}
             for message, reply in zip(messages, self.answer_together(messages), strict=True):
                 self._keep(message, reply)
-        return [self._replies.pop(each) for each in message_ids if each in self._replies]
+        return [self._replies.pop(key) for key in message_ids if key in self._replies]
 
     def answer(self, message: Message) -> Message | None:
         """Return a node's reply: the app's own, or an error where the app raises, as Flower does.
@@ -122,7 +99,7 @@ class InProcessGrid(Grid):
     def answer_together(self, messages: Sequence[Message]) -> list[Message | None]:
         """Return the nodes' replies, as `answer` does, with what is to be trained in batches."""
         contexts = [self.contexts[message.metadata.dst_node_id] for message in messages]
-        answers = answer_batch([_copied(each) for each in messages], contexts, self._trainer)
+        answers = answer_batch([_copied(message) for message in messages], contexts, self._trainer)
         return [
             _error(reply, message) if isinstance(reply, Exception) else _copied(reply)
             for message, reply in zip(messages, answers, strict=True)

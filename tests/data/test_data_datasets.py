@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from feddag_flwr.data.datasets import DataError, load_dataset
+from feddag_flwr.data.datasets import load_dataset
+from feddag_flwr.data.samples import DataError
 from feddag_flwr.settings import Settings
 
 REAL = Path(os.environ.get("FEDDAG_TEST_DATA", Path(__file__).parents[2] / "../shared/data"))

@@ -29,8 +29,7 @@ from feddag_flwr.deployment.certificates import (
     make_server,
     new_key,
 )
-from feddag_flwr.deployment.key_files import write_new
-from feddag_flwr.deployment.keys import KeyFolder, check_node_name, make_keys
+from feddag_flwr.deployment.keys import KeyFolder, check_node_name, make_keys, write_new
 from feddag_flwr.launcher import main
 
 

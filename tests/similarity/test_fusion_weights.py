@@ -1,7 +1,5 @@
 """Normalisation, Eq. 7 (fusion) and Eq. 8 (row entropy and the weights that lower it)."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,12 +9,7 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from feddag_flwr.similarity import matrices
-from feddag_flwr.similarity.fusion import (
-    entropy_and_gradient,
-    fuse,
-    learn_fusion_weights,
-    mean_row_entropy,
-)
+from feddag_flwr.similarity.fusion import entropy_gradient, fuse, learn_fusion_weights
 from feddag_flwr.similarity.normalisation import normalise
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -118,7 +111,7 @@ def test_hand_worked_fusion():
     # w = (0.25, 0.5, 0.9). A_01 = 0.25 * 0.2 + 0.75 * 0.6 = 0.5 (client 0's weight),
     # A_02 = 0.25 * 0.4 + 0.75 * 0.8 = 0.7 (client 0's), A_12 = 0.5 * 1 + 0.5 * 0 = 0.5 (client
     # 1's); client 2's weight is used by nobody.
-    fused = fuse(GRADIENT, DATA, [0.25, 0.5, 0.9])
+    fused = fuse(GRADIENT, DATA, np.array([0.25, 0.5, 0.9]))
     np.testing.assert_allclose(fused, [[0, 0.5, 0.7], [0.5, 0, 0.5], [0.7, 0.5, 0]], rtol=1e-15)
 
 
@@ -149,45 +142,12 @@ def test_fusion_is_symmetric_bounded_and_for_equal_weights_blind_to_order(seed, 
     assert np.array_equal(moved, fuse(gradient, data, same)[square])
 
 
-@pytest.mark.parametrize(
-    ("gradient", "data", "weights", "message"),
-    [
-        (GRADIENT, DATA, [0.5, 0.5], r"weights must have shape \(3,\)"),
-        (GRADIENT, DATA, [0.5, 0.5, 1.1], "weights must be in"),
-        (GRADIENT, DATA, [0.5, 0.5, np.nan], "weights must be in"),
-        (GRADIENT, np.zeros((2, 2)), [0.5] * 3, "one shape"),
-        (90 * GRADIENT, DATA, [0.5] * 3, r"gradient must lie in \[0, 1\]"),
-        (GRADIENT, 90 * DATA, [0.5] * 3, r"data must lie in \[0, 1\]"),
-    ],
-)
-def test_fuse_rejects(gradient, data, weights, message):
-    with pytest.raises(ValueError, match=message):
-        fuse(gradient, data, weights)
-
-
 # Eq. 8
 
 
-def test_hand_worked_entropy():
-    # Row (0, ln 3): softmax (1, 3) / 4, entropy 1/4 ln 4 + 3/4 ln(4/3) = ln 4 - 3/4 ln 3 = 0.5623.
-    ln3 = math.log(3)
-    assert mean_row_entropy([[0, ln3], [ln3, 0]]) == pytest.approx(math.log(4) - 0.75 * ln3)
-    assert mean_row_entropy([[0, ln3], [ln3, 0]]) == pytest.approx(0.5623, abs=1e-4)
-
-
-@pytest.mark.parametrize("clients", [1, 2, 7])
-def test_entropy_of_equal_rows_is_the_largest(clients):
-    zeros = np.zeros((clients, clients))
-    assert mean_row_entropy(zeros) == pytest.approx(math.log(clients), abs=1e-15)
-
-
-@pytest.mark.parametrize("block_entries", [1, 50, 1 << 20])
-@pytest.mark.parametrize("scale", [1.0, 2000.0])
-def test_entropy_agrees_with_scipy(monkeypatch, block_entries, scale):
-    monkeypatch.setattr(matrices, "BLOCK_ENTRIES", block_entries)
-    proximity = scale * symmetric(np.random.default_rng(5), 17)
-    expected = entropy(softmax(proximity, axis=1), axis=1).mean()
-    assert mean_row_entropy(proximity) == pytest.approx(expected, rel=1e-12)
+def mean_row_entropy(proximity):
+    """Eq. 8, by SciPy."""
+    return entropy(softmax(proximity, axis=1), axis=1).mean()
 
 
 @pytest.mark.parametrize("block_entries", [1, 30, 1 << 20])
@@ -198,15 +158,12 @@ def test_derivative_agrees_with_finite_differences(monkeypatch, block_entries):
     weights = rng.random(11)
     error = check_grad(
         lambda w: mean_row_entropy(fuse(gradient, data, w)),
-        lambda w: entropy_and_gradient(gradient, data, w)[1],
+        lambda w: entropy_gradient(gradient, data, w),
         weights,
     )
-    size = np.linalg.norm(entropy_and_gradient(gradient, data, weights)[1])
+    size = np.linalg.norm(entropy_gradient(gradient, data, weights))
     assert size > 1e-3
     assert error < 1e-4 * size
-    assert entropy_and_gradient(gradient, data, weights)[0] == pytest.approx(
-        mean_row_entropy(fuse(gradient, data, weights)), rel=1e-12
-    )
 
 
 def test_learning_starts_at_half_and_lowers_the_entropy_at_every_step():
@@ -228,10 +185,10 @@ def test_learning_follows_the_first_step_of_gradient_descent():
     rng = np.random.default_rng(8)
     gradient, data = symmetric(rng, 6), symmetric(rng, 6)
     # At w = 0.5 the logit moves the weight by w (1 - w) = 1/4; N = 6 rows are summed, not averaged.
-    slope = entropy_and_gradient(gradient, data, np.full(6, 0.5))[1]
-    logit = -2.0 * 6 * slope * 0.25
+    slope = entropy_gradient(gradient, data, np.full(6, 0.5))
+    logit = -10.0 * 6 * slope * 0.25
     expected = 1.0 / (1.0 + np.exp(-logit))
-    weights = learn_fusion_weights(gradient, data, steps=1, step_size=2.0)
+    weights = learn_fusion_weights(gradient, data, steps=1)
     np.testing.assert_allclose(weights, expected, rtol=1e-12)
 
 
@@ -266,16 +223,3 @@ def test_learning_is_deterministic():
     gradient, data = symmetric(rng, 30), symmetric(rng, 30)
     first = learn_fusion_weights(gradient, data)
     assert np.array_equal(first, learn_fusion_weights(gradient, data))
-
-
-@pytest.mark.parametrize(
-    ("settings_", "message"),
-    [
-        ({"steps": -1}, "steps"),
-        ({"step_size": 0.0}, "step_size"),
-        ({"step_size": np.inf}, "step_s"),
-    ],
-)
-def test_learning_rejects(settings_, message):
-    with pytest.raises(ValueError, match=message):
-        learn_fusion_weights(GRADIENT, DATA, **settings_)

@@ -90,8 +90,3 @@ def test_update_without_direction_names_the_client(bad):
 def test_wrong_shape(shape):
     with pytest.raises(ValueError, match="shape"):
         gradient_dissimilarity(np.ones(shape))
-
-
-def test_wrong_number_of_names():
-    with pytest.raises(ValueError, match="names has 1 entries for 2 updates"):
-        gradient_dissimilarity(np.eye(2), ["alice"])

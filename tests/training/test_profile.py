@@ -4,7 +4,7 @@ import torch
 from scipy.linalg import subspace_angles
 from train_jobs import train_primary
 
-from feddag_flwr.data.datasets import LabelledSamples
+from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.modalities.image import Image
 from feddag_flwr.models.flat import get_parts, parameter_count
 from feddag_flwr.models.registry import build_model

@@ -8,8 +8,6 @@ severity 4, which hardly shows on a dark background. Everything works on images 
 to 4 channels; a draw that concerns a place in an image is common to its channels, except for noise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -17,28 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from feddag_flwr.data.corruptions import blur, digital, noise, weather
 from feddag_flwr.data.corruptions.batch import FloatImages
-from feddag_flwr.data.corruptions.blur import (
-    defocus_blur,
-    gaussian_blur,
-    glass_blur,
-    motion_blur,
-    zoom_blur,
-)
-from feddag_flwr.data.corruptions.digital import (
-    brightness,
-    contrast,
-    elastic_transform,
-    jpeg_compression,
-    pixelate,
-)
-from feddag_flwr.data.corruptions.noise import (
-    gaussian_noise,
-    impulse_noise,
-    shot_noise,
-    speckle_noise,
-)
-from feddag_flwr.data.corruptions.weather import fog, frost, snow
 from feddag_flwr.data.pixels import unit_pixels
 
 Corruption = Callable[[FloatImages, int, np.random.Generator], FloatImages]
@@ -49,23 +27,23 @@ CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
     {
         function.__name__.replace("_", "-"): function
         for function in (
-            gaussian_noise,
-            shot_noise,
-            impulse_noise,
-            speckle_noise,
-            defocus_blur,
-            gaussian_blur,
-            glass_blur,
-            motion_blur,
-            zoom_blur,
-            snow,
-            frost,
-            fog,
-            brightness,
-            contrast,
-            elastic_transform,
-            pixelate,
-            jpeg_compression,
+            noise.gaussian_noise,
+            noise.shot_noise,
+            noise.impulse_noise,
+            noise.speckle_noise,
+            blur.defocus_blur,
+            blur.gaussian_blur,
+            blur.glass_blur,
+            blur.motion_blur,
+            blur.zoom_blur,
+            weather.snow,
+            weather.frost,
+            weather.fog,
+            digital.brightness,
+            digital.contrast,
+            digital.elastic_transform,
+            digital.pixelate,
+            digital.jpeg_compression,
         )
     }
 )
@@ -74,23 +52,11 @@ CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
 def corrupt(
     images: NDArray[Any], kind: str, severity: int, rng: np.random.Generator
 ) -> NDArray[Any]:
-    """Corrupt every image, each with draws of its own.
+    """Corrupt every image (n, channels, height, width), each with draws of its own.
 
-    Parameters
-    ----------
-    images : ndarray of shape (n, channels, height, width)
-        uint8, or floating in [0, 1].
-    kind : str
-        A key of `CORRUPTIONS`.
-    severity : int
-        From 1 (mild) to 5.
-    rng : Generator
-        Source of randomness; equal generators and images give equal results.
-
-    Returns
-    -------
-    ndarray
-        New images of the same shape and type; uint8 is rounded to the nearest level.
+    Images are uint8, or floating in [0, 1]; new ones are of the same type, uint8 rounded to the
+    nearest. `kind` is a key of `CORRUPTIONS`, `severity` from 1 (mild) to 5. Equal generators and
+    images give equal results.
     """
     corrupted = np.empty_like(images)
     for start in range(0, len(images), _AT_ONCE):

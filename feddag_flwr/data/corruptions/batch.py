@@ -1,7 +1,5 @@
 """What the corruptions share: reading image batches at other places, and random textures."""
 
-from __future__ import annotations
-
 from typing import TypeAlias
 
 import numpy as np
@@ -17,16 +15,7 @@ _LEAST_WEIGHT = 1e-4  # times white is far below one grey level of 255
 def sample(images: FloatImages, rows: FloatImages, columns: FloatImages) -> FloatImages:
     """Read each image at places of its own, bilinearly; outside, the nearest edge pixel counts.
 
-    Parameters
-    ----------
-    images : ndarray of shape (n, channels, height, width)
-        The images.
-    rows, columns : ndarray of shape (n, height, width)
-        Where to read, in pixels; the same for all channels.
-
-    Returns
-    -------
-    ndarray of the shape of `images`, float32
+    `rows` and `columns` (n, height, width), in pixels, are the same for all channels.
     """
     count, channels, height, width = images.shape
     upper, lower, down = _neighbours(rows, height)
@@ -69,16 +58,9 @@ def smear(
 ) -> FloatImages:
     """Smear each image in a direction of its own by one half of a Gaussian, in whole pixels.
 
-    Parameters
-    ----------
-    images : ndarray of shape (n, channels, height, width)
-        The images; beyond their edge the nearest pixel counts.
-    radius : int
-        The kernel reaches over 2 * radius + 1 pixels.
-    sigma : float
-        Standard deviation of the Gaussian in pixels.
-    angles : ndarray of shape (n,)
-        Directions in degrees; 0 is along the rows, 90 downwards.
+    The kernel, of deviation `sigma` in pixels, reaches over 2 * `radius` + 1 of them; beyond an
+    edge the nearest pixel counts. Of the `angles` (n,), in degrees, 0 is along the rows, 90
+    downwards.
     """
     reach = 2 * radius
     padded = np.pad(images, ((0, 0), (0, 0), (reach, reach), (reach, reach)), mode="edge")
@@ -87,33 +69,22 @@ def smear(
     weights = np.exp(-(np.arange(reach + 1) ** 2) / (2 * sigma**2))
     weights /= weights.sum()
     smeared = np.zeros_like(images)
-    each = np.arange(len(images))
+    every = np.arange(len(images))
     for step in np.flatnonzero(weights > _LEAST_WEIGHT).tolist():
         top = reach - np.rint(step * down).astype(np.int64)
         left = reach - np.rint(step * across).astype(np.int64)
-        smeared += weights[step].astype(np.float32) * windows[each, :, top, left]
+        smeared += weights[step].astype(np.float32) * windows[every, :, top, left]
     return smeared
 
 
 def plasma(
     count: int, height: int, width: int, decay: float, rng: np.random.Generator
 ) -> FloatImages:
-    """Draw cloud-like textures by the diamond-square algorithm on a torus.
+    """Draw cloud-like textures (count, 1, height, width) by the diamond-square algorithm.
 
-    Parameters
-    ----------
-    count, height, width : int
-        How many textures, and their size.
-    decay : float
-        What the amplitude is divided by when the grid gets twice as fine: low is rough.
-    rng : Generator
-        Source of randomness.
-
-    Returns
-    -------
-    ndarray of shape (count, 1, height, width), float32
-        Cut from textures that run from 0 to 1, on the smallest square that holds the size and has
-        a power of two as its side.
+    They are cut from tori that run from 0 to 1, on the smallest square that holds the size and
+    has a power of two as its side. `decay` divides the amplitude when the grid gets twice as fine:
+    low is rough.
     """
     side = max(2, 1 << (max(height, width) - 1).bit_length())
     texture = np.zeros((count, side, side))

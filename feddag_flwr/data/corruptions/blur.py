@@ -9,8 +9,6 @@ here more and more pixels are swapped. Its motion blur of severities 3 and 4 dif
 kernel length that the Gaussian does not reach; here the deviation grows.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 
@@ -34,8 +32,7 @@ def _growth(images: FloatImages) -> float:
 
 def soften(images: FloatImages, sigma: float) -> FloatImages:
     """Blur each channel with a Gaussian of standard deviation `sigma` in pixels."""
-    blurred: FloatImages = ndimage.gaussian_filter(images, (0, 0, sigma, sigma), mode="nearest")
-    return blurred
+    return ndimage.gaussian_filter(images, (0, 0, sigma, sigma), mode="nearest")
 
 
 def gaussian_blur(images: FloatImages, severity: int, rng: np.random.Generator) -> FloatImages:
@@ -51,8 +48,7 @@ def defocus_blur(images: FloatImages, severity: int, rng: np.random.Generator) -
     disk = (offsets**2 + offsets[:, np.newaxis] ** 2 <= radius**2).astype(np.float32)
     kernel = ndimage.gaussian_filter(disk, softness, mode="constant")
     kernel /= kernel.sum()
-    blurred: FloatImages = ndimage.correlate(images, kernel[np.newaxis, np.newaxis], mode="mirror")
-    return blurred
+    return ndimage.correlate(images, kernel[np.newaxis, np.newaxis], mode="mirror")
 
 
 def glass_blur(images: FloatImages, severity: int, rng: np.random.Generator) -> FloatImages:
@@ -60,14 +56,14 @@ def glass_blur(images: FloatImages, severity: int, rng: np.random.Generator) -> 
     share, sigma = _GLASS[severity - 1], _GLASS_SIGMA * _growth(images)
     shuffled = soften(images, sigma)
     count, _, height, width = images.shape
-    each = np.arange(count)
+    every = np.arange(count)
     for _ in range(_GLASS_PASSES):
         steps = rng.integers(-1, 2, size=(2, height, width, count))
         steps *= rng.random((height, width, count)) < share
         for row, column in np.ndindex(max(height - 2, 0), max(width - 2, 0)):
-            here = (each, slice(None), row + 1, column + 1)
+            here = (every, slice(None), row + 1, column + 1)
             down, across = steps[:, row + 1, column + 1]
-            there = (each, slice(None), row + 1 + down, column + 1 + across)
+            there = (every, slice(None), row + 1 + down, column + 1 + across)
             shuffled[here], shuffled[there] = shuffled[there], shuffled[here]
     return soften(shuffled, sigma)
 

@@ -4,8 +4,6 @@ Adapted: CIFAR-10-C's elastic deformation lowers the jitter of the affine part w
 displacement, so that its error falls from severity 1 to 5; here both grow.
 """
 
-from __future__ import annotations
-
 from io import BytesIO
 
 import numpy as np

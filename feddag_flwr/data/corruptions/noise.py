@@ -1,7 +1,5 @@
 """Noise: each pixel of each channel changes by itself."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from feddag_flwr.data.corruptions.batch import FloatImages

@@ -5,8 +5,6 @@ shipped, and its weight grows with every severity. Flakes are more at severities
 magnified less at 3 and 4 than there, so that the error grows with severity.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from feddag_flwr.data.corruptions.batch import FloatImages, plasma, smear, zoom
@@ -44,8 +42,7 @@ def frost(images: FloatImages, severity: int, rng: np.random.Generator) -> Float
     kept, covered = _FROST[severity - 1]
     count, _, height, width = images.shape
     ridges = 1 - np.abs(2 * plasma(count, height, width, 1.6, rng) - 1)
-    frosted: FloatImages = (kept * images + covered * ridges).astype(np.float32)
-    return frosted
+    return (kept * images + covered * ridges).astype(np.float32)
 
 
 def fog(images: FloatImages, severity: int, rng: np.random.Generator) -> FloatImages:
