@@ -4,9 +4,6 @@ import hypothesis
 import pytest
 from slept_clock import Clock
 
-from feddag_flwr.engine import registration, strategy
-from feddag_flwr.federation import exchange
-
 # No deadline a single example: a loaded machine is no fault of the code.
 hypothesis.settings.register_profile("feddag", deadline=None)
 hypothesis.settings.load_profile("feddag")
@@ -14,11 +11,13 @@ hypothesis.settings.load_profile("feddag")
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
-    """Give exchanges, the roll call and rounds a clock of their own."""
+    """Give exchanges, the roll call and rounds a clock of their own.
+
+    By their names: the process that only deals tests out need not import PyTorch first.
+    """
     made = Clock()
-    monkeypatch.setattr(exchange, "time", made)
-    monkeypatch.setattr(registration, "time", made)
-    monkeypatch.setattr(strategy, "time", made)
+    for module in ("federation.exchange", "engine.registration", "engine.strategy"):
+        monkeypatch.setattr(f"feddag_flwr.{module}.time", made)
     return made
 
 
@@ -26,3 +25,9 @@ def clock(monkeypatch):
 def quick_disk(monkeypatch):
     """Let nobody wait for the disk: a busy one takes seconds, and no test here cuts the power."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """Return the folder of what several tests look at and none changes."""
+    return tmp_path_factory.mktemp("shared")

@@ -1,9 +1,9 @@
+import importlib
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from torchvision import datasets
 
 from feddag_flwr.data.datasets import load_dataset
 from feddag_flwr.data.samples import DataError
@@ -76,7 +76,7 @@ def test_failed_download_is_named(tmp_path, monkeypatch):
         assert kwargs["download"] is True
         raise OSError("no network")
 
-    monkeypatch.setattr(datasets, "CIFAR10", fail)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", fail)
     with pytest.raises(DataError, match=r"could not be downloaded or read .*no network"):
         load_dataset(_settings(dataset="cifar10", data_dir=str(tmp_path), download=True))
 
@@ -100,7 +100,7 @@ class _Fake:
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
 def test_colour_sources_come_channels_first(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(datasets, name.upper(), _Fake)
+    monkeypatch.setattr(f"torchvision.datasets.{name.upper()}", _Fake)
     dataset = load_dataset(_settings(dataset=name, data_dir=str(tmp_path / name)))
     assert dataset.sample_shape == (3, 32, 32)
     assert (len(dataset.train), len(dataset.test)) == (20, 10)
@@ -120,6 +120,7 @@ def test_real_fashion_mnist():
     assert np.bincount(dataset.train.labels).tolist() == [6000] * 10
     assert np.bincount(dataset.test.labels).tolist() == [1000] * 10
     assert dataset.class_names[0] == "T-shirt/top"
+    datasets = importlib.import_module("torchvision.datasets")  # seconds, which no other test needs
     oracle = datasets.FashionMNIST(str(REAL), train=False)
     image, label = oracle[123]
     assert (dataset.test.samples[123, 0] == np.asarray(image)).all()

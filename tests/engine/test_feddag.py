@@ -1,3 +1,4 @@
+import functools
 import json
 import logging
 from types import SimpleNamespace
@@ -186,7 +187,7 @@ def test_clusters_part_that_pull_the_secondary_encoder_different_ways(
 def test_what_is_sent_trained_and_written_once_clusters_have_parted(tmp_path, monkeypatch):
     """At threshold 1, in windows of two rounds, all part after round 4, rising or not."""
     monkeypatch.setattr(agreement, "RISE", 2.0)
-    settings = {"agreement_threshold": 1.0, "agreement_rounds": 2, "num_clients": 15}
+    settings = {"agreement_threshold": 1.0, "agreement_rounds": 2, "num_clients": 12}
     sent, train_request = set(), FedDAG.train_request
 
     def seen(self, server_round, name):
@@ -403,15 +404,21 @@ def parts_sent(tmp_path, name, **changes):
     return strategy, seen
 
 
-def test_the_single_encoder_variant(tmp_path):
-    strategy, seen = parts_sent(tmp_path, "star", secondary="none")
+@functools.cache
+def shared_run(shared_folder, secondary):
+    """One run of two rounds a kind of secondary encoder, for the tests that only look at it."""
+    return parts_sent(shared_folder / f"secondary-{secondary}", "run", secondary=secondary)
+
+
+def test_the_single_encoder_variant(shared_folder):
+    strategy, seen = shared_run(shared_folder, "none")
     assert list(strategy.state.models[0]) == ["primary", "classifier"]
     assert strategy.state.teachers == ()
     assert set(map(tuple, seen.values())) == {("classifier", "primary")}
 
 
-def test_dagger_trains_its_own_secondary_encoder(tmp_path):
-    strategy, seen = parts_sent(tmp_path, "dagger", secondary="own")
+def test_dagger_trains_its_own_secondary_encoder(shared_folder):
+    strategy, seen = shared_run(shared_folder, "own")
     assert strategy.state.teachers == ((0,), (1,), (2,))
     assert set(map(tuple, seen.values())) == {("classifier", "primary", "transfer")}
     assert len(strategy.state.models) == 3
@@ -419,8 +426,8 @@ def test_dagger_trains_its_own_secondary_encoder(tmp_path):
     assert (secondaries[0] != secondaries[1]).any()
 
 
-def test_all_clusters_train_one_secondary_encoder(tmp_path):
-    strategy, seen = parts_sent(tmp_path, "transfer")
+def test_all_clusters_train_one_secondary_encoder(shared_folder):
+    strategy, seen = shared_run(shared_folder, "shared")
     assert strategy.state.teachers == ((0, 1, 2),) * 3
     assert set(map(tuple, seen.values())) == {("classifier", "primary", "transfer")}
     start = strategy.context.initial_model(dual=True)
@@ -429,9 +436,11 @@ def test_all_clusters_train_one_secondary_encoder(tmp_path):
     assert not first.equals(get_parts(start)["secondary"])
 
 
-def test_by_halves_the_primary_encoders_are_those_of_the_single_encoder_variant(tmp_path):
-    shared, _ = parts_sent(tmp_path, "transfer")
-    star, _ = parts_sent(tmp_path, "star", secondary="none")
+def test_by_halves_the_primary_encoders_are_those_of_the_single_encoder_variant(
+    tmp_path, shared_folder
+):
+    shared, _ = shared_run(shared_folder, "shared")
+    star, _ = shared_run(shared_folder, "none")
     paper, _ = parts_sent(tmp_path, "joint", **GRAPH)
     for one, other, joint in zip(
         shared.state.models, star.state.models, paper.state.models, strict=True
@@ -464,13 +473,13 @@ def test_by_halves_a_secondary_encoder_has_no_say_until_it_is_trained(tmp_path, 
     """Under a K:1 schedule, whose first K rounds leave it as it was."""
     changes = {"participation": 1.0, "evaluate_every": 1}
     strategy, _ = run_quickly(
-        tmp_path, name="dual", num_rounds=4, schedule="3:1", secondary=secondary, **changes
+        tmp_path, name="dual", num_rounds=3, schedule="2:1", secondary=secondary, **changes
     )
-    star, _ = run_quickly(tmp_path, name="star", num_rounds=3, secondary="none", **changes)
+    star, _ = run_quickly(tmp_path, name="star", num_rounds=2, secondary="none", **changes)
 
     def judged(name):
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
-        return [(line["all"], line["participants"]) for line in map(json.loads, lines[1:4])]
+        return [(line["all"], line["participants"]) for line in map(json.loads, lines[1:3])]
 
     assert judged("dual") == judged("star")
     half = star.state.models[0]["classifier"].floats.size
@@ -512,7 +521,7 @@ def test_what_a_secondary_phase_lacks_costs_the_round_nothing(tmp_path, caplog):
 
 
 def test_the_graph_has_the_teachers_asked_for_and_no_loops(tmp_path):
-    strategy, _ = parts_sent(tmp_path, "one-source", top_k=1, **GRAPH)
+    strategy, _ = parts_sent(tmp_path, "one-source", top_k=1, num_rounds=0, **GRAPH)
     assert all(len(row) == 1 and row[0] != z for z, row in enumerate(strategy.state.teachers))
     many, _ = parts_sent(tmp_path, "many", top_k=50, num_rounds=0, **GRAPH)
     assert [len(row) for row in many.state.teachers] == [2, 2, 2]
@@ -561,7 +570,7 @@ def test_single_views_fix_the_fusion_weights(tmp_path, fusion, weight):
     "changes",
     [
         {"angle": "principal"},
-        {"alignment": False, **GRAPH},
+        {"alignment": False, "num_rounds": 1, **GRAPH},
         {"linkage": "complete"},
         {"linkage": "single"},
         {"threshold_step": 0.0},
@@ -571,7 +580,7 @@ def test_single_views_fix_the_fusion_weights(tmp_path, fusion, weight):
     ],
 )
 def test_every_variant_runs_and_finds_the_three_groups(tmp_path, changes):
-    strategy, _ = run_quickly(tmp_path, **changes)
+    strategy, _ = run_quickly(tmp_path, **{"num_rounds": 0} | changes)
     assert adjusted_rand_index(strategy.state.assignments, strategy.context.true_groups) == 1.0
 
 

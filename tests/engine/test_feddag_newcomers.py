@@ -15,7 +15,7 @@ LATE = {
     "num_rounds": 1,
     "evaluate_every": 1,
     "secondary": "none",
-    "warmup_epochs": 6,
+    "warmup_epochs": 2,
 }
 
 
@@ -25,7 +25,9 @@ def cluster_of_group(strategy):
 
 @pytest.mark.parametrize("fusion", ["evidence", "entropy", "data", "gradient"])
 def test_newcomers_land_in_their_true_group(tmp_path, fusion):
-    strategy, _ = run_quickly(tmp_path, fusion=fusion, **LATE)
+    strategy, _ = run_quickly(
+        tmp_path, fusion=fusion, **LATE | {"num_rounds": 0, "warmup_epochs": 6}
+    )
     assert strategy.state.num_clusters == 3
     assert len(strategy.evaluator.placements) == 3
     groups = cluster_of_group(strategy)
@@ -73,14 +75,14 @@ def test_a_profile_does_not_depend_on_when_it_is_made(tmp_path):
 
         return tamper
 
-    run_quickly(tmp_path, name="late", tamper=keep("late"), **LATE | {"num_rounds": 3})
+    run_quickly(tmp_path, name="late", tamper=keep("late"), **LATE | {"num_rounds": 2})
     run_quickly(tmp_path, name="early", tamper=keep("early"), **LATE | {"num_rounds": 0})
     for partition in range(9):
         np.testing.assert_array_equal(found["late", partition], found["early", partition])
 
 
 def test_a_newcomer_beyond_alpha_joins_the_nearest_cluster_and_the_log_says_so(tmp_path, caplog):
-    strategy, _ = run_quickly(tmp_path, **LATE | {"fusion": "entropy"})
+    strategy, _ = run_quickly(tmp_path, **LATE | {"fusion": "entropy", "num_rounds": 0})
     strategy.algorithm._profiles.threshold = 0.0
     with caplog.at_level(logging.WARNING, logger="flwr"):
         placed = strategy.algorithm.place_held_out(1, sorted(strategy.context.held_out))
@@ -91,9 +93,8 @@ def test_a_newcomer_beyond_alpha_joins_the_nearest_cluster_and_the_log_says_so(t
 
 
 def test_a_faulty_newcomer_costs_itself_its_cluster(tmp_path, caplog):
-    names = sorted(
-        run_quickly(tmp_path, name="good", **LATE | {"num_rounds": 0})[0].context.held_out
-    )
+    changes = LATE | {"num_rounds": 0}
+    names = sorted(run_quickly(tmp_path, name="good", **changes)[0].context.held_out)
 
     def nan_from(*broken):
         def tamper(partition, action, reply):
@@ -105,10 +106,10 @@ def test_a_faulty_newcomer_costs_itself_its_cluster(tmp_path, caplog):
         return tamper
 
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        one, _ = run_quickly(tmp_path, name="one", tamper=nan_from(names[1]), **LATE)
+        one, _ = run_quickly(tmp_path, name="one", tamper=nan_from(names[1]), **changes)
     assert sorted(one.evaluator.placements) == [names[0], names[2]]
     assert f"profile: client {names[1]} is left out: array 'update'" in caplog.text
-    every, _ = run_quickly(tmp_path, name="every", tamper=nan_from(*names), **LATE)
+    every, _ = run_quickly(tmp_path, name="every", tamper=nan_from(*names), **changes)
     assert every.evaluator.placements == {}
     assert len(every.evaluator.evaluations) == 6
 

@@ -97,7 +97,7 @@ def test_shares_are_checked(responsibilities, message):
 def test_rotated_groups_are_found(tmp_path):
     strategy, _ = run_quickly(
         tmp_path, seed=1, num_clients=8, client_groups=1, label_skew=100.0, rotations=2,
-        num_rounds=6, evaluate_every=6, local_epochs=2, learning_rate=0.05, batch_size=16,
+        num_rounds=4, evaluate_every=4, local_epochs=2, learning_rate=0.05, batch_size=16,
         **QUICK_RC,
     )  # fmt: skip
     assert adjusted_rand_index(strategy.state.assignments, strategy.context.true_groups) == 1.0

@@ -88,7 +88,7 @@ def test_weights_are_estimated_every_interval(tmp_path):
 def test_rotated_groups_weigh_their_own_centre_most(tmp_path):
     strategy, _ = run_quickly(
         tmp_path, seed=3, num_clients=8, client_groups=1, label_skew=100.0, rotations=2,
-        num_rounds=12, evaluate_every=12, local_epochs=2, learning_rate=0.05, batch_size=16,
+        num_rounds=8, evaluate_every=8, local_epochs=2, learning_rate=0.05, batch_size=16,
         **QUICK_SOFT,
     )  # fmt: skip
     assert adjusted_rand_index(strategy.state.assignments, strategy.context.true_groups) == 1.0

@@ -19,10 +19,10 @@ LATE = {
     "num_clients": CLIENTS,
     "newcomer_share": 0.34,
     "newcomer_round": 2,
-    "num_rounds": 4,
+    "num_rounds": 3,
     "participation": 1.0,
-    "evaluate_every": 4,
-    "warmup_epochs": 6,
+    "evaluate_every": 3,
+    "warmup_epochs": 1,
     "secondary": "none",
 }
 
@@ -50,7 +50,7 @@ def test_newcomers_are_profiled_within_a_round_and_placed_where_they_belong(tmp_
     log = lines(strategy)
     newcomers = log[2]["placed"]
     assert len(newcomers) == 3
-    assert all("placed" not in line for line in (log[0], log[1], log[3], log[4]))
+    assert all("placed" not in line for line in (log[0], log[1], log[3]))
     assert sorted(log[1]["sampled"]) == sorted(set(strategy.state.clients) - newcomers.keys())
     assert set(log[3]["sampled"]) == set(strategy.state.clients)
     members = set(strategy.state.assignments) - newcomers.keys()
@@ -61,7 +61,7 @@ def test_newcomers_are_profiled_within_a_round_and_placed_where_they_belong(tmp_
     # Nobody else moved: the only clients that ever changed their cluster are the newcomers.
     assert set(log[0]["moved"]) == members
     assert log[2]["moved"] == newcomers
-    assert not any("moved" in line for line in (log[1], log[3], log[4]))
+    assert not any("moved" in line for line in (log[1], log[3]))
     # One profile each, in the round's own exchange, and nobody was profiled twice.
     profiled = [node for action, node in grid.sent if action == "train.profile"]
     assert len(profiled) == len(set(profiled)) == CLIENTS
@@ -69,8 +69,8 @@ def test_newcomers_are_profiled_within_a_round_and_placed_where_they_belong(tmp_
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_every_algorithm_takes_newcomers_or_tells_them_why_not(tmp_path, algorithm, caplog):
-    changes = LATE | {"num_rounds": 3, "evaluate_every": 3, "algorithm": algorithm}
-    changes |= {"warmup_epochs": 1, "client_groups": 2}
+    changes = LATE | {"num_rounds": 2, "evaluate_every": 2, "algorithm": algorithm}
+    changes |= {"num_clients": 6, "newcomer_share": 0.5, "client_groups": 2}
     with caplog.at_level(logging.INFO, logger="flwr"):
         strategy, _ = run_quickly(tmp_path, **changes, num_clusters=2)
     late = lines(strategy)[2].get("placed", {})
@@ -84,9 +84,10 @@ def test_every_algorithm_takes_newcomers_or_tells_them_why_not(tmp_path, algorit
 
 
 def test_the_order_of_replies_changes_nothing_for_newcomers(tmp_path):
-    one, _ = run_quickly(tmp_path, name="one", grid_seed=1, **LATE)
-    two, _ = run_quickly(tmp_path, name="two", grid_seed=2, **LATE)
-    for path in ("metrics.jsonl", "summary.json", "checkpoints/round-000004/manifest.json"):
+    changes = LATE | {"observers": "round-log, checkpoints, closing-table"}
+    one, _ = run_quickly(tmp_path, name="one", grid_seed=1, **changes)
+    two, _ = run_quickly(tmp_path, name="two", grid_seed=2, **changes)
+    for path in ("metrics.jsonl", "summary.json", "checkpoints/round-000003/manifest.json"):
         assert (one.folder.path / path).read_bytes() == (two.folder.path / path).read_bytes(), path
 
 
@@ -99,10 +100,10 @@ def test_a_newcomer_that_fails_is_asked_again_with_growing_pauses(tmp_path):
             return failed(reply)
         return reply
 
-    quiet, _ = run_quickly(tmp_path, name="quiet", **LATE)
+    quiet, _ = run_quickly(tmp_path, name="quiet", **LATE | {"num_rounds": 2})
     late = int(min(lines(quiet)[2]["placed"]).removeprefix("client-"))
     strategy, _ = run_quickly(
-        tmp_path, name="faulty", tamper=tamper, **LATE | {"num_rounds": 10, "evaluate_every": 10}
+        tmp_path, name="faulty", tamper=tamper, **LATE | {"num_rounds": 9, "evaluate_every": 9}
     )
     rounds = [
         n for n, line in enumerate(lines(strategy)) if f"client-{late}" in line.get("placed", {})
@@ -113,10 +114,11 @@ def test_a_newcomer_that_fails_is_asked_again_with_growing_pauses(tmp_path):
 
 
 def test_many_join_at_once(tmp_path):
-    changes = LATE | {"num_clients": 40, "newcomer_share": 0.8, "recluster_share": 0.0}
+    changes = LATE | {"num_clients": 20, "newcomer_share": 0.8, "recluster_share": 0.0}
+    changes |= {"num_rounds": 2}
     strategy, grid = run_quickly(tmp_path, **changes, max_in_flight=5)
-    assert len(lines(strategy)[2]["placed"]) == 32
-    assert len(strategy.state.assignments) == 40
+    assert len(lines(strategy)[2]["placed"]) == 16
+    assert len(strategy.state.assignments) == 20
     assert grid.most_under_way == 5
 
 
@@ -125,7 +127,10 @@ def test_many_join_at_once(tmp_path):
 
 def test_a_run_begins_with_min_clients_and_takes_the_others_later(tmp_path, caplog):
     settings = quick_settings(
-        run_dir=str(tmp_path), run_name="run", **LATE | {"newcomer_share": 0.0}, min_clients=6
+        run_dir=str(tmp_path),
+        run_name="run",
+        min_clients=6,
+        **LATE | {"newcomer_share": 0.0, "num_rounds": 1},
     )
     grid = MemoryGrid(settings)
     absent = {FIRST_NODE + partition for partition in (1, 4, 7)}
@@ -199,7 +204,7 @@ def test_rounds_are_not_spent_on_strangers(tmp_path):
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_rounds_are_drawn_among_those_who_are_there(tmp_path, algorithm):
     settings = quick_settings(
-        run_dir=str(tmp_path), run_name="run", algorithm=algorithm, num_clusters=2, num_rounds=3
+        run_dir=str(tmp_path), run_name="run", algorithm=algorithm, num_clusters=2, num_rounds=2
     )
     grid = MemoryGrid(settings)
     absent = {FIRST_NODE + 1, FIRST_NODE + 4}
@@ -231,7 +236,7 @@ def test_nobody_is_made_to_pause_while_no_round_passes(tmp_path):
     strategy, _ = run_quickly(tmp_path, tamper=tamper, **DRIFT | {"drift_share": 1.0})
     assert len(failures) == CLIENTS
     assert len(lines(strategy)[3]["placed"]) == CLIENTS
-    assert strategy.state.server_round == 6
+    assert strategy.state.server_round == 4
 
 
 def test_nodes_that_came_in_vain_and_left_take_no_room(tmp_path):
@@ -259,7 +264,11 @@ def test_nodes_that_came_in_vain_and_left_take_no_room(tmp_path):
 
 def test_training_goes_out_before_questions_and_profiles_have_their_own_time(tmp_path):
     settings = quick_settings(
-        run_dir=str(tmp_path), run_name="run", **LATE, round_timeout=7.0, profile_timeout=999.0
+        run_dir=str(tmp_path),
+        run_name="run",
+        **LATE | {"num_rounds": 2},
+        round_timeout=7.0,
+        profile_timeout=999.0,
     )
     grid = MemoryGrid(settings)
     times = []
@@ -312,7 +321,8 @@ def renamed_grid(settings, config):
 @pytest.mark.parametrize("identity", ["name", "node"])
 @pytest.mark.parametrize("first_has_left", [False, True])
 def test_a_second_node_of_a_name(tmp_path, caplog, identity, first_has_left):
-    changes = {"num_rounds": 4, "participation": 1.0, "evaluate_every": 4, "identity": identity}
+    changes = {"num_rounds": 3, "participation": 1.0, "evaluate_every": 3, "identity": identity}
+    changes |= {"secondary": "none"}
     settings = quick_settings(run_dir=str(tmp_path), run_name="run", **changes)
     config = {"partition-id": 3, "num-partitions": settings.run.num_clients}
     grid, second = renamed_grid(settings, config)
@@ -332,7 +342,7 @@ def test_a_second_node_of_a_name(tmp_path, caplog, identity, first_has_left):
     trained = [node for action, node in grid.sent if action in TRAINING]
     if first_has_left and identity == "name":
         assert f"client client-3 is on another node now: {second}, not {first}" in caplog.text
-        assert trained.count(second) == 3  # found in round 1, trained in 2, 3 and 4
+        assert trained.count(second) == 2  # found in round 1, trained in 2 and 3
         assert strategy.context.clients.nodes["client-3"] == second
     else:
         assert second not in trained
@@ -396,7 +406,7 @@ DRIFT = LATE | {
     "newcomer_share": 0.0,
     "drift_share": 0.67,
     "drift_round": 2,
-    "num_rounds": 6,
+    "num_rounds": 4,
     "evaluate_every": 2,
     "recluster_share": 0.0,
 }
@@ -426,14 +436,15 @@ def test_clients_that_drift_are_placed_anew_and_nobody_else_moves(tmp_path):
 
 
 def test_drift_of_clients_that_are_not_drawn_is_found_when_all_are_evaluated(tmp_path):
-    strategy, _ = run_quickly(tmp_path, **DRIFT | {"participation": 0.12, "drift_round": 4})
+    changes = {"participation": 0.12, "drift_round": 4, "num_rounds": 5}
+    strategy, _ = run_quickly(tmp_path, **DRIFT | changes)
     log = lines(strategy)
     assert len(log[4]["drifted"]) >= 4
     assert sorted(log[5]["placed"]) == log[4]["drifted"]
 
 
 def test_stationary_data_raises_no_alarm(tmp_path):
-    changes = DRIFT | {"drift_share": 0.0, "num_rounds": 20}
+    changes = DRIFT | {"drift_share": 0.0, "num_rounds": 8}
     strategy, _ = run_quickly(tmp_path, **changes)
     assert all("drifted" not in line for line in lines(strategy))
 
@@ -444,10 +455,10 @@ def test_a_client_that_always_says_it_has_drifted_takes_no_more_room(tmp_path):
             reply.content.config_records["info"]["drifted"] = True
         return reply
 
-    changes = DRIFT | {"drift_share": 0.0, "num_rounds": 9}
+    changes = DRIFT | {"drift_share": 0.0, "num_rounds": 6}
     strategy, grid = run_quickly(tmp_path, tamper=tamper, **changes)
     profiled = [node for action, node in grid.sent if action == "train.profile"]
-    assert profiled.count(FIRST_NODE + 3) == 5  # at the start, then in rounds 2, 4, 6 and 8
+    assert profiled.count(FIRST_NODE + 3) == 4  # at the start, then in rounds 2, 4 and 6
     assert len(strategy.algorithm._profiles.arrays.updates) == CLIENTS + 1
     assert strategy.algorithm._profiles.placed_since == 1
     assert not any("moved" in line for line in lines(strategy)[1:])
@@ -471,7 +482,7 @@ GRAPH = {"teacher_clusters": "graph", "classifier_training": "joint", "top_k": 1
 )
 def test_nobody_learns_from_a_cluster_that_all_have_left(tmp_path, caplog, sharing, teachers):
     """All of cluster 0 say that they have drifted; placed elsewhere, they leave it empty."""
-    shared = LATE | {"newcomer_share": 0.0, "secondary": "shared", "num_rounds": 1} | sharing
+    shared = LATE | {"newcomer_share": 0.0, "secondary": "shared", "num_rounds": 0} | sharing
     first, _ = run_quickly(tmp_path, name="first", **shared)
     leavers = [name for name, z in first.state.assignments.items() if z == 0]
 
@@ -484,7 +495,7 @@ def test_nobody_learns_from_a_cluster_that_all_have_left(tmp_path, caplog, shari
 
     seen, done = [], []
     with caplog.at_level(logging.WARNING, logger="flwr"):
-        strategy, _ = run_quickly(tmp_path, tamper=tamper, **shared | {"num_rounds": 5})
+        strategy, _ = run_quickly(tmp_path, tamper=tamper, **shared | {"num_rounds": 3})
     assert "cluster 0 is empty now: teachers are drawn anew" in caplog.text
     assert 0 not in strategy.state.assignments.values()
     assert strategy.state.teachers == teachers
@@ -515,12 +526,12 @@ def test_growth_clusters_anew_and_leaves_everything_where_nothing_has_changed(tm
 
 def test_a_group_that_comes_late_gets_a_cluster_of_its_own(tmp_path):
     """Clients of a third group join two: placed with the nearest at first, then clustered anew."""
-    first, _ = run_quickly(tmp_path, name="all", **LATE | {"newcomer_share": 0.0})
+    first, _ = run_quickly(tmp_path, name="all", **LATE | {"newcomer_share": 0.0, "num_rounds": 0})
     third = [name for name, group in first.context.true_groups.items() if group == 2]
     settings = quick_settings(
         run_dir=str(tmp_path),
         run_name="late",
-        **LATE | {"newcomer_share": 0.0, "num_rounds": 5, "recluster_share": 0.3},
+        **LATE | {"newcomer_share": 0.0, "num_rounds": 4, "recluster_share": 0.3},
         min_clients=2,
     )
     grid = MemoryGrid(settings)

@@ -54,6 +54,12 @@ def report(folder):
     return path.read_text()
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Draw no figure to its file, which takes longest, where a test reads the text alone."""
+    monkeypatch.setattr(plots, "save", lambda figure, path: None)
+
+
 def rows_after(report, heading):
     """The first table below a heading, its rows as lists of trials, the header first."""
     lines = report[report.index(heading) :].splitlines()[1:]
@@ -87,7 +93,7 @@ def test_the_accuracy_table_by_hand(report):
     assert found[r"FedDAG\*"][:3] == ["82.50", "1 of 2", "-"]
 
 
-def test_an_algorithm_that_cut_too_far_has_its_best_round_beside(tmp_path):
+def test_an_algorithm_that_cut_too_far_has_its_best_round_beside(tmp_path, undrawn):
     write_suite(tmp_path, ["CFL", "FedDAG"], {"s": None}, [1])
     shares, groups = dict.fromkeys("ab", 0.8), dict.fromkeys("ab", 0)
     write_trial(tmp_path, "FedDAG", "s", 1, shares, summary={"adjusted-rand-index": 1.0})
@@ -156,7 +162,7 @@ def test_differences_and_their_marks(report):
     assert r"- seed 2: no figures of FedAvg, IFCA, FedDAG\*" in report
 
 
-def test_two_seeds_are_said_to_be_few(tmp_path):
+def test_two_seeds_are_said_to_be_few(tmp_path, undrawn):
     write_suite(tmp_path, ["FedAvg", "FedDAG"], {"s": None}, [1, 2])
     for seed in (1, 2):
         write_trial(tmp_path, "FedDAG", "s", seed, {"a": 0.9, "b": 0.8 + seed / 100})
@@ -294,7 +300,7 @@ def test_values_as_a_reader_wants_them():
     assert (duration(59.6), duration(3661)) == ("1 min 00 s", "1 h 01 min 01 s")
 
 
-def test_settings_tables_hold_no_path_and_no_broken_trial(tmp_path):
+def test_settings_tables_hold_no_path_and_no_broken_trial(tmp_path, undrawn):
     write_suite(tmp_path, ["FedDAG"], {"s": None}, [1], settings={"corruptions": "a|b", "top-k": 2},
                 **{"command-line": {"data-dir": "/home/someone"}})  # fmt: skip
     report = write_report(tmp_path).read_text()
@@ -325,6 +331,7 @@ def test_a_dollar_is_no_formula_and_a_failing_figure_costs_no_tables(tmp_path, m
         raise ValueError("no | ink")
 
     monkeypatch.setattr(tables, "plot_rand_index", broken)
+    monkeypatch.setattr(plots, "save", lambda figure, path: None)
     report = write_report(tmp_path).read_text()
     assert r"Figure rand-index.png failed: ValueError: no \| ink" in report
     assert report.count("](") == 2
@@ -351,7 +358,7 @@ def words_of(figure):
     return {text.get_text() for text in figure.findobj(Text)}
 
 
-def test_a_scenario_without_a_finished_trial_is_one_line(tmp_path):
+def test_a_scenario_without_a_finished_trial_is_one_line(tmp_path, undrawn):
     write_suite(tmp_path, ["FedAvg", "FedDAG"], {"s": None, "later": None}, [1, 2])
     for name in ("FedAvg", "FedDAG"):
         write_trial(tmp_path, name, "s", 1, {"a": 0.5, "b": 0.6})
