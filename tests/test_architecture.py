@@ -340,3 +340,14 @@ def test_no_room_is_called_utils():
     folders = ("feddag_flwr", "feddag_lab", "client_app", "server_app", "benchmarks")
     names = {path.stem for folder in folders for path in (ROOT / folder).rglob("*.py")}
     assert not names & {"utils", "util", "helpers", "helper", "misc", "common"}
+
+
+def test_a_class_name_has_one_meaning():
+    names = [
+        node.name
+        for package in (PACKAGE, LAB)
+        for path in package.rglob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert sorted(names) == sorted(set(names))

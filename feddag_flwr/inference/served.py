@@ -29,7 +29,7 @@ class ChoiceError(ValueError):
     """The run has no such cluster or client, or no model for it."""
 
 
-class Classifier(nn.Module):
+class ServedClassifier(nn.Module):
     """A cluster model that standardises its inputs itself, by each channel's mean and deviation."""
 
     factor: Tensor
@@ -54,7 +54,7 @@ class Served:
 
     Attributes
     ----------
-    classifier : Classifier
+    classifier : ServedClassifier
         In evaluation mode, on the CPU.
     class_names : tuple of str
         Label of each logit.
@@ -73,7 +73,7 @@ class Served:
         Checksum of the checkpoint that it comes from.
     """
 
-    classifier: Classifier
+    classifier: ServedClassifier
     class_names: tuple[str, ...]
     sample_shape: tuple[int, int, int]
     algorithm: str
@@ -157,7 +157,7 @@ def cluster_of(state: ServerState, client: str, placements: Mapping[str, int]) -
     raise ChoiceError(f"there is no client {client!r}; {hint}")
 
 
-def _classifier(checkpoint: Checkpoint, weights: Mapping[str, Weights]) -> Classifier:
+def _classifier(checkpoint: Checkpoint, weights: Mapping[str, Weights]) -> ServedClassifier:
     state = checkpoint.state
     try:
         settings = Settings.from_run_config(checkpoint.settings)
@@ -183,4 +183,4 @@ def _classifier(checkpoint: Checkpoint, weights: Mapping[str, Weights]) -> Class
             f"setting model = {settings.training.model!r} makes another network than "
             f"the run's: {error}"
         ) from error
-    return Classifier(model, state.sample_scale).eval()
+    return ServedClassifier(model, state.sample_scale).eval()

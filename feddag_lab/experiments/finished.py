@@ -16,8 +16,8 @@ from feddag_lab.experiments.layout import (
     ClientScore,
     DamagedResultsError,
     EvaluationRecord,
+    RecordedSettings,
     RoundLine,
-    RunSettings,
     RunSummary,
     read_lines,
     read_record,
@@ -100,7 +100,7 @@ def read_trial(path: Path, seed: int) -> FinishedTrial:
         settings has no evaluation of all clients; a mean is not that of its clients; or bytes
         do not add up to the summary's.
     """
-    settings = read_record(RunSettings, path / "settings.json")
+    settings = read_record(RecordedSettings, path / "settings.json")
     lines = read_lines(path / "metrics.jsonl")
     summary = read_record(RunSummary, path / "summary.json")
     if settings.seed != seed:

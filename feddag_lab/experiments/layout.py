@@ -146,7 +146,7 @@ class RunSummary(_Record):
     true_groups: dict[str, int] = {}
 
 
-class RunSettings(_Record):
+class RecordedSettings(_Record):
     """What the report itself needs of ``settings.json``."""
 
     seed: int

@@ -12,7 +12,7 @@ from feddag_flwr.checkpoints import (
     CheckpointError,
     CheckpointFolder,
 )
-from feddag_flwr.inference.served import ChoiceError, Classifier, load_served
+from feddag_flwr.inference.served import ChoiceError, ServedClassifier, load_served
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.encoders import SmallEncoder
 from feddag_flwr.settings import SettingsError
@@ -71,7 +71,7 @@ def test_standardisation_is_the_run_s(feddag):
     images = torch.rand(5, 3, 8, 8)
     mean, deviation = (torch.tensor(each).reshape(3, 1, 1) for each in zip(*scale, strict=True))
     expected = model(((images.double() - mean) / deviation).float())
-    assert torch.allclose(Classifier(model, scale)(images), expected, atol=1e-5)
+    assert torch.allclose(ServedClassifier(model, scale)(images), expected, atol=1e-5)
 
 
 def test_a_personal_model_comes_before_the_cluster_s(fedavg, tmp_path):

@@ -29,7 +29,7 @@ TINY = 1e-16  # keeps the variance above zero, as in the public code
 
 
 @dataclass
-class Progress:
+class Stillness:
     """How near a cluster is to standing still: mean squared change of P, rounds below epsilon."""
 
     change: float = 1.0
@@ -79,7 +79,7 @@ class FedGWC(FedAvg):
         self._row = {name: row for row, name in enumerate(names)}
         self._interactions = np.full((len(names), len(names)), len(names) ** -2.0)
         self._drawn = max(1, round(self.settings.run.participation * len(names)))
-        self._progress = {0: Progress()}
+        self._progress = {0: Stillness()}
 
     def state_dict(self) -> AlgorithmState:
         """Keep the interactions, and how near each cluster is to standing still."""
@@ -98,7 +98,8 @@ class FedGWC(FedAvg):
         self._row = {name: row for row, name in enumerate(kept.notes["names"])}
         self._drawn = kept.notes["drawn"]
         self._progress = {
-            int(cluster): Progress(**kept_of) for cluster, kept_of in kept.notes["progress"].items()
+            int(cluster): Stillness(**kept_of)
+            for cluster, kept_of in kept.notes["progress"].items()
         }
 
     def local_training(self, name: str) -> LocalTrainingConfig:
@@ -137,7 +138,7 @@ class FedGWC(FedAvg):
 
     def _split(self, server_round: int, cluster: int, members: list[str]) -> None:
         """Split a cluster if that is good; either way it has to stand still anew."""
-        self._progress[cluster] = Progress()
+        self._progress[cluster] = Stillness()
         rows = [self._row[name] for name in members]
         labels = best_partition(
             affinity(self._interactions[np.ix_(rows, rows)], self.settings.own(FedGWCSettings).rbf),
@@ -146,7 +147,7 @@ class FedGWC(FedAvg):
         )
         for label in range(1, int(labels.max()) + 1):
             part = [name for name, mine in zip(members, labels, strict=True) if mine == label]
-            self._progress[self.split_off(cluster, part)] = Progress()
+            self._progress[self.split_off(cluster, part)] = Stillness()
         logger.info("cluster %d stands still: %d parts", cluster, int(labels.max()) + 1)
 
 
