@@ -67,6 +67,7 @@ ALGORITHMS: dict[str, Entry] = {
 _SERVERS: Registry[type[Algorithm]] = Registry(
     "algorithm",
     {name: f"feddag_flwr.algorithms.{entry.server}" for name, entry in ALGORITHMS.items()},
+    ["begin", "plan_round", "update", "own_settings"],
 )
 
 

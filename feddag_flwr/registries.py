@@ -6,13 +6,32 @@ from typing import Any
 
 from feddag_flwr.registry import Registry
 
-OBJECTIVES: Registry[Any] = Registry(
-    "objective", {"cross-entropy": "feddag_flwr.objectives.cross_entropy:CROSS_ENTROPY"}
+AGGREGATORS: Registry[Any] = Registry(
+    "aggregator", {"mean": "feddag_flwr.aggregators.mean:Mean"}, ["aggregate"]
 )
-OPTIMISERS: Registry[Any] = Registry("optimiser", {"sgd": "feddag_flwr.optimisers.sgd:SGD"})
+OBSERVERS: Registry[Any] = Registry(
+    "observers",
+    {
+        "progress": "feddag_flwr.observers.progress:Progress",
+        "round-log": "feddag_flwr.observers.round_log:RoundLog",
+        "checkpoints": "feddag_flwr.observers.checkpoints:Checkpoints",
+        "closing-table": "feddag_flwr.observers.closing_table:ClosingTable",
+    },
+    ["run_started", "round_over", "run_over"],
+)
+OBJECTIVES: Registry[Any] = Registry(
+    "objective",
+    {"cross-entropy": "feddag_flwr.objectives.cross_entropy:CROSS_ENTROPY"},
+    ["loss", "sample_losses"],
+)
+OPTIMISERS: Registry[Any] = Registry(
+    "optimiser", {"sgd": "feddag_flwr.optimisers.sgd:SGD"}, ["__call__"]
+)
 POSTPROCESSORS: Registry[Any] = Registry(
-    "postprocessors", {"transport": "feddag_flwr.postprocessors.transport:Transport"}
+    "postprocessors",
+    {"transport": "feddag_flwr.postprocessors.transport:Transport"},
+    ["on_client", "on_server"],
 )
 TRAINERS: Registry[Any] = Registry(
-    "trainer", {"sequential": "feddag_flwr.trainers.sequential:SEQUENTIAL"}
+    "trainer", {"sequential": "feddag_flwr.trainers.sequential:SEQUENTIAL"}, ["train"]
 )

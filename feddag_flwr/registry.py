@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Generic, TypeVar, cast
 
@@ -25,6 +25,8 @@ class Registry(Generic[T]):
         Name of the setting whose values these are, for messages.
     entries : mapping of str to str
         From a name to ``package.module:attribute``.
+    needs : sequence of str
+        Attributes without which something is no part of the kind.
 
     Examples
     --------
@@ -33,9 +35,10 @@ class Registry(Generic[T]):
     [1]
     """
 
-    def __init__(self, setting: str, entries: Mapping[str, str]) -> None:
+    def __init__(self, setting: str, entries: Mapping[str, str], needs: Sequence[str] = ()) -> None:
         self.setting = setting
         self._entries = dict(entries)
+        self._needs = tuple(needs)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,12 +69,18 @@ class Registry(Generic[T]):
         )
 
     def load(self, name: str) -> T:
-        """Import the part of a name; a `RegistryError` says that it is unknown or why it fails."""
+        """Import the part of a name; a `RegistryError` says why that fails, or what it lacks."""
         module_name, _, attribute = self._entries.get(self.check(name), name).partition(":")
         try:
-            return cast(T, getattr(import_module(module_name), attribute))
+            part = getattr(import_module(module_name), attribute)
         except Exception as error:  # whatever importing foreign code raises
             raise RegistryError(f"setting {self.setting} = {name!r}: {error}") from error
+        if lacking := [need for need in self._needs if not hasattr(part, need)]:
+            raise RegistryError(
+                f"setting {self.setting} = {name!r}: {type(part).__name__} without "
+                f"{', '.join(lacking)}, which this setting needs"
+            )
+        return cast(T, part)
 
 
 def name_list(text: str) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ ALLOWED = {
     },
     # -- the server
     "checkpoints": {"aggregation", "layout", "settings", "state"},
-    "aggregators": {"aggregation", "registry"},
+    "aggregators": {"aggregation"},
     "federation": {
         "aggregation", "aggregators", "client", "flower", "metrics", "models", "records",
         "run_folder", "seeds", "settings", "state", "traffic",
@@ -82,11 +82,11 @@ ALLOWED = {
         "federation", "local_training", "models", "profile", "records", "run_folder", "sections",
         "seeds", "settings", "similarity", "state",
     },
-    "observers": {"checkpoints", "metrics", "registry", "run_folder", "settings", "state"},
+    "observers": {"checkpoints", "metrics", "run_folder", "settings", "state"},
     "engine": {
         "aggregators", "algorithm_names", "algorithms", "checkpoints", "class_names", "clustering",
         "federation", "metrics", "modalities", "models", "observers", "postprocessors", "records",
-        "registry", "run_folder", "seeds", "settings", "state", "traffic",
+        "registries", "registry", "run_folder", "seeds", "settings", "state", "traffic",
     },
     # -- commands and tools
     "simulation": {

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.registry import Registry
 
 
 class Aggregator(Protocol):
@@ -39,8 +38,3 @@ def capped(counts: npt.ArrayLike, most: float) -> NDArray[np.float64]:
     values = np.asarray(counts, dtype=np.float64)
     limited: NDArray[np.float64] = np.minimum(values, most * np.median(values))
     return limited
-
-
-AGGREGATORS: Registry[type[Aggregator]] = Registry(
-    "aggregator", {"mean": "feddag_flwr.aggregators.mean:Mean"}
-)

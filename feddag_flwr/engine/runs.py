@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from feddag_flwr.aggregators import AGGREGATORS
 from feddag_flwr.algorithm_names import algorithm_class
 from feddag_flwr.checkpoints import Checkpoint, check_continuation, newest_checkpoint
 from feddag_flwr.engine.strategy import ClusteredStrategy
 from feddag_flwr.engine.watchers import Watchers
 from feddag_flwr.federation.context import FederationContext
+from feddag_flwr.registries import AGGREGATORS
 from feddag_flwr.registry import name_list
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.metrics import DEFAULT_METRICS, metric_names
-from feddag_flwr.registries import POSTPROCESSORS
+from feddag_flwr.registries import AGGREGATORS, OBSERVERS, POSTPROCESSORS
 from feddag_flwr.registry import RegistryError, name_list
 from feddag_flwr.sections import Section, advanced, setting
 
@@ -94,6 +94,17 @@ class RunSettings(Section):
     def _known_algorithm(cls, value: str) -> str:
         if value not in ALGORITHMS and value.count(":") != 1:
             raise ValueError(f"must be one of {', '.join(ALGORITHMS)}, or package.module:Class")
+        return value
+
+    @field_validator("aggregator", "observers")
+    @classmethod
+    def _known_parts(cls, value: str, info: ValidationInfo) -> str:
+        registry = AGGREGATORS if info.field_name == "aggregator" else OBSERVERS
+        for name in name_list(value):
+            try:
+                registry.check(name)
+            except RegistryError as error:
+                raise ValueError(f"{name!r} must be {registry.allowed}") from error
         return value
 
     @field_validator("metrics")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from feddag_flwr.observers import OBSERVERS, Observer
+from feddag_flwr.observers import Observer
+from feddag_flwr.registries import OBSERVERS
 
 logger = logging.getLogger("flwr")
 

@@ -31,6 +31,7 @@ METRICS: Registry[type[Metric]] = Registry(
         "accuracy": "feddag_flwr.metrics.accuracy:Accuracy",
         "loss": "feddag_flwr.metrics.loss:Loss",
     },
+    ["arrays", "update", "value"],
 )
 DEFAULT_METRICS = ("balanced-accuracy", "accuracy", "loss")
 # What reports say beside the metrics.

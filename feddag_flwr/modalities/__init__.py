@@ -10,7 +10,7 @@ from feddag_flwr.registry import Registry
 __all__ = ["MODALITIES", "Modality", "ModalityError", "Rows", "SampleSpec", "load_modality"]
 
 MODALITIES: Registry[type[Modality]] = Registry(
-    "modality", {"image": "feddag_flwr.modalities.image:Image"}
+    "modality", {"image": "feddag_flwr.modalities.image:Image"}, ["accept", "spec", "moments"]
 )
 
 

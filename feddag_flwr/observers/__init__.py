@@ -8,7 +8,6 @@ from typing import Any
 
 from feddag_flwr.checkpoints import Checkpoint
 from feddag_flwr.metrics import Metric
-from feddag_flwr.registry import Registry
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import ServerState
@@ -84,14 +83,3 @@ class Observer:
 def metric_title(metric: Metric) -> str:
     """Return a metric's name as people read it."""
     return metric.name.replace("-", " ")
-
-
-OBSERVERS: Registry[type[Observer]] = Registry(
-    "observers",
-    {
-        "progress": "feddag_flwr.observers.progress:Progress",
-        "round-log": "feddag_flwr.observers.round_log:RoundLog",
-        "checkpoints": "feddag_flwr.observers.checkpoints:Checkpoints",
-        "closing-table": "feddag_flwr.observers.closing_table:ClosingTable",
-    },
-)
