@@ -19,6 +19,18 @@ OBSERVERS: Registry[Any] = Registry(
     },
     ["run_started", "round_over", "run_over"],
 )
+METRICS: Registry[Any] = Registry(
+    "metrics",
+    {
+        "balanced-accuracy": "feddag_flwr.metrics.balanced_accuracy:BalancedAccuracy",
+        "accuracy": "feddag_flwr.metrics.accuracy:Accuracy",
+        "loss": "feddag_flwr.metrics.loss:Loss",
+    },
+    ["arrays", "update", "value"],
+)
+MODALITIES: Registry[Any] = Registry(
+    "modality", {"image": "feddag_flwr.modalities.image:Image"}, ["accept", "spec", "moments"]
+)
 OBJECTIVES: Registry[Any] = Registry(
     "objective",
     {"cross-entropy": "feddag_flwr.objectives.cross_entropy:CROSS_ENTROPY"},

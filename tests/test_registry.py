@@ -3,10 +3,10 @@
 import pytest
 
 from feddag_flwr.algorithm_names import algorithm_class
-from feddag_flwr.metrics import METRICS
-from feddag_flwr.modalities import MODALITIES
 from feddag_flwr.registries import (
     AGGREGATORS,
+    METRICS,
+    MODALITIES,
     OBJECTIVES,
     OBSERVERS,
     OPTIMISERS,

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import field_validator, model_validator
 
 from feddag_flwr.class_names import class_name
-from feddag_flwr.modalities import MODALITIES
+from feddag_flwr.registries import MODALITIES
 from feddag_flwr.registry import RegistryError
 from feddag_flwr.sections import Section, advanced, setting
 from feddag_flwr.sections.section import facts_of

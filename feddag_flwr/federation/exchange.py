@@ -1,6 +1,7 @@
 """The one exchange with the nodes: requests go out, checked replies come back, bytes are counted.
 
-Here, and nowhere else, a reply is matched with its request, decoded, checked, named and left out.
+Here, and nowhere else, a reply is matched with its request, decoded and checked; one that fails is
+named and left out. (Updates of odd length, which only all of a round tell: `outliers`.)
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ from functools import lru_cache
 
 from feddag_flwr.metrics.base import MAX_LOSS, ArraySpec, Metric, MetricError, State
 from feddag_flwr.metrics.evaluation import Evaluation, mean_over_clients
-from feddag_flwr.registry import Registry, RegistryError
+from feddag_flwr.registries import METRICS
+from feddag_flwr.registry import RegistryError
 
 __all__ = [
     "DEFAULT_METRICS",
     "MAX_LOSS",
-    "METRICS",
     "ArraySpec",
     "Evaluation",
     "Metric",
@@ -24,15 +24,6 @@ __all__ = [
     "metric_names",
 ]
 
-METRICS: Registry[type[Metric]] = Registry(
-    "metrics",
-    {
-        "balanced-accuracy": "feddag_flwr.metrics.balanced_accuracy:BalancedAccuracy",
-        "accuracy": "feddag_flwr.metrics.accuracy:Accuracy",
-        "loss": "feddag_flwr.metrics.loss:Loss",
-    },
-    ["arrays", "update", "value"],
-)
 DEFAULT_METRICS = ("balanced-accuracy", "accuracy", "loss")
 # What reports say beside the metrics.
 _TAKEN = frozenset({"clients", "samples", "cluster", "members", "train-samples", "teachers"})

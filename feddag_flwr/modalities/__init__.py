@@ -5,16 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 
 from feddag_flwr.modalities.base import Modality, ModalityError, Rows, SampleSpec
-from feddag_flwr.registry import Registry
+from feddag_flwr.registries import MODALITIES
 
-__all__ = ["MODALITIES", "Modality", "ModalityError", "Rows", "SampleSpec", "load_modality"]
-
-MODALITIES: Registry[type[Modality]] = Registry(
-    "modality", {"image": "feddag_flwr.modalities.image:Image"}, ["accept", "spec", "moments"]
-)
+__all__ = ["Modality", "ModalityError", "Rows", "SampleSpec", "load_modality"]
 
 
 @lru_cache(maxsize=8)
 def load_modality(name: str) -> Modality:
     """Make the modality of a name, once a process; `RegistryError` if there is none."""
-    return MODALITIES.load(name)()
+    modality: Modality = MODALITIES.load(name)()
+    return modality

@@ -23,7 +23,10 @@ class ClientContext:
     client: str
 
     def rng(self, purpose: str) -> np.random.Generator:
-        """Return the generator of one draw: of this seed, round and client, and of no other use."""
+        """Return the generator of one draw: of this seed, round and client, and of no other use.
+
+        The server knows all three: what is to be hidden from it needs randomness of the system.
+        """
         return generator(
             self.settings.run.seed,
             f"postprocess: {purpose}",

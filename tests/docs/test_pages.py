@@ -153,3 +153,14 @@ def test_every_page_is_in_the_navigation():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text("utf-8").split()) <= 900
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_files_that_a_page_names_are_there(page):
+    text = page.read_text("utf-8")
+    folders = "feddag_flwr|feddag_lab|client_app|server_app|tests|benchmarks|docs"
+    for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+    assert not re.findall(
+        r"(?<![\w-])[A-Z]+_(?:SIZE|FIGURES|TIME)S?(?![\w-])", text
+    )  # to be filled in
