@@ -93,7 +93,7 @@ def test_what_is_left_of_a_caller_and_its_watcher_goes_at_the_next_start(caller)
     process.wait()
     assert not gone(home, seconds=1.0)
     with private_home() as other:
-        assert gone(home, seconds=1.0)
+        assert gone(home)
         assert other.is_dir()
 
 
