@@ -6,7 +6,7 @@ so that importing the package costs next to nothing.
 Examples
 --------
 >>> from feddag_flwr import Settings
->>> Settings.from_run_config({"num-clients": 4, "client-groups": 2}).num_clients
+>>> Settings.from_run_config({"num-clients": 4, "client-groups": 2}).run.num_clients
 4
 """
 

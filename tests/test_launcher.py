@@ -253,6 +253,19 @@ def test_wrong_command_lines_start_nothing(
     assert exit_info.value.code == 2
 
 
+def test_faulty_settings_of_this_app_start_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    root = Path(__file__).resolve().parent.parent
+
+    assert main(["run", str(root), "--run-config", "seed=true num-clients=1"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "feddag-flwr: setting seed = True: input should be a valid integer",
+        "setting num-clients = 1: input should be greater than or equal to 2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [

@@ -87,10 +87,12 @@ def _overrides(options: argparse.Namespace) -> dict[str, Value]:
 
 
 def _simulate(options: argparse.Namespace) -> RunOutcome:
-    overrides = _overrides(options)
+    overrides, defaults = _overrides(options), read_defaults(options.app_dir)
+    if set(keys()) <= defaults.keys():  # not an app with settings of its own
+        Settings.from_run_config({**defaults, **overrides})
     supernodes = options.num_supernodes
     if supernodes is None:
-        supernodes = count_supernodes(overrides, read_defaults(options.app_dir))
+        supernodes = count_supernodes(overrides, defaults)
     return run_simulation(
         options.app_dir,
         overrides,
