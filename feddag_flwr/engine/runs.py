@@ -41,8 +41,9 @@ def open_run(settings: Settings) -> ClusteredStrategy:
     try:
         checkpoint = newest_checkpoint(folder.path)
         check_continuation(checkpoint.settings, settings.to_run_config(), checkpoint.server_round)
-        folder.go_back(checkpoint.server_round)
-        return build_strategy(settings, folder, checkpoint)
+        strategy = build_strategy(settings, folder, checkpoint)
+        folder.go_back(checkpoint.server_round)  # last: what is refused leaves the files alone
+        return strategy
     except BaseException:
         folder.release()
         raise
