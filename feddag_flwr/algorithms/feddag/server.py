@@ -53,7 +53,7 @@ class FedDAG(Algorithm):
     FedDAG-dagger, FedDAG*), ``fusion`` (FedDAG*-Data, FedDAG*-Grad), ``schedule`` (B.9),
     ``initialisation`` and ``diversity`` (A.11). By default all clusters train one secondary
     encoder, each with its own half of the classifier, and part where their updates of it do not
-    agree; the paper's graph of teachers is ``teachers``, see docs/sharing.md. Clients that come
+    agree; the paper's graph is ``teacher-clusters = graph``, docs/sharing.md. Clients that come
     later, or whose data has drifted, are profiled and placed by Algorithm 4 while the others train;
     when they have become many (``recluster-share``), all are clustered anew.
     """
