@@ -64,7 +64,7 @@ ALGORITHMS: dict[str, Entry] = {
     ),
 }
 
-_SERVERS: Registry[type[Algorithm]] = Registry(
+_SERVERS: Registry[Algorithm] = Registry(
     "algorithm",
     {name: f"feddag_flwr.algorithms.{entry.server}" for name, entry in ALGORITHMS.items()},
     ["begin", "plan_round", "update", "own_settings"],
@@ -90,4 +90,4 @@ def algorithm_class(name: str) -> type[Algorithm]:
     RegistryError
         There is none of that name.
     """
-    return _SERVERS.load(name)
+    return _SERVERS.load_class(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Generic, TypeVar, cast
@@ -73,14 +74,36 @@ class Registry(Generic[T]):
         module_name, _, attribute = self._entries.get(self.check(name), name).partition(":")
         try:
             part = getattr(import_module(module_name), attribute)
-        except Exception as error:  # whatever importing foreign code raises
-            raise RegistryError(f"setting {self.setting} = {name!r}: {error}") from error
+        except (Exception, SystemExit) as error:  # whatever importing foreign code raises
+            raise self._refusal(name, f"{type(error).__name__}: {error}") from error
         if lacking := [need for need in self._needs if not hasattr(part, need)]:
-            raise RegistryError(
-                f"setting {self.setting} = {name!r}: {type(part).__name__} without "
-                f"{', '.join(lacking)}, which this setting needs"
+            raise self._refusal(
+                name,
+                f"{type(part).__name__} without {', '.join(lacking)}, which this setting needs",
             )
+        if inspect.isabstract(part):
+            unwritten = ", ".join(sorted(part.__abstractmethods__))
+            raise self._refusal(name, f"the class leaves unwritten: {unwritten}")
         return cast(T, part)
+
+    def load_class(self, name: str) -> type[T]:
+        """Import what must be a class; a `RegistryError` says why that fails."""
+        part = self.load(name)
+        if not isinstance(part, type):
+            raise self._refusal(name, f"must be a class, is a {type(part).__name__}")
+        return part
+
+    def make(self, name: str) -> T:
+        """Import a class and make one of it; a `RegistryError` says why that fails."""
+        try:
+            return self.load_class(name)()
+        except RegistryError:
+            raise
+        except Exception as error:  # whatever foreign code raises
+            raise self._refusal(name, f"{type(error).__name__}: {error}") from error
+
+    def _refusal(self, name: str, why: str) -> RegistryError:
+        return RegistryError(f"setting {self.setting} = {name!r}: {why}")
 
 
 def name_list(text: str) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ import pytest
 from feddag_flwr.flower import machine
 from feddag_flwr.launcher import main, run_simulation, simulation
 
+pytestmark = pytest.mark.integration
+
 APP = '[project]\nname = "x"\n[tool.flwr.app.config]\nnum-clients = 3\n'
 
 

@@ -21,6 +21,8 @@ from feddag_flwr.records.sizes import (
 )
 from feddag_flwr.traffic import Traffic, overhead
 
+pytestmark = pytest.mark.integration
+
 
 def lines(folder, name="run"):
     return [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]

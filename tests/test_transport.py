@@ -30,6 +30,8 @@ from feddag_flwr.records import (
 from feddag_flwr.records.transport import TRANSPORTS, Packed
 from feddag_flwr.settings import CATALOGUE
 
+pytestmark = pytest.mark.integration
+
 # Significant bits, and how far below the largest number of a part the last full-precision one lies,
 # as powers of two.
 BITS = {"float16": (11, 2.0**-28), "bfloat16": (8, 2.0**-120)}

@@ -14,6 +14,8 @@ import pytest
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 
+pytestmark = pytest.mark.integration
+
 LACKING = """
 import os, signal, sys
 import cryptography.x509, filelock, flwr.common.config, numpy, PIL.Image, psutil

@@ -7,17 +7,38 @@ from feddag_flwr.checkpoints import Checkpoint, check_continuation, newest_check
 from feddag_flwr.engine.strategy import ClusteredStrategy
 from feddag_flwr.engine.watchers import Watchers
 from feddag_flwr.federation.context import FederationContext
-from feddag_flwr.registries import AGGREGATORS
+from feddag_flwr.metrics import load_metrics, metric_names
+from feddag_flwr.models.registry import imported_encoder
+from feddag_flwr.registries import AGGREGATORS, MODALITIES, OBJECTIVES, OPTIMISERS, TRAINERS
 from feddag_flwr.registry import name_list
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
+
+
+def import_parts(settings: Settings) -> None:
+    """Import what the settings name that only clients use, or that is used late.
+
+    Raises
+    ------
+    RegistryError, ModelError
+        Of the first that cannot be imported.
+    """
+    training = settings.training
+    load_metrics(metric_names(settings.run.metrics))
+    MODALITIES.load_class(settings.data.modality)
+    OBJECTIVES.load(training.objective)
+    OPTIMISERS.load(training.optimiser)
+    TRAINERS.load(training.trainer)
+    if training.model.count(":") == 1:
+        imported_encoder(training.model)
 
 
 def build_strategy(
     settings: Settings, folder: RunFolder, checkpoint: Checkpoint | None = None
 ) -> ClusteredStrategy:
     """Make the strategy that the settings name, perhaps to go on from a checkpoint."""
-    context = FederationContext(settings, folder, AGGREGATORS.load(settings.run.aggregator)())
+    import_parts(settings)
+    context = FederationContext(settings, folder, AGGREGATORS.make(settings.run.aggregator))
     algorithm = algorithm_class(settings.run.algorithm)(context)
     observers = Watchers(name_list(settings.run.observers))
     return ClusteredStrategy(context, algorithm, observers, checkpoint)

@@ -15,7 +15,7 @@ class Watchers:
     """Passes what happens on to the observers of some names, in their order."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._observers = [(name, OBSERVERS.load(name)()) for name in names]
+        self._observers = [(name, OBSERVERS.make(name)) for name in names]
 
     def tell(self, what: Callable[[Observer], None]) -> None:
         """Call each observer.

@@ -151,9 +151,11 @@ def read_run_settings(run_folder: Path) -> dict[str, Value]:
     """
     path = run_folder / "settings.json"
     try:
-        settings: dict[str, Value] = json.loads(path.read_text("utf-8"))
+        settings = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{run_folder} is no run folder: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{run_folder} is no run folder: {path} holds no settings")
     return settings
 
 
@@ -192,6 +194,8 @@ def complete_overrides(
     completed = dict(overrides)
     for key, fallback in ((RUN_DIR, DEFAULT_RUN_DIR), (DATA_DIR, ""), (RESUME, "")):
         folder = overrides.get(key, defaults.get(key)) or fallback
+        if key in defaults and not isinstance(folder, str):
+            raise ValueError(f"setting {key} = {folder!r}: must be the path of a folder, a text")
         if key in defaults and folder:
             completed[key] = str((caller_dir / Path(str(folder)).expanduser()).resolve())
     return completed

@@ -22,7 +22,7 @@ from feddag_flwr.flower.run_status import TIMED_OUT, RunOutcome
 from feddag_flwr.inference import cli as inference
 from feddag_flwr.launcher.command import EXIT_FAILED, EXIT_USAGE, run_command
 from feddag_flwr.launcher.simulation import run_simulation
-from feddag_flwr.settings import Settings, keys, refuse_old_names
+from feddag_flwr.settings import OWN, Settings, keys, refuse_old_names
 
 EXIT_TIMED_OUT = 124
 TAIL_LINES = 30
@@ -78,11 +78,14 @@ def _overrides(options: argparse.Namespace) -> dict[str, Value]:
     """Return the settings given; those of the run to resume, where there is one, come first."""
     given = parse_overrides(options.run_config)
     before = {} if options.resume is None else read_run_settings(options.resume)
-    if set(keys()) <= read_defaults(options.app_dir).keys():  # not an app with settings of its own
+    defaults = read_defaults(options.app_dir)
+    if set(keys()) <= defaults.keys():  # not an app with settings of its own
         refuse_old_names(before, str(options.resume / "settings.json") if before else "")
         refuse_old_names(given)
     if options.resume is None:
         return given
+    # What an own algorithm's keys were by default is not written where Flower takes them from.
+    before = {k: v for k, v in before.items() if k in defaults or not k.startswith(OWN)}
     return {**before, **given, RESUME: str(options.resume)}
 
 

@@ -50,7 +50,7 @@ def load_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
 
 @lru_cache(maxsize=8)
 def _load(names: tuple[str, ...]) -> tuple[Metric, ...]:
-    metrics = tuple(METRICS.load(name)() for name in names)
+    metrics = tuple(METRICS.make(name) for name in names)
     taken = set(_TAKEN)
     for given, metric in zip(names, metrics, strict=True):
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", metric.name) or metric.name in taken:

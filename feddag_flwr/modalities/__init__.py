@@ -13,5 +13,5 @@ __all__ = ["Modality", "ModalityError", "Rows", "SampleSpec", "load_modality"]
 @lru_cache(maxsize=8)
 def load_modality(name: str) -> Modality:
     """Make the modality of a name, once a process; `RegistryError` if there is none."""
-    modality: Modality = MODALITIES.load(name)()
+    modality: Modality = MODALITIES.make(name)
     return modality

@@ -31,12 +31,14 @@ class ImageShapeError(ModelError):
     """The encoder cannot be made for samples of this shape, or fails on them."""
 
 
-def _imported(model: str) -> EncoderFactory:
+def imported_encoder(model: str) -> EncoderFactory:
+    """Return the user's own factory of encoders; a `ModelError` says why there is none."""
     module_name, _, attribute = model.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # whatever importing foreign code raises
-        raise ModelError(f"setting model = {model!r}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever importing foreign code raises
+        why = f"{type(error).__name__}: {error}"
+        raise ModelError(f"setting model = {model!r}: {why}") from error
     if not callable(factory):
         raise ModelError(f"setting model = {model!r}: not callable")
     return factory  # type: ignore[no-any-return]
@@ -67,7 +69,7 @@ def build_encoder(
         if model == "auto":
             encoder = load_modality(modality).default_encoder(spec)
         else:
-            factory = ENCODERS[model] if model in ENCODERS else _imported(model)
+            factory = ENCODERS[model] if model in ENCODERS else imported_encoder(model)
             encoder = factory(sample_shape)
     except ModelError:
         raise

@@ -25,7 +25,7 @@ class Postprocessors:
     @classmethod
     def of(cls, text: str) -> Self:
         """Make those that a value of the setting names; `RegistryError` if one cannot be."""
-        return cls([(name, _made(name)) for name in name_list(text)])
+        return cls([(name, POSTPROCESSORS.make(name)) for name in name_list(text)])
 
     def on_client(
         self, update: Mapping[str, Weights], received: Mapping[str, Weights], context: ClientContext
@@ -74,11 +74,3 @@ class Postprocessors:
         for name, postprocessor in self._named:
             if name in states:
                 postprocessor.load_state_dict(states[name])
-
-
-def _made(name: str) -> Postprocessor:
-    make: type[Postprocessor] = POSTPROCESSORS.load(name)
-    try:
-        return make()
-    except Exception as error:  # whatever foreign code raises
-        raise RegistryError(f"setting postprocessors = {name!r}: {error}") from error

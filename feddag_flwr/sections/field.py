@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -77,44 +77,35 @@ class Facts:
     effect: Effect = ()
 
 
+_FACTS = frozenset(each.name for each in fields(Facts)) - {"preset"}
+
+
 def setting(
     default: bool | int | float | str | Preset,
     description: str,
-    *,
-    symbol: str = "",
-    unit: str = "",
-    choices: tuple[str, ...] = (),
-    advanced: bool = False,
-    place: Place = "",
-    may_differ: bool = False,
-    machine: bool = False,
-    shapes_data: bool = False,
-    alters_own: bool = False,
-    readers: tuple[str, ...] = (),
-    effect: Effect = (),
-    **bounds: Any,  # noqa: ANN401
+    **more: Any,  # noqa: ANN401
 ) -> Any:  # noqa: ANN401 - pydantic fields are typed so
-    """Make a field of a section: a default, what it means, `Facts`, and pydantic's bounds."""
+    """Make a field of a section.
+
+    Parameters
+    ----------
+    default : bool, int, float, str or Preset
+        Its default; of a preset, ours stands once a run has begun.
+    description : str
+        What it means.
+    **more
+        Fields of `Facts`, and pydantic's bounds. What names a place may differ when a run goes on,
+        and is the machine's.
+    """
+    known = {name: more.pop(name) for name in _FACTS & more.keys()}
+    if known.get("place"):
+        known |= {"may_differ": True, "machine": True}
     preset = default if isinstance(default, Preset) else None
-    facts = Facts(
-        symbol=symbol,
-        unit=unit,
-        choices=choices,
-        advanced=advanced,
-        preset=preset,
-        place=place,
-        may_differ=may_differ or bool(place),
-        machine=machine or bool(place),
-        shapes_data=shapes_data,
-        alters_own=alters_own,
-        readers=readers,
-        effect=effect,
-    )
     return Field(
         default=preset.own if preset is not None else default,
         description=description,
-        json_schema_extra={"facts": facts},  # type: ignore[dict-item]  # never made into JSON
-        **bounds,
+        json_schema_extra={"facts": Facts(**known, preset=preset)},  # type: ignore[dict-item]
+        **more,
     )
 
 

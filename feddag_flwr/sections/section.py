@@ -49,6 +49,12 @@ class Section(BaseModel):
         return self.model_dump(by_alias=True)
 
 
+def is_setting(field: FieldInfo) -> bool:
+    """Tell whether a field was made by `setting`."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and isinstance(extra.get("facts"), Facts)
+
+
 def facts_of(field: FieldInfo) -> Facts:
     """Return what `setting` noted of a field."""
     return cast(Facts, cast(dict[str, Any], field.json_schema_extra)["facts"])

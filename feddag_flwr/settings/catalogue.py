@@ -16,10 +16,13 @@ from feddag_flwr.deployment.settings import DeploymentSettings
 from feddag_flwr.engine.settings import RunSettings
 from feddag_flwr.registry import RegistryError
 from feddag_flwr.sections import FROM_PRESET, Facts, Section, SettingsError, SettingValue
-from feddag_flwr.sections.section import facts_of
+from feddag_flwr.sections.section import facts_of, is_setting
 from feddag_flwr.similarity.settings import SimilaritySettings
 from feddag_flwr.training.profile_settings import ProfileSettings
 from feddag_flwr.training.settings import LocalTrainingSettings
+
+# With this begin the keys of settings that algorithms of the user's own bring, and no others.
+OWN = "own-"
 
 
 class Setting(NamedTuple):
@@ -121,19 +124,24 @@ def catalogue_for(algorithm: SettingValue) -> dict[str, Setting]:
     Raises
     ------
     SettingsError
-        A setting of the user's own algorithm has the key of another.
+        The own settings of the user's algorithm are no section, or have keys of another kind.
     """
-    if algorithm in ALGORITHMS or not isinstance(algorithm, str) or algorithm.count(":") != 1:
+    if not isinstance(algorithm, str) or algorithm in ALGORITHMS or algorithm.count(":") != 1:
         return CATALOGUE
     try:
         kind = algorithm_class(algorithm).own_settings
     except RegistryError:
         return CATALOGUE
-    own = {setting.key: setting for setting in _list({algorithm: kind} if kind else {})}
-    if taken := sorted(own.keys() & CATALOGUE.keys()):
-        raise SettingsError(
-            f"setting algorithm = {algorithm!r}: has settings {', '.join(taken)} too"
-        )
+    if kind is None:
+        return CATALOGUE
+    fault = f"setting algorithm = {algorithm!r}: its own_settings"
+    if not (isinstance(kind, type) and issubclass(kind, Section)):
+        raise SettingsError(f"{fault} = {kind!r}: must be a class of Section")
+    if plain := [name for name, field in kind.model_fields.items() if not is_setting(field)]:
+        raise SettingsError(f"{fault} have {', '.join(plain)}: must be made by setting(...)")
+    own = {setting.key: setting for setting in _list({algorithm: kind})}
+    if others := [key for key in own if not key.startswith(OWN)]:
+        raise SettingsError(f"{fault} have {', '.join(others)}: keys must begin with {OWN}")
     return CATALOGUE | own
 
 

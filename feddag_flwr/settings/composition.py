@@ -109,8 +109,8 @@ class Settings:
         SettingsError
             One line for each fault: the key, the value it had, and what is allowed.
         """
-        config = filled({k: v for k, v in run_config.items() if k not in RENAMED_KEYS})
-        catalogue = catalogue_for(config.get("algorithm", ""))
+        catalogue = catalogue_for(run_config.get("algorithm", ""))
+        config = filled({k: v for k, v in run_config.items() if k not in RENAMED_KEYS}, catalogue)
         by_section: dict[type[Section], dict[str, SettingValue]] = {
             setting.kind: {} for setting in catalogue.values()
         }
@@ -120,7 +120,8 @@ class Settings:
         faults = old_names(run_config) + unknown_keys(config, catalogue)
         told = {fault.partition(":")[0] for fault in faults}
         for kind, values in by_section.items():
-            faults += [f for f in section_faults(kind, values) if f.partition(":")[0] not in told]
+            told_here = section_faults(kind, values, catalogue)
+            faults += [fault for fault in told_here if fault.partition(":")[0] not in told]
         if faults:
             raise SettingsError("\n".join(faults))
         sections = {kind: kind.model_validate(values) for kind, values in by_section.items()}

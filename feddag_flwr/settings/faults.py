@@ -9,35 +9,40 @@ from typing import Any
 from pydantic import ValidationError
 
 from feddag_flwr.sections import FROM_PRESET, Section, SettingValue
-from feddag_flwr.settings.catalogue import CATALOGUE
+from feddag_flwr.settings.catalogue import OWN, Setting
 
 
 def unknown_keys(config: Mapping[str, SettingValue], catalogue: Iterable[str]) -> list[str]:
-    """Say of each key that is none which one may have been meant."""
+    """Say of each key that is none which one may have been meant.
+
+    Keys of the user's own algorithms stand in the app's run config whichever algorithm runs.
+    """
     faults, known = [], set(catalogue)
     for key in config:
-        if key not in known:
+        if key not in known and not key.startswith(OWN):
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             faults.append(f"unknown setting {key!r} = {config[key]!r}{hint}")
     return faults
 
 
-def section_faults(kind: type[Section], config: Mapping[str, SettingValue]) -> list[str]:
+def section_faults(
+    kind: type[Section], config: Mapping[str, SettingValue], catalogue: Mapping[str, Setting]
+) -> list[str]:
     """Say what is wrong with the values of one section."""
     try:
         kind.model_validate(dict(config))
     except ValidationError as error:
-        return [_explain(dict(fault)) for fault in error.errors()]
+        return [_explain(dict(fault), catalogue) for fault in error.errors()]
     return []
 
 
-def _explain(fault: dict[str, Any]) -> str:
+def _explain(fault: dict[str, Any], catalogue: Mapping[str, Setting]) -> str:
     """Turn one pydantic fault into 'setting KEY = VALUE: what is allowed'."""
     message = str(fault["msg"]).removeprefix("Value error, ")
     if not fault["loc"]:  # a fault between settings names its keys itself
         return f"setting {message}"
     key = str(fault["loc"][0])
-    by_preset = key in CATALOGUE and CATALOGUE[key].facts.preset is not None
+    by_preset = key in catalogue and catalogue[key].facts.preset is not None
     more = f", or {FROM_PRESET!r}" if by_preset else ""
     return f"setting {key} = {fault['input']!r}: {message[0].lower()}{message[1:]}{more}"

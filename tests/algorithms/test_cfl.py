@@ -11,6 +11,8 @@ from memory_grid import TRAINING, replace_array, run_quickly
 
 from feddag_flwr.algorithms.cfl.server import bipartition, cosine_similarities, update_norms
 
+pytestmark = pytest.mark.integration
+
 # Two turns of the digits: what CFL's paper splits (its Fig. 1 are two incongruent groups).
 TURNED = {
     "algorithm": "cfl",

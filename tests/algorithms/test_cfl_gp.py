@@ -12,6 +12,8 @@ from memory_grid import TRAINING, array_of, failed, replace_array, run_quickly
 from feddag_flwr.algorithms.cfl_gp.server import GradientProfiles, leading_coordinates
 from feddag_flwr.clustering.labels import matched_labels
 
+pytestmark = pytest.mark.integration
+
 # Two groups of clients with three classes each, and a rate at which two epochs tell.
 GROUPED = {
     "algorithm": "cfl-gp",

@@ -23,6 +23,8 @@ from feddag_flwr.records import TrainReply
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
 
+pytestmark = pytest.mark.integration
+
 NOTHING = evaluation([0, 0], [0, 0])
 
 

@@ -9,6 +9,8 @@ from memory_grid import array_of, replace_array, run_quickly
 
 from feddag_flwr.algorithms.feddag.server import FedDAG
 
+pytestmark = pytest.mark.integration
+
 LATE = {
     "num_clients": 9,
     "held_out_share": 0.34,

@@ -16,6 +16,8 @@ from feddag_flwr.algorithms.fedgwc.server import (
     moved_interactions,
 )
 
+pytestmark = pytest.mark.integration
+
 QUICK = {"algorithm": "fedgwc", "num_rounds": 2, "evaluate_every": 2, "participation": 0.7}
 
 

@@ -15,6 +15,8 @@ from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.records import Limits, RecordError, RequestHeader
 from feddag_flwr.state import Client, ServerState
 
+pytestmark = pytest.mark.integration
+
 QUICK_RC = {"algorithm": "fedrc", "num_clusters": 2, "participation": 1.0}
 
 

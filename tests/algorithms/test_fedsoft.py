@@ -11,6 +11,8 @@ from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.records import TrainReply
 from feddag_flwr.state import Client, ServerState
 
+pytestmark = pytest.mark.integration
+
 QUICK_SOFT = {"algorithm": "fedsoft", "num_clusters": 2, "participation": 1.0}
 
 

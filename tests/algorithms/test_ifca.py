@@ -12,6 +12,8 @@ from feddag_flwr.algorithms.ifca.server import IFCA
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.state import Client, ServerState
 
+pytestmark = pytest.mark.integration
+
 QUICK_IFCA = {"algorithm": "ifca", "num_clusters": 2, "participation": 1.0}
 
 

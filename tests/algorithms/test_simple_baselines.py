@@ -14,6 +14,8 @@ from feddag_flwr.engine.registration import FederationError
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.simulation import load_client_app
 
+pytestmark = pytest.mark.integration
+
 SIMPLE = ["fedavg", "fedprox", "local", "oracle", "pacfl", "per-fedavg"]
 FULL = {"participation": 1.0, "num_rounds": 1, "evaluate_every": 1}
 HEADER = 128  # bytes that NumPy puts before an array

@@ -19,6 +19,8 @@ from feddag_flwr.data.variation import map_labels
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 
+pytestmark = pytest.mark.integration
+
 ALL_AT_ONCE = {
     "scenario": "class-pairs",
     "client-groups": 3,

@@ -14,6 +14,8 @@ from feddag_flwr.deployment.supernode import (
     run_supernode,
 )
 
+pytestmark = pytest.mark.integration
+
 FAILS_WITH_A_THREAD = """
 import sys, threading, time
 import importlib

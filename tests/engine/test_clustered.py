@@ -21,6 +21,8 @@ from feddag_flwr.engine.registration import FederationError
 from feddag_flwr.engine.runs import build_strategy, open_run
 from feddag_flwr.run_folder import RunFolder
 
+pytestmark = pytest.mark.integration
+
 FEDAVG = {"algorithm": "fedavg", "num_rounds": 2, "participation": 1.0, "evaluate_every": 2}
 KEPT = "round-log, checkpoints"
 

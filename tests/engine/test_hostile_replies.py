@@ -29,6 +29,8 @@ from feddag_flwr.federation import exchange
 from feddag_flwr.federation.exchange import Exchange
 from feddag_flwr.run_folder import RunFolder
 
+pytestmark = pytest.mark.integration
+
 # Examples of each exchange; FEDDAG_HOSTILE_EXAMPLES=1000 looks longer.
 EXAMPLES = int(os.environ.get("FEDDAG_HOSTILE_EXAMPLES", "10"))
 

@@ -12,6 +12,8 @@ from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.engine.idle_settings import tell_of_settings
 from feddag_flwr.settings import CATALOGUE, Settings
 
+pytestmark = pytest.mark.integration
+
 GRAPH = {"teacher-clusters": "graph", "classifier-training": "joint"}
 
 

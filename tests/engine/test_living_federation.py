@@ -14,6 +14,8 @@ from feddag_flwr.engine.runs import build_strategy
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.simulation.grid import FIRST_NODE, partitions
 
+pytestmark = pytest.mark.integration
+
 CLIENTS = 9
 LATE = {
     "num_clients": CLIENTS,

@@ -9,6 +9,8 @@ from sklearn.datasets import load_digits
 
 from feddag_flwr.engine.registration import FederationError
 
+pytestmark = pytest.mark.integration
+
 DIGITS = load_digits()
 
 

@@ -15,6 +15,8 @@ from feddag_flwr.run_folder import RunFolder, RunFolderInUseError
 from feddag_flwr.settings import Settings, SettingsError
 from feddag_flwr.simulation.grid import partitions
 
+pytestmark = pytest.mark.integration
+
 ROUNDS = 3
 # Rounds before the one in which a run is stopped; what CFL and others remember takes longer.
 LAST = {"cfl": 3, "cfl-gp": 3, "feddag": 3, "fedgwc": 3}

@@ -12,6 +12,8 @@ import pytest
 from feddag_flwr.flower.private_home import clear_stale, private_home
 from feddag_flwr.flower.processes import end_processes, find_processes
 
+pytestmark = pytest.mark.integration
+
 # A caller with a process that outlives it, in a session of its own as those of Flower are.
 CALLER = """
 import os, subprocess, sys, time

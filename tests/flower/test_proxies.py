@@ -8,6 +8,8 @@ import pytest
 
 from feddag_flwr.flower.processes import child_environment, loopback_without_proxy
 
+pytestmark = pytest.mark.integration
+
 # Serve HTTP and gRPC on the loopback, and ask both as Flower does.
 ASKS = """
 import os, threading

@@ -11,6 +11,8 @@ from feddag_flwr.inference.served import Served, ServedClassifier, load_served
 from feddag_flwr.launcher import main
 from feddag_flwr.models.dual_encoder import ClusterModel
 
+pytestmark = pytest.mark.integration
+
 
 def images_of(run):
     """Client 0's test images, in [0, 1]."""

@@ -8,6 +8,8 @@ import pytest
 from feddag_flwr.launcher import main as product
 from feddag_lab.cli import main
 
+pytestmark = pytest.mark.integration
+
 # As where the extra was not installed: nothing finds these modules.
 WITHOUT = """
 import sys

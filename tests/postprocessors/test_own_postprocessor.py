@@ -16,6 +16,8 @@ from feddag_flwr.registry import RegistryError
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import SettingsError
 
+pytestmark = pytest.mark.integration
+
 OWN = f"{__name__}:ClipWithNoise"
 LOG = f"{__name__}:Logged"
 DROPS = f"{__name__}:DropsClient1"

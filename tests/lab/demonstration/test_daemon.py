@@ -11,6 +11,8 @@ import pytest
 from feddag_flwr.flower.commands import free_ports
 from feddag_lab.demonstration.daemon import Daemon
 
+pytestmark = pytest.mark.integration
+
 # Says what it does; has a child in its group; listens, and stays deaf to SIGTERM, if asked to.
 SERVER = """
 import os, signal, socket, subprocess, sys, time

@@ -13,6 +13,8 @@ import pytest
 from feddag_lab.docker_demo.engine import Project
 from feddag_lab.docker_demo.submission import Submission
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).resolve().parents[3]
 
 # Writes down what it is asked for, and does what ANSWERS says of the first word that it knows.

@@ -19,6 +19,8 @@ from feddag_lab.experiments.runner import RunnerOptions, run_trials
 from feddag_lab.experiments.suite import load_suite
 from feddag_lab.experiments.trials import choose_trials, plan_trials
 
+pytestmark = pytest.mark.integration
+
 HERE = Path(__file__).parent
 
 
