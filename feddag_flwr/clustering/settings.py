@@ -6,9 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import field_validator
 
-from feddag_flwr.sections import Section, advanced, setting
+from feddag_flwr.sections import Effect, Section, advanced, setting
 
 MIN_THRESHOLD_STEP = 0.001
+# Tests part clients as they are; a clustering is chosen only where there are none.
+_CHOSEN: Effect = ({"fusion": ("entropy", "data", "gradient")},)
 
 
 class ClusteringSettings(Section):
@@ -25,7 +27,10 @@ class ClusteringSettings(Section):
         readers=("cfl-gp", "fedrc", "fedsoft", "ifca", "pacfl"),
     )
     linkage: Literal["average", "complete", "single"] = advanced(
-        "average", "Linkage criterion", readers=("feddag", "pacfl")
+        "average",
+        "Linkage criterion",
+        readers=("feddag", "pacfl"),
+        effect=(*_CHOSEN, {"algorithm": ("pacfl",)}),
     )
     threshold_step: float = advanced(
         0.05,
@@ -33,12 +38,14 @@ class ClusteringSettings(Section):
         symbol="S_alpha",
         ge=0,
         le=0.5,
+        effect=_CHOSEN,
     )
     split_persistence: float = advanced(
         0.33,
         "Share of the persistence at which a finer clustering of lower loss is preferred",
         ge=0,
         le=1,
+        effect=_CHOSEN,
     )
     size_gamma: float = advanced(
         1.0,
@@ -46,9 +53,14 @@ class ClusteringSettings(Section):
         symbol="gamma",
         ge=0,
         le=100,
+        effect=_CHOSEN,
     )
-    size_tau: float = advanced(1.0, "Scale of the size penalty", symbol="tau", gt=0, le=1e6)
-    size_lambda: float = advanced(0.01, "Weight of the size penalty", symbol="lambda", ge=0, le=1e6)
+    size_tau: float = advanced(
+        1.0, "Scale of the size penalty", symbol="tau", gt=0, le=1e6, effect=_CHOSEN
+    )
+    size_lambda: float = advanced(
+        0.01, "Weight of the size penalty", symbol="lambda", ge=0, le=1e6, effect=_CHOSEN
+    )
     drift_threshold: float = advanced(
         0.2,
         "Share of a client's samples that must have changed class for it to be placed anew "

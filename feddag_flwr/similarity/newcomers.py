@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.fusion import learn_newcomer_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity_to
+from feddag_flwr.similarity.group_tree import ClientData, GroupTree
 from feddag_flwr.similarity.normalisation import Scale, normalise
 from feddag_flwr.similarity.proximity import Fusion, Proximity
 from feddag_flwr.similarity.subspace import (
     Angle,
     class_angles_to,
     data_dissimilarity_to,
-    seen_counts,
 )
 
 
@@ -37,8 +36,8 @@ class ProfileArrays:
     gradient: Scale  # the founders' range of G
     data: Scale | None  # and of V, where the fusion reads it
     fused: NDArray[np.float64]  # (N, N), the founders' A of Eq. 7
-    evidence: Evidence | None  # how their views were weighed, where they were fused by evidence
-    pairs: NDArray[np.float64]  # mean angles (R, N) to the founders with evidence, else (R, 0)
+    tree: GroupTree | None = None  # the tests, where the founders were compared by evidence
+    leaves: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))  # (R,)
 
     @classmethod
     def of(
@@ -53,7 +52,7 @@ class ProfileArrays:
         data = None if proximity.data is None else normalise(proximity.data).scale
         return cls(
             updates, bases, counts, gradient, data,
-            proximity.fused, proximity.evidence, proximity.pairs,
+            proximity.fused, proximity.tree, proximity.leaves,
         )  # fmt: skip
 
     def only(self, rows: Sequence[int]) -> ProfileArrays:
@@ -66,7 +65,7 @@ class ProfileArrays:
             updates=self.updates[kept],
             bases=self.bases[kept],
             counts=self.counts[kept],
-            pairs=self.pairs[kept],
+            leaves=self.leaves[kept] if self.tree else self.leaves,
         )
 
     def joined_by(
@@ -83,30 +82,18 @@ class ProfileArrays:
             updates=np.concatenate([self.updates, updates]),
             bases=np.concatenate([_padded(self.bases, size), _padded(bases, size)]),
             counts=np.concatenate([self.counts, counts]),
-            pairs=np.concatenate([self.pairs, self.pairs_of(bases, counts, angle)]),
+            leaves=np.concatenate([self.leaves, self.leaves_of(bases, counts, angle)]),
         )
 
-    def pairs_of(
+    def leaves_of(
         self, bases: NDArray[np.float32], counts: NDArray[np.integer[Any]], angle: Angle
-    ) -> NDArray[np.float64]:
-        """Mean angles (M, N) of M newcomers to the founders; (M, 0) without evidence."""
-        if self.evidence is None:
-            return np.zeros((len(counts), 0))
+    ) -> NDArray[np.intp]:
+        """Leaf of the founders' tree for M newcomers (M,); none, (0,), without a tree."""
+        if self.tree is None:
+            return np.zeros(0, dtype=np.intp)
         founders = slice(len(self.fused))
-        angles = class_angles_to(bases, counts, self.bases[founders], self.counts[founders], angle)
-        return self.mean_angles(self.evidence, bases, counts, angles)
-
-    def mean_angles(
-        self,
-        evidence: Evidence,
-        bases: NDArray[np.float32],
-        counts: NDArray[np.integer[Any]],
-        angles: NDArray[np.floating[Any]],
-    ) -> NDArray[np.float64]:
-        """Mean angles (M, N) of M newcomers to the founders, from V' between them (C, M, N)."""
-        founders = slice(len(self.fused))
-        here = seen_counts(self.bases[founders], self.counts[founders])
-        return evidence.class_conditional.rows(angles, seen_counts(bases, counts), here)
+        data = ClientData(self.bases[founders], self.counts[founders], angle)
+        return self.tree.place(data, ClientData(bases, counts, angle))
 
 
 def _padded(bases: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -136,28 +123,28 @@ def measure_newcomers(
     weight_scope: Literal["shared", "all"],
     fusion: Fusion,
     fusion_steps: int,
+    false_positive_rate: float,
 ) -> NewcomerRows:
     """Give newcomers their rows of G, V and A; nothing of the residents changes.
 
-    By evidence, the founders' weights and scales hold. Else G and V are normalised with the
-    founders' minima and maxima, clipped to [0, 1], and fused with the newcomer's own weight:
-    learned alone among the founders (`fusion.learn_newcomer_weights`), or fixed. Each newcomer is
-    measured as if it had come alone.
+    By evidence, newcomers go down the founders' tree of tests, and are as far from a resident as
+    their leaves are. Else G and V are normalised with the founders' minima and maxima,
+    clipped to [0, 1], and fused with the newcomer's own weight: learned alone among the founders
+    (`fusion.learn_newcomer_weights`), or fixed. Each newcomer is measured as if it had come alone.
 
     Arrays and settings are as `proximity.measure_proximity` takes them, of M newcomers with any
     number of vectors a class; updates start as the residents' did, at the same coordinates.
     """
+    del false_positive_rate
     gradient = gradient_dissimilarity_to(updates, residents.updates, names)
-    angles = class_angles_to(bases, counts, residents.bases, residents.counts, angle)
-    if residents.evidence is not None:
-        to_founders = angles[:, :, : len(residents.fused)]
-        pairs = residents.mean_angles(residents.evidence, bases, counts, to_founders)
-        fused = residents.evidence.rows(gradient, counts, residents.counts, pairs, residents.pairs)
-        weights = np.full(len(gradient), residents.evidence.views["gradient"].weight)
-        return NewcomerRows(gradient, None, weights, fused)
+    if residents.tree is not None:
+        leaves = residents.leaves_of(bases, counts, angle)
+        fused = residents.tree.heights[leaves[:, None], residents.leaves]
+        return NewcomerRows(gradient, None, np.zeros(len(gradient)), fused)
     scaled_gradient = residents.gradient.apply(gradient)
     if fusion == "gradient" or residents.data is None:
         return NewcomerRows(gradient, None, np.ones(len(gradient)), scaled_gradient)
+    angles = class_angles_to(bases, counts, residents.bases, residents.counts, angle)
     data = data_dissimilarity_to(
         angles, counts, residents.counts, weight_delta, weight_scope, len(residents.fused)
     )

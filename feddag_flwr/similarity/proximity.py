@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.similarity.evidence import Evidence
 from feddag_flwr.similarity.fusion import fuse, learn_fusion_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity
+from feddag_flwr.similarity.group_tree import ClientData, GroupTree
 from feddag_flwr.similarity.normalisation import normalise
-from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity, seen_counts
+from feddag_flwr.similarity.subspace import Angle, class_angles, data_dissimilarity
 
 Fusion = Literal["evidence", "entropy", "data", "gradient"]
-"""How the views become one: by evidence, by Eq. 7 and 8, or one of the two views alone."""
+"""How clients are compared: by tests (evidence), by Eq. 7 and 8, or by one of two views alone."""
 
 
 class ProximityOptions(TypedDict):
     """The settings that decide how clients are measured, by the names of the parameters."""
 
-    angle: Literal["vectors", "principal"]
+    angle: Angle
     weight_delta: float
     weight_scope: Literal["shared", "all"]
     fusion: Fusion
     fusion_steps: int
+    false_positive_rate: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,24 +41,21 @@ class Proximity:
     data : ndarray, shape (N, N), or None
         V (Eq. 6), degrees; None where the fusion does not read it.
     weights : ndarray, shape (N,)
-        w of Eq. 7; for evidence the gradient's weight, for every client.
+        w of Eq. 7; 0 for evidence, which reads no gradient.
     fused : ndarray, shape (N, N)
-        The proximity matrix A (Eq. 7), in [0, 1].
-    angles : ndarray, shape (C, N, N), float32
-        Class-wise V' (Eq. 4), degrees; phase 4 needs it.
-    evidence : Evidence or None
-        How views were weighed, where they were fused by evidence.
-    pairs : ndarray, shape (N, N) or (N, 0)
-        Mean angles of `ClassConditionalDistance`, degrees; for evidence only.
+        The proximity matrix A, in [0, 1]: Eq. 7; for evidence the heights of the tree of tests.
+    tree : GroupTree or None
+        The tests, for evidence.
+    leaves : ndarray, shape (N,) or (0,)
+        Leaf of the tree that each client is in.
     """
 
     gradient: NDArray[np.float64]
     data: NDArray[np.float64] | None
     weights: NDArray[np.float64]
     fused: NDArray[np.float64]
-    angles: NDArray[np.float32]
-    evidence: Evidence | None
-    pairs: NDArray[np.float64]
+    tree: GroupTree | None = None
+    leaves: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
 
 
 def pack_bases(
@@ -84,11 +82,12 @@ def measure_proximity(
     counts: NDArray[np.integer[Any]],
     *,
     names: Sequence[str],
-    angle: Literal["vectors", "principal"],
+    angle: Angle,
     weight_delta: float,
     weight_scope: Literal["shared", "all"],
     fusion: Fusion,
     fusion_steps: int,
+    false_positive_rate: float,
 ) -> Proximity:
     """Compute G, w and A; V where the fusion reads it.
 
@@ -102,7 +101,7 @@ def measure_proximity(
         Samples a class.
     names : sequence of str
         Client names, for errors.
-    angle, weight_delta, weight_scope, fusion, fusion_steps
+    angle, weight_delta, weight_scope, fusion, fusion_steps, false_positive_rate
         The settings of the same names; fusion ``data`` and ``gradient`` fix w to 0 and 1.
 
     Raises
@@ -111,19 +110,16 @@ def measure_proximity(
         A client's update has no direction, or shapes do not agree.
     """
     gradient = gradient_dissimilarity(updates, names)
-    angles = class_angles(bases, counts, angle)
     if fusion == "evidence":
-        seen = seen_counts(bases, counts)
-        evidence, fused, pairs = Evidence.of(gradient, angles, counts, seen)
-        weights = np.full(len(gradient), evidence.views["gradient"].weight)
-        return Proximity(gradient, None, weights, fused, angles, evidence, pairs)
-    scaled_gradient, no_pairs = normalise(gradient).matrix, np.zeros((len(gradient), 0))
+        tree, leaves = GroupTree.grow(ClientData(bases, counts, angle), false_positive_rate)
+        fused = tree.heights[leaves[:, None], leaves]
+        return Proximity(gradient, None, np.zeros(len(gradient)), fused, tree, leaves)
+    scaled_gradient = normalise(gradient).matrix
     if fusion == "gradient":
-        ones = np.ones(len(gradient))
-        return Proximity(gradient, None, ones, scaled_gradient, angles, None, no_pairs)
+        return Proximity(gradient, None, np.ones(len(gradient)), scaled_gradient)
+    angles = class_angles(bases, counts, angle)
     data = data_dissimilarity(angles, counts, weight_delta, weight_scope)
     scaled_data, weights = normalise(data).matrix, np.zeros(len(gradient))
     if fusion == "entropy":
         weights = learn_fusion_weights(scaled_gradient, scaled_data, steps=fusion_steps)
-    fused = fuse(scaled_gradient, scaled_data, weights)
-    return Proximity(gradient, data, weights, fused, angles, None, no_pairs)
+    return Proximity(gradient, data, weights, fuse(scaled_gradient, scaled_data, weights))

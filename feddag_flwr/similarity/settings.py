@@ -21,7 +21,15 @@ class SimilaritySettings(Section):
 
     fusion: Literal["evidence", "entropy", "data", "gradient"] = setting(
         Preset(own="evidence", paper="entropy"),
-        "How views of the clients become one: evidence of groups, Eq. 7 and 8, or one view alone",
+        "How clients are compared: by tests of views of their data (evidence), by Eq. 7 and 8, "
+        "or by one view alone",
+    )
+    false_positive_rate: float = setting(
+        0.01,
+        "Chance at which clients of one kind are parted, where they are compared by evidence",
+        gt=0,
+        le=0.5,
+        effect=({"fusion": ("evidence",)},),
     )
     angle: Literal["vectors", "principal"] = advanced(
         "vectors",

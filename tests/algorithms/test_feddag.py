@@ -540,20 +540,20 @@ def test_a_schedule_decides_what_is_sent(tmp_path):
         assert sent == {1: {("classifier", "primary")}, 2: {second}}
 
 
-def test_what_the_views_weigh_is_written_and_logged(tmp_path, caplog):
+def test_what_parted_the_clients_is_written_and_logged(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="flwr"):
         strategy, _ = run_quickly(tmp_path, num_rounds=0)
-    views = strategy.algorithm._profiles.arrays.evidence.views
-    written = json.loads((tmp_path / "run" / "clustering.json").read_text())["views"]
-    assert written == {
-        name: {"evidence": view.evidence, "weight": view.weight} for name, view in views.items()
-    }
-    assert written["label-set"]["weight"] == 1.0
-    assert "weights of the views: label-set 1.00, class-conditional " in caplog.text
+    root = strategy.algorithm._profiles.arrays.tree.root
+    written = json.loads((tmp_path / "run" / "clustering.json").read_text())["tests"]
+    assert (written["clients"], written["parted-by"]) == (root.clients, "label-set")
+    assert written["p-values"] == root.chances
+    assert written["level"] == root.level
+    assert [part["parted-by"] for part in written["parts"]] == [None] * strategy.state.num_clusters
+    assert "clusters at threshold 0.500, parted by label-set (1 test)" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="flwr"):
         run_quickly(tmp_path, name="data", fusion="data", num_rounds=0)
-    assert json.loads((tmp_path / "data" / "clustering.json").read_text())["views"] == {}
+    assert json.loads((tmp_path / "data" / "clustering.json").read_text())["tests"] is None
     assert "mean fusion weight 0.00" in caplog.text
 
 

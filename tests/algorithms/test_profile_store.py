@@ -43,7 +43,7 @@ def some(whole, rows):
 def test_a_residence_is_recalled_to_the_bit(fusion):
     options = {
         "angle": "vectors", "weight_delta": 0.6, "weight_scope": "shared",
-        "fusion": fusion, "fusion_steps": 30,
+        "fusion": fusion, "fusion_steps": 30, "false_positive_rate": 0.01,
     }  # fmt: skip
     first, second, third = (
         some(profiles(), np.arange(start, stop))
@@ -56,7 +56,7 @@ def test_a_residence_is_recalled_to_the_bit(fusion):
     assignments = {name: i % 3 for i, name in enumerate(first.names)}
     one.take_in(second)
     if fusion == "evidence":
-        assert proximity.evidence.views["class-conditional"].weight == 1.0
+        assert proximity.tree.root.view == "class-conditional"
         assert one.place(third, assignments) == dict(zip(third.names, (0, 1, 2), strict=True))
 
     saved = one.state_dict()
@@ -67,7 +67,7 @@ def test_a_residence_is_recalled_to_the_bit(fusion):
     two = ProfileStore.from_state_dict(kept, "average", options)
     assert two.state_dict().notes == saved.notes
     assert two.names == one.names
-    assert (two.arrays.evidence is None) == (fusion != "evidence")
+    assert (two.arrays.tree is None) == (fusion != "evidence")
     rows = [
         measure_newcomers(
             each.arrays, third.updates, third.bases, third.counts, names=third.names, **options

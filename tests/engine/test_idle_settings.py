@@ -75,10 +75,17 @@ def test_settings_of_similarity_without_effect_are_told(caplog, changes, told):
 
 
 def profiles_of(folder, **changes):
-    """What clients are clustered by, and the angles that the evidence of looks is made of."""
+    """What clients are clustered by, and the chances at which the tests would have parted them."""
     strategy, _ = run_quickly(folder, num_rounds=0, warmup_epochs=1, **changes)
     residents = strategy.algorithm._profiles.arrays
-    return np.hstack([residents.fused, residents.pairs])
+    if residents.tree is None:
+        return residents.fused
+    return np.array([*residents.fused.flat, *chances_in(residents.tree.root)])
+
+
+def chances_in(part):
+    below = [chance for child in part.children for chance in chances_in(child)]
+    return [part.level, *part.chances.values(), *below]
 
 
 @functools.cache
@@ -90,7 +97,13 @@ def unchanged_profiles(shared_folder, fusion):
 @pytest.mark.parametrize("fusion", ["evidence", "entropy", "data", "gradient"])
 @pytest.mark.parametrize(
     "change",
-    [{"angle": "principal"}, {"weight_delta": 0.0}, {"weight_scope": "all"}, {"fusion_steps": 1}],
+    [
+        {"angle": "principal"},
+        {"weight_delta": 0.0},
+        {"weight_scope": "all"},
+        {"fusion_steps": 1},
+        {"false_positive_rate": 0.02},
+    ],
 )
 def test_what_is_told_does_not_change_the_proximity_and_what_is_not_told_does(
     tmp_path, shared_folder, caplog, fusion, change
@@ -99,7 +112,6 @@ def test_what_is_told_does_not_change_the_proximity_and_what_is_not_told_does(
     assert "no effect on training here" not in caplog.text
     with caplog.at_level(logging.WARNING, logger="flwr"):
         found = profiles_of(tmp_path, fusion=fusion, **change)
-    # Here looks show no groups, so that their angles are compared as well.
     assert (before == found).all() == ("no effect on training here" in caplog.text)
 
 

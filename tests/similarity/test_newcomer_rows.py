@@ -34,6 +34,7 @@ OPTIONS = {
     "weight_scope": "shared",
     "fusion": "entropy",
     "fusion_steps": 30,
+    "false_positive_rate": 0.01,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,9 @@ from feddag_flwr.clustering.selection import choose
 from feddag_flwr.clustering.threshold import Candidate, sweep, threshold_grid
 from feddag_flwr.run_folder import PROXIMITY, RunFolder
 from feddag_flwr.settings import Settings
-from feddag_flwr.similarity.evidence import Evidence
+from feddag_flwr.similarity.group_tree import Part
 from feddag_flwr.similarity.proximity import Proximity, ProximityOptions
+from feddag_flwr.similarity.subspace import class_angles
 from feddag_flwr.state import ServerState
 
 
@@ -27,31 +29,44 @@ def options_of(settings: Settings) -> ProximityOptions:
         "weight_scope": settings.similarity.weight_scope,
         "fusion": settings.similarity.fusion,
         "fusion_steps": settings.similarity.fusion_steps,
+        "false_positive_rate": settings.similarity.false_positive_rate,
     }
 
 
 def cluster_clients(
-    settings: Settings, fused: NDArray[np.float64]
+    settings: Settings, proximity: Proximity
 ) -> tuple[Sequence[Candidate], Candidate]:
-    """Phase 3: the clusterings at all thresholds, and the one that is chosen (Eq. 9, 10)."""
+    """Phase 3: the clusterings at all thresholds, and the one that is chosen (Eq. 9, 10).
+
+    Where tests have parted the clients, each of their levels is a candidate and the lowest one is
+    chosen: all that they parted stays apart.
+    """
+    tested = proximity.tree is not None
+    thresholds = threshold_grid(settings.clustering.threshold_step)
+    if tested:
+        levels = np.unique([0.0, *proximity.fused.flat, 1.0])
+        thresholds = [*((levels[:-1] + levels[1:]) / 2.0), 1.0]
     candidates = sweep(
-        fused,
+        proximity.fused,
         linkage=settings.clustering.linkage,
-        thresholds=threshold_grid(settings.clustering.threshold_step),
+        thresholds=thresholds,
         gamma=settings.clustering.size_gamma,
         tau=settings.clustering.size_tau,
         lam=settings.clustering.size_lambda,
     )
+    if tested:
+        return candidates, candidates[0]
     return candidates, choose(candidates, settings.clustering.split_persistence)
 
 
 def draw_graph(
     settings: Settings,
+    bases: NDArray[np.float32],
     counts: NDArray[np.integer[Any]],
-    angles: NDArray[np.floating[Any]],
     labels: NDArray[np.intp],
 ) -> Complementarity:
     """Phase 4: who learns from whom (Eq. 11 to 14)."""
+    angles = class_angles(bases, counts, settings.similarity.angle)
     return complementarity(
         counts, angles, labels, top_k=settings.sharing.top_k, aligned=settings.sharing.alignment
     )
@@ -80,14 +95,19 @@ class ClusteringResult:
             for z in range(self.chosen.num_clusters)
         ]
 
-    def weighing(self) -> str:
-        """Say how the views of phase 2 were weighed."""
-        if (evidence := self.proximity.evidence) is None:
+    def reasons(self) -> str:
+        """Say what the clients were parted by."""
+        if (tree := self.proximity.tree) is None:
             return f"mean fusion weight {float(self.proximity.weights.mean()):.2f}"
-        weights = ", ".join(f"{name} {view.weight:.2f}" for name, view in evidence.views.items())
-        if not any(view.weight for view in evidence.views.values()):
-            return f"no view shows groups beyond chance, so nobody is parted ({weights})"
-        return f"weights of the views: {weights}"
+        partings = Counter(part.view for part in tree.root.partings())
+        if not partings:
+            told = ", ".join(f"{view} p = {p:.3f}" for view, p in tree.root.chances.items())
+            level = f"{tree.root.level:.3g}"
+            return f"no view shows more than chance ({told or 'none can tell'}; needed {level})"
+        return "parted by " + ", ".join(
+            f"{view} ({count} {'test' if count == 1 else 'tests'})"
+            for view, count in partings.items()
+        )
 
     def write(self, folder: RunFolder, state: ServerState) -> None:
         """Write ``proximity.npz`` and ``clustering.json``."""
@@ -107,7 +127,7 @@ class ClusteringResult:
             {
                 "threshold": self.chosen.threshold,
                 "num-clusters": self.chosen.num_clusters,
-                "views": _views(proximity.evidence),
+                "tests": proximity.tree and _tests(proximity.tree.root),
                 "sweep": [_sweep_row(candidate) for candidate in self.candidates],
                 "assignments": state.assignments,
                 "teachers": [list(row) for row in state.teachers],
@@ -116,10 +136,15 @@ class ClusteringResult:
         )
 
 
-def _views(evidence: Evidence | None) -> dict[str, dict[str, float]]:
-    """Return evidence and weight of each view; nothing where they were not weighed by evidence."""
-    views = evidence.views if evidence else {}
-    return {n: {"evidence": view.evidence, "weight": view.weight} for n, view in views.items()}
+def _tests(part: Part) -> dict[str, Any]:
+    """Return the tree of tests: clients, p-values, the level that was needed, what parted them."""
+    return {
+        "clients": part.clients,
+        "p-values": part.chances,
+        "level": part.level,
+        "parted-by": part.view or None,
+        "parts": [_tests(child) for child in part.children],
+    }
 
 
 def _graph(graph: Complementarity | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from feddag_flwr.algorithms.feddag.profiling import Profiles
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.newcomers import place
 from feddag_flwr.clustering.threshold import Linkage
-from feddag_flwr.similarity.evidence import Evidence
+from feddag_flwr.similarity.group_tree import GroupTree, Part
 from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
 from feddag_flwr.similarity.normalisation import Scale
 from feddag_flwr.similarity.proximity import ProximityOptions
@@ -118,7 +118,7 @@ class ProfileStore:
                     "updates": arrays.updates,
                     "bases": arrays.bases,
                     "counts": arrays.counts,
-                    "pairs": arrays.pairs,
+                    "leaves": arrays.leaves,
                 },
                 "founders": {"fused": arrays.fused},
             },
@@ -126,7 +126,7 @@ class ProfileStore:
                 "names": self.names,
                 "threshold": self.threshold,
                 "scales": scales,
-                "evidence": arrays.evidence and arrays.evidence.notes(),
+                "tree": arrays.tree and arrays.tree.root.notes(),
             },
         )
 
@@ -144,8 +144,8 @@ class ProfileStore:
             scales["gradient"],
             scales["data"],
             kept.arrays["founders"]["fused"],
-            Evidence.of_notes(notes["evidence"]) if notes["evidence"] else None,
-            rows["pairs"],
+            GroupTree(Part.of_notes(notes["tree"])) if notes["tree"] else None,
+            rows["leaves"],
         )
         return cls(arrays, notes["names"], notes["threshold"], linkage, options)
 

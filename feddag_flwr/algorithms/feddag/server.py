@@ -41,7 +41,6 @@ from feddag_flwr.profile import Profile
 from feddag_flwr.records import EvaluateRequest, Model
 from feddag_flwr.similarity.newcomers import ProfileArrays
 from feddag_flwr.similarity.proximity import measure_proximity
-from feddag_flwr.similarity.subspace import class_angles
 
 logger = logging.getLogger("flwr")
 
@@ -107,11 +106,11 @@ class FedDAG(Algorithm):
                 profiles.updates, profiles.bases, counts, names=names, **options_of(settings)
             )
         with self.context.phase("clustering"):
-            candidates, chosen = cluster_clients(settings, proximity.fused)
+            candidates, chosen = cluster_clients(settings, proximity)
             labels = self._numbered(names, chosen.labels, chosen.num_clusters)
         if self._sharing.by_graph:
             with self.context.phase("complementarity"):
-                graph = draw_graph(settings, counts, proximity.angles, labels)
+                graph = draw_graph(settings, profiles.bases, counts, labels)
             for cluster in graph.arbitrary:
                 logger.warning(
                     "cluster %d: all scores of Eq. 14 are 0, its teachers are arbitrary", cluster
@@ -184,7 +183,7 @@ class FedDAG(Algorithm):
             "%d clusters at threshold %.3f, %s",
             clustering.chosen.num_clusters,
             clustering.chosen.threshold,
-            clustering.weighing(),
+            clustering.reasons(),
         )
 
     # -- clients that come later, or change --------------------------------------------------------
@@ -244,8 +243,7 @@ class FedDAG(Algorithm):
         profiles = self._profiles.present()
         placed = [assignments[name] for name in profiles.names]
         clusters, labels = np.unique(placed, return_inverse=True)
-        angles = class_angles(profiles.bases, profiles.counts, self.settings.similarity.angle)
-        graph = draw_graph(self.settings, profiles.counts, angles, labels)
+        graph = draw_graph(self.settings, profiles.bases, profiles.counts, labels)
         teachers: list[tuple[int, ...]] = [()] * self.state.num_clusters
         for cluster, row in zip(clusters, self._sharing.by(graph, len(clusters)), strict=True):
             teachers[cluster] = tuple(int(clusters[source]) for source in row)

@@ -1,0 +1,80 @@
+"""Permutation tests: how often chance makes as much of the same clients as was seen.
+
+Chance is what shuffling makes of the data at hand: nothing here is a level that belongs to a data
+set. The constants are counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from feddag_flwr.similarity.matrices import IntArray
+
+REACHED: Final = 10  # draws with as much as was seen settle that it is chance
+LIKE: Final = 10  # clients of like size among whom a client is shuffled
+TRADES: Final = 10  # times that each client trades classes between two draws
+TIE: Final = 1e-9  # statistics that differ by no more, relatively, are equal but for rounding
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def p_value(observed: float, draw: Callable[[], float], level: float) -> float:
+    """Estimate the chance of a statistic at least as large (Besag and Clifford, 1991).
+
+    Draws end once `REACHED` of them are as large, or after twice as many as it takes to show
+    `level`. Where the draws are exchangeable with what was observed, a value up to any given chance
+    comes with that chance at most.
+
+    Examples
+    --------
+    >>> p_value(1.0, lambda: 2.0, 0.01), p_value(1.0, lambda: 0.0, 0.01)
+    (1.0, 0.004975124378109453)
+    """
+    as_much = observed - TIE * abs(observed)
+    limit, reached = math.ceil(2.0 / level), 0
+    for drawn in range(1, limit + 1):
+        reached += draw() >= as_much
+        if reached == REACHED:
+            return reached / drawn
+    return (1 + reached) / (limit + 1)
+
+
+def shuffled_among_like(sizes: IntArray, generator: np.random.Generator) -> IntArray:
+    """Draw a permutation (n,) that puts each client in the place of one of like size.
+
+    Clients are put in order of their sizes, ties at random, and shuffled within runs of `LIKE`; the
+    first run is shorter by chance, so that no two neighbours are never in one run.
+    """
+    number = len(sizes)
+    order = np.lexsort((generator.random(number), sizes))
+    runs = (np.arange(number) + generator.integers(LIKE)) // LIKE
+    dealt = np.lexsort((generator.random(number), runs))
+    permutation = np.empty(number, dtype=np.intp)
+    permutation[order] = order[dealt]
+    return permutation
+
+
+def traded_classes(held: BoolArray, generator: np.random.Generator) -> BoolArray:
+    """Shuffle who holds which class (n, C): each client as many, each class by as many clients.
+
+    Pairs of clients trade classes that only one of them has, `TRADES` times ("curveball", Strona et
+    al. 2014): one step of a chain that has all such tables as likely as each other.
+    """
+    pairs = len(held) // 2
+    for _ in range(TRADES):
+        order = generator.permutation(len(held))
+        one, other = held[order[:pairs]], held[order[pairs : 2 * pairs]]
+        only_one = one ^ other
+        of_the_first = (one & only_one).sum(axis=1)
+        keys = np.where(only_one, generator.random(only_one.shape), 2.0)
+        ranks = keys.argsort(axis=1).argsort(axis=1)
+        taken = only_one & (ranks < of_the_first[:, None])
+        held = held.copy()
+        held[order[:pairs]] = (one & ~only_one) | taken
+        held[order[pairs : 2 * pairs]] = (other & ~only_one) | (only_one & ~taken)
+    return held
