@@ -8,7 +8,7 @@ like size has: all that is left out then is that it was the *same* client in eve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,17 +21,16 @@ from feddag_flwr.similarity.class_kernels import ClassKernel, added, class_kerne
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
 from feddag_flwr.similarity.permutation import p_value, shuffled_among_like
 
-DRAWS_OF_DIMENSIONS: Final = 99  # in which the eigenvalues are found that chance has
-CERTAIN: Final = 0.95  # share of these below which a dimension's eigenvalue is noise
+SPECTRA: Final = 50  # draws in which the eigenvalues are found that chance has
+CERTAIN: Final = 0.95  # share of these that an eigenvalue must exceed
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class ClassConditionalView:
     """What n clients' shared classes look like."""
 
     kernels: list[ClassKernel]
     clients: int
-    _spectra: list[FloatArray] = field(default_factory=list)  # of draws, descending
 
     @classmethod
     def of(cls, angles: npt.NDArray[np.floating], seen: IntArray) -> ClassConditionalView:
@@ -57,25 +56,20 @@ class ClassConditionalView:
             return float(np.square(total, dtype=np.float64).sum()) - squares
 
         def draw() -> float:
-            total = self._by_chance(generator)
-            if len(self._spectra) < DRAWS_OF_DIMENSIONS:
-                spectrum = np.linalg.eigvalsh((total * self._scale).astype(np.float64))
-                self._spectra.append(spectrum[::-1])
-            return agreement(total)
+            return agreement(self._by_chance(generator))
 
         return p_value(agreement(added(self.kernels, self.clients)), draw, level)
 
     def split(self, generator: np.random.Generator) -> IntArray | None:
-        """Part the clients in two (n,), after `test`; None where only single clients stand apart.
+        """Part the clients in two (n,); None where only single clients stand apart.
 
         The dimensions of the added kernels whose eigenvalues exceed those of chance, one at least,
         span the space in which clients are compared, by the cosine: how far a client is from the
         centre says how many samples it has. The last merge of average linkage that joins two groups
-        decides; single clients that it joins later go to the nearer group. Nothing is drawn.
+        decides; single clients that it joins later go to the nearer group.
         """
-        del generator
         similarity = added(self.kernels, self.clients).astype(np.float64) * self._scale
-        dimensions = self._dimensions(similarity)
+        dimensions = self._dimensions(similarity, generator)
         first = self.clients - dimensions
         values, vectors = eigh(similarity, subset_by_index=(first, self.clients - 1))
         points = vectors * np.sqrt(np.maximum(values, 0.0))
@@ -139,10 +133,11 @@ class ClassConditionalView:
         scale: FloatArray = 1.0 / np.sqrt(np.maximum(held @ held.T, 1.0))
         return scale
 
-    def _dimensions(self, similarity: FloatArray) -> int:
+    def _dimensions(self, similarity: FloatArray, generator: np.random.Generator) -> int:
         """Count the leading eigenvalues above those of chance (parallel analysis, Horn 1965)."""
-        bounds = np.quantile(self._spectra, CERTAIN, axis=0)
-        above = np.linalg.eigvalsh(similarity)[::-1] > bounds
+        scale = self._scale
+        spectra = [np.linalg.eigvalsh(self._by_chance(generator) * scale) for _ in range(SPECTRA)]
+        above = (np.linalg.eigvalsh(similarity) > np.quantile(spectra, CERTAIN, axis=0))[::-1]
         return max(1, len(above) if above.all() else int(above.argmin()))
 
 

@@ -22,7 +22,8 @@ from feddag_flwr.similarity.matrices import FloatArray, IntArray
 from feddag_flwr.similarity.subspace import Angle, class_angles, class_angles_to, seen_counts
 
 FEWEST: Final = 4  # clients, of whom two and two may be groups
-TESTED: Final = 300  # clients at most that are tested and parted; the others follow the nearest
+ANGLES_KEPT: Final = 1000  # clients up to whom all angles are computed once
+TESTED: Final = 200  # clients at most that are tested and parted; the others follow the nearest
 SEED: Final = 0  # the same clients give the same tree in every run
 LABEL_SET: Final = "label-set"
 CLASS_CONDITIONAL: Final = "class-conditional"
@@ -43,7 +44,7 @@ class ClientData:
 
     def angles(self, clients: IntArray) -> npt.NDArray[np.float32]:
         """V' of Eq. 4 (C, n, n) among some clients; all are computed once where they are few."""
-        if len(self.counts) <= TESTED:
+        if len(self.counts) <= ANGLES_KEPT:
             return self._all_angles[:, clients[:, None], clients]
         return class_angles(self.bases[clients], self.counts[clients], self.angle)
 
@@ -51,15 +52,19 @@ class ClientData:
     def _all_angles(self) -> npt.NDArray[np.float32]:
         return class_angles(self.bases, self.counts, self.angle)
 
-    def angles_to(self, others: ClientData, clients: IntArray) -> npt.NDArray[np.float32]:
-        """V' (C, m, n) between all of some others and some of these clients."""
+    def angles_between(
+        self, rows: IntArray, founders: ClientData, columns: IntArray
+    ) -> npt.NDArray[np.float32]:
+        """V' (C, m, n) between some of these clients and some of the founders, perhaps the same."""
+        if founders is self and len(self.counts) <= ANGLES_KEPT:
+            return self._all_angles[:, rows[:, None], columns]
         return class_angles_to(
-            others.bases, others.counts, self.bases[clients], self.counts[clients], self.angle
+            self.bases[rows],
+            self.counts[rows],
+            founders.bases[columns],
+            founders.counts[columns],
+            self.angle,
         )
-
-    def only(self, clients: IntArray) -> ClientData:
-        """Keep some clients."""
-        return ClientData(self.bases[clients], self.counts[clients], self.angle)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +201,7 @@ class GroupTree:
             if not part.children:
                 leaves[rows] = numbers[way]
                 return
-            groups = _placed(founders, part, others.only(rows))
+            groups = _placed(founders, part, others, rows)
             for number, child in enumerate(part.children):
                 if (below := rows[groups == number]).size:
                     descend(child, (*way, number), below)
@@ -234,13 +239,16 @@ def _tested(
     of_all = np.empty(len(clients), dtype=np.intp)
     among_tested = np.isin(clients, tested)
     of_all[among_tested] = groups
-    of_all[~among_tested] = _placed(data, part, data.only(clients[~among_tested]))
+    of_all[~among_tested] = _placed(data, part, data, clients[~among_tested])
     return part, of_all
 
 
-def _placed(founders: ClientData, part: Part, others: ClientData) -> IntArray:
-    """Child of a part (m,) for others."""
+def _placed(founders: ClientData, part: Part, others: ClientData, rows: IntArray) -> IntArray:
+    """Child of a part (m,) for some of the others."""
     if part.view == LABEL_SET:
-        return LabelSetView(founders.counts[part.tested] > 0).place(others.counts, part.groups)
+        return LabelSetView(founders.counts[part.tested] > 0).place(
+            others.counts[rows], part.groups
+        )
     view = ClassConditionalView.of(founders.angles(part.tested), founders.seen[part.tested])
-    return view.place(founders.angles_to(others, part.tested), others.seen, part.groups)
+    angles = others.angles_between(rows, founders, part.tested)
+    return view.place(angles, others.seen[rows], part.groups)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from feddag_flwr.similarity.matrices import IntArray
 
 REACHED: Final = 10  # draws with as much as was seen settle that it is chance
+PLAIN: Final = 100  # draws after which what is far beyond them is taken for seen
 LIKE: Final = 10  # clients of like size among whom a client is shuffled
 TRADES: Final = 10  # times that each client trades classes between two draws
 TIE: Final = 1e-9  # statistics that differ by no more, relatively, are equal but for rounding
@@ -28,7 +29,9 @@ def p_value(observed: float, draw: Callable[[], float], level: float) -> float:
 
     Draws end once `REACHED` of them are as large, or after twice as many as it takes to show
     `level`. Where the draws are exchangeable with what was observed, a value up to any given chance
-    comes with that chance at most.
+    comes with that chance at most. What lies so far above all of the first `PLAIN` draws that no
+    distribution of their mean and spread reaches it more often than `level` ends them too; the
+    value is that bound then (Cantelli's inequality).
 
     Examples
     --------
@@ -37,11 +40,23 @@ def p_value(observed: float, draw: Callable[[], float], level: float) -> float:
     """
     as_much = observed - TIE * abs(observed)
     limit, reached = math.ceil(2.0 / level), 0
+    first: list[float] = []
     for drawn in range(1, limit + 1):
-        reached += draw() >= as_much
+        value = draw()
+        reached += value >= as_much
         if reached == REACHED:
             return reached / drawn
+        if drawn <= PLAIN:
+            first.append(value)
+        if drawn == PLAIN and not reached and (bound := _cantelli(observed, first)) <= level:
+            return bound
     return (1 + reached) / (limit + 1)
+
+
+def _cantelli(observed: float, draws: list[float]) -> float:
+    """Largest chance of reaching what was observed under any distribution of the draws' moments."""
+    above, variance = observed - float(np.mean(draws)), float(np.var(draws, ddof=1))
+    return variance / (variance + above**2)
 
 
 def shuffled_among_like(sizes: IntArray, generator: np.random.Generator) -> IntArray:
