@@ -34,7 +34,7 @@ def test_five_groups_of_a_fifth_of_the_classes(members):
     assert same_groups(parted(held, np.random.default_rng(0), 0.001), groups)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_eleven_pairs_of_classes_that_overlap(seed):
     rng = np.random.default_rng(seed)
     pairs = [{label, (label + 1) % 10} for label in range(10)] + [{0, 5}]
@@ -95,7 +95,7 @@ def small_beside_large(rng):
 
 
 @pytest.mark.parametrize(
-    ("draw", "seeds"), [(few_of_all, 100), (as_many_as_it_likes, 40), (small_beside_large, 40)]
+    ("draw", "seeds"), [(few_of_all, 100), (as_many_as_it_likes, 25), (small_beside_large, 25)]
 )
 def test_classes_held_by_chance_seldom_part_clients(draw, seeds):
     assert false_alarms(draw, seeds) <= binom.ppf(0.999, seeds, LEVEL)
