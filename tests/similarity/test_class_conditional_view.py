@@ -68,8 +68,8 @@ def false_alarms(counts_of, seeds=100):
     "counts_of",
     [
         lambda rng: very_different_sizes(rng, 24, 5),
-        lambda rng: rng.integers(5, 3000, (24, 5)),
-        lambda rng: very_different_sizes(rng, 24, 5) * (rng.random((24, 5)) < 0.6),
+        lambda rng: rng.integers(5, 3000, (16, 4)),
+        lambda rng: very_different_sizes(rng, 16, 5) * (rng.random((16, 5)) < 0.7),
     ],
     ids=["one size a client", "one size a class", "classes are lacking"],
 )

@@ -1,6 +1,7 @@
 """The tree of tests: groups within groups, each at its level, and others put into its leaves."""
 
 import json
+from functools import cache
 from itertools import permutations
 
 import numpy as np
@@ -43,6 +44,13 @@ def nested(rng):
     return data_of(np.where(groups == 2, 1, 0), counts, rng), groups
 
 
+@cache
+def grown(seed):
+    """Nested groups, their labels, the tree and its leaves; nobody may change them."""
+    data, groups = nested(np.random.default_rng(seed))
+    return data, groups, *GroupTree.grow(data, RATE)
+
+
 def leaf(clients=1):
     none = np.zeros(0, dtype=np.intp)
     return Part(clients, {}, RATE, "", none, none, ())
@@ -56,10 +64,9 @@ def parting(*children):
 # -- groups ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_groups_of_looks_within_groups_of_classes_are_leaves(seed):
-    data, groups = nested(np.random.default_rng(seed))
-    tree, leaves = GroupTree.grow(data, RATE)
+    _, groups, tree, leaves = grown(seed)
     assert same_groups(leaves, groups)
     assert sorted(set(leaves.tolist())) == [0, 1, 2]
     assert [part.view for part in tree.root.partings()] == [LABEL_SET, CLASS_CONDITIONAL]
@@ -69,8 +76,7 @@ def test_groups_of_looks_within_groups_of_classes_are_leaves(seed):
 
 
 def test_the_parts_say_who_was_tested_and_what_came_of_it():
-    data, groups = nested(np.random.default_rng(0))
-    tree, leaves = GroupTree.grow(data, RATE)
+    _, groups, tree, leaves = grown(0)
     root = tree.root
     inner = next(part for part in root.children if part.children)
     assert root.tested.tolist() == list(range(26))
@@ -83,8 +89,7 @@ def test_the_parts_say_who_was_tested_and_what_came_of_it():
 
 
 def test_a_part_has_its_clients_share_of_the_rate_and_a_view_its_share_of_that():
-    data, _ = nested(np.random.default_rng(0))
-    root = GroupTree.grow(data, RATE)[0].root
+    root = grown(0)[2].root
     assert set(root.chances) == {LABEL_SET, CLASS_CONDITIONAL}
     assert root.level == pytest.approx(RATE / 2)
     for part in root.children:  # of equal classes each: only looks can tell
@@ -123,14 +128,13 @@ def test_two_and_two_with_a_class_each_are_two_leaves():
 
 
 def test_the_same_clients_give_the_same_tree():
-    data, _ = nested(np.random.default_rng(1))
-    again, _ = nested(np.random.default_rng(1))
-    (one, leaves), (other, same) = GroupTree.grow(data, RATE), GroupTree.grow(again, RATE)
+    _, _, one, leaves = grown(1)
+    other, same = GroupTree.grow(nested(np.random.default_rng(1))[0], RATE)
     assert one.root.notes() == other.root.notes()
     np.testing.assert_array_equal(leaves, same)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_who_is_not_tested_goes_with_those_that_it_is_like(seed, monkeypatch):
     monkeypatch.setattr(group_tree, "TESTED", 30)
     rng = np.random.default_rng(seed)
@@ -204,8 +208,7 @@ def test_heights_by_hand():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_copies_of_founders_come_into_their_leaves(seed):
-    data, _ = nested(np.random.default_rng(seed))
-    tree, leaves = GroupTree.grow(data, RATE)
+    data, _, tree, leaves = grown(seed)
     assert leaves.max() == 2
     order = np.random.default_rng(seed).permutation(26)
     np.testing.assert_array_equal(tree.place(data, data.only(order)), leaves[order])
@@ -224,8 +227,7 @@ def test_others_come_into_the_leaf_of_their_group_each_by_itself():
 
 
 def test_notes_are_json_and_make_the_same_tree():
-    data, _ = nested(np.random.default_rng(2))
-    tree, _ = GroupTree.grow(data, RATE)
+    data, _, tree, _ = grown(2)
     notes = tree.root.notes()
     again = GroupTree(Part.of_notes(json.loads(json.dumps(notes))))
     assert again.root.notes() == notes
