@@ -221,9 +221,6 @@ def test_clients_that_look_the_same_are_not_compared():
     assert len(class_kernels(rounding * 1e6, seen)) == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="`spread` is of rounding there, and rounding is the same in every class"
-)
 @pytest.mark.parametrize("angle", [37.3, 50.0, 90.0])
 def test_clients_that_all_look_equally_different_are_not_compared(angle):
     """All of the angles is offsets: what is left is rounding, no kernel."""

@@ -23,6 +23,10 @@ from feddag_flwr.similarity.group_tree import (
 RATE = 0.01
 
 
+def only(data, rows):
+    return ClientData(data.bases[rows], data.counts[rows], data.angle)
+
+
 def data_of(groups, counts, rng, **looks):
     return ClientData(bases_of(groups, counts, rng, **looks), counts, "vectors")
 
@@ -32,7 +36,7 @@ def looks_only(rng, groups, late=0):
     counts = rng.integers(20, 200, (len(groups), 6))
     whole = data_of(groups, counts, rng)
     rows = np.arange(len(groups))
-    return whole.only(rows[: len(rows) - late]), whole.only(rows[len(rows) - late :])
+    return only(whole, rows[: len(rows) - late]), only(whole, rows[len(rows) - late :])
 
 
 def nested(rng):
@@ -211,7 +215,7 @@ def test_copies_of_founders_come_into_their_leaves(seed):
     data, _, tree, leaves = grown(seed)
     assert leaves.max() == 2
     order = np.random.default_rng(seed).permutation(26)
-    np.testing.assert_array_equal(tree.place(data, data.only(order)), leaves[order])
+    np.testing.assert_array_equal(tree.place(data, only(data, order)), leaves[order])
 
 
 def test_others_come_into_the_leaf_of_their_group_each_by_itself():
@@ -222,7 +226,7 @@ def test_others_come_into_the_leaf_of_their_group_each_by_itself():
     assert same_groups(leaves, groups[:-9])
     together = tree.place(founders, late)
     assert same_groups([*leaves, *together], groups)
-    alone = [tree.place(founders, late.only(np.array([row])))[0] for row in range(9)]
+    alone = [tree.place(founders, only(late, np.array([row])))[0] for row in range(9)]
     np.testing.assert_array_equal(together, alone)
 
 

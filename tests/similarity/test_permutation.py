@@ -46,7 +46,7 @@ def test_ten_draws_with_as_much_end_it(every):
 @pytest.mark.parametrize("reached", [0, 1, 3])
 def test_few_draws_with_as_much_end_at_the_limit(level, limit, reached):
     """The limit is two over the level, rounded up; what was seen counts as one of the draws."""
-    draws = Draws([2.0] * reached + [0.0] * 500)
+    draws = Draws([2.0] * reached + [0.0, 0.9] * 500)
     assert p_value(1.0, draws, level) == (1 + reached) / (limit + 1)
     assert draws.taken == limit
 
@@ -105,30 +105,42 @@ def test_clients_stay_among_those_of_like_size(seed, number):
     assert np.abs(ranks[found] - ranks).max() < LIKE
 
 
-def test_few_clients_come_to_every_place_as_often():
-    """With `LIKE` clients or fewer only the cut between two runs says who cannot meet."""
+def test_few_clients_come_to_every_place_of_like_size():
+    """Two of nearly the same size are apart only where a run or a doubling begins between them."""
     rng = np.random.default_rng(0)
-    sizes, draws = np.array([30, 10, 20, 50, 40]), 2000
+    sizes, draws = np.array([30, 32, 34, 36, 38]), 2000
     came = np.zeros((5, 5))
     for _ in range(draws):
         came[np.arange(5), shuffled_among_like(sizes, rng)] += 1
-    assert came.min() > 0.1 * draws
-    rank = sizes // 10 - 1
-    # The cut falls between ranks 0 and 4 in 4 of 10 cases: the others are one run of five.
-    apart = [0, 4]
-    share = came[np.ix_(np.isin(rank, apart), np.isin(rank, apart))] / draws
-    assert share[0, 1] == pytest.approx(0.6 / 5, abs=0.04)
-    assert share[1, 0] == pytest.approx(0.6 / 5, abs=0.04)
+    assert came.min() > 0.05 * draws
+
+
+def test_sizes_that_double_are_never_mixed():
+    rng = np.random.default_rng(0)
+    sizes = np.array([1] * 7 + [2] * 7 + [100] * 6)
+    for _ in range(200):
+        np.testing.assert_array_equal(sizes[shuffled_among_like(sizes, rng)], sizes)
 
 
 def test_neighbours_in_size_meet_wherever_they_are():
     rng = np.random.default_rng(0)
-    sizes = np.arange(30)
+    sizes = np.arange(30, 60)
     met = np.zeros(29, dtype=bool)
     for _ in range(600):
         found = shuffled_among_like(sizes, rng)
         met |= found[:-1] == np.arange(1, 30)
     assert met.all()
+
+
+def test_what_lies_far_beyond_the_first_hundred_draws_ends_them():
+    """By Cantelli a value 30 deviations above the mean comes once in 901 times at most."""
+    draws = Draws([-1.0, 1.0] * 50 + [0.0] * 1000)
+    spread = np.std([-1.0, 1.0] * 50, ddof=1)
+    assert p_value(30 * spread, draws, 0.002) == pytest.approx(1 / 901)
+    assert draws.taken == 100
+    near = Draws([-1.0, 1.0] * 50 + [0.0] * 1000)
+    assert p_value(20 * spread, near, 0.002) == 1 / 1001
+    assert near.taken == 1000
 
 
 def test_equal_sizes_are_dealt_to_all():
