@@ -240,3 +240,15 @@ def test_notes_are_json_and_make_the_same_tree():
     assert again.ways == tree.ways
     np.testing.assert_array_equal(again.heights, tree.heights)
     np.testing.assert_array_equal(again.place(data, data), tree.place(data, data))
+
+
+def test_the_angle_is_that_of_the_settings():
+    rng = np.random.default_rng(0)
+    frames = np.linalg.qr(rng.standard_normal((6, 2, 12, 2)))[0].swapaxes(2, 3)
+    counts, rows = np.full((6, 2), 9), np.arange(6)
+    vectors, principal = (
+        ClientData(frames.astype(np.float32), counts, angle).angles(rows)
+        for angle in ("vectors", "principal")
+    )
+    apart = ~np.eye(6, dtype=bool)
+    assert (principal[:, apart] < vectors[:, apart]).all()
