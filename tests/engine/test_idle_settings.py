@@ -43,6 +43,14 @@ def told_of(caplog, changes):
         ({"secondary": "own", "classifier-training": "joint", "secondary-start": "random"}, []),
         ({"secondary": "none", "classifier-training": "joint", "secondary-start": "random"},
          ["classifier-training, secondary-start"]),
+        ({"encoders": "one", "initialisation": "random"}, []),
+        ({"encoders": "one", "secondary": "none"}, ["secondary"]),
+        ({"encoders": "one", "preset": "paper"}, []),
+        # Which two encoders would refuse.
+        ({"encoders": "one", "teacher-clusters": "graph", "agreement-rounds": 2},
+         ["teacher-clusters", "agreement-rounds"]),
+        ({"encoders": "one", "classifier-training": "joint", "secondary-start": "random"},
+         ["classifier-training, secondary-start"]),
         ({"secondary": "none", "preset": "paper"}, []),  # the preset's values, not the user's
         ({"secondary": "none", "preset": "paper", "teacher-clusters": "all"}, ["teacher-clusters"]),
     ],
