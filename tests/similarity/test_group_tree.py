@@ -15,7 +15,7 @@ from feddag_flwr.similarity import group_tree
 from feddag_flwr.similarity.group_tree import (
     CLASS_CONDITIONAL,
     LABEL_SET,
-    ClientData,
+    ClassSubspaces,
     GroupTree,
     Part,
 )
@@ -24,11 +24,11 @@ RATE = 0.01
 
 
 def only(data, rows):
-    return ClientData(data.bases[rows], data.counts[rows], data.angle)
+    return ClassSubspaces(data.bases[rows], data.counts[rows], data.angle)
 
 
 def data_of(groups, counts, rng, **looks):
-    return ClientData(bases_of(groups, counts, rng, **looks), counts, "vectors")
+    return ClassSubspaces(bases_of(groups, counts, rng, **looks), counts, "vectors")
 
 
 def looks_only(rng, groups, late=0):
@@ -247,7 +247,7 @@ def test_the_angle_is_that_of_the_settings():
     frames = np.linalg.qr(rng.standard_normal((6, 2, 12, 2)))[0].swapaxes(2, 3)
     counts, rows = np.full((6, 2), 9), np.arange(6)
     vectors, principal = (
-        ClientData(frames.astype(np.float32), counts, angle).angles(rows)
+        ClassSubspaces(frames.astype(np.float32), counts, angle).angles(rows)
         for angle in ("vectors", "principal")
     )
     apart = ~np.eye(6, dtype=bool)
