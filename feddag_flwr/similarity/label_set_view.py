@@ -86,8 +86,8 @@ class LabelSetView:
     def split(self, generator: np.random.Generator) -> IntArray:
         """Part the clients (n,) into the number of groups that chance comes least near to.
 
-        The mean Jaccard distance within the clusters of average linkage is compared with what it is
-        for `REFERENCES` tables by chance; the largest gap decides (Tibshirani et al. 2001). Single
+        The logarithm of the mean Jaccard distance within the clusters of average linkage is compared
+        with what it is for `REFERENCES` tables by chance; the largest gap decides (Tibshirani et al. 2001). Single
         clients go to the nearest group.
         """
         if self.are_apart:
@@ -97,7 +97,8 @@ class LabelSetView:
         for _ in range(REFERENCES):
             shuffled = traded_classes(shuffled, generator)
             references.append(_distances_within(shuffled)[0])
-        gaps = np.mean(references, axis=0) - within
+        least = 1.0 / self.held.size  # the logarithm of nothing is none
+        gaps = np.mean(np.log(np.array(references) + least), axis=0) - np.log(within + least)
         return _joined(cuts[:, int(gaps.argmax())].astype(np.intp), self.held)
 
     def place(self, counts: npt.NDArray[np.integer], groups: IntArray) -> IntArray:

@@ -54,9 +54,12 @@ def p_value(observed: float, draw: Callable[[], float], level: float) -> float:
 
 
 def _cantelli(observed: float, draws: list[float]) -> float:
-    """Largest chance of reaching what was observed under any distribution of the draws' moments."""
+    """Largest chance of reaching what was observed under any distribution of the draws' moments.
+
+    1 where the draws do not differ: their spread is not known then.
+    """
     above, variance = observed - float(np.mean(draws)), float(np.var(draws, ddof=1))
-    return variance / (variance + above**2)
+    return variance / (variance + above**2) if variance > 0.0 else 1.0
 
 
 def shuffled_among_like(sizes: IntArray, generator: np.random.Generator) -> IntArray:

@@ -16,6 +16,7 @@ from feddag_flwr.clustering.threshold import Candidate, sweep, threshold_grid
 from feddag_flwr.run_folder import PROXIMITY, RunFolder
 from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.group_tree import Part
+from feddag_flwr.similarity.odd_clients import OddClient
 from feddag_flwr.similarity.proximity import Proximity, ProximityOptions
 from feddag_flwr.similarity.subspace import class_angles
 from feddag_flwr.state import ServerState
@@ -77,7 +78,8 @@ class ClusteringResult:
     """One clustering of N clients, in the order of names.
 
     `chosen` is the candidate at alpha* (phase 3), `labels` (N,) its clusters, numbered as they are
-    used, `counts` (N, C) samples a class; no `graph` (phase 4) where it has no say.
+    used, `counts` (N, C) samples a class; no `graph` (phase 4) where it has no say; `odd` are
+    single clients that are unlike their cluster.
     """
 
     names: list[str]
@@ -87,6 +89,7 @@ class ClusteringResult:
     chosen: Candidate
     labels: NDArray[np.intp]
     graph: Complementarity | None
+    odd: Sequence[OddClient] = ()
 
     def clusters(self) -> list[list[str]]:
         """Return the members of each cluster."""
@@ -108,6 +111,19 @@ class ClusteringResult:
             f"{view} ({count} {'test' if count == 1 else 'tests'})"
             for view, count in partings.items()
         )
+
+    def oddities(self, class_names: Sequence[str]) -> dict[str, str]:
+        """Say of each odd client, by name, what is odd about it."""
+        told = {}
+        for one in self.odd:
+            pairs = ", ".join(
+                f"{class_names[left]!r} and {class_names[right]!r}" for left, right in one.exchanged
+            )
+            what = "its classes look unlike those of all others there"
+            if pairs:
+                what = f"its classes {pairs} look exchanged"
+            told[self.names[one.row]] = f"{what} (p = {one.chance:.3g})"
+        return told
 
     def write(self, folder: RunFolder, state: ServerState) -> None:
         """Write ``proximity.npz`` and ``clustering.json``."""
@@ -131,6 +147,7 @@ class ClusteringResult:
                 "sweep": [_sweep_row(candidate) for candidate in self.candidates],
                 "assignments": state.assignments,
                 "teachers": [list(row) for row in state.teachers],
+                "odd-clients": self.oddities(state.class_names),
                 **_graph(self.graph),
             },
         )

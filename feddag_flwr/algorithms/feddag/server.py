@@ -39,7 +39,9 @@ from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import EvaluateRequest, Model
+from feddag_flwr.similarity.group_tree import ClassSubspaces
 from feddag_flwr.similarity.newcomers import ProfileArrays
+from feddag_flwr.similarity.odd_clients import OddClient, odd_clients
 from feddag_flwr.similarity.proximity import measure_proximity
 
 logger = logging.getLogger("flwr")
@@ -117,7 +119,11 @@ class FedDAG(Algorithm):
                 logger.warning(
                     "cluster %d: all scores of Eq. 14 are 0, its teachers are arbitrary", cluster
                 )
-        return ClusteringResult(names, counts, proximity, candidates, chosen, labels, graph)
+        odd: list[OddClient] = []
+        if proximity.tree is not None:
+            subspaces = ClassSubspaces(profiles.bases, counts, settings.similarity.angle)
+            odd = odd_clients(subspaces, labels, settings.similarity.false_positive_rate)
+        return ClusteringResult(names, counts, proximity, candidates, chosen, labels, graph, odd)
 
     def _numbered(
         self, names: list[str], labels: NDArray[np.intp], num_clusters: int
@@ -195,6 +201,9 @@ class FedDAG(Algorithm):
             clustering.chosen.threshold,
             clustering.reasons(),
         )
+        for name, what in clustering.oddities(self.state.class_names).items():
+            cluster = self.state.assignments[name]
+            logger.warning("client %s is odd in cluster %d: %s", name, cluster, what)
 
     # -- clients that come later, or change --------------------------------------------------------
 

@@ -1,0 +1,84 @@
+"""Single clients that are unlike the others are told, and what is odd about them."""
+
+import numpy as np
+import pytest
+from looks import bases_of
+
+from feddag_flwr.similarity.group_tree import ClassSubspaces
+from feddag_flwr.similarity.odd_clients import odd_clients
+
+RATE = 0.01
+
+
+def found(bases, counts, groups=None):
+    groups = np.zeros(len(counts), dtype=int) if groups is None else groups
+    return odd_clients(ClassSubspaces(bases, counts, "vectors"), groups, RATE)
+
+
+def made(seed, odd_one=None, number=24, classes=8):
+    """Clients of one kind of unequal sizes; number 3 is changed as asked."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(8, 40, (number, classes))
+    groups = np.zeros(number, dtype=int)
+    if odd_one == "another look":
+        groups[3] = 1
+    bases = bases_of(groups, counts, rng, unlike=0.8)
+    if odd_one == "exchanged":
+        bases[3, [2, 5]] = bases[3, [5, 2]]
+    if odd_one == "reversed":
+        bases[3] = bases[3, ::-1]
+    return bases, counts
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_client_whose_classes_all_look_otherwise_is_told(seed):
+    told = found(*made(seed, "another look"))
+    assert [(one.row, one.exchanged) for one in told] == [(3, ())]
+    assert told[0].chance <= RATE / 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_exchanged_classes_are_named(seed):
+    told = found(*made(seed, "exchanged"))
+    assert [(one.row, one.exchanged) for one in told] == [(3, ((2, 5),))]
+
+
+def test_reversed_classes_are_named_pair_by_pair():
+    (told,) = found(*made(0, "reversed"))
+    assert (told.row, told.exchanged) == (3, ((0, 7), (1, 6), (2, 5), (3, 4)))
+
+
+def test_of_clients_of_one_kind_none_is_told():
+    alarms = sum(bool(found(*made(seed))) for seed in range(100, 140))
+    assert alarms <= 2  # of 40, each by a chance of 0.01 at most: more than 2 comes once in 130
+
+
+def test_who_is_odd_in_one_group_may_be_at_home_in_another():
+    rng = np.random.default_rng(1)
+    counts = rng.integers(20, 40, (24, 6))
+    groups = np.arange(24) % 2
+    bases = bases_of(groups, counts, rng, unlike=0.8)
+    assert not found(bases, counts, groups)
+    placed = groups.copy()
+    placed[5] = 0  # of group 1
+    assert [one.row for one in found(bases, counts, placed)] == [5]
+
+
+@pytest.mark.parametrize("number", [1, 2, 7])
+def test_among_few_clients_nobody_is_told(number):
+    bases, counts = made(0, "exchanged", number=max(4, number))
+    assert not found(bases[:number], counts[:number])
+
+
+def test_classes_that_nobody_or_one_client_holds_are_no_obstacle():
+    bases, counts = made(2, "exchanged")
+    counts[:, 7] = 0
+    counts[1:, 6] = 0
+    bases[counts == 0] = 0.0
+    assert [(one.row, one.exchanged) for one in found(bases, counts)] == [(3, ((2, 5),))]
+
+
+def test_equal_clients_are_not_odd():
+    counts = np.full((12, 3), 9)
+    bases = np.tile(np.eye(3, 5)[:, None].astype(np.float32), (12, 1, 1, 1))
+    assert not found(bases, counts)
