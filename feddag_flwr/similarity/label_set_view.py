@@ -86,9 +86,9 @@ class LabelSetView:
     def split(self, generator: np.random.Generator) -> IntArray:
         """Part the clients (n,) into the number of groups that chance comes least near to.
 
-        The logarithm of the mean Jaccard distance within the clusters of average linkage is compared
-        with what it is for `REFERENCES` tables by chance; the largest gap decides (Tibshirani et al. 2001). Single
-        clients go to the nearest group.
+        The logarithm of the mean Jaccard distance within the clusters of average linkage is
+        compared with what it is for `REFERENCES` tables by chance; the largest gap decides
+        (Tibshirani et al. 2001). Single clients go to the nearest group.
         """
         if self.are_apart:
             return self._connected
