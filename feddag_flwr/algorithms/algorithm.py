@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.federation.context import FederationContext
@@ -76,8 +76,6 @@ class Algorithm(ABC):
     adapt_epochs = 0
     # Whether models travel at all: what a client could keep to itself is no traffic.
     counts_traffic = True
-    # The encoder that comes closest to one for all: what such a model starts from, beside a run.
-    encoder_of_all: Literal["primary", "secondary"] = "primary"
     # Whether clients may come in while others train.
     admits_newcomers = True
 

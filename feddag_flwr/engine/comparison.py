@@ -30,7 +30,7 @@ logger = logging.getLogger("flwr")
 
 # Epochs that a client trains each kind of model for one epoch that the run has it train an encoder.
 # As this is so in the run's second half alone, both together cost half their sum of its training.
-SHARE = {ONE: 0.36, ALONE: 0.18}
+SHARE = {ONE: 0.5, ALONE: 0.1}
 # Groups of arrays in a checkpoint.
 _START, _ONE, _OWN = PREFIX + "start", PREFIX + "one-model", PREFIX + "alone-"
 _KINDS = ("floats", "buffers", "integers")
@@ -213,7 +213,7 @@ class Comparison:
         samples: list[int] = []
         for cluster, model in enumerate(state.models):
             if count := sum(member.train_samples for member in state.members(cluster)):
-                found = _as_single(theirs.named(model), self._algorithm.encoder_of_all)
+                found = theirs.named(model)
                 alike = {n for n in random.keys() & found if random[n].shape == found[n].shape}
                 models.append(layout.flat(random | {name: found[name] for name in alike}))
                 samples.append(count)
@@ -294,21 +294,6 @@ class Comparison:
 def _epochs(model: str, owed: Mapping[str, int]) -> dict[str, int]:
     """Return how many epochs each client trains a kind of model for what is owed to it."""
     return {name: max(1, round(SHARE[model] * epochs)) for name, epochs in owed.items()}
-
-
-def _as_single(tensors: Mapping[str, NDArray[Any]], encoder: str) -> dict[str, NDArray[Any]]:
-    """Name the tensors of a cluster's model as if `encoder`, where it has that, were its only one.
-
-    That is encoder and half of the classifier; the bias is one for both halves.
-    """
-    single = dict(tensors)
-    for name, values in tensors.items():
-        part, _, rest = name.partition(".")
-        if part == encoder:
-            single[f"primary.{rest}"] = values
-        elif part == "classifier" and rest.startswith(f"{encoder}_head."):
-            single["classifier." + rest.replace(encoder, "primary", 1)] = values
-    return single
 
 
 def _model_of(arrays: Mapping[str, NDArray[Any]]) -> Model:

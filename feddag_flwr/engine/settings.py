@@ -60,8 +60,9 @@ class RunSettings(Section):
         "say what each gains",
     )
     compare_every: int = advanced(
-        5,
-        "Rounds between the comparison's turns of training (after the last round always)",
+        1,
+        "Rounds between the comparison's turns of training, in the second half of the run (after "
+        "the last round always)",
         ge=1,
         unit="rounds",
         effect=({"compare": (True,)},),

@@ -62,8 +62,6 @@ class FedDAG(Algorithm):
         self._profiles: ProfileStore | None = None
         self._recluster_due = False
         self._sharing = Sharing(context.settings)
-        if context.settings.sharing.secondary == "shared":
-            self.encoder_of_all = "secondary"
 
     @cached_property
     def _profiler(self) -> Profiler:
