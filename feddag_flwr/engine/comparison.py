@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -28,11 +28,11 @@ from feddag_flwr.traffic import ARRAYS, SENT, Traffic, total
 
 logger = logging.getLogger("flwr")
 
-# Epochs that a client trains each kind of model for one epoch that the run has it train an encoder.
+# Epochs that clients train each kind of model for one epoch that the run has them train an encoder.
 # As this is so in the run's second half alone, both together cost half their sum of its training.
-SHARE = {ONE: 0.5, ALONE: 0.1}
+SHARE = {ONE: 0.36, ALONE: 0.24}
 # Groups of arrays in a checkpoint.
-_START, _ONE, _OWN = PREFIX + "start", PREFIX + "one-model", PREFIX + "alone-"
+_START, _ONE = PREFIX + "start", PREFIX + "one-model"
 _KINDS = ("floats", "buffers", "integers")
 
 
@@ -40,28 +40,25 @@ _KINDS = ("floats", "buffers", "integers")
 class _Models:
     """What is trained beside the run, and what is owed to it.
 
-    `owed` are the epochs, of all encoders, that each client has trained in the run since the last
-    turn in which it trained these. Before the first turn there are no models.
+    Own models all start from `start`. `work` are the epochs, of all encoders, that the run has had
+    clients train in its second half; `owed` those of each client since it trained the one model.
     """
 
     start: Model = field(default_factory=dict)
     one: Model = field(default_factory=dict)
-    own: dict[str, Model] = field(default_factory=dict)
+    work: int = 0
     owed: Counter[str] = field(default_factory=Counter)
-
-    def copy(self) -> _Models:
-        """Return a copy whose models may be replaced."""
-        return _Models(self.start, self.one, dict(self.own), Counter(self.owed))
 
 
 class Comparison:
     """Trains and judges, beside a run, one model for all and one a client (setting ``compare``).
 
     In the second half of the run, every ``compare-every`` rounds, all clients that have taken part
-    since the last such turn train both, each for a share of the epochs that the run had of it. Both
-    start from the mean of the clusters' models at the first turn. Nothing of this reaches the run,
-    and its bytes are counted apart. The server keeps the own models as it does for ``algorithm =
-    local``: one single-encoder model for each client that has trained.
+    since the last such turn train the one model, for a share of the epochs that the run had of
+    them. A client's own model needs nobody else: it is trained in one go at the end, by the client
+    that judges it, and never leaves it; all for equally many epochs. Both start from the mean of
+    the clusters' models at the first turn. Nothing of this reaches the run, and its bytes are
+    counted apart.
 
     A model that the run's algorithm trains itself is not trained again (``fedavg``, ``local``).
     """
@@ -95,6 +92,7 @@ class Comparison:
         if not self._models.one and server_round <= self.num_rounds // 2:
             return {}
         epochs = training.local_epochs
+        self._models.work += epochs * sum(encoders.values())
         self._models.owed.update({name: epochs * count for name, count in encoders.items()})
         return {} if server_round % every else self._turn(server_round)
 
@@ -104,15 +102,14 @@ class Comparison:
         What is owed is trained before, and forgotten after: a run that goes on from here is the one
         that never ended here.
         """
-        kept, judged = self._models.copy(), {}
-        line = self._turn(server_round)
+        kept = replace(self._models, owed=Counter(self._models.owed))
+        line, models = self._turn(server_round), self._models
+        epochs = max(1, round(SHARE[ALONE] * models.work / max(1, len(names))))
         with self._counted(line):
-            if self._models.one and self._stands_for != ONE:
-                judged[ONE] = self._ask(server_round, dict.fromkeys(names, self._models.one))
-            if self._stands_for != ALONE:
-                own = {name: self._models.own[name] for name in names if name in self._models.own}
-                judged[ALONE] = self._ask(server_round, own)
-        self._judged |= judged
+            if models.one and self._stands_for != ONE:
+                self._judged[ONE] = self._ask(server_round, names, models.one, 0)
+            if models.start and self._stands_for != ALONE:
+                self._judged[ALONE] = self._ask(server_round, names, models.start, epochs)
         self._models = kept
         return line
 
@@ -141,7 +138,6 @@ class Comparison:
         if not models.one:
             return {}
         named = {_START: models.start, _ONE: models.one}
-        named |= {f"{_OWN}{name}": model for name, model in sorted(models.own.items())}
         return {
             group: {
                 f"{part}.{kind}": getattr(weights, kind)
@@ -154,6 +150,7 @@ class Comparison:
     def notes(self) -> dict[str, Any]:
         """Return all else."""
         return {
+            "work": self._models.work,
             "owed": dict(sorted(self._models.owed.items())),
             "bytes": self._totals,
             "evaluations": {
@@ -167,13 +164,8 @@ class Comparison:
     ) -> None:
         """Take over what `arrays` and `notes` returned."""
         models = {group: _model_of(its) for group, its in arrays.items()}
-        own = {
-            group.removeprefix(_OWN): model
-            for group, model in models.items()
-            if group.startswith(_OWN)
-        }
         self._models = _Models(
-            models.get(_START, {}), models.get(_ONE, {}), own, Counter(notes["owed"])
+            models.get(_START, {}), models.get(_ONE, {}), notes["work"], Counter(notes["owed"])
         )
         self._totals = dict(notes["bytes"])
         metrics = load_metrics(metric_names(self._context.settings.run.metrics))
@@ -186,18 +178,15 @@ class Comparison:
     # -- training and judging ----------------------------------------------------------------------
 
     def _turn(self, server_round: int) -> dict[str, Any]:
-        """Train both kinds of model, as far as the run has trained since the last turn."""
+        """Train the one model, as far as the run has trained since the last turn."""
         models, line = self._models, dict[str, Any]()
         if not models.owed:
             return line
         if not models.one:
             models.start = models.one = self._mean_of_clusters()
-        owed = dict(sorted(models.owed.items()))
-        with self._counted(line):
-            if self._stands_for != ONE:
-                line[ONE] = self._train_one(server_round, _epochs(ONE, owed))
-            if self._stands_for != ALONE:
-                line[ALONE] = self._train_own(server_round, _epochs(ALONE, owed))
+        if self._stands_for != ONE:
+            with self._counted(line):
+                line |= self._train_one(server_round)
         return line
 
     def _mean_of_clusters(self) -> Model:
@@ -221,59 +210,54 @@ class Comparison:
             part: weighted_mean([model[part] for model in models], samples) for part in models[0]
         }
 
-    def _train_one(self, server_round: int, epochs: Mapping[str, int]) -> dict[str, Any]:
+    def _train_one(self, server_round: int) -> dict[str, Any]:
         """Let clients train the one model; it becomes their aggregate, as in FedAvg."""
-        models = self._models
-        replies, line = self._train(server_round, epochs, dict.fromkeys(epochs, models.one))
+        models, settings = self._models, self._context.settings
+        asked = sorted(models.owed)
+        replies = self._train(server_round, asked)
+        failed = sorted(set(asked) - replies.keys())
+        if failed:
+            logger.warning("comparison: no valid reply from %s", listed(failed))
+        for name in replies:
+            del models.owed[name]
         processed = self._postprocessors.on_server(replies, server_round)
-        ratio = self._context.settings.deployment.max_update_ratio
-        usable = list(without_outliers(processed, ratio).values())
-        if not usable:
-            return line
+        usable = without_outliers(processed, settings.deployment.max_update_ratio).values()
         samples = [reply.samples for reply in usable]
         trained = {
-            part: self._aggregator.aggregate([r.parts[part] for r in usable], samples, before)
+            part: self._aggregator.aggregate([each.parts[part] for each in usable], samples, before)
             for part, before in models.one.items()
+            if usable
         }
-        if all(weights.is_finite for weights in trained.values()):
+        if trained and all(weights.is_finite for weights in trained.values()):
             models.one = trained
-        return line
+        return {"replied": len(replies), "failed": failed}
 
-    def _train_own(self, server_round: int, epochs: Mapping[str, int]) -> dict[str, Any]:
-        """Let each client train its own model."""
-        models = self._models
-        start = {name: models.own.get(name, models.start) for name in epochs}
-        replies, line = self._train(server_round, epochs, start)
-        models.own |= {name: dict(reply.parts) for name, reply in replies.items()}
-        return line
-
-    def _train(
-        self, server_round: int, epochs: Mapping[str, int], start: Mapping[str, Model]
-    ) -> tuple[dict[str, TrainReply], dict[str, Any]]:
-        """Ask clients to train; return replies, and who was asked in vain."""
-        context = self._context
+    def _train(self, server_round: int, names: Collection[str]) -> dict[str, TrainReply]:
+        """Ask clients to train the one model, each for its share of what is owed."""
+        context, models = self._context, self._models
         config = LocalTrainingConfig.of(context.settings.training)
+        epochs = {name: max(1, round(SHARE[ONE] * models.owed[name])) for name in names}
         replies: dict[str, TrainReply] = context.ask(
             TrainRequest(
                 context.header(name, server_round),
-                dict(start[name]),
+                dict(models.one),
                 config.with_epochs(epochs[name]),
             )
-            for name in context.largest_first(context.connected(sorted(epochs)))
+            for name in context.largest_first(context.connected(names))
         )
-        for name in replies:
-            self._models.owed.pop(name, None)
-        failed = sorted(epochs.keys() - replies.keys())
-        if failed:
-            logger.warning("comparison: no valid reply from %s", listed(failed))
-        return replies, {"replied": len(replies), "failed": failed}
+        return replies
 
-    def _ask(self, server_round: int, models: Mapping[str, Model]) -> dict[str, Evaluation]:
-        """Have clients judge models on their test data."""
+    def _ask(
+        self, server_round: int, names: Collection[str], model: Model, epochs: int
+    ) -> dict[str, Evaluation]:
+        """Have clients judge a model on their test data, after training on their own."""
         context = self._context
+        config = LocalTrainingConfig.of(context.settings.training)
         replies = context.ask(
-            EvaluateRequest(context.header(name, server_round), dict(models[name]))
-            for name in context.connected(sorted(models))
+            EvaluateRequest(
+                context.header(name, server_round), dict(model), adapt_epochs=epochs, config=config
+            )
+            for name in context.largest_first(context.connected(names))
         )
         return {name: reply.evaluation for name, reply in replies.items()}
 
@@ -289,11 +273,6 @@ class Comparison:
             added = total(counts[what])
             line[what] = line.get(what, 0) + added
             self._totals[what] += added
-
-
-def _epochs(model: str, owed: Mapping[str, int]) -> dict[str, int]:
-    """Return how many epochs each client trains a kind of model for what is owed to it."""
-    return {name: max(1, round(SHARE[model] * epochs)) for name, epochs in owed.items()}
 
 
 def _model_of(arrays: Mapping[str, NDArray[Any]]) -> Model:

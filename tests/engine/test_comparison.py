@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from torch import nn
 
 from feddag_flwr.aggregation import weighted_mean
-from feddag_flwr.checkpoints import newest_checkpoint
 from feddag_flwr.client.session import ClientSession
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.engine.comparison import SHARE
@@ -146,22 +145,26 @@ def test_a_client_that_fails_in_it_loses_that_alone(tmp_path, caplog):
     assert "comparison: no valid reply from client-3" in caplog.text
     noted = lines(beside.folder.path)
     assert [without(line) for line in noted] == lines(plain.folder.path)
-    assert noted[-1]["comparison"]["one-model"]["failed"] == ["client-3"]
-    assert noted[-1]["comparison"]["alone"] == {"replied": 5, "failed": ["client-3"]}
-    found = summary(beside.folder.path)["comparison"]
-    assert found["not-compared"] == ["client-3"]
-    assert found["sentence"].endswith("not compared: 1")
-    assert found["clients"]["client-3"]["alone"] is None
-    assert found["clients"]["client-3"]["one-model"] is not None  # it is judged all the same
+    assert noted[-1]["comparison"]["failed"] == ["client-3"]
+    assert noted[-1]["comparison"]["replied"] == 5
+    assert summary(beside.folder.path)["comparison"]["not-compared"] == []
 
 
-def test_nobody_is_there_to_be_compared(tmp_path):
-    def tamper(partition, action, reply):
-        return failed(reply) if action == "train" else reply
+def test_a_client_whose_own_model_cannot_be_judged_is_not_compared(tmp_path):
+    seen = []
+
+    def tamper(partition, action, reply):  # the third evaluation is of its own model
+        seen.extend(["evaluate"] * (action == "evaluate" and partition == 3))
+        return (
+            failed(reply) if action == "evaluate" and partition == 3 and len(seen) == 3 else reply
+        )
 
     strategy, _ = run_quickly(tmp_path, tamper=tamper, **COMPARED)
     found = summary(strategy.folder.path)["comparison"]
-    assert found["sentence"] == "no client could be compared; not compared: 6"
+    assert found["not-compared"] == ["client-3"]
+    assert found["sentence"].endswith("not compared: 1")
+    assert found["clients"]["client-3"]["alone"] is None
+    assert found["clients"]["client-3"]["one-model"] is not None
 
 
 def test_a_run_without_rounds_has_nothing_to_compare(tmp_path):
@@ -178,7 +181,10 @@ def test_what_the_algorithm_trains_itself_is_not_trained_again(tmp_path, algorit
     )
     found = summary(strategy.folder.path)["comparison"]
     assert found["mean"].keys() == {"clustered"} | others
-    assert [action for action, _ in grid.sent].count("train") == 3 * 6
+    actions = [action for action, _ in grid.sent]
+    # Two rounds, one of which has a turn; evaluated once, and once more for the other kind.
+    assert actions.count("train") == (2 + (algorithm == "local")) * 6
+    assert actions.count("evaluate") == 2 * 6
     assert all(found["clients"][name][other] >= 0 for name in found["clients"] for other in others)
 
 
@@ -192,16 +198,6 @@ def test_the_closing_table_says_it_and_is_silent_where_nothing_was_compared(tmp_
     strategy, _ = run_quickly(tmp_path, name="plain")
     assert "one model for all" not in capsys.readouterr().out
     assert "comparison" not in summary(strategy.folder.path)
-
-
-def test_a_checkpoint_has_the_models_and_the_next_a_link_to_those_that_stay(tmp_path):
-    strategy, _ = run_quickly(
-        tmp_path, **OBSERVED, algorithm="fedavg", num_rounds=4, **COMPARED, participation=0.34
-    )
-    kept = newest_checkpoint(strategy.folder.path)
-    own = {group for group in kept.algorithm.arrays if group.startswith("comparison.alone-")}
-    sampled = {name for line in lines(strategy.folder.path)[3:] for name in line["sampled"]}
-    assert own == {f"comparison.alone-{name}" for name in sampled}
 
 
 def test_settings():
