@@ -32,7 +32,7 @@ from feddag_flwr.data.datasets import load_dataset
 from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.settings import Settings
-from feddag_flwr.similarity.group_tree import ClientData, GroupTree
+from feddag_flwr.similarity.group_tree import ClassSubspaces, GroupTree
 from feddag_flwr.similarity.proximity import pack_bases
 from feddag_flwr.training.profile import class_subspaces
 
@@ -175,7 +175,7 @@ def run(trial: Trial, paths: Mapping[str, str]) -> Outcome:
         counts.append(np.bincount(data.labels, minlength=number))
         groups.append(group)
     table = np.array(counts)
-    profiles = ClientData(
+    profiles = ClassSubspaces(
         pack_bases(vectors, classes, table.shape[1]), table, settings.similarity.angle
     )
     tree, leaves = GroupTree.grow(profiles, settings.similarity.false_positive_rate)

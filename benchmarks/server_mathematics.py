@@ -27,7 +27,7 @@ from rich.table import Table
 
 from feddag_flwr.clustering.threshold import sweep
 from feddag_flwr.similarity.gradient import gradient_dissimilarity
-from feddag_flwr.similarity.group_tree import ClientData, GroupTree
+from feddag_flwr.similarity.group_tree import ClassSubspaces, GroupTree
 
 CLASSES, VECTORS, FEATURES, COORDINATES, GROUPS = 10, 3, 784, 1000, 11
 # The graph of phase 4 is drawn only where a setting asks for it, and is left out of the total.
@@ -96,7 +96,7 @@ def measure(clients: int) -> CandidateLosses:
         return result
 
     gradient = timed("gradients", lambda: gradient_dissimilarity(updates))
-    data = ClientData(bases, counts, "vectors")
+    data = ClassSubspaces(bases, counts, "vectors")
     tree, leaves = timed("tests", lambda: GroupTree.grow(data, 0.01))
     heights = timed("clustering", lambda: tree.heights[leaves[:, None], leaves])
     chosen = timed("clustering", lambda: sweep(heights, thresholds=[0.0])[0])

@@ -130,6 +130,8 @@ def test_every_setting_is_read_somewhere():
         ({"test-share": 0.0}, "setting test-share = 0.0: input should be greater than 0"),
         ({"client-groups": 21}, "client-groups = 21: at most num-clients = 20"),
         ({"secondary": "none", "schedule": "5:1"}, "schedule = '5:1': secondary = 'none'"),
+        ({"encoders": "one", "schedule": "5:1"}, "schedule = '5:1': encoders = 'one' has no such"),
+        ({"encoders": "one", "diversity": 0.1}, "diversity = 0.1: needs a secondary encoder"),
         (
             {"newcomer-share": 0.2, "newcomer-round": 101},
             "newcomer-round = 101: at most num-rounds = 100, for newcomer-share = 0.2",
@@ -249,7 +251,8 @@ def test_the_reference_page_has_advanced_settings_after_basic_ones():
     page = markdown()
     assert set(re.findall(r"^\| `([\w-]+)`", page, re.M)) == set(CATALOGUE)
     assert "Presets: own `evidence`, paper `entropy`." in page
-    assert "Only where secondary = 'shared' and teacher-clusters = 'graph'." in page
+    shared = "encoders = 'two' and secondary = 'shared'"
+    assert f"Only where {shared} and teacher-clusters = 'graph'." in page
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ class Algorithm(ABC):
         rng = generator(self.settings.run.seed, "sample-clients", server_round=server_round)
         return sorted(names[i] for i in rng.choice(len(names), size=count, replace=False))
 
-    def average_clusters(self, round_replies: RoundReplies) -> None:
+    def average_clusters(self, round_replies: RoundReplies, parts: Sequence[str] = TRAINED) -> None:
         """Aggregate the members' parts within each cluster (Eq. 18).
 
         A cluster without a reply stays as it was.
@@ -230,10 +230,27 @@ class Algorithm(ABC):
                     round_replies.server_round,
                     cluster,
                 )
-            for part in TRAINED:
+            for part in parts:
                 self.aggregate_part(
                     cluster, part, [reply for reply in members if part in reply.parts]
                 )
+
+    def average_common(self, round_replies: RoundReplies, part: str) -> None:
+        """Aggregate a part that all clusters have in common over the members of all of them.
+
+        Each client counts by its samples, as in `average_clusters`. A cluster without a reply, or
+        without a member, takes the new part over like the others.
+        """
+        trained = [reply for reply in round_replies.replies.values() if part in reply.parts]
+        if not trained:
+            return
+        aggregated = self.context.aggregator.aggregate(
+            [reply.parts[part] for reply in trained],
+            [reply.samples for reply in trained],
+            self.state.models[0][part],
+        )
+        for cluster in range(self.state.num_clusters):
+            self.context.replace_part(cluster, part, aggregated)
 
     def aggregate_part(
         self, cluster: int, part: str, members: Sequence[TrainReply], *, even: bool = False

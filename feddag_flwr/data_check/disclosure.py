@@ -141,7 +141,7 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
 
 def _training(data: ClientData, settings: Settings) -> list[Item]:
     header, classes = _task(data, settings), len(data.class_names)
-    dual = settings.sharing.secondary != "none"
+    dual = settings.sharing.dual
     model = build_model(
         settings.training.model, header.sample_shape, classes, dual=dual, seed=settings.run.seed
     )
@@ -154,7 +154,9 @@ def _training(data: ClientData, settings: Settings) -> list[Item]:
     judged = Evaluation.of(load_metrics(header.metrics), scores, labels, scores[:, 0])
     message = TrainReply(len(data.train), trained, trained, judged).encode(header)
     when = "each round it takes part in"
-    words = f"{parameter_count(model.primary):,} weights of the encoder, "
+    one = settings.sharing.encoders == "one"
+    encoder = "one encoder for clients of all clusters" if one else "the encoder"
+    words = f"{parameter_count(model.primary):,} weights of {encoder}, "
     words += f"{parameter_count(model.classifier):,} of the classifier"
     items = [Item(when, "trained model", words, _nbytes(message, "primary.", "classifier."))]
     if model.secondary is not None:

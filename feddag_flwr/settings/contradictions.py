@@ -17,7 +17,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield f"client-groups = {settings.data.client_groups}: at most num-clients = {clients}"
     if settings.deployment.min_clients > clients:
         yield f"min-clients = {settings.deployment.min_clients}: at most num-clients = {clients}"
-    if settings.sharing.secondary == "none" and settings.training.diversity > 0:
+    if not settings.sharing.dual and settings.training.diversity > 0:
         yield f"diversity = {settings.training.diversity}: needs a secondary encoder"
     yield from _changes_that_cannot_happen(settings)
 

@@ -20,6 +20,8 @@ from feddag_flwr.similarity.matrices import FloatArray, IntArray
 from feddag_flwr.similarity.normalisation import ROUNDING
 
 HOLDERS: Final = 4  # clients of a class that it takes to compare them
+# What is left of squared angles may be no more than their rounding, single precision.
+ROUNDED: Final = 16.0 * float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +42,11 @@ class ClassKernel:
         np.fill_diagonal(squares, 0.0)
         offsets = _offsets(squares, weights)
         values = offsets[:, None] + offsets - squares
-        values *= np.sqrt(np.outer(weights, weights)) / 2.0
         np.fill_diagonal(values, 0.0)
+        beyond_rounding = np.abs(values).max() > ROUNDED * squares.max()
+        values *= np.sqrt(np.outer(weights, weights)) / 2.0
         pairs = len(holders) * (len(holders) - 1)
-        differ = len(holders) >= HOLDERS and squares.max() > ROUNDING**2
+        differ = beyond_rounding and len(holders) >= HOLDERS and squares.max() > ROUNDING**2
         spread = float(np.sqrt(np.square(values).sum() / pairs)) if differ else 0.0
         if spread > 0.0:
             values /= spread

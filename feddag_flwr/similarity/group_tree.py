@@ -30,7 +30,7 @@ CLASS_CONDITIONAL: Final = "class-conditional"
 
 
 @dataclass(frozen=True, eq=False)
-class ClientData:
+class ClassSubspaces:
     """What clients said of their data: bases (N, C, p, d) of the classes, and samples (N, C)."""
 
     bases: npt.NDArray[np.float32]
@@ -53,7 +53,7 @@ class ClientData:
         return class_angles(self.bases, self.counts, self.angle)
 
     def angles_between(
-        self, rows: IntArray, founders: ClientData, columns: IntArray
+        self, rows: IntArray, founders: ClassSubspaces, columns: IntArray
     ) -> npt.NDArray[np.float32]:
         """V' (C, m, n) between some of these clients and some of the founders, perhaps the same."""
         if founders is self and len(self.counts) <= ANGLES_KEPT:
@@ -144,7 +144,7 @@ class GroupTree:
     root: Part
 
     @classmethod
-    def grow(cls, data: ClientData, false_positive_rate: float) -> tuple[GroupTree, IntArray]:
+    def grow(cls, data: ClassSubspaces, false_positive_rate: float) -> tuple[GroupTree, IntArray]:
         """Test and part N clients; returned with the tree is the leaf of each (N,).
 
         `false_positive_rate` is the chance at which clients of one kind are parted.
@@ -189,7 +189,7 @@ class GroupTree:
                     heights[one, other] = (deepest - together) / deepest
         return heights
 
-    def place(self, founders: ClientData, others: ClientData) -> IntArray:
+    def place(self, founders: ClassSubspaces, others: ClassSubspaces) -> IntArray:
         """Find the leaf of others (M,), each by itself: at each parting they take the nearer side.
 
         `founders` are the clients that the tree was grown from.
@@ -211,7 +211,7 @@ class GroupTree:
 
 
 def _tested(
-    data: ClientData, clients: IntArray, rate: float, generator: np.random.Generator
+    data: ClassSubspaces, clients: IntArray, rate: float, generator: np.random.Generator
 ) -> tuple[Part, IntArray | None]:
     """Test some clients; their groups (n,), numbered from 0, where they are parted."""
     tested = clients
@@ -243,7 +243,9 @@ def _tested(
     return part, of_all
 
 
-def _placed(founders: ClientData, part: Part, others: ClientData, rows: IntArray) -> IntArray:
+def _placed(
+    founders: ClassSubspaces, part: Part, others: ClassSubspaces, rows: IntArray
+) -> IntArray:
     """Child of a part (m,) for some of the others."""
     if part.view == LABEL_SET:
         return LabelSetView(founders.counts[part.tested] > 0).place(

@@ -87,7 +87,8 @@ class LabelSetView:
         """Part the clients (n,) into the number of groups that chance comes least near to.
 
         The mean Jaccard distance within the clusters of average linkage is compared with what it is
-        for `REFERENCES` tables by chance; the largest gap decides (Tibshirani et al. 2001).
+        for `REFERENCES` tables by chance; the largest gap decides (Tibshirani et al. 2001). Single
+        clients go to the nearest group.
         """
         if self.are_apart:
             return self._connected
@@ -97,8 +98,7 @@ class LabelSetView:
             shuffled = traded_classes(shuffled, generator)
             references.append(_distances_within(shuffled)[0])
         gaps = np.mean(references, axis=0) - within
-        labels: IntArray = cuts[:, int(gaps.argmax())].astype(np.intp)
-        return labels
+        return _joined(cuts[:, int(gaps.argmax())].astype(np.intp), self.held)
 
     def place(self, counts: npt.NDArray[np.integer], groups: IntArray) -> IntArray:
         """Nearest group (m,) of others with samples `counts` (m, C), by mean Jaccard distance."""
@@ -107,6 +107,19 @@ class LabelSetView:
         means: FloatArray = distances @ members / members.sum(axis=0)
         nearest: IntArray = means.argmin(axis=1).astype(np.intp)
         return nearest
+
+
+def _joined(labels: IntArray, held: BoolArray) -> IntArray:
+    """Put single clients into the nearest cluster of two or more, by mean Jaccard distance."""
+    sizes = np.bincount(labels)
+    alone = sizes[labels] < 2
+    if not alone.any() or alone.all():
+        return np.zeros_like(labels) if alone.all() else labels
+    groups: IntArray = np.unique(labels[~alone], return_inverse=True)[1].astype(np.intp)
+    joined = np.empty_like(labels)
+    joined[~alone] = groups
+    joined[alone] = LabelSetView(held[~alone]).place(held[alone].astype(np.intp), groups)
+    return joined
 
 
 def _distances_within(held: BoolArray) -> tuple[FloatArray, IntArray]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from feddag_flwr.similarity.fusion import learn_newcomer_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity_to
-from feddag_flwr.similarity.group_tree import ClientData, GroupTree
+from feddag_flwr.similarity.group_tree import ClassSubspaces, GroupTree
 from feddag_flwr.similarity.normalisation import Scale, normalise
 from feddag_flwr.similarity.proximity import Fusion, Proximity
 from feddag_flwr.similarity.subspace import (
@@ -92,8 +92,8 @@ class ProfileArrays:
         if self.tree is None:
             return np.zeros(0, dtype=np.intp)
         founders = slice(len(self.fused))
-        data = ClientData(self.bases[founders], self.counts[founders], angle)
-        return self.tree.place(data, ClientData(bases, counts, angle))
+        data = ClassSubspaces(self.bases[founders], self.counts[founders], angle)
+        return self.tree.place(data, ClassSubspaces(bases, counts, angle))
 
 
 def _padded(bases: NDArray[np.float32], size: int) -> NDArray[np.float32]:

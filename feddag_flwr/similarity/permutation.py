@@ -62,12 +62,15 @@ def _cantelli(observed: float, draws: list[float]) -> float:
 def shuffled_among_like(sizes: IntArray, generator: np.random.Generator) -> IntArray:
     """Draw a permutation (n,) that puts each client in the place of one of like size.
 
-    Clients are put in order of their sizes, ties at random, and shuffled within runs of `LIKE`; the
-    first run is shorter by chance, so that no two neighbours are never in one run.
+    Clients are put in order of their sizes (n,), ties at random, and shuffled within runs of `LIKE`
+    that end where sizes double. Where runs begin is drawn, so that no two neighbours are never in
+    one.
     """
     number = len(sizes)
     order = np.lexsort((generator.random(number), sizes))
-    runs = (np.arange(number) + generator.integers(LIKE)) // LIKE
+    doublings = np.floor(np.log2(np.maximum(sizes[order], 1)) + generator.random())
+    tens = (np.arange(number) + generator.integers(LIKE)) // LIKE
+    runs = tens * np.iinfo(np.int64).bits + doublings.astype(np.intp)
     dealt = np.lexsort((generator.random(number), runs))
     permutation = np.empty(number, dtype=np.intp)
     permutation[order] = order[dealt]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from feddag_flwr.similarity.fusion import fuse, learn_fusion_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity
-from feddag_flwr.similarity.group_tree import ClientData, GroupTree
+from feddag_flwr.similarity.group_tree import ClassSubspaces, GroupTree
 from feddag_flwr.similarity.normalisation import normalise
 from feddag_flwr.similarity.subspace import Angle, class_angles, data_dissimilarity
 
@@ -111,7 +111,7 @@ def measure_proximity(
     """
     gradient = gradient_dissimilarity(updates, names)
     if fusion == "evidence":
-        tree, leaves = GroupTree.grow(ClientData(bases, counts, angle), false_positive_rate)
+        tree, leaves = GroupTree.grow(ClassSubspaces(bases, counts, angle), false_positive_rate)
         fused = tree.heights[leaves[:, None], leaves]
         return Proximity(gradient, None, np.zeros(len(gradient)), fused, tree, leaves)
     scaled_gradient = normalise(gradient).matrix

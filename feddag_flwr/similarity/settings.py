@@ -10,7 +10,12 @@ from feddag_flwr.sections import Effect, Preset, Section, advanced, setting
 _WEIGHED: Effect = ({"fusion": ("entropy", "data")},)
 _ANGLES: Effect = (
     {"fusion": ("evidence", "entropy", "data")},
-    {"secondary": ("shared",), "teacher-clusters": ("graph",), "alignment": (True,)},
+    {
+        "encoders": ("two",),
+        "secondary": ("shared",),
+        "teacher-clusters": ("graph",),
+        "alignment": (True,),
+    },
 )
 
 

@@ -369,6 +369,7 @@ def test_disclosures_are_what_the_client_sends(tmp_path):
         ({"secondary": "own"}, "a second encoder, which your cluster alone receives"),
         ({"preset": "paper"}, "another cluster's encoder, where other clusters learn from the"),
         ({"secondary": "none"}, None),
+        ({"encoders": "one"}, None),
     ],
 )
 def test_who_receives_the_second_encoder_is_told(tmp_path, changes, told):
@@ -382,6 +383,19 @@ def test_who_receives_the_second_encoder_is_told(tmp_path, changes, told):
     ]
     assert len(found) == (told is not None)
     assert all(told in content for content in found)
+
+
+@pytest.mark.parametrize(
+    ("encoders", "told"),
+    [("two", "weights of the encoder, "), ("one", "weights of one encoder for clients of all cl")],
+)
+def test_that_all_clusters_train_the_one_encoder_is_told(tmp_path, encoders, told):
+    path = archive(tmp_path / "a.npz", [0, 0, 1, 2, 2] * 9)
+    settings = settings_of(path, encoders=encoders)
+    data = inspect_data(path, "ward-3", settings).data
+    items = disclosures(data, class_vectors(data, settings), settings)
+    (content,) = [item.content for item in items if item.what == "trained model"]
+    assert told in content
 
 
 def test_likeness_tells_how_near_vectors_come_to_an_image(tmp_path):

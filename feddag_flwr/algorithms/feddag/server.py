@@ -49,12 +49,13 @@ class FedDAG(Algorithm):
     """Clustered federated learning by global data and gradient integration.
 
     Source: arXiv 2602.23504, Algorithm 1. The variants are settings: ``secondary`` (FedDAG,
-    FedDAG-dagger, FedDAG*), ``fusion`` (FedDAG*-Data, FedDAG*-Grad), ``schedule`` (B.9),
-    ``initialisation`` and ``diversity`` (A.11). By default all clusters train one secondary
-    encoder, each with its own half of the classifier, and part where their updates of it do not
-    agree; the paper's graph is ``teacher-clusters = graph``, docs/sharing.md. Clients that come
-    later, or whose data has drifted, are profiled and placed by Algorithm 4 while the others train;
-    when they have become many (``recluster-share``), all are clustered anew.
+    FedDAG-dagger, FedDAG*), ``encoders`` (one that all clusters train), ``fusion`` (FedDAG*-Data,
+    FedDAG*-Grad), ``schedule`` (B.9), ``initialisation`` and ``diversity`` (A.11). By default all
+    clusters train one secondary encoder, each with its own half of the classifier, and part where
+    their updates of it do not agree; the paper's graph is ``teacher-clusters = graph``,
+    docs/sharing.md. Clients that come later, or whose data has drifted, are profiled and placed by
+    Algorithm 4 while the others train; when they have become many (``recluster-share``), all are
+    clustered anew.
     """
 
     def __init__(self, context: FederationContext) -> None:
@@ -70,8 +71,9 @@ class FedDAG(Algorithm):
     @property
     def _separate_heads(self) -> bool:
         """Whether each encoder is trained with its own half of the classifier."""
-        dual = self.settings.sharing.secondary != "none"
-        return dual and self.settings.sharing.classifier_training == "separate"
+        return self.settings.sharing.dual and (
+            self.settings.sharing.classifier_training == "separate"
+        )
 
     # -- phases 1 to 4 -----------------------------------------------------------------------------
 
@@ -134,10 +136,10 @@ class FedDAG(Algorithm):
     def _start_models(self, clustering: ClusteringResult, encoders: DiskBackedWeights) -> None:
         """Start P by Eq. 22, S by the mean of all clients' encoders, K at random.
 
-        S and K start alike for all clusters. P starts at random too by ``initialisation``, S by
-        ``secondary-start``: A.11 has both so.
+        S and K start alike for all clusters, and so does P where it is the one encoder. P starts at
+        random too by ``initialisation``, S by ``secondary-start``: A.11 has both so.
         """
-        dual = self.settings.sharing.secondary != "none"
+        dual = self.settings.sharing.dual
         model = self.context.initial_model(dual=dual)
         if self._separate_heads and self.settings.sharing.secondary_period > 1:
             # Rounds go by before S's half is trained: at random it would be noise in all of them.
@@ -160,6 +162,14 @@ class FedDAG(Algorithm):
         self._set_clusters(clustering, models)
 
     def _set_clusters(self, clustering: ClusteringResult, models: list[Model]) -> None:
+        """Take over a clustering with its models; one encoder is the mean of all clients' ones."""
+        if self.settings.sharing.encoders == "one":
+            samples = [
+                sum(self.state.clients[name].train_samples for name in members)
+                for members in clustering.clusters()
+            ]
+            encoder = weighted_mean([model["primary"] for model in models], samples)
+            models = [model | {"primary": encoder} for model in models]
         teachers = self._sharing.teachers(self.state, clustering)
         self.state.set_clusters(clustering.names, clustering.labels.tolist(), models, teachers)
         self._sharing.begin(self.state)
@@ -368,8 +378,15 @@ class FedDAG(Algorithm):
         return ("primary",) * primary + ("secondary",) * secondary
 
     def update(self, round_replies: RoundReplies) -> None:
-        """Update P and K (Eq. 18), then add each source's update to its learners' S (Eq. 21)."""
-        self.average_clusters(round_replies)
+        """Update P and K (Eq. 18), then add each source's update to its learners' S (Eq. 21).
+
+        One encoder is the average of all clients of the round, in whichever cluster they are.
+        """
+        if self.settings.sharing.encoders == "one":
+            self.average_clusters(round_replies, ["classifier"])
+            self.average_common(round_replies, "primary")
+        else:
+            self.average_clusters(round_replies)
         learned = self._sharing.learned(self.state, round_replies.replies, self.context.aggregator)
         for learner, secondary in learned.items():
             self.context.replace_part(learner, "secondary", secondary)

@@ -8,10 +8,11 @@ from pydantic import model_validator
 
 from feddag_flwr.sections import Effect, Preset, Section, advanced, setting
 
-_SHARED: Effect = ({"secondary": ("shared",)},)
-_DUAL: Effect = ({"secondary": ("shared", "own")},)
-_GRAPH: Effect = ({"secondary": ("shared",), "teacher-clusters": ("graph",)},)
-_AGREEING: Effect = ({"secondary": ("shared",), "teacher-clusters": ("agreeing",)},)
+_TWO: Effect = ({"encoders": ("two",)},)
+_DUAL: Effect = ({"encoders": ("two",), "secondary": ("shared", "own")},)
+_SHARED: Effect = ({"encoders": ("two",), "secondary": ("shared",)},)
+_GRAPH: Effect = ({**_SHARED[0], "teacher-clusters": ("graph",)},)
+_AGREEING: Effect = ({**_SHARED[0], "teacher-clusters": ("agreeing",)},)
 
 
 class SharingSettings(Section):
@@ -19,10 +20,16 @@ class SharingSettings(Section):
 
     readers: ClassVar[tuple[str, ...]] = ("feddag",)
 
+    encoders: Literal["two", "one"] = advanced(
+        "two",
+        "two: a cluster's own and a secondary one (the paper); one: a single encoder that all "
+        "clusters train, with a head a cluster",
+    )
     secondary: Literal["shared", "own", "none"] = setting(
         "shared",
         "Secondary encoder: trained by teacher clusters (FedDAG), by the cluster itself "
         "(FedDAG-dagger), or absent (FedDAG*)",
+        effect=_TWO,
     )
     teacher_clusters: Literal["agreeing", "all", "graph"] = setting(
         Preset(own="agreeing", paper="graph"),
@@ -83,16 +90,22 @@ class SharingSettings(Section):
     )
 
     @property
+    def dual(self) -> bool:
+        """Whether a cluster's model has a secondary encoder."""
+        return self.encoders == "two" and self.secondary != "none"
+
+    @property
     def secondary_period(self) -> int:
         """Rounds from one secondary phase to the next."""
         return 1 if self.schedule == "both" else 1 + int(self.schedule.partition(":")[0])
 
     @model_validator(mode="after")
     def _phases_and_heads_fit(self) -> SharingSettings:
-        if self.secondary == "none" and self.schedule != "both":
-            raise ValueError(f"schedule = {self.schedule!r}: secondary = 'none' has no such phase")
-        separate = self.classifier_training == "separate"
-        if self.secondary == "shared" and self.teacher_clusters == "graph" and separate:
+        if not self.dual and self.schedule != "both":
+            without = "secondary = 'none'" if self.encoders == "two" else "encoders = 'one'"
+            raise ValueError(f"schedule = {self.schedule!r}: {without} has no such phase")
+        by_graph = self.secondary == "shared" and self.teacher_clusters == "graph"
+        if self.dual and by_graph and self.classifier_training == "separate":
             raise ValueError(
                 f"classifier-training = {self.classifier_training!r}: under teacher-clusters = "
                 "'graph' a cluster trains other clusters' S, and its head for it would not fit "

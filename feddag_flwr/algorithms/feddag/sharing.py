@@ -30,10 +30,10 @@ AGREEMENT_COORDINATES = 20_000
 class Sharing:
     """The teachers of each cluster's secondary encoder, as the settings of sharing have them.
 
-    ``secondary`` says whether there is such an encoder and whether clusters learn from each other
-    at all, ``teacher-clusters`` from whom: the complementarity graph (Sec. 4), all, or all whose
-    updates of S agree, which `watch` measures as long as any clusters share. Who learns from whom
-    is kept in ``ServerState.teachers``.
+    ``encoders`` and ``secondary`` say whether there is such an encoder and whether clusters learn
+    from each other at all, ``teacher-clusters`` from whom: the complementarity graph (Sec. 4), all,
+    or all whose updates of S agree, which `watch` measures as long as any clusters share. Who
+    learns from whom is kept in ``ServerState.teachers``.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -45,18 +45,17 @@ class Sharing:
     @property
     def by_graph(self) -> bool:
         """Whether clusters learn from those that the complementarity graph names."""
-        return (
-            self._settings.sharing.secondary == "shared"
-            and self._settings.sharing.teacher_clusters == "graph"
-        )
+        return self._shared and self._settings.sharing.teacher_clusters == "graph"
 
     @property
     def by_agreement(self) -> bool:
         """Whether clusters learn from those that they agree with."""
-        return (
-            self._settings.sharing.secondary == "shared"
-            and self._settings.sharing.teacher_clusters == "agreeing"
-        )
+        return self._shared and self._settings.sharing.teacher_clusters == "agreeing"
+
+    @property
+    def _shared(self) -> bool:
+        """Whether clusters learn from each other at all."""
+        return self._settings.sharing.dual and self._settings.sharing.secondary == "shared"
 
     # -- who learns from whom ----------------------------------------------------------------------
 
@@ -68,7 +67,7 @@ class Sharing:
 
     def by(self, graph: Complementarity | None, count: int) -> Sequence[Sequence[int]]:
         """Return the teachers of each of `count` clusters, where agreement does not decide."""
-        if self._settings.sharing.secondary == "none":
+        if not self._settings.sharing.dual:
             return ()
         if self._settings.sharing.secondary == "own":
             return [[cluster] for cluster in range(count)]
