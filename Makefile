@@ -21,8 +21,8 @@ $(STAMP): pyproject.toml
 	"$(BIN)/python" -m pip install -e ".[dev]"
 	touch "$(STAMP)"
 
-run: $(STAMP) ## simulate the app; settings in RUN_CONFIG
-	"$(BIN)/feddag-flwr" run . $(if $(RUN_CONFIG),--run-config "$$RUN_CONFIG")
+run: $(STAMP) ## simulate the app, and say what clustering gained; settings in RUN_CONFIG
+	"$(BIN)/feddag-flwr" run . --run-config compare=true $(if $(RUN_CONFIG),--run-config "$$RUN_CONFIG")
 
 deploy-demo: $(STAMP) ## a real federation as local processes: TLS, keys, four nodes; see docs/deploy.md
 	"$(BIN)/feddag-lab" deploy-demo .

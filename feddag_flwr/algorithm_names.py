@@ -25,17 +25,21 @@ class Entry(NamedTuple):
         Name and source.
     settings : str
         File and class of its own settings, in its folder; empty: it has none.
+    stands_for : str
+        Which of the models that runs are compared with (setting ``compare``) it trains itself:
+        ``one-model``, ``alone``, or neither.
     """
 
     server: str
     title: str
     settings: str = ""
+    stands_for: str = ""
 
 
 ALGORITHMS: dict[str, Entry] = {
     "feddag": Entry("feddag.server:FedDAG", "FedDAG (arXiv 2602.23504)"),
-    "fedavg": Entry("fedavg.server:FedAvg", "FedAvg (McMahan et al. 2017)"),
-    "local": Entry("local.server:LocalOnly", "every client by itself"),
+    "fedavg": Entry("fedavg.server:FedAvg", "FedAvg (McMahan et al. 2017)", stands_for="one-model"),
+    "local": Entry("local.server:LocalOnly", "every client by itself", stands_for="alone"),
     "oracle": Entry("oracle.server:Oracle", "FedAvg within the true groups"),
     "fedprox": Entry(
         "fedprox.server:FedProx", "FedProx (Li et al. 2020)", "fedprox.settings:FedProxSettings"

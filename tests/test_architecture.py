@@ -84,9 +84,10 @@ ALLOWED = {
     },
     "observers": {"checkpoints", "metrics", "run_folder", "settings", "state"},
     "engine": {
-        "aggregators", "algorithm_names", "algorithms", "checkpoints", "class_names", "clustering",
-        "federation", "metrics", "modalities", "models", "observers", "postprocessors", "records",
-        "registries", "registry", "run_folder", "seeds", "settings", "state", "traffic",
+        "aggregation", "aggregators", "algorithm_names", "algorithms", "checkpoints", "class_names",
+        "clustering", "federation", "local_training", "metrics", "modalities",
+        "models", "observers", "postprocessors", "records", "registries", "registry", "run_folder",
+        "seeds", "settings", "state", "traffic",
     },
     # -- commands and tools
     "simulation": {

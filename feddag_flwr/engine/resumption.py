@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from feddag_flwr.engine.strategy import ClusteredStrategy
 
 logger = logging.getLogger("flwr")
+
+# Of the groups of arrays in a checkpoint that are the comparison's, not the algorithm's.
+PREFIX = "comparison."
 
 
 def checkpoint_of(run: ClusteredStrategy) -> Checkpoint:
@@ -37,9 +40,12 @@ def checkpoint_of(run: ClusteredStrategy) -> Checkpoint:
         "bytes": run.report.totals,
         "postprocessors": run.training.postprocessors.state_dict(),
     }
+    kept = run.algorithm.state_dict()
+    if run.comparison.on:
+        notes["comparison"] = run.comparison.notes()
+        kept = replace(kept, arrays=kept.arrays | run.comparison.arrays())
     settings = lasting_settings(run.settings)
     layout = layout_of(context.initial_model(dual="secondary" in run.state.models[0]))
-    kept = run.algorithm.state_dict()
     return Checkpoint(run.state.server_round, settings, run.state, layout, kept, notes)
 
 
@@ -60,8 +66,13 @@ def resume(run: ClusteredStrategy, checkpoint: Checkpoint) -> None:
     run.rounds_with_replies = notes["rounds-with-replies"]
     run.training.postprocessors.load_state_dict(notes.get("postprocessors", {}))
     run.report.go_on(notes["bytes"], context.state)
+    groups = checkpoint.algorithm.arrays
+    beside = {group: groups[group] for group in groups if group.startswith(PREFIX)}
+    own = {group: groups[group] for group in groups if group not in beside}
     try:
-        run.algorithm.load_state_dict(checkpoint.algorithm)
+        run.algorithm.load_state_dict(replace(checkpoint.algorithm, arrays=own))
+        if run.comparison.on:
+            run.comparison.load(beside, notes["comparison"])
     except KeyError as error:
         raise CheckpointError(
             f"the checkpoint lacks {error}: it is of another version of this app"

@@ -54,6 +54,19 @@ class RunSettings(Section):
         le=1000,
         unit="epochs",
     )
+    compare: bool = setting(
+        False,
+        "Train beside the run one model for all and, of each client, one of its own; at the end "
+        "say what each gains",
+    )
+    compare_every: int = advanced(
+        1,
+        "Rounds between the comparison's turns of training, in the second half of the run (after "
+        "the last round always)",
+        ge=1,
+        unit="rounds",
+        effect=({"compare": (True,)},),
+    )
     transport: Literal["float32", "float16", "bfloat16"] = advanced(
         "float32", "Number format in which weights travel; half of the bytes but in float32"
     )

@@ -15,6 +15,7 @@ from feddag_flwr.algorithms.algorithm import Algorithm
 from feddag_flwr.checkpoints import Checkpoint
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.data.settings import class_list
+from feddag_flwr.engine.comparison import Comparison
 from feddag_flwr.engine.evaluation import Evaluator
 from feddag_flwr.engine.idle_settings import tell_of_settings
 from feddag_flwr.engine.joins import Joins
@@ -63,6 +64,7 @@ class ClusteredStrategy(Strategy):
         self.joins = Joins(context, algorithm)
         self.evaluator = Evaluator(context, algorithm, self.report)
         self.training = TrainingRound(context, algorithm, self.joins, self.report)
+        self.comparison = Comparison(context, algorithm)
         self.rounds_with_replies = 0
         self._silent_rounds = 0
         self._checkpoint = checkpoint
@@ -123,6 +125,7 @@ class ClusteredStrategy(Strategy):
     def _run(self, rounds: int) -> Result:
         """Do all rounds, or those that are left."""
         result = Result()
+        self.comparison.num_rounds = rounds
         if self._checkpoint is None:
             self._open()
             self._started(rounds, 1)
@@ -192,12 +195,27 @@ class ClusteredStrategy(Strategy):
         self._silent_rounds = 0 if self.training.answered else self._silent_rounds + 1
         if last or server_round % self.settings.run.evaluate_every == 0:
             self._evaluate(server_round, result, last=last)
+        if self.comparison.on:
+            self._compare(server_round, last=last)
         self._finish_round(server_round, last=last)
         if self._silent_rounds >= SILENT_ROUNDS:
             raise FederationError(
                 f"nobody has sent a valid reply in {SILENT_ROUNDS} rounds on end, though nodes are "
                 f"connected; go on with resume = {str(self.context.folder.path)!r}"
             )
+
+    def _compare(self, server_round: int, *, last: bool) -> None:
+        """Train the models that the run is compared with; judge them after the last round."""
+        comparison, line = self.comparison, self.report.line
+        with self.context.phase("compare"):
+            trained = comparison.after_round(server_round, self.training.encoders)
+            judged = (
+                comparison.judge(server_round, sorted(self.evaluator.evaluations)) if last else {}
+            )
+        if trained:
+            line["comparison"] = trained
+        if judged:
+            line["comparison-at-the-end"] = judged
 
     def _await_clients(self, server_round: int) -> None:
         """Wait until somebody is there who can train, ``join-timeout`` seconds at most.
@@ -269,6 +287,8 @@ class ClusteredStrategy(Strategy):
                 ),
                 **mean_over_clients(evaluator.held_out_evaluations.values()),
             }
+        if self.comparison.on:
+            summary["comparison"] = self.comparison.summary(evaluations)
         self.observers.tell(lambda observer: observer.run_over(RunOver(summary)))
         if rounds and not self.rounds_with_replies:
             raise FederationError(f"no client sent a valid reply in any of {rounds} rounds")

@@ -23,7 +23,8 @@ logger = logging.getLogger("flwr")
 class TrainingRound:
     """Runs the rounds' training.
 
-    `answered` says whether somebody sent a valid reply in the last round, or nobody had to.
+    `answered` says whether somebody sent a valid reply in the last round, or nobody had to;
+    `encoders`, by client, how many encoders each has trained in it.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class TrainingRound:
         self._joins = joins
         self._report = report
         self.answered = True
+        self.encoders: dict[str, int] = {}
         self.postprocessors = Postprocessors.of(context.settings.run.postprocessors)
 
     def run(self, server_round: int) -> MetricRecord | None:
@@ -82,8 +84,14 @@ class TrainingRound:
             "failed": failed,
             "update-lengths": mean_lengths(round_replies.replies),
         }
+        self.encoders = {name: _encoders(reply) for name, reply in round_replies.replies.items()}
         for name, reply in round_replies.replies.items():
             note_client(self._context, name, reply.samples, reply.received, drifted=reply.drifted)
+
+
+def _encoders(reply: TrainReply) -> int:
+    """Count the encoders that a client has trained: all parts but classifiers."""
+    return sum(part.rpartition("/")[2] != "classifier" for part in reply.parts)
 
 
 def note_client(

@@ -11,6 +11,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -160,6 +161,15 @@ class Exchange:
             pause = POLL_FIRST if replies else min(POLL_LAST, pause * POLL_GROWTH)
             if waiting and not replies:
                 time.sleep(pause)
+
+    @contextmanager
+    def counting(self, traffic: Traffic) -> Iterator[None]:
+        """Count the bytes of a block in `traffic`, apart from all others."""
+        usual, self.traffic = self.traffic, traffic
+        try:
+            yield
+        finally:
+            self.traffic = usual
 
     def nodes(self) -> list[int]:
         """Return the ids of the nodes that are there, ascending.

@@ -44,11 +44,14 @@ class Metric(ABC):
         In reports, and in messages: letters, digits and hyphens.
     by_client : bool
         Whether ``metrics.jsonl`` holds it for each client, too.
+    higher_is_better : bool
+        Whether the larger of two values is of the better model.
     """
 
     name: str
     percent: bool = True
     by_client: bool = True
+    higher_is_better: bool = True
 
     @abstractmethod
     def arrays(self, num_classes: int) -> Mapping[str, ArraySpec]:

@@ -26,6 +26,7 @@ class Loss(Metric):
     name = "loss"
     percent = False
     by_client = False
+    higher_is_better = False
 
     def arrays(self, num_classes: int) -> Mapping[str, ArraySpec]:
         """Return the form of ``sum``, nats."""

@@ -69,7 +69,25 @@ def print_closing_table(
     if "held-out" in summary:
         figure = _shown(summary["held-out"].get(metrics[0].name), metrics[0])
         console.print(f"clients unseen in training: {summary['held-out']['clients']}, {figure}")
+    if "comparison" in summary:
+        _print_comparison(console, summary["comparison"], metrics[0])
     times = summary["overhead"]
     least = "" if times is None else f" ({times:.2f} times the least)"
     console.print(f"bytes a client, both ways: {summary['bytes-sent-per-client']:,}{least}")
     console.print(f"run folder: {folder}", soft_wrap=True)
+
+
+def _print_comparison(console: Console, comparison: Mapping[str, Any], metric: Metric) -> None:
+    """Print what the run's models gained over one for all and over each client's own."""
+    tenths, worst = comparison["10th-percentile"], comparison["worst-client"]
+    table = Table(title=f"{metric_title(metric)} of a client, by model", title_justify="left")
+    for column in ("model", "mean", "10th percentile", "worst client"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for model, mean in comparison["mean"].items():
+        last = worst[model]
+        least = f"{last['client']} {_shown(last['figure'], metric)}" if last else "n/a"
+        table.add_row(model, _shown(mean, metric), _shown(tenths[model], metric), least)
+    console.print(table)
+    for line in filter(None, (comparison["gain"], comparison["sentence"])):
+        console.print(line, soft_wrap=True)
+    console.print(f"bytes a client for this, besides: {comparison['bytes-sent-per-client']:,}")

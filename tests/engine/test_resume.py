@@ -158,6 +158,28 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, algorithm, 
         assert (other / "metrics.jsonl").read_bytes() != expected["metrics.jsonl"]
 
 
+@pytest.mark.parametrize("last", [3, 4])
+@pytest.mark.parametrize("algorithm", ["feddag", "fedavg", "local"])
+def test_a_resumed_comparison_is_the_uninterrupted_one_to_the_bit(tmp_path, algorithm, last):
+    """Stopped with training owed to its models (after round 3), and between its turns (4)."""
+    own = {"compare": True, "compare-every": 2, "num-rounds": 5, "agreement-rounds": 8}
+    own |= {"num-clients": 8, "participation": 0.4}
+    whole = run(settings_of(tmp_path, algorithm, **own, **{"run-name": "whole"}))
+    with pytest.raises(Killed):
+        stopped = settings_of(tmp_path, algorithm, **own, **{"run-name": "stopped"})
+        run(stopped, last_round=last, seed=1)
+    folder = tmp_path / "stopped"
+    run(settings_of(tmp_path, algorithm, **own, resume=str(folder)), seed=2)
+    expected, found = contents(whole), contents(folder)
+    assert any("comparison.one-model" in path for path in expected)
+    assert found.keys() == expected.keys()
+    for path, content in expected.items():
+        assert found[path] == content, path
+    # The last turn is forgotten after it: on from here, the run is one that did not end here.
+    notes = json.loads(next(path for path in folder.glob("checkpoints/*5/notes.json")).read_text())
+    assert notes["run"]["comparison"]["owed"]
+
+
 def test_a_resume_reads_nothing_while_the_run_lives_and_leaves_it_free_when_refused(
     tmp_path, monkeypatch
 ):
