@@ -1,8 +1,8 @@
 """The label-set view: whether clients hold the same classes more than chance makes them.
 
 Chance leaves each client as many classes and each class as many clients: small clients hold few
-classes, rare classes have few holders, and neither makes a group. Clients that share no class, not
-even through others, are parted without a test: nothing that one learns is asked of the other.
+classes, rare classes have few holders, and neither makes a group. Clients that share no class but
+those that all hold, not even through others, are parted without a test.
 """
 
 from __future__ import annotations
@@ -39,21 +39,26 @@ class LabelSetView:
 
     @property
     def are_apart(self) -> bool:
-        """Whether clients fall into sets, two of them of two or more, that share no class."""
+        """Whether clients fall into sets, two of them of two or more, that share no class.
+
+        Classes that all hold are none that they share; and each must hold another one.
+        """
+        if not self._varying.any(axis=1).all():
+            return False
         return int(np.count_nonzero(np.bincount(self._connected) >= 2)) >= 2
 
     @cached_property
     def _connected(self) -> IntArray:
         """Set (n,) of each client: those that share classes, directly or through others."""
-        clients, classes = np.nonzero(self.held)
-        number, width = self.held.shape
+        clients, classes = np.nonzero(self._varying)
+        number, width = self._varying.shape
         links = (np.ones(len(clients)), (clients, number + classes))
         graph = coo_array(links, shape=(number + width, number + width))
         _, sets = connected_components(graph, directed=False)
         labels: IntArray = np.unique(sets[:number], return_inverse=True)[1].astype(np.intp)
         return labels
 
-    @property
+    @cached_property
     def _varying(self) -> BoolArray:
         return self.held[:, self.held.any(axis=0) & ~self.held.all(axis=0)]
 
@@ -86,9 +91,9 @@ class LabelSetView:
     def split(self, generator: np.random.Generator) -> IntArray:
         """Part the clients (n,) into the number of groups that chance comes least near to.
 
-        The logarithm of the mean Jaccard distance within the clusters of average linkage is
-        compared with what it is for `REFERENCES` tables by chance; the largest gap decides
-        (Tibshirani et al. 2001). Single clients go to the nearest group.
+        The mean Jaccard distance within the clusters of average linkage is compared with what it is
+        for `REFERENCES` tables by chance; the largest gap decides (Tibshirani et al. 2001). Single
+        clients go to the nearest group.
         """
         if self.are_apart:
             return self._connected
@@ -97,8 +102,7 @@ class LabelSetView:
         for _ in range(REFERENCES):
             shuffled = traded_classes(shuffled, generator)
             references.append(_distances_within(shuffled)[0])
-        least = 1.0 / self.held.size  # the logarithm of nothing is none
-        gaps = np.mean(np.log(np.array(references) + least), axis=0) - np.log(within + least)
+        gaps = np.mean(references, axis=0) - within
         return _joined(cuts[:, int(gaps.argmax())].astype(np.intp), self.held)
 
     def place(self, counts: npt.NDArray[np.integer], groups: IntArray) -> IntArray:

@@ -190,3 +190,15 @@ def test_copies_go_where_they_come_from(seed):
     groups = rng.permutation(np.repeat([0, 1, 2], 6))
     held = held_by(*(sets[group] for group in groups))
     assert LabelSetView(held).place(held * 5, groups).tolist() == groups.tolist()
+
+
+def test_clients_that_share_but_a_class_that_all_hold_are_apart():
+    held = np.array([[1, 1, 0, 0]] * 3 + [[0, 1, 1, 1]] * 3, dtype=bool)
+    view = LabelSetView(held)
+    assert view.are_apart
+    np.testing.assert_array_equal(view.split(np.random.default_rng(0)), [0, 0, 0, 1, 1, 1])
+
+
+def test_who_holds_but_what_all_hold_keeps_the_others_together():
+    held = np.array([[1, 1, 0]] * 3 + [[0, 1, 1]] * 3 + [[0, 1, 0]], dtype=bool)
+    assert not LabelSetView(held).are_apart
