@@ -41,9 +41,9 @@ class LabelSetView:
     def are_apart(self) -> bool:
         """Whether clients fall into sets, two of them of two or more, that share no class.
 
-        Classes that all hold are none that they share; and each must hold another one.
+        Classes that all hold are none that they share; and who holds any must hold another one.
         """
-        if not self._varying.any(axis=1).all():
+        if (self.held.any(axis=1) & ~self._varying.any(axis=1)).any():
             return False
         return int(np.count_nonzero(np.bincount(self._connected) >= 2)) >= 2
 
