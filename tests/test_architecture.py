@@ -48,8 +48,9 @@ ALLOWED = {
     "optimisers": {"local_training"},
     "training": {
         "aggregation", "data", "metrics", "modalities", "models", "objectives", "profile", "seeds",
-        "settings",
+        "settings", "subspace_view",
     },
+    "subspace_view": {"modalities", "seeds"},
     "modalities/kinds": {"data", "modalities", "models", "training"},
     "trainers": {"local_training", "models", "objectives", "optimisers", "training"},
     # -- messages and the client
@@ -67,15 +68,15 @@ ALLOWED = {
         "settings", "similarity", "trainers", "training",
     },
     "algorithms/client": {
-        "aggregation", "client", "local_training", "modalities", "models", "objectives", "profile",
-        "records", "seeds", "trainers", "training",
+        "aggregation", "client", "local_training", "models", "objectives", "profile", "records",
+        "seeds", "subspace_view", "trainers", "training",
     },
     # -- the server
     "checkpoints": {"aggregation", "layout", "settings", "state"},
     "aggregators": {"aggregation"},
     "federation": {
         "aggregation", "aggregators", "client", "flower", "metrics", "models", "records",
-        "run_folder", "seeds", "settings", "state", "traffic",
+        "run_folder", "seeds", "settings", "state", "subspace_view", "traffic",
     },
     "algorithms": {
         "aggregation", "aggregators", "algorithms/client", "checkpoints", "clustering",
@@ -95,7 +96,7 @@ ALLOWED = {
     },
     "data_check": {
         "algorithms/client", "class_names", "data", "metrics", "models", "profile", "records",
-        "seeds", "settings", "training",
+        "seeds", "settings", "subspace_view", "training",
     },
     "inference": {
         "aggregation", "checkpoints", "class_names", "data", "modalities", "models", "settings",

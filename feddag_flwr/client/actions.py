@@ -11,21 +11,24 @@ from flwr.app import Context, Error, RecordDict
 from feddag_flwr.client.action import Action, Training
 from feddag_flwr.client.session import ClientSession
 from feddag_flwr.data.newcomers import joining_round
+from feddag_flwr.data.own import Outline, outline_own_data
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.scenarios import load_client_data
+from feddag_flwr.data.settings import class_list
 from feddag_flwr.flower.private import ErrorCode
 from feddag_flwr.modalities import load_modality
 from feddag_flwr.models.flat import get_weights
 from feddag_flwr.records import (
     CandidateLosses,
     CandidateLossesRequest,
-    DescribeRequest,
     Description,
     EvaluateReply,
     EvaluateRequest,
+    PrepareRequest,
     Rejection,
     TrainReply,
     TrainRequest,
+    describe_request_of,
 )
 from feddag_flwr.settings import Settings
 from feddag_flwr.trainers import TrainingMethod
@@ -35,11 +38,24 @@ logger = logging.getLogger("flwr")
 
 
 def describe(content: RecordDict, context: Context) -> RecordDict | Error:
-    """Introduce this client: name, classes, samples, sizes."""
+    """Introduce this client: name, classes, samples, sizes.
+
+    Where many images have to be decoded for their moments, this is left to a `PrepareRequest`,
+    which says what they are to become.
+    """
     settings = Settings.from_run_config(context.run_config)
-    server_round = DescribeRequest.decode(content).server_round
+    request = describe_request_of(content)
+    modality = load_modality(settings.data.modality)
     try:
-        data = load_client_data(settings, context.node_config, server_round)
+        if isinstance(request, PrepareRequest):
+            modality.check(request.spec)
+            data = load_client_data(
+                settings, context.node_config, request.server_round, request.spec
+            )
+        elif outline := outline_own_data(settings, context.node_config):
+            return _outlined(outline, settings, context)
+        else:
+            data = load_client_data(settings, context.node_config, request.server_round)
     except DataError as error:  # told, not raised: Flower would print a traceback for each client
         if (
             settings.data.scenario == "own"
@@ -47,8 +63,7 @@ def describe(content: RecordDict, context: Context) -> RecordDict | Error:
             logger.error("this client cannot take part: %s", error)
         reason = f"{type(error).__name__}: {error}"
         return Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
-    modality = load_modality(settings.data.modality)
-    spec = modality.spec(data.train.samples)
+    spec = data.spec_by(modality)
     return Description(
         data.name,
         data.class_names,
@@ -60,6 +75,23 @@ def describe(content: RecordDict, context: Context) -> RecordDict | Error:
         joining_round(settings, context.node_config),
         settings.data.modality,
         spec.details,
+    ).encode()
+
+
+def _outlined(outline: Outline, settings: Settings, context: Context) -> RecordDict:
+    """Introduce a client whose images are not decoded yet."""
+    names = class_list(settings.data.class_names) or outline.class_names
+    return Description(
+        outline.name,
+        names,
+        outline.spec.shape,
+        outline.train,
+        outline.test,
+        (),
+        None,
+        joining_round(settings, context.node_config),
+        settings.data.modality,
+        outline.spec.details,
     ).encode()
 
 

@@ -60,7 +60,11 @@ class ClientSession:
             This client's samples or classes are none of the federation's.
         """
         settings = Settings.from_run_config(context.run_config)
-        data = load_client_data(settings, context.node_config, header.server_round)
+        alike = header.modality == settings.data.modality
+        if alike:
+            _check_samples(header)
+        spec = header.spec if alike else None
+        data = load_client_data(settings, context.node_config, header.server_round, spec)
         if data.name != header.client:
             raise RecordError(f"the header is for {header.client!r}, this is {data.name!r}")
         for setting, asked, own in (
@@ -73,7 +77,7 @@ class ClientSession:
                     f"the header has {setting} = {asked}, client {data.name!r} has {own} "
                     f"(setting {setting})"
                 )
-        _check_samples(data, header)
+        check_spec(data, header.spec, load_modality(header.modality))
         device, server_round = prepare_device(settings.training), header.server_round
         seed = derived_seed(settings.run.seed, "torch", server_round=server_round, client=data.name)
         seed_generators(device, seed)
@@ -201,12 +205,11 @@ class ClientSession:
         )
 
 
-def _check_samples(data: ClientData, header: RequestHeader) -> None:
-    """Refuse a header about other samples than this client's, or a scale that cannot be."""
+def _check_samples(header: RequestHeader) -> None:
+    """Refuse a header that says of samples what cannot be."""
     checker = load_modality(header.modality)
     try:
         checker.check(header.spec)
         checker.check_scale(header.spec, header.sample_scale)
     except ModalityError as error:
         raise RecordError(f"the header cannot be: {error}") from error
-    check_spec(data, header.spec, checker)

@@ -42,7 +42,7 @@ def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
 
 def check_spec(data: ClientData, spec: SampleSpec, modality: Modality) -> None:
     """Refuse samples of another kind than the federation's by a `DataError` that names both."""
-    own = modality.spec(data.train.samples)
+    own = data.spec_by(modality)
     if own == spec:
         return
     details = f" ({own.details[:200]}, not {spec.details[:200]})" if own.shape == spec.shape else ""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from feddag_flwr.data.samples import DataError, LabelledSamples
+from feddag_flwr.modalities.base import Modality, SampleSpec
 from feddag_flwr.settings import Settings
 
 NodeConfig = Mapping[str, bool | int | float | str]
@@ -11,13 +12,24 @@ NodeConfig = Mapping[str, bool | int | float | str]
 
 @dataclass(frozen=True, eq=False)
 class ClientData:
-    """The data of one client."""
+    """The data of one client.
+
+    Attributes
+    ----------
+    spec : SampleSpec or None
+        What the samples have in common, where they do not tell it themselves.
+    """
 
     name: str  # the same in every round
     train: LabelledSamples  # neither part is empty
     test: LabelledSamples
     class_names: tuple[str, ...]  # of the whole dataset, or of the client's own data (scenario own)
     true_group: int | None  # that the scenario put it in; for evaluation only, never for training
+    spec: SampleSpec | None = None
+
+    def spec_by(self, modality: Modality) -> SampleSpec:
+        """Return what the samples have in common."""
+        return modality.spec(self.train.samples) if self.spec is None else self.spec
 
 
 def partition_name(partition_id: int, num_clients: int) -> str:

@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from feddag_flwr.data.files import read_domain_folders, read_image_folder, read_npz
+from feddag_flwr.data.files import read_npz
+from feddag_flwr.data.folders import AS_FOUND, read_domain_folders, read_image_folder
 from feddag_flwr.data.holdout import stratified_share, with_test_part
+from feddag_flwr.data.images.fitting import fitted_arrays
+from feddag_flwr.data.images.form import ImageForm
+from feddag_flwr.data.images.preparation import Reading
 from feddag_flwr.data.samples import DataError, Dataset, LabelledSamples, Parts
-from feddag_flwr.modalities import load_modality
+from feddag_flwr.modalities import SampleSpec, load_modality
 from feddag_flwr.settings import Settings
 
 
@@ -30,7 +34,13 @@ def load_dataset(settings: Settings) -> Dataset:
         data.train_share,
         data.test_share,
         data.scenario == "domains",
+        reading_of(settings),
     )
+
+
+def reading_of(settings: Settings, cache: str = "") -> Reading:
+    """Return how image files are read, by the settings and a node's ``cache-path``."""
+    return Reading(settings.data.image_size, settings.data.on_bad_file == "skip", cache)
 
 
 @lru_cache(maxsize=2)
@@ -44,15 +54,16 @@ def _load_dataset(
     train_share: float,
     test_share: float,
     by_domain: bool,
+    reading: Reading,
 ) -> Dataset:
     if name == "digits":
-        parts = _read_digits()
+        parts = _in_form(_read_digits(), reading)
     elif by_domain:
-        parts = read_domain_folders(_path(data_dir))
+        parts = read_domain_folders(_path(data_dir), reading)
     elif name in {"npz", "image-folder"}:
-        parts = read_own(name, data_dir, modality)
+        parts = read_own(name, data_dir, modality, reading)
     else:
-        parts = _read_torchvision(name, _path(data_dir), download)
+        parts = _in_form(_read_torchvision(name, _path(data_dir), download), reading)
     train, test = with_test_part(parts, test_fraction, seed, origin=f"dataset {name!r}")
     return Dataset(
         name,
@@ -60,16 +71,42 @@ def _load_dataset(
         stratified_share(test, test_share, seed, purpose="test-share"),
         parts.class_names,
         parts.domain_names,
+        parts.spec,
     )
 
 
-def read_own(kind: str, path: str, modality: str) -> Parts:
-    """Read an .npz archive or a tree of images (setting ``dataset`` is 'npz' or 'image-folder')."""
+def read_own(
+    kind: str,
+    path: str,
+    modality: str,
+    reading: Reading = AS_FOUND,
+    spec: SampleSpec | None = None,
+) -> Parts:
+    """Read an .npz archive or a tree of images (setting ``dataset`` is 'npz' or 'image-folder').
+
+    Images are brought to the federation's `spec` where it is known.
+    """
     if not path:
         raise DataError(f"data-dir = '': dataset {kind!r} needs a folder or file")
     if kind == "npz":
-        return read_npz(_path(path), load_modality(modality))
-    return read_image_folder(_path(path))
+        parts = read_npz(_path(path), load_modality(modality))
+        return _in_form(parts, reading, spec) if modality == "image" else parts
+    return read_image_folder(_path(path), reading, None if spec is None else ImageForm.of(spec))
+
+
+def _in_form(parts: Parts, reading: Reading, spec: SampleSpec | None = None) -> Parts:
+    """Bring the images of arrays to a spec, or to the size that the setting ``image-size`` says."""
+    channels, height, width = parts.train.samples.shape[1:]
+    own = ImageForm(channels, reading.side or height, reading.side or width)
+    form = own if spec is None else ImageForm.of(spec)
+    if form.channels != channels and {form.channels, channels} != {1, 3}:
+        raise DataError(f"images of {channels} channel(s) cannot become such of {form.channels}")
+
+    def fit(part: LabelledSamples) -> LabelledSamples:
+        return LabelledSamples(fitted_arrays(part.samples, form), part.labels)
+
+    test = None if parts.test is None else fit(parts.test)
+    return parts._replace(train=fit(parts.train), test=test, spec=form.spec)
 
 
 def _path(path: str) -> Path:

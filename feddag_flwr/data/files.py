@@ -1,11 +1,10 @@
-"""Samples from a person's own files: an .npz archive or a tree of image files.
+"""Samples from a person's own .npz archive.
 
 What is missing, damaged or of another form raises a `DataError` that names the path.
 """
 
-import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
-from PIL import Image
 
 from feddag_flwr.class_names import class_name
 from feddag_flwr.data.npz_layout import Layout, Pair, find_images, find_layout, missing
@@ -21,10 +19,6 @@ from feddag_flwr.data.samples import DataError, LabelledSamples, Parts, in_one_l
 from feddag_flwr.modalities import Modality, load_modality
 
 MAX_CLASSES = 10_000
-GREY_MODES = frozenset({"L", "1"})
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_SUFFIXES = ", ".join(IMAGE_SUFFIXES)
-_PART_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
 
 
 def read_npz(path: Path, modality: Modality) -> Parts:
@@ -179,234 +173,3 @@ def _npz_class_names(
             f"expected 0 to {len(names) - 1}"
         )
     return names
-
-
-class Listing(NamedTuple):
-    """The image files of one part of a tree, and their labels."""
-
-    files: list[Path]
-    labels: list[int]
-
-
-def read_image_folder(root: Path) -> Parts:
-    """Read ``root/train/CLASS/**`` and ``root/test/CLASS/**``, or ``root/CLASS/**`` alone.
-
-    Files end in .png, .jpg or .jpeg, at any depth below the folder of their class; hidden and
-    other files are passed over. Images stay grey (one channel) when all files of both parts are,
-    otherwise all become RGB. Class names are those of the folders in Unicode's form NFC, sorted.
-    """
-    train, test, class_names = list_image_folder(root)
-    images = _read_images(root, train.files + (test.files if test else []))
-    count = len(train.files)
-    return Parts(
-        LabelledSamples(images[:count], np.array(train.labels, dtype=np.int64)),
-        LabelledSamples(images[count:], np.array(test.labels, dtype=np.int64)) if test else None,
-        class_names,
-    )
-
-
-def list_image_folder(root: Path) -> tuple[Listing, Listing | None, tuple[str, ...]]:
-    """List the train and test files that `read_image_folder` reads, in its order, and class names.
-
-    No file is opened; without ``test`` there is no test listing.
-    """
-    _check_folder(root)
-    split = (root / "train").is_dir()
-    train_root = root / "train" if split else root
-    class_names = tuple(sorted({class_name(folder.name) for folder in subfolders(train_root)}))
-    if not class_names:
-        raise DataError(
-            f"{train_root}: no train images; expected one sub-folder a class with {_SUFFIXES} files"
-        )
-    if not split:
-        _check_no_parts(root)
-    train = _list_files(train_root, class_names)
-    for label in sorted(set(range(len(class_names))) - set(train.labels)):
-        raise DataError(
-            f"{train_root / class_names[label]}: no train images; expected {_SUFFIXES} files in "
-            "every class folder"
-        )
-    test = None
-    if split and (root / "test").is_dir():
-        test = _list_files(root / "test", class_names)
-        if not test.files:
-            raise DataError(f"{root / 'test'}: no test images; fill the folder or remove it")
-    return train, test, class_names
-
-
-def _check_folder(root: Path) -> None:
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected a folder of images")
-
-
-def _check_no_parts(root: Path) -> None:
-    """Refuse folders Train and Test, or training and testing: they would be taken for classes."""
-    for folder in subfolders(root):
-        if folder.name.lower() in _PART_NAMES and subfolders(folder):
-            raise DataError(
-                f"{folder}: a folder of that name would be a class; parts are called "
-                "'train' and 'test' here"
-            )
-
-
-def read_domain_folders(root: Path) -> Parts:
-    """Read ``root/DOMAIN/CLASS/**`` (scenario domains); files as in `read_image_folder`.
-
-    Labels are domain * C + class, domains and classes sorted by name; a domain may lack a class.
-    There is no test part.
-    """
-    _check_folder(root)
-    domains = subfolders(root)
-    if not domains:
-        raise DataError(f"{root}: no domains; expected folders DOMAIN/CLASS with images")
-    class_names = sorted(
-        {class_name(folder.name) for domain in domains for folder in subfolders(domain)}
-    )
-    files: list[Path] = []
-    labels: list[int] = []
-    for index, domain in enumerate(domains):
-        listing = _list_files(domain, class_names)
-        if not listing.files:
-            raise DataError(
-                f"{domain}: no images; expected one sub-folder a class with {_SUFFIXES} files"
-            )
-        files.extend(listing.files)
-        labels.extend(index * len(class_names) + label for label in listing.labels)
-    if empty := set(range(len(class_names))) - {label % len(class_names) for label in labels}:
-        raise DataError(f"{root}: class {class_names[min(empty)]!r} has no images in any domain")
-    images = _read_images(root, files)
-    return Parts(
-        LabelledSamples(images, np.array(labels, dtype=np.int64)),
-        None,
-        tuple(class_names),
-        tuple(domain.name for domain in domains),
-    )
-
-
-def subfolders(root: Path) -> list[Path]:
-    """Return the sub-folders of `root` that are not hidden, sorted by name."""
-    try:
-        folders = [path for path in root.iterdir() if path.is_dir() and not _hidden(path.name)]
-    except OSError as error:
-        raise DataError(f"{root}: cannot be listed ({error.strerror})") from error
-    return sorted(folders, key=lambda folder: folder.name)
-
-
-def files_below(root: Path) -> list[Path]:
-    """Return all files in a folder and its sub-folders that are not hidden, sorted.
-
-    Links to folders are followed, each folder once.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
-
-    below: list[Path] = []
-    seen: set[str] = set()
-    for folder, inner, files in os.walk(root, followlinks=True, onerror=refuse):
-        place = os.path.realpath(folder)
-        if place in seen:
-            inner.clear()
-            continue
-        seen.add(place)
-        inner[:] = sorted(name for name in inner if not _hidden(name))
-        below += [Path(folder, name) for name in files]
-    return sorted(below)
-
-
-def images_below(root: Path) -> list[Path]:
-    """Return those of `files_below` that are read as images: neither hidden nor of other kinds."""
-    return [
-        file
-        for file in files_below(root)
-        if file.suffix.lower() in IMAGE_SUFFIXES and not _hidden(file.name)
-    ]
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".")
-
-
-def _list_files(root: Path, class_names: Sequence[str]) -> Listing:
-    listing = Listing([], [])
-    for folder in subfolders(root):
-        name = class_name(folder.name)
-        if name not in class_names:
-            raise DataError(
-                f"{folder}: class {name!r} has no train images; "
-                f"expected one of {', '.join(class_names)}"
-            )
-        files = images_below(folder)
-        listing.files.extend(files)
-        listing.labels.extend([class_names.index(name)] * len(files))
-    return listing
-
-
-@contextmanager
-def opened_image(file: Path) -> Iterator[Image.Image]:
-    """Open an image file; whatever Pillow raises while it is read becomes a DataError."""
-    try:
-        with Image.open(file) as image:
-            yield image
-    except DataError:
-        raise
-    except Exception as error:  # Pillow lets through what its readers stumble over
-        raise DataError(f"{file}: not a readable image ({in_one_line(error)})") from error
-
-
-def _read_images(root: Path, files: Sequence[Path]) -> NDArray[np.uint8]:
-    """Decode all files into one array, after a first pass over their headers."""
-    with opened_image(files[0]) as image:
-        width, height = image.size
-    grey = True
-    for file in files:
-        with opened_image(file) as image:
-            _check_depth(file, image)
-            grey = grey and image.mode in GREY_MODES
-            if image.size != (width, height):
-                raise DataError(
-                    f"{file}: {image.width} x {image.height} pixels (width x height), but "
-                    f"{files[0]} has {width} x {height}; expected images of one size"
-                )
-    try:
-        images = np.empty((len(files), 1 if grey else 3, height, width), dtype=np.uint8)
-    except MemoryError as error:
-        raise DataError(
-            f"{root}: {len(files):,} images of {width} x {height} pixels do not fit into memory"
-        ) from error
-    for index, file in enumerate(files):
-        with opened_image(file) as image:
-            images[index] = _pixels(image, grey=grey)
-    return images
-
-
-def _check_depth(file: Path, image: Image.Image) -> None:
-    if image.mode.startswith(("I", "F")):
-        raise DataError(f"{file}: pixels of mode {image.mode!r}; expected 8 bits a channel")
-
-
-def _pixels(image: Image.Image, *, grey: bool) -> NDArray[np.uint8]:
-    """Decode an opened image to (channels, height, width)."""
-    pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    return pixels[np.newaxis] if grey else pixels.transpose(2, 0, 1)
-
-
-def read_image(file: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Read one image for a model that takes images of one shape (channels, height, width).
-
-    A grey image will do for a model of three channels, as in training; a coloured one will not for
-    a model of one.
-    """
-    channels, height, width = image_shape
-    if channels not in {1, 3}:
-        raise DataError(f"{file}: the model takes {channels} channels, which image files have not")
-    wanted = f"expected {width} x {height}, {'grey' if channels == 1 else 'colour'}"
-    with opened_image(file) as image:
-        _check_depth(file, image)
-        if image.size != (width, height):
-            raise DataError(
-                f"{file}: {image.width} x {image.height} pixels (width x height); {wanted}"
-            )
-        if channels == 1 and image.mode not in GREY_MODES:
-            raise DataError(f"{file}: pixels of mode {image.mode!r}; {wanted}")
-        return _pixels(image, grey=channels == 1)

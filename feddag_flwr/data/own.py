@@ -1,38 +1,119 @@
 """Scenario own: each client's own folder or archive, which may change while the run goes on."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from feddag_flwr.data.client import ClientData, NodeConfig, read_partition_id, read_text
-from feddag_flwr.data.datasets import read_own
-from feddag_flwr.data.files import files_below, subfolders
-from feddag_flwr.data.holdout import with_test_part
+from feddag_flwr.data.datasets import read_own, reading_of
+from feddag_flwr.data.folders import FolderOfClasses, files_below, subfolders
+from feddag_flwr.data.holdout import stratified_test_indices, with_test_part
+from feddag_flwr.data.images.form import ImageForm
+from feddag_flwr.data.images.preparation import Reading
 from feddag_flwr.data.samples import DataError, Parts
+from feddag_flwr.modalities.base import SampleSpec
 from feddag_flwr.settings import Settings
 
 # Path, time of the last change in nanoseconds, bytes.
 _FileState = tuple[str, int, int]
 
 
-def load_own_data(settings: Settings, node_config: NodeConfig) -> ClientData:
+class Source(NamedTuple):
+    """A client's own files as they are now, and how they are read.
+
+    Attributes
+    ----------
+    state : frozenset
+        Path, time of change and size of each file: they are read anew when it changes.
+    """
+
+    kind: str
+    path: Path
+    name: str
+    modality: str
+    seed: int
+    test_fraction: float
+    reading: Reading
+    state: frozenset[_FileState]
+
+    @classmethod
+    def of(cls, settings: Settings, node_config: NodeConfig) -> Source:
+        """Find the files of ``data-path``, or of a partition's place in ``data-dir``."""
+        given = read_text(node_config, "data-path")
+        path = Path(given).expanduser() if given else _own_path(settings, node_config)
+        path = path.absolute()
+        return cls(
+            settings.data.dataset,
+            path,
+            read_text(node_config, "client-name") or default_name(settings.data.dataset, path),
+            settings.data.modality,
+            settings.run.seed,
+            settings.data.test_fraction,
+            reading_of(settings, read_text(node_config, "cache-path") or ""),
+            frozenset(_file_states(path)),  # before reading: what changes meanwhile counts
+        )
+
+    def own_spec(self) -> SampleSpec | None:
+        """Return what the samples have in common while no federation asks for something else."""
+        if self.kind == "image-folder":
+            with _named(self.name):
+                return _listed(self).images.own_form.spec
+        return _read(self, None).spec
+
+
+class Outline(NamedTuple):
+    """What is known of a client's data before it is read."""
+
+    name: str
+    class_names: tuple[str, ...]
+    spec: SampleSpec
+    train: int
+    test: int
+
+
+def load_own_data(
+    settings: Settings, node_config: NodeConfig, spec: SampleSpec | None = None
+) -> ClientData:
     """Read the client's own data, from ``data-path`` or its partition's place in ``data-dir``.
 
     A process reads files once, and anew when one came, went, or has another size or time of
-    change. Where a test part is held out, more samples mean another draw.
+    change. Where a test part is held out, more samples mean another draw. Images are brought to
+    the federation's `spec` where it is known.
     """
-    given = read_text(node_config, "data-path")
-    path = Path(given).expanduser() if given else _own_path(settings, node_config)
-    path = path.absolute()
-    return _read(
-        settings.data.dataset,
-        path,
-        read_text(node_config, "client-name") or default_name(settings.data.dataset, path),
-        settings.data.modality,
-        settings.run.seed,
-        settings.data.test_fraction,
-        frozenset(_file_states(path)),  # before reading: what changes meanwhile counts
-    )
+    source = Source.of(settings, node_config)
+    if spec is None or source.modality != "image" or spec == source.own_spec():
+        return _read(source, None)
+    return _read(source, spec)
+
+
+def outline_own_data(settings: Settings, node_config: NodeConfig) -> Outline | None:
+    """Return what is known before many images are decoded; None where the data is read at once.
+
+    Counts are those of the files whose heads can be read.
+    """
+    if settings.data.scenario != "own" or settings.data.dataset != "image-folder":
+        return None
+    source = Source.of(settings, node_config)
+    with _named(source.name):
+        folder = _listed(source)
+        form = folder.images.own_form
+        if not folder.images.is_large(form):
+            return None
+        train = len(folder.readable(folder.train).files)
+        if folder.test is not None:
+            test = len(folder.readable(folder.test).files)
+        else:
+            labels = np.array(folder.readable(folder.train).labels, dtype=np.int64)
+            fraction, seed = source.test_fraction, source.seed
+            test = len(stratified_test_indices(labels, fraction, seed, client=source.name))
+            train -= test
+        return Outline(source.name, folder.class_names, form.spec, train, test)
 
 
 def default_name(dataset: str, path: Path) -> str:
@@ -75,24 +156,34 @@ def _file_states(path: Path) -> Iterator[_FileState]:
         yield str(file), status.st_mtime_ns, status.st_size
 
 
-@lru_cache(maxsize=8)
-def _read(
-    kind: str,
-    path: Path,
-    name: str,
-    modality: str,
-    seed: int,
-    test_fraction: float,
-    state: frozenset[_FileState],
-) -> ClientData:
-    """Read a client's files, once in each state."""
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say in errors of the data whose it is."""
     try:
-        return as_client(read_own(kind, str(path), modality), name, path, seed, test_fraction)
+        yield
     except DataError as error:
         raise DataError(f"client {name!r}: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _listed(source: Source) -> FolderOfClasses:
+    """List a client's folder of images, once in each state."""
+    return FolderOfClasses(source.path, source.reading)
+
+
+@lru_cache(maxsize=8)
+def _read(source: Source, spec: SampleSpec | None) -> ClientData:
+    """Read a client's files, once in each state and for each spec."""
+    with _named(source.name):
+        if source.kind == "image-folder":
+            parts = _listed(source).read_and_tell(None if spec is None else ImageForm.of(spec))
+        else:
+            path, reading = str(source.path), source.reading
+            parts = read_own(source.kind, path, source.modality, reading, spec)
+        return as_client(parts, source.name, source.path, source.seed, source.test_fraction)
 
 
 def as_client(parts: Parts, name: str, path: Path, seed: int, test_fraction: float) -> ClientData:
     """Return what was read as a client's data, with a test part held out where there is none."""
     train, test = with_test_part(parts, test_fraction, seed, origin=str(path), client=name)
-    return ClientData(name, train, test, parts.class_names, None)
+    return ClientData(name, train, test, parts.class_names, None, parts.spec)

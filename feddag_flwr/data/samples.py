@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from feddag_flwr.data.mapped import taken
+from feddag_flwr.modalities.base import SampleSpec
+
 
 class DataError(ValueError):
     """A dataset, a path or a client's part of the data is not as it must be."""
@@ -40,17 +43,24 @@ class LabelledSamples:
         return len(self.labels)
 
     def select(self, indices: NDArray[np.int64]) -> LabelledSamples:
-        """Return copies of the samples at `indices`, in that order."""
-        return LabelledSamples(self.samples[indices], self.labels[indices])
+        """Return copies of the samples at `indices`, in that order; see `taken`."""
+        return LabelledSamples(taken(self.samples, indices), self.labels[indices])
 
 
 class Parts(NamedTuple):
-    """What a file, a folder or a library holds, before any hold-out."""
+    """What a file, a folder or a library holds, before any hold-out.
+
+    Attributes
+    ----------
+    spec : SampleSpec or None
+        What the samples have in common, where they do not tell it themselves.
+    """
 
     train: LabelledSamples
     test: LabelledSamples | None
     class_names: tuple[str, ...]
     domain_names: tuple[str, ...] = ()
+    spec: SampleSpec | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +71,8 @@ class Dataset:
     ----------
     domain_names : tuple of str
         Where the dataset has domains, label l is class l mod C of domain l // C; else empty.
+    spec : SampleSpec or None
+        As in `Parts`.
     """
 
     name: str
@@ -68,6 +80,7 @@ class Dataset:
     test: LabelledSamples
     class_names: tuple[str, ...]
     domain_names: tuple[str, ...] = ()
+    spec: SampleSpec | None = None
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from feddag_flwr.data.plan import Plan, PlanKey, make_plan
 from feddag_flwr.data.samples import DataError, Dataset, LabelledSamples
 from feddag_flwr.data.settings import class_list
 from feddag_flwr.data.variation import Variation, map_labels, turn
+from feddag_flwr.modalities.base import SampleSpec
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 
@@ -34,7 +35,10 @@ KEPT_BYTES = 2**30
 
 
 def load_client_data(
-    settings: Settings, node_config: NodeConfig, server_round: int = 0
+    settings: Settings,
+    node_config: NodeConfig,
+    server_round: int = 0,
+    spec: SampleSpec | None = None,
 ) -> ClientData:
     """Load the data that the client on this node has in a round.
 
@@ -53,6 +57,8 @@ def load_client_data(
     server_round : int, optional
         The round, 0 before the first: in a simulation some clients' data drifts
         (`feddag_flwr.data.drift`). A client's own files are read as they are now.
+    spec : SampleSpec, optional
+        What a client's own images are brought to; by default the form that most of them have.
 
     Raises
     ------
@@ -60,7 +66,7 @@ def load_client_data(
         Node config, data, split or classes are not as they must be.
     """
     if settings.data.scenario == "own":
-        data = load_own_data(settings, node_config)
+        data = load_own_data(settings, node_config, spec)
     elif "data-path" in node_config:
         raise DataError(
             f"node config data-path = {node_config['data-path']!r}: only scenario = 'own' takes "
@@ -93,6 +99,7 @@ def _take_part(settings: Settings, node_config: NodeConfig, server_round: int) -
         test=_varied(test, variation, plan.num_classes),
         class_names=dataset.class_names,
         true_group=plan.true_group(part),
+        spec=dataset.spec,
     )
 
 

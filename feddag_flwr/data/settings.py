@@ -48,6 +48,18 @@ class DataSettings(Section):
         "Kind of the samples: image, or package.module:Class (its samples come as npz)",
         shapes_data=True,
     )
+    image_size: int = setting(
+        0,
+        "Height and width of all images: shorter side first, then a centre crop; 0: the "
+        "federation's most common size",
+        ge=0,
+        le=4096,
+        unit="pixels",
+        shapes_data=True,
+    )
+    on_bad_file: Literal["skip", "refuse"] = advanced(
+        "skip", "Image files that cannot be read: passed over, or the client is left out"
+    )
     data_dir: str = setting("", "Folder or file of the data set; unused by digits", place="data")
     download: bool = setting(False, "Let torchvision download a missing data set", place="data")
     train_share: float = advanced(
@@ -230,6 +242,8 @@ class DataSettings(Section):
         for name, nothing in (("rotations", 1), ("corruptions", "")):
             if getattr(self, name) != nothing:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: only images can be varied so")
+        if self.image_size:
+            raise ValueError(f"image-size = {self.image_size}: only images have a size")
         return self
 
     @model_validator(mode="after")

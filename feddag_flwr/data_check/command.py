@@ -51,7 +51,11 @@ def check_data(
 def _print_disclosure(
     console: Console, data: ClientData, settings: Settings, picture: Path | None
 ) -> None:
-    from feddag_flwr.data_check.disclosure import class_vectors, disclosures  # PyTorch: seconds
+    from feddag_flwr.data_check.disclosure import (
+        class_vectors,
+        disclosures,
+        view_of,
+    )  # PyTorch: seconds
 
     # As the client will: labels in the order of the federation's classes.
     data = in_classes(data, class_list(settings.data.class_names) or data.class_names)
@@ -67,7 +71,11 @@ def _print_disclosure(
     if picture is not None:
         from feddag_flwr.data_check.picture import draw_vectors
 
-        draw_vectors(data, vectors, picture)
+        view = view_of(data, settings)
+        if view.kind == "projected":
+            console.print("Projections are no images: nothing is drawn.")
+            return
+        draw_vectors(data, vectors, picture, view.shape)
         console.print(f"vectors as images: {escape(str(picture))}", soft_wrap=True)
 
 

@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from feddag_flwr.algorithms.feddag.messages import encode_profile
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data.pixels import unit_pixels
 from feddag_flwr.data_check.inspection import describe
 from feddag_flwr.data_check.words import listed, several
 from feddag_flwr.metrics import Evaluation, load_metrics, metric_names
@@ -24,6 +23,7 @@ from feddag_flwr.profile import Profile, sparse_size
 from feddag_flwr.records import RequestHeader, TrainReply
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
+from feddag_flwr.subspace_view import SubspaceView, make_view
 from feddag_flwr.training.profile import class_subspaces
 
 # Images compared with the vectors at a time.
@@ -53,19 +53,28 @@ class ClassVectors:
 def class_vectors(data: ClientData, settings: Settings) -> list[ClassVectors]:
     """Compute the vectors that the client's profile will hold, for each class that it has."""
     rng = generator(settings.run.seed, "subspace-samples", client=data.name)
-    vectors, classes = class_subspaces(data.train, settings, rng)
+    vectors, classes = class_subspaces(data.train, settings, rng, spec=data.spec)
+    view = view_of(data, settings)
     return [
-        _compared(data, int(label), vectors[classes == label])
+        _compared(data, int(label), vectors[classes == label], view)
         for label in np.unique(data.train.labels)
     ]
 
 
-def _compared(data: ClientData, label: int, vectors: NDArray[np.float32]) -> ClassVectors:
+def view_of(data: ClientData, settings: Settings) -> SubspaceView:
+    """Return what the vectors are of: images, small images, or projections."""
+    spec = describe(data).spec
+    return make_view(settings.profile.view, settings.data.modality, spec, settings.run.seed)
+
+
+def _compared(
+    data: ClientData, label: int, vectors: NDArray[np.float32], view: SubspaceView
+) -> ClassVectors:
     members = np.flatnonzero(data.train.labels == label)
     nearest, likeness = int(members[0]), 0.0
     for start in range(0, len(members) if len(vectors) else 0, _CHUNK):
         chosen = members[start : start + _CHUNK]
-        pixels = unit_pixels(data.train.samples[chosen]).reshape(len(chosen), -1)
+        pixels = view.matrix(data.train.samples[chosen], ())
         lengths = np.linalg.norm(pixels, axis=1)
         cosines = np.abs(pixels @ vectors.T.astype(np.float64)).max(axis=1)
         cosines /= np.where(lengths > 0, lengths, 1.0)
@@ -127,6 +136,8 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
     when = "once, and again after drift"
     by_class = listed([f"{data.class_names[v.label]}: {len(v.vectors)}" for v in vectors])
     images = f"{several(len(sent), 'image')} of {sent.shape[1]:,} numbers ({by_class})"
+    if (view := view_of(data, settings)).kind != "raw":
+        images += f"; {view.in_words()}"
     epochs = several(settings.profile.warmup_rounds * settings.profile.warmup_epochs, "epoch")
     update = f"{kept:,} of {coordinates:,} weights' changes after {epochs} on your data"
     weights = f"all its {encoder.floats.size:,} weights after these epochs"

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from feddag_flwr.class_names import similar_names
 from feddag_flwr.data.client import ClientData
+from feddag_flwr.data.mapped import chunks_of
 from feddag_flwr.data.samples import LabelledSamples
+from feddag_flwr.data_check.copies import find_copies
 from feddag_flwr.data_check.words import listed, several
 from feddag_flwr.profile import subspace_size
 from feddag_flwr.settings import Settings
@@ -100,9 +102,10 @@ def _pixel_range(train: LabelledSamples) -> Iterator[str]:
 def _constant_images(data: ClientData, origins: Origins) -> Iterator[str]:
     plain = []
     for part, names in zip((data.train, data.test), origins, strict=True):
-        flat = part.samples.reshape(len(part), -1)
-        constant = np.flatnonzero((flat == flat[:, :1]).all(axis=1))
-        plain += [names[index] for index in constant.tolist()]
+        for chunk in chunks_of(len(part)):
+            flat = part.samples[chunk].reshape(chunk.stop - chunk.start, -1)
+            constant = np.flatnonzero((flat == flat[:, :1]).all(axis=1))
+            plain += [names[chunk.start + index] for index in constant.tolist()]
     if plain:
         yield f"{several(len(plain), 'image')} of one grey level or colour only: {listed(plain)}"
 
@@ -115,15 +118,25 @@ def _duplicates(data: ClientData, origins: Origins) -> Iterator[str]:
         earlier = first.setdefault(digest, index)
         if data.train.labels[earlier] != data.train.labels[index]:
             torn.append(f"{origins[0][earlier]} = {origins[0][index]}")
-    shared = [
-        f"{origins[0][first[digest]]} = {origins[1][index]}"
-        for index, digest in enumerate(_digests(data.test))
-        if digest in first
-    ]
+    same = {
+        index: first[digest] for index, digest in enumerate(_digests(data.test)) if digest in first
+    }
+    shared = [f"{origins[0][trained]} = {origins[1][tested]}" for tested, trained in same.items()]
     if shared:
         yield (
             f"{several(len(shared), 'test image')} of {len(data.test):,} also in the training "
             f"part, so accuracy will look better than it is: {listed(shared)}"
+        )
+    copies = [
+        f"{origins[0][trained]} and {origins[1][tested]}"
+        for trained, tested in find_copies(data.train, data.test)
+        if tested not in same
+    ]
+    if copies:
+        yield (
+            f"{several(len(copies), 'test image')} of {len(data.test):,} seem to be copies of "
+            "training images, of another size or encoded anew, so accuracy will look better than "
+            f"it is: {listed(copies)}"
         )
     if torn:
         yield (

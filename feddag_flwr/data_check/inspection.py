@@ -7,8 +7,9 @@ import numpy as np
 
 from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data.datasets import read_own
-from feddag_flwr.data.files import list_image_folder, npz_layout
+from feddag_flwr.data.datasets import read_own, reading_of
+from feddag_flwr.data.files import npz_layout
+from feddag_flwr.data.folders import FolderOfClasses
 from feddag_flwr.data.holdout import stratified_test_indices
 from feddag_flwr.data.npz_layout import Layout
 from feddag_flwr.data.own import as_client, default_name
@@ -16,7 +17,7 @@ from feddag_flwr.data.pixels import pixel_moments
 from feddag_flwr.data.samples import DataError, Parts, in_one_line
 from feddag_flwr.data.settings import class_list
 from feddag_flwr.data_check.findings import find_weaknesses
-from feddag_flwr.data_check.folder import folder_faults, folder_notes
+from feddag_flwr.data_check.folder import folder_notes, unreadable
 from feddag_flwr.data_check.words import listed, several
 from feddag_flwr.records import Description, RecordError
 from feddag_flwr.settings import Settings
@@ -35,6 +36,7 @@ class Inspection:
     split_made: bool = False  # the test part is held out by seed, for the files have none
     faults: list[str] = field(default_factory=list)  # why it would be refused, or could not start
     warnings: list[str] = field(default_factory=list)  # what deserves a look
+    changes: list[str] = field(default_factory=list)  # what is done to images of other forms
 
 
 def kind_of(path: Path) -> str:
@@ -56,18 +58,28 @@ def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
     """
     kind = settings.data.dataset
     name = name or default_name(kind, path.absolute())
-    warnings = folder_notes(path) if kind == FOLDER else []
+    reading = reading_of(settings)
     try:
-        parts = read_own(kind, str(path), settings.data.modality)
+        # Files that cannot be read are all to be named, not the first alone.
+        folder = FolderOfClasses(path, reading._replace(skip=True)) if kind == FOLDER else None
+        modality = settings.data.modality
+        parts = folder.read() if folder else read_own(kind, str(path), modality, reading)
         data = as_client(parts, name, path, settings.run.seed, settings.data.test_fraction)
     except DataError as error:
-        faults = (folder_faults(path) if kind == FOLDER else []) or [str(error)]
-        return Inspection(name, path, kind, faults=faults, warnings=warnings)
-    warnings += find_weaknesses(data, _origins(parts, path, data, settings), settings)
+        return Inspection(name, path, kind, faults=[str(error)])
+    origins = _origins(parts, path, data, settings, folder)
+    warnings: list[str] = []
+    changes: list[str] = []
+    faults: list[str] = []
+    if folder is not None:
+        (warnings if reading.skip else faults).extend(unreadable(folder))
+        warnings += folder_notes(folder)
+        changes += folder.changes()
+    warnings += find_weaknesses(data, origins, settings)
     if kind == NPZ:
         warnings += _archive_notes(npz_layout(path), data)
-    faults = _refusals(data, path, settings)
-    return Inspection(name, path, kind, data, parts.test is None, faults, warnings)
+    faults += _refusals(data, path, settings)
+    return Inspection(name, path, kind, data, parts.test is None, faults, warnings, changes)
 
 
 def _archive_notes(layout: Layout, data: ClientData) -> list[str]:
@@ -87,13 +99,18 @@ def _archive_notes(layout: Layout, data: ClientData) -> list[str]:
 
 
 def _origins(
-    parts: Parts, path: Path, data: ClientData, settings: Settings
+    parts: Parts,
+    path: Path,
+    data: ClientData,
+    settings: Settings,
+    folder: FolderOfClasses | None,
 ) -> tuple[list[str], list[str]]:
     """Name each image of the training and the test part as its owner knows it."""
-    if settings.data.dataset == FOLDER:
-        train, test, _ = list_image_folder(path)
-        names = [str(file.relative_to(path)) for file in train.files]
-        given = [str(file.relative_to(path)) for file in test.files] if test else []
+    if folder is not None:
+        train = folder.readable(folder.train).files
+        test = folder.readable(folder.test).files if folder.test else []
+        names = [str(file.relative_to(path)) for file in train]
+        given = [str(file.relative_to(path)) for file in test]
     else:
         layout = npz_layout(path)
         names = [f"{layout.train.samples}[{index}]" for index in range(len(parts.train))]
@@ -119,6 +136,7 @@ def describe(data: ClientData) -> Description:
         len(data.test),
         pixel_moments(images),
         data.true_group,
+        sample_details="" if data.spec is None else data.spec.details,
     )
 
 

@@ -23,12 +23,18 @@ _TOP = 0.7
 _DOTS_PER_INCH = 130
 
 
-def draw_vectors(data: ClientData, vectors: Sequence[ClassVectors], path: Path) -> None:
+def draw_vectors(
+    data: ClientData,
+    vectors: Sequence[ClassVectors],
+    path: Path,
+    shape: tuple[int, ...],
+) -> None:
     """Draw each class's vectors beside the training image that comes nearest to one of them.
 
-    Vectors are scaled to the full range of grey levels, as anybody who has them would do. Of more
-    than `MOST_CLASSES` classes those whose vectors come nearest to an image are drawn. The suffix
-    of `path` says the format.
+    `shape` is that of the images (channels, height, width) that the vectors are. Vectors are scaled
+    to the full range of grey levels, as anybody who has them would do. Of more than `MOST_CLASSES`
+    classes those whose vectors come nearest to an image are drawn. The suffix of `path` says the
+    format.
     """
     shown = sorted(vectors, key=lambda of_class: -of_class.likeness)[:MOST_CLASSES]
     shown = sorted(shown, key=lambda of_class: of_class.label)
@@ -54,7 +60,7 @@ def draw_vectors(data: ClientData, vectors: Sequence[ClassVectors], path: Path) 
         middle = top + _SIDE / 2
         axes.text(_LABEL_WIDTH - 0.1, middle, words, ha="right", va="center", fontsize=7)
         for column, vector in enumerate(of_class.vectors[:MOST_VECTORS]):
-            image = _stretched(vector).reshape(data.train.samples.shape[1:])
+            image = _stretched(vector).reshape(shape)
             show_image(axes, image, _LABEL_WIDTH + _PITCH * (1 + column), top, _SIDE)
     axes.set(xlim=(0, max(width, 6.0)), ylim=(height, 0))
     figure.savefig(path, dpi=_DOTS_PER_INCH)

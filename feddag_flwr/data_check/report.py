@@ -25,6 +25,8 @@ def print_data(console: Console, inspection: Inspection, settings: Settings) -> 
         colours = {1: "grey", 3: "red, green, blue"}.get(channels, f"{channels} channels")
         shape = f"{channels} x {height} x {width} (channels, height, width)"
         table.add_row("images", f"{shape}: {colours}")
+        for change in inspection.changes:
+            table.add_row("prepared", escape(change))
         table.add_row("pixels", _pixels(inspection.data))
         made = (
             f"{settings.data.test_fraction:.0%} of each class held out by seed {settings.run.seed}"

@@ -1,16 +1,10 @@
 """Numbers and lists in words."""
 
-from collections.abc import Sequence
+from feddag_flwr.data.images.words import listed
 
-MOST_NAMED = 5
+__all__ = ["listed", "several"]
 
 
 def several(count: int, noun: str) -> str:
     """Return "1 file", "2 files"."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
-    """Return the first names of a list, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")

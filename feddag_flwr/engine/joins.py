@@ -199,7 +199,7 @@ class Joins:
         known = name in state.clients or name in context.held_out
         modality = load_modality(context.settings.data.modality)
         try:
-            check_fit(described, state.class_names, state.spec, modality)
+            check_fit(described, state.class_names, state.spec, modality, may_become=True)
             if not known and not self.algorithm.admits_newcomers:
                 raise RecordError(f"{type(self.algorithm).__name__} takes no newcomers")
             context.clients.claim(name, node, self._there)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 
 from feddag_flwr.aggregators import capped
@@ -15,7 +15,14 @@ from feddag_flwr.federation.client_registry import ClientRegistry
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.federation.exchange import Exchange, Letter
 from feddag_flwr.modalities import Modality, Rows, SampleSpec, load_modality
-from feddag_flwr.records import MAX_NAMES, DescribeRequest, Description, RecordError, Rejection
+from feddag_flwr.records import (
+    MAX_NAMES,
+    DescribeRequest,
+    Description,
+    PrepareRequest,
+    RecordError,
+    Rejection,
+)
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client
 
@@ -23,6 +30,8 @@ logger = logging.getLogger("flwr")
 
 # Seconds between two looks at which nodes are there.
 JOIN_POLL = 0.5
+# Height and width of images above which training is slow on most machines.
+LARGE_SIDE = 224
 # Weight of a client in the scale of samples, in medians of the clients' sample counts.
 MOST_WEIGHT = 10
 
@@ -76,7 +85,11 @@ def register_clients(
     """
     nodes = wait_for_nodes(exchange, settings)
     described = dict(describe(exchange, nodes, 0, settings.deployment.join_timeout, deque()))
-    spec, modality = most_common_spec(described.values()), load_modality(settings.data.modality)
+    modality = load_modality(settings.data.modality)
+    spec = most_common_spec(described.values(), modality)
+    if spec is not None:
+        _warn_of_large_images(spec, settings)
+        described = _prepared(exchange, settings, described, spec, modality)
     allowed = class_list(settings.data.class_names) or believable_classes(described.values())
     descriptions = []
     refused = []
@@ -100,6 +113,47 @@ def register_clients(
     return descriptions
 
 
+def _warn_of_large_images(spec: SampleSpec, settings: Settings) -> None:
+    if settings.data.modality == "image" and not settings.data.image_size:
+        _, height, width = spec.shape
+        if min(height, width) > LARGE_SIDE:
+            logger.warning(
+                "images are %d x %d pixels (width x height), on which training takes long; "
+                "image-size = %d would make them smaller",
+                width, height, LARGE_SIDE,
+            )  # fmt: skip
+
+
+def _prepared(
+    exchange: Exchange,
+    settings: Settings,
+    described: Mapping[int, Description],
+    spec: SampleSpec,
+    modality: Modality,
+) -> dict[int, Description]:
+    """Have clients bring their samples to the federation's spec, where they can and have to.
+
+    They have ``profile-timeout`` seconds for it; who does not answer is left out. Clients whose
+    samples are of that spec already, and told all about them, are not asked again.
+    """
+    others = [
+        node
+        for node, description in described.items()
+        if modality.can_become(description.spec, spec)
+        and not (description.spec == spec and description.sample_moments)
+    ]
+    if not others:
+        return dict(described)
+    unlike = [node for node in others if described[node].spec != spec]
+    logger.info(
+        "samples are %s, the most common; %d of %d clients have others, and bring them to that",
+        modality.in_words(spec), len(unlike), len(described),
+    )  # fmt: skip
+    letters = (Letter(node, PrepareRequest(0, spec), "0") for node in sorted(others))
+    again = _answers(exchange, letters, settings.deployment.profile_timeout, deque())
+    return {node: told for node, told in described.items() if node not in others} | dict(again)
+
+
 def describe(
     exchange: Exchange,
     nodes: Iterable[int],
@@ -109,6 +163,12 @@ def describe(
 ) -> Iterator[tuple[int, Description]]:
     """Yield what each node says of itself, as it comes; one that says nonsense is told."""
     letters = (describe_letter(node, server_round) for node in nodes)
+    yield from _answers(exchange, letters, timeout, follow_ups)
+
+
+def _answers(
+    exchange: Exchange, letters: Iterable[Letter], timeout: float, follow_ups: deque[Letter]
+) -> Iterator[tuple[int, Description]]:
     refuse = partial(refuse_node, follow_ups, exchange.clients)
     for letter, description in exchange.stream(letters, timeout, follow_ups, refuse=refuse):
         yield letter.node_id, description
@@ -137,12 +197,18 @@ def check_fit(
     class_names: Collection[str],
     spec: SampleSpec | None,
     modality: Modality,
+    *,
+    may_become: bool = False,
 ) -> None:
     """Refuse a client with other samples than the federation has, or a class that it has not.
 
-    Without any `class_names`, classes may be any. The `RecordError` has both sides.
+    Without any `class_names`, classes may be any; samples may be others that the client brings to
+    the federation's spec where they `may_become` so still. The `RecordError` has both sides.
     """
-    if spec is not None and description.spec != spec:
+    right = spec is None or description.spec == spec
+    if spec is not None and not right and may_become:
+        right = modality.can_become(description.spec, spec)
+    if spec is not None and not right:
         raise RecordError(
             f"samples are {modality.in_words(description.spec)}, those of the federation "
             f"{modality.in_words(spec)}"
@@ -160,10 +226,12 @@ def client_of(description: Description) -> Client:
     return Client(description.client, description.train_samples, description.test_samples)
 
 
-def most_common_spec(descriptions: Iterable[Description]) -> SampleSpec | None:
-    """Return the spec that most clients have, of equally common ones the smallest."""
-    tally = Counter(description.spec for description in descriptions)
-    return min(tally, key=lambda spec: (-tally[spec], spec), default=None)
+def most_common_spec(descriptions: Iterable[Description], modality: Modality) -> SampleSpec | None:
+    """Return the federation's spec; clients count by their samples as in `sample_scale`."""
+    told = sorted(descriptions, key=lambda description: description.client)
+    counts = [description.train_samples for description in told]
+    specs = [description.spec for description in told]
+    return modality.common_spec(specs, capped(counts, MOST_WEIGHT)) if told else None
 
 
 def believable_classes(descriptions: Iterable[Description]) -> tuple[str, ...]:

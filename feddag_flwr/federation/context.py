@@ -21,6 +21,7 @@ from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
+from feddag_flwr.subspace_view import make_view
 
 logger = logging.getLogger("flwr")
 
@@ -135,6 +136,15 @@ class FederationContext:
             details=self.state.sample_details,
         )
 
+    def tell_view(self) -> None:
+        """Say in the log what subspaces are of, where that is not the samples themselves."""
+        settings = self.settings
+        view = make_view(
+            settings.profile.view, settings.data.modality, self.state.spec, settings.run.seed
+        )
+        if view.kind != "raw":
+            logger.info("%s", view.in_words())
+
     def limits(self, model: ClusterModel | None = None) -> Limits:
         """Return what is believed of a reply: bounds of the run, and of its model."""
         parts = {} if model is None else model.parts()
@@ -143,6 +153,7 @@ class FederationContext:
             self.settings.run.evaluate_participants,
             self.settings.profile.subspace_size,
             self.settings.data.modality,
+            self.settings.profile.view,
             {str(part): variance_places(module) for part, module in parts.items()},
         )
 

@@ -31,8 +31,10 @@ def _add_predict(commands: Any) -> None:  # noqa: ANN401
         help="classify images with a model of a run",
         description="Classify image files, folders of them and .npz archives (their test part "
         "where they have one) with the model of a client, or of a cluster, from a run's newest "
-        "checkpoint: path, label, probability. Where folders are called like classes, or archives "
-        "have labels, the accuracy follows.",
+        "checkpoint: path, label, probability. Images of any size are prepared as in training; one "
+        "that cannot be read gets a line with the reason. The table of --output has the "
+        "probabilities of all classes. Where folders are called like classes, or archives have "
+        "labels, the accuracy follows.",
     )
     _add_choice(predict)
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGES")
@@ -60,16 +62,16 @@ def _export(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     from feddag_flwr.inference.pictures import read_batches
-    from feddag_flwr.inference.predict import accuracy_line, predict, write_csv
+    from feddag_flwr.inference.predict import accuracy_line, line_of, predict, write_csv
     from feddag_flwr.inference.served import load_served
 
     served = load_served(options.run_folder, cluster=options.cluster, client=options.client)
-    batches = read_batches(options.images, served.sample_shape, served.class_names)
+    batches = read_batches(options.images, served.form, served.class_names)
     predictions = list(predict(served, batches))
     if options.output is not None:
-        write_csv(predictions, options.output)
+        write_csv(predictions, options.output, served.class_names)
     else:
         for said in predictions:
-            print(f"{said.name}\t{said.label}\t{said.probability:.4f}")
+            print(line_of(said))
     print(accuracy_line(predictions), file=sys.stderr)
-    return 0
+    return 0 if any(said.probabilities for said in predictions) else 2

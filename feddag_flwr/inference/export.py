@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.inference.served import Served
 
 # Name of the description inside an exported file.
@@ -86,6 +87,7 @@ def describe(served: Served, kind: str) -> dict[str, Any]:
     return {
         "format": kind,
         "input": {"name": "images", "shape": shape, "type": "float32", "range": [0, 1]},
+        "preparation": _preparation(served.form),
         "output": {"name": "logits", "shape": ["n", len(served.class_names)]},
         "labels": list(served.class_names),
         **{key: getattr(served, key) for key in ("algorithm", "cluster", "client", "personal")},
@@ -93,6 +95,21 @@ def describe(served: Served, kind: str) -> dict[str, Any]:
         "checkpoint": served.checkpoint,
         "feddag-flwr": version("feddag-flwr"),
     }
+
+
+def _preparation(form: ImageForm) -> list[str]:
+    """Say how an image becomes an input, step by step."""
+    most = 2 ** (form.bits or 16) - 1
+    return [
+        "upright by EXIF orientation",
+        f"more than 8 bits a channel: 0 to {most} becomes 0 to 255",
+        "transparent parts on white",
+        "grey" if form.channels == 1 else "red, green, blue",
+        f"resized, bilinear with antialiasing, to cover {form.width} x {form.height} pixels "
+        "(width x height)",
+        f"centre crop of {form.width} x {form.height}",
+        "divided by 255",
+    ]
 
 
 def _examples(served: Served, count: int) -> Tensor:

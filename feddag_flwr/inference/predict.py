@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,49 +14,80 @@ from feddag_flwr.inference.served import Served
 
 
 class Prediction(NamedTuple):
-    """What a model says of an image: its most probable label; the truth where that is known."""
+    """What a model says of an image: its most probable label; the truth where that is known.
+
+    Attributes
+    ----------
+    probabilities : tuple of float
+        Of all classes; empty for an image that cannot be read.
+    error : str
+        Why it cannot be; else empty.
+    """
 
     name: str
     label: str
     probability: float
     truth: str | None
+    probabilities: tuple[float, ...] = ()
+    error: str = ""
 
 
 @torch.no_grad()
 def predict(served: Served, batches: Iterable[Batch]) -> Iterator[Prediction]:
     """Classify images, in their order."""
     for batch in batches:
-        logits = served.classifier(torch.from_numpy(batch.images))
-        best, indices = torch.softmax(logits.double(), dim=1).max(dim=1)
-        rows = zip(batch.names, batch.truths, indices.tolist(), best.tolist(), strict=True)
-        for name, truth, index, probability in rows:
-            yield Prediction(name, served.class_names[index], probability, truth)
+        said: Iterator[list[float]] = iter(())
+        if len(batch.images):
+            logits = served.classifier(torch.from_numpy(batch.images))
+            said = iter(torch.softmax(logits.double(), dim=1).tolist())
+        for name, truth, error in zip(batch.names, batch.truths, batch.errors, strict=True):
+            if error:
+                yield Prediction(name, "", 0.0, truth, (), error)
+                continue
+            row = next(said)
+            index = int(np.argmax(row))
+            yield Prediction(name, served.class_names[index], row[index], truth, tuple(row))
+
+
+def line_of(said: Prediction) -> str:
+    """Return what is printed of an image."""
+    if said.error:
+        return f"{said.name}\t\t\t{said.error}"
+    return f"{said.name}\t{said.label}\t{said.probability:.4f}"
 
 
 def accuracy_line(predictions: Iterable[Prediction]) -> str:
     """Say how many images there were, and how many of the known ones were classified rightly."""
     hits: Counter[str] = Counter()
     totals: Counter[str] = Counter()
-    count = 0
+    count = broken = 0
     for said in predictions:
         count += 1
-        if said.truth is not None:
+        broken += bool(said.error)
+        if said.truth is not None and not said.error:
             totals[said.truth] += 1
             hits[said.truth] += said.label == said.truth
+    images = f"{count} images" + (f", {broken} of which cannot be read" if broken else "")
     if not totals:
-        return f"{count} images"
+        return images
     accuracy = sum(hits.values()) / sum(totals.values())
     balanced = float(np.mean([hits[name] / totals[name] for name in totals]))
     return (
-        f"{count} images, {sum(totals.values())} of a known class: "
+        f"{images}, {sum(totals.values())} of a known class: "
         f"accuracy {accuracy:.2%}, balanced {balanced:.2%}"
     )
 
 
-def write_csv(predictions: Iterable[Prediction], path: Path) -> None:
-    """Write one line an image: path, label, probability, and the true class where it is known."""
+def write_csv(predictions: Iterable[Prediction], path: Path, class_names: Sequence[str]) -> None:
+    """Write one line an image: path, label, probability, the true class where it is known.
+
+    Then why it cannot be read, where that is so, and the probability of each class.
+    """
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(("path", "label", "probability", "truth"))
+        of_classes = [f"probability of {name}" for name in class_names]
+        writer.writerow(("path", "label", "probability", "truth", "error", *of_classes))
         for said in predictions:
-            writer.writerow((said.name, said.label, f"{said.probability:.6f}", said.truth or ""))
+            known = f"{said.probability:.6f}" if said.probabilities else ""
+            rest = [f"{each:.6f}" for each in said.probabilities] or [""] * len(of_classes)
+            writer.writerow((said.name, said.label, known, said.truth or "", said.error, *rest))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.checkpoints import Checkpoint, newest_checkpoint
 from feddag_flwr.class_names import class_name
+from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.modalities import Rows
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.registry import build_model
@@ -58,8 +59,8 @@ class Served:
         In evaluation mode, on the CPU.
     class_names : tuple of str
         Label of each logit.
-    sample_shape : tuple of int
-        (channels, height, width).
+    form : ImageForm
+        Channels, height and width of the images that it takes, and bits of deep files.
     algorithm : str
         That trained it.
     cluster : int
@@ -75,13 +76,18 @@ class Served:
 
     classifier: ServedClassifier
     class_names: tuple[str, ...]
-    sample_shape: tuple[int, int, int]
+    form: ImageForm
     algorithm: str
     cluster: int
     client: str | None
     personal: bool
     server_round: int
     checkpoint: str
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """Shape (channels, height, width) of an image."""
+        return self.form.shape
 
 
 def load_served(
@@ -126,7 +132,7 @@ def load_served(
     return Served(
         _classifier(checkpoint, state.models[number] if own is None else own),
         tuple(map(class_name, state.class_names)),
-        cast(tuple[int, int, int], state.sample_shape),
+        ImageForm.of(state.spec),
         algorithm,
         number,
         client,

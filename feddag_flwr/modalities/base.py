@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,6 +67,21 @@ class Modality(ABC):
         """Write a spec for people."""
         return " x ".join(map(str, spec.shape))
 
+    def common_spec(
+        self, specs: Sequence[SampleSpec], weights: NDArray[np.float64]
+    ) -> SampleSpec | None:
+        """Return the federation's spec, from those of clients and what each counts.
+
+        By default the one that most clients have, of equally common ones the smallest.
+        """
+        del weights
+        tally = Counter(specs)
+        return min(tally, key=lambda spec: (-tally[spec], spec), default=None)
+
+    def can_become(self, own: SampleSpec, spec: SampleSpec) -> bool:
+        """Tell whether a client brings samples of another spec to the federation's: not so here."""
+        return own == spec
+
     @abstractmethod
     def check(self, spec: SampleSpec) -> None:
         """Refuse a spec from the wire, of positive integers already, by a `ModalityError`."""
@@ -107,6 +123,15 @@ class Modality(ABC):
     @abstractmethod
     def subspace_features(self, spec: SampleSpec) -> int:
         """Length d of these vectors."""
+
+    def reduced_shape(self, spec: SampleSpec) -> tuple[int, ...] | None:
+        """Shape of a smaller version of a sample; None where there is none."""
+        del spec
+        return None
+
+    def reduced_matrix(self, samples: NDArray[Any], scale: Rows) -> NDArray[np.float64]:
+        """Return the `subspace_matrix` of smaller versions of the samples (setting ``view``)."""
+        raise NotImplementedError
 
     @abstractmethod
     def default_encoder(self, spec: SampleSpec) -> nn.Module:

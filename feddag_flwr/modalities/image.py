@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
+from feddag_flwr.data.images.form import ImageForm
+from feddag_flwr.data.mapped import chunks_of
 from feddag_flwr.data.pixels import pixel_moments, unit_pixels
 from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.modalities.base import Modality, ModalityError, Rows, SampleSpec
@@ -20,6 +24,8 @@ from feddag_flwr.training.device import Samples
 FLOAT_BYTES = 4
 # Images that take no more bytes than this are standardised once; larger sets, batch by batch.
 STANDARDISE_AT_ONCE = 256 * 2**20
+# Longer side of images that are made small: as large as CIFAR-10's.
+SMALL_SIDE = 32
 # A deviation below this is that of a constant channel, rounded.
 MIN_DEVIATION = 1e-4
 
@@ -50,13 +56,39 @@ class Image(Modality):
         channels, height, width = spec.shape
         return f"{height} x {width} with {channels} channel(s)"
 
+    def common_spec(
+        self, specs: Sequence[SampleSpec], weights: NDArray[np.float64]
+    ) -> SampleSpec | None:
+        """Return the most common size and number of channels, and the largest range of any client.
+
+        Clients count by their `weights`; of equally common ones it is the smallest.
+        """
+        if not specs:
+            return None
+        sizes: dict[tuple[int, int], float] = defaultdict(float)
+        channels: dict[int, float] = defaultdict(float)
+        forms = [ImageForm.of(spec) for spec in specs]
+        for form, weight in zip(forms, weights.tolist(), strict=True):
+            sizes[form.height, form.width] += weight
+            channels[form.channels] += weight
+        height, width = min(sizes, key=lambda size: (-sizes[size], size[0] * size[1], size))
+        most = min(channels, key=lambda number: (-channels[number], number))
+        return ImageForm(most, height, width, max(form.bits for form in forms)).spec
+
+    def can_become(self, own: SampleSpec, spec: SampleSpec) -> bool:
+        """Tell whether images can be brought to a spec: of any size, grey to colour and back."""
+        channels = {own.shape[0], spec.shape[0]}
+        return len(channels) == 1 or channels == {1, 3}
+
     def check(self, spec: SampleSpec) -> None:
-        """Refuse what is not (channels, height, width) alone."""
-        if len(spec.shape) != 3 or spec.details:
+        """Refuse what is not (channels, height, width), and perhaps the bits of deep files."""
+        try:
+            ImageForm.of(spec)
+        except ValueError as error:
             raise ModalityError(
                 "sample-shape must be three positive integers (channels, height, width), "
                 f"got {spec.shape} {spec.details[:80]}"
-            )
+            ) from error
 
     def moments(self, samples: NDArray[Any]) -> Rows:
         """Return each channel's mean and mean square."""
@@ -96,7 +128,7 @@ class Image(Modality):
 
     def to_device(self, device: torch.device, data: LabelledSamples, scale: Rows) -> Samples:
         """Copy images to `device`, standardised where that takes little memory."""
-        images = torch.from_numpy(np.ascontiguousarray(data.samples))
+        images = torch.from_numpy(np.ascontiguousarray(data.samples))  # mapped ones stay mapped
         rows = torch.tensor(scale, dtype=torch.float64)
         unit = 255.0 if images.dtype == torch.uint8 else 1.0
         factor = (1 / (unit * rows[:, 1])).float().reshape(-1, 1, 1).to(device)
@@ -124,6 +156,23 @@ class Image(Modality):
         """Return the number of an image's values."""
         return math.prod(spec.shape)
 
+    def reduced_shape(self, spec: SampleSpec) -> tuple[int, ...]:
+        """Return channels, height and width of a small image."""
+        channels, height, width = spec.shape
+        return channels, *_small_size(height, width)
+
+    def reduced_matrix(self, samples: NDArray[Any], scale: Rows) -> NDArray[np.float64]:
+        """Return the pixels in [0, 1] of images whose longer side is `SMALL_SIDE` at most.
+
+        A small image's pixel is the mean of those that it covers.
+        """
+        size = _small_size(*samples.shape[2:])
+        small = np.empty((len(samples), samples.shape[1], *size))
+        for chunk in chunks_of(len(samples)):
+            pixels = torch.from_numpy(unit_pixels(samples[chunk]))
+            small[chunk] = functional.adaptive_avg_pool2d(pixels, size).numpy()
+        return self.subspace_matrix(small, scale)
+
     def default_encoder(self, spec: SampleSpec) -> nn.Module:
         """Make ``small`` below 16 pixels a side, ``lenet`` for grey images, else ``cnn3``."""
         channels, height, width = spec.shape
@@ -131,6 +180,14 @@ class Image(Modality):
         if min(height, width) < 16:
             return SmallEncoder(shape)
         return LeNetEncoder(shape) if channels == 1 else Cnn3Encoder(shape)
+
+
+def _small_size(height: int, width: int) -> tuple[int, int]:
+    """Return height and width of an image that is made small, in about the same proportion."""
+    longer = max(height, width)
+    if longer <= SMALL_SIDE:
+        return height, width
+    return max(1, height * SMALL_SIDE // longer), max(1, width * SMALL_SIDE // longer)
 
 
 def _unit_floats(images: NDArray[Any], where: str) -> NDArray[np.float32]:

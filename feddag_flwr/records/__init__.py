@@ -15,7 +15,14 @@ from feddag_flwr.records.evaluate import (
 )
 from feddag_flwr.records.header import RequestHeader
 from feddag_flwr.records.limits import Limits
-from feddag_flwr.records.membership import REJECTION_ACTION, DescribeRequest, Description, Rejection
+from feddag_flwr.records.membership import (
+    REJECTION_ACTION,
+    DescribeRequest,
+    Description,
+    PrepareRequest,
+    Rejection,
+    describe_request_of,
+)
 from feddag_flwr.records.parts import Candidates, Model
 from feddag_flwr.records.request import ClientRequest, Request
 from feddag_flwr.records.sizes import arrays_nbytes
@@ -36,6 +43,7 @@ __all__ = [
     "Limits",
     "LocalTrainingConfig",
     "Model",
+    "PrepareRequest",
     "RecordError",
     "Rejection",
     "Request",
@@ -43,4 +51,5 @@ __all__ = [
     "TrainReply",
     "TrainRequest",
     "arrays_nbytes",
+    "describe_request_of",
 ]

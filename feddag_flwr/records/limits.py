@@ -21,6 +21,8 @@ class Limits:
     max_samples : int
         Largest believable number of samples (setting ``max-client-samples``). A client's data may
         have grown since it described itself.
+    view : str
+        What subspaces are of (setting ``view``).
     variances : mapping of str to ndarray of int
         A part (``primary``, ``secondary``, ``classifier``): where in its buffers running variances
         are, see `feddag_flwr.models.flat.variance_places`.
@@ -30,6 +32,7 @@ class Limits:
     evaluated: bool = True
     subspace_size: float = 3.0
     modality: str = "image"
+    view: str = "auto"
     variances: Mapping[str, NDArray[np.intp]] = field(default_factory=dict)
 
     def check_weights(self, part: str, weights: Weights) -> None:

@@ -60,6 +60,44 @@ class DescribeRequest(_NoWeights):
 
 
 @dataclass(frozen=True)
+class PrepareRequest(DescribeRequest):
+    """Asks a node once more who it is, with its samples brought to the federation's spec."""
+
+    counted_as: ClassVar[str] = "prepare"
+
+    spec: SampleSpec
+
+    def encode(self) -> RecordDict:
+        """Write the request."""
+        shape, details = list(self.spec.shape), self.spec.details
+        info: dict[str, Any] = {
+            "round": self.server_round,
+            "sample-shape": shape,
+            "sample-details": details,
+        }
+        return RecordDict({"info": ConfigRecord(info)})
+
+    @classmethod
+    def decode(cls, content: RecordDict) -> PrepareRequest:
+        """Read and check the request; the modality has to check the spec."""
+        info = info_of(content)
+        return cls(value_of(info, "round", int), spec_of(info))
+
+    def read_reply(self, content: RecordDict, limits: Limits) -> Description:
+        """Read and check what the client says of its samples as they are now."""
+        description = super().read_reply(content, limits)
+        if not description.sample_moments:
+            raise RecordError("moments are missing")
+        return description
+
+
+def describe_request_of(content: RecordDict) -> DescribeRequest:
+    """Read either kind of request to say who one is."""
+    kind = PrepareRequest if "sample-shape" in info_of(content) else DescribeRequest
+    return kind.decode(content)
+
+
+@dataclass(frozen=True)
 class Rejection(_NoWeights):
     """Tells a client's owner why the server leaves it out; no reply is awaited."""
 
@@ -89,7 +127,8 @@ class Description:
     Attributes
     ----------
     sample_moments : tuple of rows
-        Of the training samples, see `Modality.moments`.
+        Of the training samples, see `Modality.moments`. Empty where many samples have to be
+        prepared first: the server asks for them by a `PrepareRequest`.
     true_group : int or None
         Group that a made-up scenario put the client in, where there is one. For the adjusted Rand
         index and the algorithm ``oracle``, and for nothing else.
@@ -152,7 +191,8 @@ class Description:
         spec, moments, checker = spec_of(info), rows_of(info, "moments"), load_modality(modality)
         try:
             checker.check(spec)
-            checker.check_moments(spec, moments)
+            if moments:
+                checker.check_moments(spec, moments)
         except Exception as error:  # whatever a user's own modality raises at nonsense
             raise RecordError(str(error)) from error
         group = value_of(info, "true-group", int) if "true-group" in info else None

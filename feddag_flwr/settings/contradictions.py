@@ -19,6 +19,11 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield f"min-clients = {settings.deployment.min_clients}: at most num-clients = {clients}"
     if not settings.sharing.dual and settings.training.diversity > 0:
         yield f"diversity = {settings.training.diversity}: needs a secondary encoder"
+    if settings.profile.view == "resized" and settings.data.modality != "image":
+        yield (
+            f"view = 'resized': modality {settings.data.modality!r} is none of images, which alone "
+            "can be made smaller; 'projected' can be of any"
+        )
     yield from _changes_that_cannot_happen(settings)
 
 

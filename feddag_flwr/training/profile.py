@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.data.mapped import chunks_of
+from feddag_flwr.data.pixels import AT_ONCE
 from feddag_flwr.data.samples import LabelledSamples
-from feddag_flwr.modalities import Rows, load_modality
+from feddag_flwr.modalities import Rows, SampleSpec, load_modality
 from feddag_flwr.profile import Profile, sparse_size, subspace_size
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
+from feddag_flwr.subspace_view import SubspaceView, make_view
 
 # Singular values below this share of the largest are noise of the Gram matrix, not directions.
 RANK_TOLERANCE = 1e-6
@@ -44,38 +48,71 @@ def leading_vectors(samples: NDArray[np.floating], size: int) -> NDArray[np.floa
     ndarray, shape (r, d), r <= min(size, n, d)
         Orthonormal rows, by falling singular value; the entry of largest magnitude is positive.
     """
-    import scipy.linalg  # no message but the profile needs it, see tests/test_import_cost.py
-
-    matrix = samples.astype(np.float64)
+    matrix = samples.astype(np.float64, copy=False)
     n, d = matrix.shape
     wide = n < d
-    gram = matrix @ matrix.T if wide else matrix.T @ matrix
+    left = _leading(matrix @ matrix.T if wide else matrix.T @ matrix, size)
+    if not left.size:  # all samples are zero
+        return np.zeros((0, d))
+    if wide:
+        # The first columns of Q span what the first columns of X^T V span, and are orthonormal.
+        left, _ = np.linalg.qr(matrix.T @ left)
+    return _oriented(left)
+
+
+def leading_vectors_of_all(
+    samples: NDArray[Any], view: SubspaceView, scale: Rows, size: int
+) -> NDArray[np.float64]:
+    """Return the `leading_vectors` of any number of samples, seen by a view.
+
+    Where the vectors would take more than half a GB, their Gram matrix is added up in chunks.
+    """
+    count, features = len(samples), view.features
+    if count < features or count * features <= AT_ONCE:
+        return leading_vectors(view.matrix(samples, scale), size)
+    gram = np.zeros((features, features))
+    for chunk in chunks_of(count, max(1, AT_ONCE // features)):
+        rows = view.matrix(samples[chunk], scale)
+        gram += rows.T @ rows
+    left = _leading(gram, size)
+    return _oriented(left) if left.size else np.zeros((0, features))
+
+
+def _leading(gram: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Return the leading eigenvectors of a Gram matrix as columns, none for a matrix of zeros."""
+    import scipy.linalg  # no message but the profile needs it, see tests/test_import_cost.py
+
     order = len(gram)
     lowest = max(0, order - size)
     values, vectors = scipy.linalg.eigh(gram, subset_by_index=(lowest, order - 1))
     values, vectors = values[::-1], vectors[:, ::-1]
-    kept = values > max(values[0], 0.0) * RANK_TOLERANCE**2
-    if not kept.any():  # all samples are zero
-        return np.zeros((0, d))
-    left = vectors[:, kept]
-    if wide:
-        # The first columns of Q span what the first columns of X^T V span, and are orthonormal.
-        left, _ = np.linalg.qr(matrix.T @ left)
+    leading: NDArray[np.float64] = vectors[:, values > max(values[0], 0.0) * RANK_TOLERANCE**2]
+    return leading
+
+
+def _oriented(left: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return columns as rows whose entry of largest magnitude is positive."""
     peaks = left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])]
     oriented: NDArray[np.float64] = (left * np.sign(peaks)).T
     return oriented
 
 
 def class_subspaces(
-    data: LabelledSamples, settings: Settings, rng: np.random.Generator, scale: Rows = ()
+    data: LabelledSamples,
+    settings: Settings,
+    rng: np.random.Generator,
+    scale: Rows = (),
+    spec: SampleSpec | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Take the truncated SVD of each class present (phase 1, step 3), by the settings for it.
 
     `rng` draws the samples that enter it where a class has more than ``max-class-samples``
-    (A.6.2); `scale` is the federation's, for modalities whose matrix depends on it. Returns
-    vectors, shape (rows, d), float32, and the class of each.
+    (A.6.2); `scale` is the federation's, for modalities whose matrix depends on it; `spec` that of
+    the samples, where they do not tell it themselves. Returns vectors, shape (rows, d), float32,
+    and the class of each.
     """
-    modality = load_modality(settings.data.modality)
+    spec = spec or load_modality(settings.data.modality).spec(data.samples)
+    view = make_view(settings.profile.view, settings.data.modality, spec, settings.run.seed)
     rows: list[NDArray[np.float32]] = []
     classes: list[int] = []
     for label in np.unique(data.labels):
@@ -87,12 +124,11 @@ def class_subspaces(
             members = np.sort(
                 rng.choice(members, settings.profile.max_class_samples, replace=False)
             )
-        matrix = modality.subspace_matrix(data.samples[members], scale)
+        matrix = view.matrix(data.samples[members], scale)
         vectors_of_class = leading_vectors(matrix, size).astype(np.float32)
         rows.append(vectors_of_class)
         classes += [int(label)] * len(vectors_of_class)
-    features = modality.subspace_features(modality.spec(data.samples))
-    vectors = np.concatenate(rows) if rows else np.zeros((0, features), dtype=np.float32)
+    vectors = np.concatenate(rows) if rows else np.zeros((0, view.features), dtype=np.float32)
     return vectors, np.array(classes, dtype=np.int64)
 
 
@@ -107,6 +143,7 @@ def make_profile(
     coordinate_seed: int,
     gradient_fraction: float,
     scale: Rows,
+    spec: SampleSpec | None = None,
 ) -> Profile:
     """Compute a client's profile (Algorithm 1, lines 5-10).
 
@@ -119,6 +156,7 @@ def make_profile(
         settings,
         generator(settings.run.seed, "subspace-samples", client=client),
         scale,
+        spec,
     )
     counts = np.bincount(data.labels, minlength=num_classes).astype(np.int64)
     return Profile(update[chosen], vectors, classes, counts, after["primary"])

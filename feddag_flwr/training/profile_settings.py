@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from feddag_flwr.sections import Section, advanced, setting
 
 
@@ -19,6 +21,12 @@ class ProfileSettings(Section):
         symbol="p",
         gt=0,
         le=1000,
+    )
+    view: Literal["auto", "raw", "resized", "projected"] = advanced(
+        "auto",
+        "What the subspaces are of: samples, images of 32 pixels at most, or random projections to "
+        "1024 values; auto: samples of up to 3072 values, larger images resized",
+        readers=("feddag", "pacfl"),
     )
     max_class_samples: int = advanced(
         1000, "Samples a class that enter the SVD at most (A.6.2)", ge=1, unit="samples"

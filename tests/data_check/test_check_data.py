@@ -127,24 +127,43 @@ def test_archives_that_cannot_be_used(tmp_path, labels, arrays, message):
     assert message in one(found.faults, str(tmp_path))
 
 
-def test_every_file_that_stops_a_folder_is_named(tmp_path):
-    pictures(tmp_path, {"ape": 3, "bee": 2, "cat": 7}, bee=9, cat=6)
-    Image.new("I;16", (6, 6)).save(tmp_path / "cat/7.png")
+def test_every_file_that_cannot_be_read_is_named(tmp_path):
+    pictures(tmp_path, {"ape": 3, "bee": 2, "cat": 7})
     for index in range(7):
         (tmp_path / f"ape/x{index}.png").write_bytes(b"no image")
-    found = inspected(tmp_path)
-    assert found.data is None
-    sizes = one(found.faults, "images of 3 sizes, must be one; most (8) are 6 x 6 pixels")
-    assert "8 x 8: ape/0.png, ape/1.png, ape/2.png; 9 x 9: bee/0.png, bee/1.png" in sizes
+    found = inspected(tmp_path, on_bad_file="refuse")
     broken = one(found.faults, "7 files cannot be read: ape/x0.png, ")
     assert broken.endswith("ape/x4.png and 2 more")
-    assert "cat/7.png" in one(found.faults, "1 file with more than 8 bits a channel")
+    skipped = inspected(tmp_path)
+    assert skipped.faults == []
+    assert broken in skipped.warnings
+    assert len(skipped.data.train) + len(skipped.data.test) == 12
 
 
-def test_an_empty_class_folder_is_a_fault(tmp_path):
+def test_what_becomes_of_other_sizes_and_of_16_bits_is_told(tmp_path, capsys):
+    pictures(tmp_path, {"ape": 3, "bee": 2, "cat": 7}, bee=9, cat=6)
+    deep = np.full((6, 6), 1023, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "cat/7.png")
+    found = inspected(tmp_path)
+    assert found.faults == []
+    assert found.changes == [
+        "images of 3 sizes, width x height: 6 x 6 (8), 8 x 8 (3), 9 x 9 (2); all become 6 x 6",
+        "1 of 13 files have more than 8 bits a channel: 0 to 1023 becomes 0 to 255",
+    ]
+    assert found.data.train.samples.shape[1:] == (1, 6, 6)
+    assert main(["check-data", str(tmp_path), "--run-config", "image-size=12"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "all become 12 x 12" in told
+    assert "1 x 12 x 12 (channels, height, width)" in told
+
+
+def test_an_empty_class_folder_is_told(tmp_path):
     pictures(tmp_path, {"ape": 3})
     (tmp_path / "bee").mkdir()
-    assert "bee: no train images" in one(inspected(tmp_path).faults)
+    found = inspected(tmp_path)
+    assert found.faults == []
+    assert one(found.warnings, "no train images of") == "no train images of 'bee'"
+    assert found.data.class_names == ("ape", "bee")
 
 
 def test_what_the_server_would_refuse_is_told(tmp_path):
@@ -218,10 +237,10 @@ def test_archives_without_class_names_are_warned_of(tmp_path):
 def test_files_passed_over_and_mixed_colours_are_told(tmp_path):
     pictures(tmp_path, {"ape": 6, "bee": 6})
     Image.new("RGB", (8, 8), (9, 8, 7)).save(tmp_path / "bee/7.png")
-    (tmp_path / "bee/8.tif").write_bytes(b"")
+    (tmp_path / "bee/8.dcm").write_bytes(b"")
     (tmp_path / "ape/list").write_text("")
     found = inspected(tmp_path)
-    assert "2 files passed over (1 .tif, 1 no suffix)" in one(found.warnings, "passed over")
+    assert "2 files passed over (1 .dcm, 1 no suffix)" in one(found.warnings, "passed over")
     assert "12 of 13 files are grey" in one(found.warnings, "all become RGB")
 
 
@@ -244,15 +263,15 @@ def test_images_in_folders_below_a_class_are_read_and_others_counted(tmp_path):
 def test_a_broken_file_among_grey_ones_is_the_only_one_told(tmp_path):
     pictures(tmp_path, {"ape": 6, "bee": 6})
     (tmp_path / "bee/9.png").touch()
-    found = inspected(tmp_path)
+    found = inspected(tmp_path, on_bad_file="refuse")
     assert found.warnings == []
     assert found.faults == ["1 file cannot be read: bee/9.png"]
     Image.new("I;16", (9, 9)).save(tmp_path / "bee/8.png")
     whole = (tmp_path / "bee/8.png").read_bytes()
     (tmp_path / "bee/8.png").write_bytes(whole[: len(whole) // 2])  # its header can be read
     found = inspected(tmp_path)
-    assert found.warnings == []
-    assert found.faults == ["2 files cannot be read: bee/8.png, bee/9.png"]
+    assert found.faults == []
+    assert found.warnings == ["2 files cannot be read: bee/8.png, bee/9.png"]
 
 
 def test_arrays_passed_over_are_told(tmp_path):
@@ -411,3 +430,46 @@ def test_likeness_tells_how_near_vectors_come_to_an_image(tmp_path):
     assert 0.5 < many.likeness < 0.99
     kept_back = class_vectors(found.data, settings.changed({"min-subspace-samples": 2}))
     assert (len(kept_back[1].vectors), kept_back[1].likeness) == (0, 0.0)
+
+
+def smooth(seed, side=64):
+    """A picture as photographs are: most of it changes slowly."""
+    coarse = Image.fromarray(noise(1, seed, 7)[0])
+    return coarse.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def test_copies_of_another_size_or_encoding_are_found(tmp_path):
+    for part, seeds in (("train/ape", range(12)), ("train/bee", range(50, 62)),
+                        ("test/ape", range(100, 104)), ("test/bee", range(104, 108))):  # fmt: skip
+        (tmp_path / part).mkdir(parents=True)
+        for seed in seeds:
+            smooth(seed).save(tmp_path / part / f"{seed}.png")
+    assert inspected(tmp_path).warnings == []
+    smooth(3).save(tmp_path / "test/ape/encoded.jpg", quality=60)
+    smooth(55).resize((48, 48)).save(tmp_path / "test/bee/smaller.png")
+    smooth(7).save(tmp_path / "test/ape/same.png")
+    warnings = inspected(tmp_path).warnings
+    sentence = one(warnings, "2 test images of 11 seem to be copies")
+    assert "train/ape/3.png and test/ape/encoded.jpg" in sentence
+    assert "train/bee/55.png and test/bee/smaller.png" in sentence
+    assert "train/ape/7.png = test/ape/same.png" in one(warnings, "also in the training part")
+
+
+def test_vectors_of_large_images_are_those_of_small_ones(tmp_path):
+    (tmp_path / "ape").mkdir()
+    for seed in range(8):
+        smooth(seed, 96).convert("RGB").save(tmp_path / f"ape/{seed}.png")
+    settings = settings_of(tmp_path, model="small")
+    data = inspect_data(tmp_path, "ward-3", settings).data
+    vectors = class_vectors(data, settings)
+    assert vectors[0].vectors.shape == (3, 3 * 32 * 32)
+    assert 0.9 < vectors[0].likeness <= 1
+    found = [i.content for i in disclosures(data, vectors, settings) if i.what.startswith("princ")]
+    assert "subspaces are of samples made small: 3,072 values of 27,648" in found[0]
+    picture = tmp_path / "vectors.png"
+    arguments = ["check-data", str(tmp_path), "--picture", str(picture), "--run-config"]
+    assert main([*arguments, 'model="small"']) == 0
+    assert picture.is_file()
+    picture.unlink()
+    assert main([*arguments, 'model="small" view="projected"']) == 0
+    assert not picture.exists()

@@ -7,21 +7,23 @@ import pytest
 from digit_runs import CLIENT
 from PIL import Image
 
+from feddag_flwr.data.folders import read_image_folder
+from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.inference.pictures import BATCH, read_batches
 from feddag_flwr.inference.predict import Prediction, accuracy_line
 from feddag_flwr.inference.served import load_served
 from feddag_flwr.launcher import main
 
-GREY, COLOUR = (1, 8, 8), (3, 8, 8)
+GREY, COLOUR = ImageForm(1, 8, 8), ImageForm(3, 8, 8)
 
 
 def predict(run, *arguments, client=CLIENT):
     return main(["predict", str(run.path), "--client", client, *map(str, arguments)])
 
 
-def read(paths, shape=GREY, names=("0", "1")):
-    return list(read_batches(paths, shape, names))
+def read(paths, form=GREY, names=("0", "1")):
+    return list(read_batches(paths, form, names))
 
 
 # -- with a real run -------------------------------------------------------------------------------
@@ -106,20 +108,49 @@ def save(path, mode, size=(8, 8)):
     return path
 
 
-@pytest.mark.parametrize(
-    ("mode", "size", "shape", "told"),
-    [
-        ("L", (8, 9), GREY, r"8 x 9 pixels \(width x height\); expected 8 x 8, grey"),
-        ("RGB", (8, 8), GREY, "pixels of mode 'RGB'; expected 8 x 8, grey"),
-        ("RGB", (9, 8), COLOUR, "9 x 8 pixels .* expected 8 x 8, colour"),
-        ("I;16", (8, 8), GREY, "mode 'I;16'; expected 8 bits a channel"),
-        ("L", (8, 8), (2, 8, 8), "takes 2 channels"),
-    ],
-)
-def test_other_images_than_the_model_takes_are_named(tmp_path, mode, size, shape, told):
-    path = save(tmp_path / "x.png", mode, size)
-    with pytest.raises(DataError, match=f"x.png: .*{told}"):
-        read([path], shape)
+def test_images_of_other_forms_are_prepared_as_in_training(tmp_path):
+    """The same files, read by a client and by predict."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "a").mkdir()
+    for index, size in enumerate([(8, 9), (20, 11), (8, 8), (30, 31)]):
+        pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        image = Image.fromarray(pixels)
+        (image if index % 2 else image.convert("L")).save(tmp_path / f"a/{index}.png")
+    Image.fromarray(rng.integers(0, 4096, (9, 9)).astype(np.uint16)).save(tmp_path / "a/5.png")
+    for form in (ImageForm(1, 8, 8, 12), ImageForm(3, 16, 12, 12)):
+        trained = read_image_folder(tmp_path, form=form).train.samples
+        (batch,) = read([tmp_path / "a"], form)
+        assert np.array_equal(batch.images, trained.astype(np.float32) / np.float32(255))
+
+
+def test_a_model_of_two_channels_takes_no_files(tmp_path):
+    path = save(tmp_path / "x.png", "L")
+    with pytest.raises(DataError, match="takes 2 channels, which no files have"):
+        read([path], ImageForm(2, 8, 8))
+
+
+def test_predictions_go_on_past_a_broken_picture(feddag, tree, tmp_path, capsys):
+    files, mine = sorted(tree.rglob("*.png"))[:3], tmp_path / "mine"
+    mine.mkdir()
+    for index, file in enumerate(files, start=1):
+        (mine / f"0{index}.png").write_bytes(file.read_bytes())
+    (mine / "00.png").write_bytes(files[0].read_bytes()[:60])
+    output = tmp_path / "labels.csv"
+    assert predict(feddag, mine, "--output", output) == 0
+    told = capsys.readouterr().err
+    assert "4 images, 1 of which cannot be read" in told
+    with output.open(newline="") as stream:
+        broken, *rest = csv.DictReader(stream)
+    assert broken["path"] == str(mine / "00.png")
+    assert "not a readable image" in broken["error"]
+    assert broken["label"] == broken["probability"] == broken["probability of 3"] == ""
+    for row in rest:
+        of_classes = [float(row[f"probability of {name}"]) for name in "0123456789"]
+        assert sum(of_classes) == pytest.approx(1, abs=1e-5)
+        assert of_classes[int(row["label"])] == max(of_classes) == float(row["probability"])
+        assert row["error"] == ""
+    assert predict(feddag, mine / "00.png") == 2
+    assert capsys.readouterr().out.startswith(f"{mine / '00.png'}\t\t\t")
 
 
 def test_grey_images_will_do_for_a_colour_model(tmp_path):
@@ -176,8 +207,7 @@ def test_the_test_part_of_an_archive_is_used(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "told"),
     [
-        ({"images": np.zeros((2, 8, 9), np.uint8)}, r"8 x 9 with 1 channel\(s\); expected 8 x 8"),
-        ({"images": np.zeros((2, 8, 8, 3), np.uint8)}, r"with 3 channel\(s\); expected .* with 1"),
+        ({"images": np.zeros((2, 8, 8, 4), np.uint8)}, r"4 channel\(s\), which cannot become 1"),
         ({"images": np.zeros((0, 8, 8), np.uint8)}, "'images' holds no image"),
         ({"labels": np.zeros(3)}, "no array 'images'"),
         ({"images": np.full((2, 8, 8), 7.0)}, r"expected floating in \[0, 1\]"),
@@ -192,11 +222,12 @@ def test_an_archive_at_fault_is_named(tmp_path, arrays, told):
 
 def test_nothing_to_read_is_told(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: no .png, .jpg, .jpeg files in it or below"):
+    with pytest.raises(DataError, match=r"empty: no .png, .jpg, .* files in it or below"):
         read([tmp_path / "empty"])
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n")
-    with pytest.raises(DataError, match=r"torn\.png: not a readable image"):
-        read([tmp_path / "torn.png"])
+    (batch,) = read([tmp_path / "torn.png"])
+    assert "torn.png: not a readable image" in batch.errors[0]
+    assert batch.images.shape == (0, 1, 8, 8)
 
 
 def test_accuracy_is_over_the_known_ones_and_balanced_over_classes():

@@ -44,6 +44,7 @@ def profile(content: RecordDict, context: Context) -> Training:
         coordinate_seed=request.coordinate_seed,
         gradient_fraction=request.gradient_fraction,
         scale=request.header.sample_scale,
+        spec=request.header.spec,
     )
     return encode_profile(request.header, made, request.start["primary"])
 

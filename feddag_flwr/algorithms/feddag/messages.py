@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.local_training import PLAIN, LocalTrainingConfig
-from feddag_flwr.modalities import load_modality
 from feddag_flwr.profile import Profile, sparse_size, subspace_size
 from feddag_flwr.records import (
     ClientRequest,
@@ -29,6 +28,7 @@ from feddag_flwr.records.sizes import weights_nbytes
 from feddag_flwr.records.train import TRAINED, losses_due
 from feddag_flwr.records.transport import as_trained, to_send
 from feddag_flwr.records.values import info_of
+from feddag_flwr.subspace_view import view_features
 
 PHASES = ("primary", "secondary")
 
@@ -70,7 +70,7 @@ class ProfileRequest(ClientRequest[Profile]):
         update = array_of(content, "update", np.float32, (coordinates,))
         if not update.any():
             raise RecordError("update is zero everywhere: the angle of Eq. 3 does not exist")
-        vectors, classes = _subspace(content, self.header, counts, limits.subspace_size)
+        vectors, classes = _subspace(content, self.header, counts, limits)
         moved = parts_of(content, info_of(content), self.starts())["encoder"]
         encoder = as_trained(moved, lambda: self.start["primary"], self.header.transport)
         limits.check_weights("primary", encoder)
@@ -91,11 +91,12 @@ def encode_profile(header: RequestHeader, profile: Profile, start: Weights) -> R
 
 
 def _subspace(
-    content: RecordDict, header: RequestHeader, counts: NDArray[np.int64], subspace: float
+    content: RecordDict, header: RequestHeader, counts: NDArray[np.int64], limits: Limits
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     # No more vectors than a sample has values can be orthogonal.
-    features = load_modality(header.modality).subspace_features(header.spec)
-    sizes = [min(subspace_size(subspace, count), features) if count else 0 for count in counts]
+    features = view_features(limits.view, header.modality, header.spec)
+    most = [subspace_size(limits.subspace_size, count) for count in counts]
+    sizes = [min(size, features) if count else 0 for size, count in zip(most, counts, strict=True)]
     classes = array_of(content, "vector-classes", np.int64, (None,), most=sum(sizes))
     vectors = array_of(content, "vectors", np.float32, (len(classes), features))
     if classes.size and (classes.min() < 0 or classes.max() >= len(counts)):

@@ -11,16 +11,20 @@ from feddag_flwr.client.action import Action
 from feddag_flwr.client.session import ClientSession
 from feddag_flwr.profile import subspace_size
 from feddag_flwr.records import RequestHeader
-from feddag_flwr.training.profile import leading_vectors
+from feddag_flwr.subspace_view import make_view
+from feddag_flwr.training.profile import leading_vectors_of_all
 
 
 def vectors(content: RecordDict, context: Context) -> RecordDict:
     """Reply with the leading singular vectors of all training data, whatever the class."""
     header = RequestHeader.decode(content)
     session = ClientSession.open(context, header)
-    matrix = session.modality.subspace_matrix(session.data.train.samples, header.sample_scale)
-    size = subspace_size(session.settings.profile.subspace_size, len(matrix))
-    return header.reply(arrays={"vectors": leading_vectors(matrix, size).astype(np.float32)})
+    settings = session.settings
+    view = make_view(settings.profile.view, header.modality, header.spec, settings.run.seed)
+    samples = session.data.train.samples
+    size = subspace_size(settings.profile.subspace_size, len(samples))
+    found = leading_vectors_of_all(samples, view, header.sample_scale, size)
+    return header.reply(arrays={"vectors": found.astype(np.float32)})
 
 
 ACTIONS: Mapping[str, Action] = {"query.vectors": vectors}

@@ -9,9 +9,9 @@ import numpy as np
 from flwr.app import RecordDict
 from numpy.typing import NDArray
 
-from feddag_flwr.modalities import load_modality
 from feddag_flwr.records import ClientRequest, Limits, RecordError
 from feddag_flwr.records.arrays import array_of, check_orthonormal
+from feddag_flwr.subspace_view import view_features
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class VectorsRequest(ClientRequest[NDArray[np.float32]]):
 
     def read(self, content: RecordDict, limits: Limits) -> NDArray[np.float32]:
         """Read 1 to `most` orthonormal rows."""
-        del limits
-        features = load_modality(self.header.modality).subspace_features(self.header.spec)
+        features = view_features(limits.view, self.header.modality, self.header.spec)
         most = min(self.most, features)
         vectors = array_of(content, "vectors", np.float32, (None, features), most=most * features)
         if not 1 <= len(vectors) <= most:

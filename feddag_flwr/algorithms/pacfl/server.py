@@ -40,6 +40,7 @@ class PACFL(Algorithm):
 
     def begin(self) -> None:
         """Collect the vectors and cluster the clients, before any training."""
+        self.context.tell_view()
         with self.context.phase("profile"):
             self._vectors = self._collect(0, list(self.state.clients))
         names = list(self._vectors)

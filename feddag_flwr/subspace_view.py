@@ -1,0 +1,110 @@
+"""Which vectors of a sample the subspaces of phase 1 and of PACFL are of (setting ``view``).
+
+Principal vectors of raw pixels are images of full size: of large ones they are costly to send and
+show what is on them. So large images are made small first, or projected at random.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feddag_flwr.modalities import Modality, Rows, SampleSpec, load_modality
+from feddag_flwr.seeds import derived_seed
+
+# Most values of a sample whose subspaces are of the samples themselves: 3 x 32 x 32, which are the
+# largest images of the data sets that Eq. 4 was tried on.
+RAW_VALUES = 3 * 32 * 32
+# Length of projected vectors: the cosine c of two vectors moves by sqrt((1 + c^2) / 1024), 0.03 to
+# 0.04, as a standard deviation.
+PROJECTED = 1024
+# Samples that are looked at at a time.
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class SubspaceView:
+    """How a sample becomes a vector.
+
+    Attributes
+    ----------
+    kind : str
+        ``raw``, ``resized`` or ``projected``.
+    shape : tuple of int
+        Of what a vector lists the values of.
+    seed : int
+        By which all clients draw the same projection.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    modality: Modality
+    spec: SampleSpec
+    seed: int
+
+    @property
+    def features(self) -> int:
+        """Length d of a vector."""
+        if self.kind == "raw":
+            return self.modality.subspace_features(self.spec)
+        return math.prod(self.shape)
+
+    def matrix(self, samples: NDArray[Any], scale: Rows) -> NDArray[np.float64]:
+        """Return the vectors of samples, shape (n, d)."""
+        if self.kind == "raw":
+            return self.modality.subspace_matrix(samples, scale)
+        if self.kind == "resized":
+            return self.modality.reduced_matrix(samples, scale)
+        made = np.empty((len(samples), self.features))
+        projection = _projection(self.modality.subspace_features(self.spec), self.seed)
+        for start in range(0, len(samples), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            rows = self.modality.subspace_matrix(samples[chunk], scale)
+            made[chunk] = (projection @ rows.T).T
+        return made
+
+    def in_words(self) -> str:
+        """Say what the vectors are."""
+        values = self.modality.subspace_features(self.spec)
+        what = {"resized": "samples made small", "projected": "random projections of samples"}
+        return (
+            f"subspaces are of {what.get(self.kind, 'samples')}: {self.features:,} values of "
+            f"{values:,} (setting view)"
+        )
+
+
+def make_view(name: str, modality: str, spec: SampleSpec, seed: int) -> SubspaceView:
+    """Make the view that the setting ``view`` names, for samples of a spec.
+
+    ``auto`` is ``raw`` for samples of up to `RAW_VALUES` values and where they cannot be made
+    smaller, else ``resized``. What would not be shorter than raw is raw. `seed` is the run's.
+    """
+    kind_of_samples = load_modality(modality)
+    raw, reduced = kind_of_samples.subspace_features(spec), kind_of_samples.reduced_shape(spec)
+    if name == "auto":
+        name = "resized" if raw > RAW_VALUES else "raw"
+    shapes = {"resized": spec.shape if reduced is None else reduced, "projected": (PROJECTED,)}
+    shape = shapes.get(name, spec.shape)
+    if name == "raw" or shape == spec.shape or math.prod(shape) >= raw:
+        name, shape = "raw", spec.shape
+    seed = derived_seed(seed, "subspace-projection")
+    return SubspaceView(name, shape, kind_of_samples, spec, seed)
+
+
+def view_features(name: str, modality: str, spec: SampleSpec) -> int:
+    """Return the length of a view's vectors."""
+    return make_view(name, modality, spec, 0).features
+
+
+@lru_cache(maxsize=2)
+def _projection(features: int, seed: int) -> Any:  # noqa: ANN401 - a sparse matrix of SciPy
+    """Draw a sparse matrix, shape (PROJECTED, features), that keeps lengths on average."""
+    from sklearn.random_projection import SparseRandomProjection
+
+    drawn = SparseRandomProjection(PROJECTED, random_state=seed % 2**32)
+    return drawn.fit(np.zeros((1, features))).components_
