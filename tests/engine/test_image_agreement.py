@@ -130,6 +130,26 @@ def test_images_of_16_bits_are_scaled_alike_everywhere(tmp_path, sites):
     assert json.loads(strategy.state.sample_details) == {"bits": 12}
 
 
+def test_classes_that_are_empty_or_tested_only_leave_the_metrics_right(tmp_path, caplog):
+    root = tmp_path / "sites"
+    for name in "ab":
+        site(root / name / "train", (16, 16), "L", seed=ord(name))
+        site(root / name / "test", (16, 16), "L", count=3, seed=ord(name) + 9)
+    (root / "a/train/nobody").mkdir()
+    (root / "a/test/left").rename(root / "a/test/round")
+    changes = settings_of(root, num_clients=2, num_rounds=3, local_epochs=6, learning_rate=0.05)
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        strategy, _ = run_quickly(tmp_path, **changes)
+    assert "no train images of 'nobody', 'round'" in caplog.text
+    assert strategy.state.class_names == ("above", "left", "nobody", "round")
+    judged = strategy.evaluator.evaluations["a"]
+    assert judged.totals.tolist() == [3, 0, 0, 3]
+    assert judged.value("balanced-accuracy") == judged.value("accuracy") <= 0.5
+    other = strategy.evaluator.evaluations["b"]
+    assert other.totals.tolist() == [3, 3, 0, 0]
+    assert other.value("balanced-accuracy") > 0.5
+
+
 # -- the choice ------------------------------------------------------------------------------------
 
 

@@ -81,6 +81,7 @@ class FedDAG(Algorithm):
 
     def begin(self) -> None:
         """Profile the clients, cluster them, and start the clusters' models."""
+        self.context.tell_view()
         with closing(DiskBackedWeights(self.context.folder.path)) as encoders:
             with self.context.phase("profile"):
                 replies = self._profiler.collect(
