@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 # Values that are looked at at once: of more, a copy in double precision would take 0.5 GB.
 AT_ONCE = 2**26
+# The same for a histogram, whose counting takes 8 bytes a value.
+BYTES_AT_ONCE = 2**22
 
 
 def unit_pixels(images: NDArray[Any]) -> NDArray[np.float64]:
@@ -27,7 +29,7 @@ def pixel_moments(images: NDArray[Any]) -> tuple[tuple[float, float], ...]:
 def _moments_of_bytes(pixels: NDArray[Any]) -> tuple[float, float]:
     """By the histogram: exact, and without a copy in floating point."""
     counts = np.zeros(256, np.int64)
-    for part in _parts(pixels):
+    for part in _parts(pixels, BYTES_AT_ONCE):
         counts += np.bincount(part.ravel(), minlength=256)
     weights = counts / pixels.size
     values = np.arange(256) / 255
@@ -45,8 +47,8 @@ def _moments_of_floats(pixels: NDArray[Any]) -> tuple[float, float]:
     return float(np.average(means, weights=sizes)), float(np.average(squares, weights=sizes))
 
 
-def _parts(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield images in pieces of `AT_ONCE` values."""
-    size = max(1, AT_ONCE // max(1, images[:1].size))
+def _parts(images: NDArray[Any], values: int = AT_ONCE) -> Iterator[NDArray[Any]]:
+    """Yield images in pieces of so many values."""
+    size = max(1, values // max(1, images[:1].size))
     for start in range(0, len(images), size):
         yield images[start : start + size]

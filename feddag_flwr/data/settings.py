@@ -48,7 +48,7 @@ class DataSettings(Section):
         "Kind of the samples: image, or package.module:Class (its samples come as npz)",
         shapes_data=True,
     )
-    image_size: int = setting(
+    image_size: int = advanced(
         0,
         "Height and width of all images: shorter side first, then a centre crop; 0: the "
         "federation's most common size",
