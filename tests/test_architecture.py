@@ -44,6 +44,7 @@ ALLOWED = {
     "state": {"aggregation", "modalities"},
     "data": {"class_names", "modalities", "seeds", "settings"},
     "models": {"aggregation", "layout", "modalities", "seeds"},
+    "augmentations": set(),
     "objectives": set(),
     "optimisers": {"local_training"},
     "training": {
@@ -62,9 +63,9 @@ ALLOWED = {
         "aggregation", "records", "registries", "registry", "seeds", "settings",
     },
     "client": {
-        "aggregation", "data", "flower", "local_training", "metrics", "modalities", "models",
-        "objectives", "optimisers", "postprocessors", "records", "registries", "registry", "seeds",
-        "settings", "similarity", "trainers", "training",
+        "aggregation", "augmentations", "data", "flower", "local_training", "metrics", "modalities",
+        "models", "objectives", "optimisers", "postprocessors", "records", "registries", "registry",
+        "seeds", "settings", "similarity", "trainers", "training",
     },
     "algorithms/client": {
         "aggregation", "client", "local_training", "modalities", "models", "objectives", "profile",
@@ -74,8 +75,8 @@ ALLOWED = {
     "checkpoints": {"aggregation", "layout", "settings", "state"},
     "aggregators": {"aggregation"},
     "federation": {
-        "aggregation", "aggregators", "client", "flower", "metrics", "models", "records",
-        "run_folder", "seeds", "settings", "state", "traffic",
+        "aggregation", "aggregators", "client", "flower", "local_training", "metrics", "models",
+        "records", "run_folder", "seeds", "settings", "state", "traffic",
     },
     "algorithms": {
         "aggregation", "aggregators", "algorithms/client", "checkpoints", "clustering",

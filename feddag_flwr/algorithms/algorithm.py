@@ -116,13 +116,13 @@ class Algorithm(ABC):
             self.judged_model_of(name),
             self.adapt_epochs,
             personalisation_epochs,
-            self.plain_training,
+            LocalTrainingConfig.of(self.settings.training),
         )
 
     @property
     def plain_training(self) -> LocalTrainingConfig:
-        """Local training as the settings say."""
-        return LocalTrainingConfig.of(self.settings.training)
+        """Local training as the settings say for the round that comes next."""
+        return self.context.local_training()
 
     def local_training(self, name: str) -> LocalTrainingConfig:
         """Return how a client trains: as the settings say."""

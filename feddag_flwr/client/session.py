@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from flwr.app import Context, RecordDict
 from torch import Tensor
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.augmentations import NONE
 from feddag_flwr.data.classes import check_spec, in_classes
 from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.data.scenarios import ClientData, load_client_data
@@ -20,19 +21,22 @@ from feddag_flwr.metrics.loss import WORST_LOSS
 from feddag_flwr.modalities import Modality, ModalityError, load_modality
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import set_weights
+from feddag_flwr.models.freezing import freeze
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.objectives import Objective
+from feddag_flwr.objectives.cross_entropy import CROSS_ENTROPY, CrossEntropy
 from feddag_flwr.optimisers import MakeOptimiser
 from feddag_flwr.postprocessors import ClientContext
 from feddag_flwr.postprocessors.chain import Postprocessors
 from feddag_flwr.records import Model, RecordError, RequestHeader, TrainReply
-from feddag_flwr.registries import OBJECTIVES, OPTIMISERS
+from feddag_flwr.registries import AUGMENTATIONS, OBJECTIVES, OPTIMISERS
+from feddag_flwr.registry import name_list
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.drift import class_shift
 from feddag_flwr.trainers import TrainingMethod, TrainJob
 from feddag_flwr.training.device import Samples, check_memory, prepare_device, seed_generators
-from feddag_flwr.training.local import evaluate, sample_losses
+from feddag_flwr.training.local import balanced_weights, evaluate, sample_losses
 from feddag_flwr.training.memo import EvaluationMemo
 
 evaluations = EvaluationMemo()
@@ -152,11 +156,30 @@ class ClientSession:
 
         A `RegistryError` says that the config names what is neither listed nor the run's own.
         """
+        own = self.settings.training
         optimiser: MakeOptimiser = OPTIMISERS.load(
-            OPTIMISERS.check_asked(config.optimiser, self.settings.training.optimiser)
+            OPTIMISERS.check_asked(config.optimiser, own.optimiser)
         )
         objective = self.objective(config.objective)
-        return TrainJob(model, samples, config, objective, optimiser, rng, method, weights)
+        if config.label_smoothing and objective is CROSS_ENTROPY:
+            objective = CrossEntropy(config.label_smoothing)
+        if config.class_weights == "balanced":
+            balanced = balanced_weights(samples.labels)
+            weights = balanced if weights is None else weights * balanced
+        freeze(model, name_list(own.frozen_layers))
+        augment = self._augmenting(config.augmentation)
+        return TrainJob(
+            model, samples, config, objective, optimiser, rng, method, weights, augment=augment
+        )
+
+    def _augmenting(self, name: str) -> Callable[[Tensor, np.random.Generator], Tensor] | None:
+        """Return what changes inputs at random; None where nothing does."""
+        own = self.settings.training.augmentation
+        augmentation = AUGMENTATIONS.load(AUGMENTATIONS.check_asked(name, own))
+        if augmentation is NONE:
+            return None
+        modality, scale = self.modality, self.header.sample_scale
+        return lambda inputs, rng: modality.augment(inputs, scale, augmentation, rng)
 
     def losses(
         self,

@@ -88,12 +88,12 @@ class Comparison:
 
         `encoders` says of each client that took part how many it has trained.
         """
-        training, every = self._context.settings.training, self._context.settings.run.compare_every
+        training, every = self._context.local_training(), self._context.settings.run.compare_every
         if not self._models.one and server_round <= self.num_rounds // 2:
             return {}
-        epochs = training.local_epochs
-        self._models.work += epochs * sum(encoders.values())
-        self._models.owed.update({name: epochs * count for name, count in encoders.items()})
+        amount = training.amount
+        self._models.work += amount * sum(encoders.values())
+        self._models.owed.update({name: amount * count for name, count in encoders.items()})
         return {} if server_round % every else self._turn(server_round)
 
     def judge(self, server_round: int, names: Collection[str]) -> dict[str, Any]:
@@ -235,13 +235,13 @@ class Comparison:
     def _train(self, server_round: int, names: Collection[str]) -> dict[str, TrainReply]:
         """Ask clients to train the one model, each for its share of what is owed."""
         context, models = self._context, self._models
-        config = LocalTrainingConfig.of(context.settings.training)
-        epochs = {name: max(1, round(SHARE[ONE] * models.owed[name])) for name in names}
+        config = context.local_training()
+        amounts = {name: max(1, round(SHARE[ONE] * models.owed[name])) for name in names}
         replies: dict[str, TrainReply] = context.ask(
             TrainRequest(
                 context.header(name, server_round),
                 dict(models.one),
-                config.with_epochs(epochs[name]),
+                config.with_amount(amounts[name]),
             )
             for name in context.largest_first(context.connected(names))
         )

@@ -9,7 +9,7 @@ from typing import Any
 from flwr.app import MetricRecord
 
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
-from feddag_flwr.metrics import Evaluation, mean_over_clients
+from feddag_flwr.metrics import Evaluation, mean_over_clients, pooled, spread_over_clients
 from feddag_flwr.state import ServerState
 from feddag_flwr.traffic import ARRAYS, LEAST, SENT, Counts, overhead, total
 
@@ -108,6 +108,7 @@ def closing_summary(
                 "train-samples": sum(member.train_samples for member in members),
                 "teachers": list(state.teachers[cluster]) if state.teachers else [],
                 **mean_over_clients(of_members),
+                "pooled": pooled(of_members),
             }
         )
     return {
@@ -115,6 +116,8 @@ def closing_summary(
         "num-clusters": state.num_clusters,
         "clusters": clusters,
         "overall": mean_over_clients(evaluations.values()),
+        "pooled": pooled(evaluations.values()),
+        "spread": spread_over_clients(evaluations),
         "adjusted-rand-index": adjusted_rand_index(state.assignments, true_groups),
         "without-cluster": sorted(set(state.clients) - set(state.assignments)),
         "bytes-per-client": round(totals[ARRAYS] / len(state.clients)),

@@ -8,7 +8,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.metrics import DEFAULT_METRICS, metric_names
-from feddag_flwr.registries import AGGREGATORS, OBSERVERS, POSTPROCESSORS
+from feddag_flwr.registries import AGGREGATORS, METRICS, OBSERVERS, POSTPROCESSORS
 from feddag_flwr.registry import RegistryError, name_list
 from feddag_flwr.sections import Section, advanced, setting
 
@@ -44,7 +44,7 @@ class RunSettings(Section):
     metrics: str = setting(
         ", ".join(DEFAULT_METRICS),
         "What models are judged by, separated by commas, the headline first: "
-        "balanced-accuracy, accuracy, loss, or package.module:Class",
+        f"{', '.join(METRICS.names)}, or package.module:Class",
     )
     personalisation_epochs: int = setting(
         0,

@@ -30,11 +30,13 @@ from feddag_flwr.engine.resumption import checkpoint_of, resume
 from feddag_flwr.engine.round_report import RoundReport, closing_summary
 from feddag_flwr.engine.training import TrainingRound
 from feddag_flwr.engine.watchers import Watchers
-from feddag_flwr.federation.context import FederationContext
+from feddag_flwr.federation.context import FederationContext, listed
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.federation.exchange import Exchange
 from feddag_flwr.metrics import load_metrics, mean_over_clients, metric_names
+from feddag_flwr.models.freezing import unknown_layers
 from feddag_flwr.observers import RoundOver, RunOver, RunStarted
+from feddag_flwr.registry import name_list
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
@@ -177,7 +179,15 @@ class ClusteredStrategy(Strategy):
     def begin_algorithm(self) -> None:
         """Let replies be checked against the run's model, and requests ask for drift."""
         context = self.context
-        context.exchange.limits = context.limits(context.initial_model(dual=True))
+        model = context.initial_model(dual=True)
+        frozen = name_list(self.settings.training.frozen_layers)
+        if unknown := unknown_layers(model, frozen):
+            names = [name for name, _ in model.primary.named_parameters()]
+            raise FederationError(
+                f"setting frozen-layers = {', '.join(frozen)!r}: the encoder has no "
+                f"{', '.join(unknown)}, must begin names of its parameters: {listed(names)}"
+            )
+        context.exchange.limits = context.limits(model)
         context.reference_of = self.algorithm.reference_of
 
     def _started(self, rounds: int, first: int) -> None:

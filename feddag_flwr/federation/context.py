@@ -12,6 +12,7 @@ from feddag_flwr.aggregators import Aggregator
 from feddag_flwr.federation.client_registry import ClientRegistry
 from feddag_flwr.federation.exchange import Exchange
 from feddag_flwr.federation.stopwatch import Stopwatch
+from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.metrics import metric_names
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import variance_places
@@ -133,6 +134,13 @@ class FederationContext:
             seed=derived_seed(seed, f"start-{number}") if number else seed,
             modality=self.settings.data.modality,
             details=self.state.sample_details,
+        )
+
+    def local_training(self) -> LocalTrainingConfig:
+        """Return how clients train in the round that comes next, as the settings say."""
+        settings = self.settings
+        return LocalTrainingConfig.scheduled(
+            settings.training, self.state.server_round, settings.run.num_rounds
         )
 
     def limits(self, model: ClusterModel | None = None) -> Limits:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from feddag_flwr.augmentations import Augmentation
     from feddag_flwr.data.samples import LabelledSamples
     from feddag_flwr.training.device import Samples
 
@@ -99,6 +100,17 @@ class Modality(ABC):
     def device_bytes(self, samples: NDArray[Any]) -> int:
         """Bytes that samples take on the device: by default 4 for each number."""
         return 4 * samples.size
+
+    def augment(
+        self,
+        inputs: Tensor,
+        scale: Rows,
+        augmentation: Augmentation,
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """Return a model's inputs changed at random: not for a kind that does not say how."""
+        del inputs, scale, augmentation, rng
+        raise ModalityError(f"setting augmentation: not for {type(self).__name__}, must be 'none'")
 
     @abstractmethod
     def subspace_matrix(self, samples: NDArray[Any], scale: Rows) -> NDArray[np.float64]:

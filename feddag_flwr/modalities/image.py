@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.modalities.base import Modality, ModalityError, Rows, SampleSpec
 from feddag_flwr.models.encoders import Cnn3Encoder, LeNetEncoder, SmallEncoder
 from feddag_flwr.training.device import Samples
+
+if TYPE_CHECKING:
+    from feddag_flwr.augmentations import Augmentation
 
 FLOAT_BYTES = 4
 # Images that take no more bytes than this are standardised once; larger sets, batch by batch.
@@ -114,6 +117,19 @@ class Image(Modality):
         """Bytes of the images as `to_device` leaves them."""
         floats = FLOAT_BYTES * samples.size
         return samples.nbytes if floats > STANDARDISE_AT_ONCE else floats
+
+    def augment(
+        self,
+        inputs: Tensor,
+        scale: Rows,
+        augmentation: Augmentation,
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """Change standardised images as what they were in [0, 1]."""
+        rows = torch.tensor(scale, dtype=inputs.dtype, device=inputs.device).reshape(-1, 2, 1, 1)
+        means, deviations = rows.unbind(1)
+        changed = augmentation(inputs * deviations + means, rng)
+        return (changed - means) / deviations
 
     def subspace_matrix(self, samples: NDArray[Any], scale: Rows) -> NDArray[np.float64]:
         """Return the pixels in [0, 1], an image a row."""

@@ -143,5 +143,5 @@ class TrainRequest(ClientRequest[TrainReply]):
 
 
 def losses_due(config: LocalTrainingConfig) -> int:
-    """Return how many losses the reply holds: one an epoch, or none."""
-    return config.epochs if config.report_losses else 0
+    """Return how many losses the reply holds: those of training, or none."""
+    return config.num_losses if config.report_losses else 0

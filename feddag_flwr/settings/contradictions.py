@@ -19,6 +19,12 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield f"min-clients = {settings.deployment.min_clients}: at most num-clients = {clients}"
     if not settings.sharing.dual and settings.training.diversity > 0:
         yield f"diversity = {settings.training.diversity}: needs a secondary encoder"
+    training = settings.training
+    if training.label_smoothing and training.objective != "cross-entropy":
+        yield (
+            f"label-smoothing = {training.label_smoothing}: must be 0 with objective = "
+            f"{training.objective!r}, is for cross-entropy"
+        )
     yield from _changes_that_cannot_happen(settings)
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import ValidationInfo, field_validator
 
-from feddag_flwr.registries import OBJECTIVES, OPTIMISERS, TRAINERS
+from feddag_flwr.algorithm_names import ALGORITHMS
+from feddag_flwr.registries import AUGMENTATIONS, OBJECTIVES, OPTIMISERS, TRAINERS
 from feddag_flwr.registry import RegistryError
 from feddag_flwr.sections import Section, advanced, setting
 
-_REGISTRIES = {registry.setting: registry for registry in (OBJECTIVES, OPTIMISERS, TRAINERS)}
+_REGISTRIES = {
+    registry.setting: registry for registry in (AUGMENTATIONS, OBJECTIVES, OPTIMISERS, TRAINERS)
+}
+# What has training steps of its own, or none.
+_OTHERS = tuple(name for name in ALGORITHMS if name != "per-fedavg")
 
 
 class LocalTrainingSettings(Section):
@@ -18,6 +25,13 @@ class LocalTrainingSettings(Section):
         "auto", "Encoder: auto, small, lenet, cnn3, or package.module:factory", min_length=1
     )
     local_epochs: int = setting(10, "Epochs of local training a round and phase", ge=1, le=1000)
+    local_steps: int = advanced(
+        0,
+        "Optimiser steps of local training a round and phase, in place of local-epochs; 0: epochs",
+        ge=0,
+        le=1_000_000,
+        readers=_OTHERS,
+    )
     batch_size: int = setting(64, "Mini-batch size", symbol="B", ge=1, le=100_000, unit="samples")
     objective: str = advanced(
         "cross-entropy",
@@ -25,11 +39,52 @@ class LocalTrainingSettings(Section):
         min_length=1,
     )
     optimiser: str = advanced(
-        "sgd", "What takes the steps: sgd, or package.module:attribute", min_length=1
+        "sgd", "What takes the steps: sgd, adamw, or package.module:attribute", min_length=1
     )
-    learning_rate: float = setting(0.01, "SGD learning rate", symbol="eta", gt=0, le=10)
+    learning_rate: float = setting(0.01, "Learning rate", symbol="eta", gt=0, le=10)
     momentum: float = advanced(0.5, "SGD momentum", ge=0, lt=1)
-    weight_decay: float = advanced(1e-4, "SGD weight decay", ge=0, le=1)
+    weight_decay: float = advanced(1e-4, "Weight decay; AdamW's is decoupled", ge=0, le=1)
+    rate_schedule: Literal["constant", "cosine"] = advanced(
+        "constant", "How the learning rate goes over num-rounds rounds"
+    )
+    rate_warmup_rounds: int = advanced(
+        0,
+        "First rounds over which the learning rate rises in equal steps",
+        ge=0,
+        le=100_000,
+        unit="rounds",
+    )
+    gradient_clipping: float = advanced(
+        0.0, "Most Euclidean norm of a step's gradient; 0: any", ge=0, le=1e6, readers=_OTHERS
+    )
+    mixed_precision: bool = advanced(
+        False,
+        "Forward passes of training are autocast to bfloat16, which pays on a GPU",
+        readers=_OTHERS,
+    )
+    augmentation: str = advanced(
+        "none",
+        "What is done to training images at random: none, standard (shift and mirror), "
+        "randaugment, or package.module:attribute",
+        min_length=1,
+        readers=_OTHERS,
+    )
+    class_weights: Literal["none", "balanced"] = advanced(
+        "none",
+        "Weights of classes in the loss: none, or balanced (a client's classes count alike)",
+        readers=_OTHERS,
+    )
+    label_smoothing: float = advanced(
+        0.0,
+        "Share of cross-entropy that goes to all classes alike",
+        ge=0,
+        lt=1,
+    )
+    frozen_layers: str = advanced(
+        "",
+        "Layers of the encoders that are never trained: beginnings of parameters' names, separated "
+        "by commas",
+    )
     diversity: float = advanced(
         0.0,
         "Weight of the diversity regulariser (Eq. 42)",
@@ -67,7 +122,7 @@ class LocalTrainingSettings(Section):
         machine=True,
     )
 
-    @field_validator("objective", "optimiser", "trainer")
+    @field_validator("augmentation", "objective", "optimiser", "trainer")
     @classmethod
     def _known_part(cls, value: str, info: ValidationInfo) -> str:
         registry = _REGISTRIES[str(info.field_name)]
