@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import ValidationInfo, field_validator
 
 from feddag_flwr.registries import OBJECTIVES, OPTIMISERS, TRAINERS
@@ -14,19 +16,14 @@ _REGISTRIES = {registry.setting: registry for registry in (OBJECTIVES, OPTIMISER
 class LocalTrainingSettings(Section):
     """How a client trains a model, and on what device."""
 
-    model: str = setting(
-        "auto", "Encoder: auto, small, lenet, cnn3, or package.module:factory", min_length=1
-    )
+    model: str = setting("auto", "Encoder: auto, small, lenet, cnn3, or package.module:factory")
     local_epochs: int = setting(10, "Epochs of local training a round and phase", ge=1, le=1000)
     batch_size: int = setting(64, "Mini-batch size", symbol="B", ge=1, le=100_000, unit="samples")
     objective: str = advanced(
         "cross-entropy",
         "What local training minimises: cross-entropy, or package.module:attribute",
-        min_length=1,
     )
-    optimiser: str = advanced(
-        "sgd", "What takes the steps: sgd, or package.module:attribute", min_length=1
-    )
+    optimiser: str = advanced("sgd", "What takes the steps: sgd, or package.module:attribute")
     learning_rate: float = setting(0.01, "SGD learning rate", symbol="eta", gt=0, le=10)
     momentum: float = advanced(0.5, "SGD momentum", ge=0, lt=1)
     weight_decay: float = advanced(1e-4, "SGD weight decay", ge=0, le=1)
@@ -42,12 +39,10 @@ class LocalTrainingSettings(Section):
         "sequential",
         "What trains clients' models: sequential (one after the other), or "
         "package.module:attribute",
-        min_length=1,
     )
     device: str = setting(
         "auto",
         "auto (the GPU when there is one), cpu, cuda or cuda:N",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         machine=True,
     )
     device_memory: int = advanced(
@@ -75,6 +70,13 @@ class LocalTrainingSettings(Section):
             return registry.check(value)
         except RegistryError as error:
             raise ValueError(f"must be {registry.allowed}") from error
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch("auto|cpu|cuda(:[0-9]+)?", value):
+            raise ValueError("must be auto, cpu, cuda or cuda:N")
+        return value
 
     @field_validator("model")
     @classmethod

@@ -151,6 +151,14 @@ def test_a_run_begins_with_min_clients_and_takes_the_others_later(tmp_path, capl
     assert sorted(lines(strategy)[1]["placed"]) == ["client-1", "client-4", "client-7"]
 
 
+def test_a_share_that_holds_out_nobody_of_those_who_came_is_told(tmp_path, caplog):
+    share = {"held_out_share": 0.2, "num_clients": 3, "min_clients": 2, "num_rounds": 0}
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        strategy, _ = run_quickly(tmp_path, nodes=2, algorithm="fedavg", **share)
+    assert strategy.context.held_out == {}
+    assert "held-out-share = 0.2: 0 of the 2 clients here" in caplog.text
+
+
 def test_a_profile_that_is_missing_at_the_start_is_made_good_later(tmp_path):
     failures = []
 
