@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 import pytest
-from memory_grid import TRAINING, MemoryGrid, failed, quick_settings, run_quickly
+from memory_grid import TRAINING, MemoryGrid, failed, let_come_later, quick_settings, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithm_names import ALGORITHMS
@@ -135,15 +135,7 @@ def test_a_run_begins_with_min_clients_and_takes_the_others_later(tmp_path, capl
         **LATE | {"newcomer_share": 0.0, "num_rounds": 1},
     )
     grid = MemoryGrid(settings)
-    absent = {FIRST_NODE + partition for partition in (1, 4, 7)}
-    grid.connected -= absent
-
-    def come(partition, action, reply):
-        if action in TRAINING:
-            grid.connected |= absent
-        return reply
-
-    grid.tamper = come
+    let_come_later(grid, {FIRST_NODE + partition for partition in (1, 4, 7)})
     strategy = build_strategy(settings, RunFolder(settings))
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy.start(grid)
