@@ -9,6 +9,8 @@ from pydantic import field_validator
 from feddag_flwr.sections import Effect, Section, advanced, setting
 
 MIN_THRESHOLD_STEP = 0.001
+# Models that one message carries: each has two parts, and a message takes a thousand.
+MOST_CANDIDATES = 500
 # Tests part clients as they are; a clustering is chosen only where there are none.
 _CHOSEN: Effect = ({"fusion": ("entropy", "data", "gradient")},)
 
@@ -20,7 +22,7 @@ class ClusteringSettings(Section):
 
     num_clusters: int = setting(
         5,
-        "Models of the algorithms that must be told how many",
+        "Models of the algorithms that must be told how many; fedrc, fedsoft, ifca: 500 at most",
         symbol="K",
         ge=1,
         le=1000,

@@ -184,7 +184,7 @@ class DataSettings(Section):
         try:
             return MODALITIES.check(value)
         except RegistryError as error:
-            raise ValueError(str(error).partition(": ")[2]) from error
+            raise ValueError(f"must be {MODALITIES.allowed}") from error
 
     @field_validator("rotations")
     @classmethod
@@ -229,7 +229,10 @@ class DataSettings(Section):
             )
         for name, nothing in (("rotations", 1), ("corruptions", "")):
             if getattr(self, name) != nothing:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: only images can be varied so")
+                raise ValueError(
+                    f"{name} = {getattr(self, name)!r}: only images can be varied so, must be "
+                    f"{nothing!r}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -240,7 +243,8 @@ class DataSettings(Section):
             if self.client_groups > pairs:
                 raise ValueError(
                     f"client-groups = {self.client_groups}: scenario 'class-pairs' has {pairs} "
-                    f"pairs of the {classes} classes of dataset {self.dataset!r}"
+                    f"pairs of the {classes} classes of dataset {self.dataset!r}, must be {pairs} "
+                    "at most"
                 )
         return self
 
@@ -251,7 +255,8 @@ class DataSettings(Section):
                 value = getattr(self, name)
                 if facts_of(field).alters_own and value != field.default:
                     raise ValueError(
-                        f"{field.alias} = {value!r}: scenario 'own' takes clients' data as it is"
+                        f"{field.alias} = {value!r}: scenario 'own' takes clients' data as it is, "
+                        f"must be {field.default!r}"
                     )
         return self
 

@@ -256,7 +256,10 @@ class ClusteredStrategy(Strategy):
 
     def _draw_held_out(self, names: list[str]) -> set[str]:
         """Draw the clients that training never sees; two at least stay."""
-        count = min(round(self.settings.data.held_out_share * len(names)), len(names) - MIN_CLIENTS)
+        share = self.settings.data.held_out_share
+        count = min(round(share * len(names)), len(names) - MIN_CLIENTS)
+        if share and not count:
+            logger.warning("held-out-share = %g: 0 of the %d clients here", share, len(names))
         chosen = generator(self.settings.run.seed, "draw-unseen").permutation(len(names))[:count]
         return {names[index] for index in chosen}
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from feddag_flwr.algorithm_names import ALGORITHMS
+from feddag_flwr.clustering.settings import MOST_CANDIDATES
+
 if TYPE_CHECKING:
     from feddag_flwr.settings.composition import Settings
 
@@ -18,14 +21,40 @@ def contradictions(settings: Settings) -> Iterator[str]:
     if settings.deployment.min_clients > clients:
         yield f"min-clients = {settings.deployment.min_clients}: at most num-clients = {clients}"
     if not settings.sharing.dual and settings.training.diversity > 0:
-        yield f"diversity = {settings.training.diversity}: needs a secondary encoder"
+        yield (
+            f"diversity = {settings.training.diversity}: needs a secondary encoder, must be 0 "
+            "without one"
+        )
     training = settings.training
     if training.label_smoothing and training.objective != "cross-entropy":
         yield (
             f"label-smoothing = {training.label_smoothing}: must be 0 with objective = "
             f"{training.objective!r}, is for cross-entropy"
         )
+    yield from _too_many_models(settings)
+    yield from _nobody_held_out(settings)
     yield from _changes_that_cannot_happen(settings)
+
+
+def _too_many_models(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong where an algorithm sends more models at once than a message carries."""
+    algorithm, models = settings.run.algorithm, settings.clustering.num_clusters
+    entry = ALGORITHMS.get(algorithm)
+    if entry is not None and entry.candidates and models > MOST_CANDIDATES:
+        yield (
+            f"num-clusters = {models}: at most {MOST_CANDIDATES} under algorithm = {algorithm!r}, "
+            "which sends all models in one message"
+        )
+
+
+def _nobody_held_out(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with a share of clients to hold out that is nobody."""
+    share, clients = settings.data.held_out_share, settings.run.num_clients
+    if share and min(round(share * clients), clients - 2) < 1:
+        yield (
+            f"held-out-share = {share}: 0 of num-clients = {clients}, must be 0, or one at least "
+            "and leave two to train"
+        )
 
 
 def _changes_that_cannot_happen(settings: Settings) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import ValidationInfo, field_validator
@@ -21,9 +22,7 @@ _OTHERS = tuple(name for name in ALGORITHMS if name != "per-fedavg")
 class LocalTrainingSettings(Section):
     """How a client trains a model, and on what device."""
 
-    model: str = setting(
-        "auto", "Encoder: auto, small, lenet, cnn3, or package.module:factory", min_length=1
-    )
+    model: str = setting("auto", "Encoder: auto, small, lenet, cnn3, or package.module:factory")
     local_epochs: int = setting(10, "Epochs of local training a round and phase", ge=1, le=1000)
     local_steps: int = advanced(
         0,
@@ -36,10 +35,9 @@ class LocalTrainingSettings(Section):
     objective: str = advanced(
         "cross-entropy",
         "What local training minimises: cross-entropy, or package.module:attribute",
-        min_length=1,
     )
     optimiser: str = advanced(
-        "sgd", "What takes the steps: sgd, adamw, or package.module:attribute", min_length=1
+        "sgd", "What takes the steps: sgd, adamw, or package.module:attribute"
     )
     learning_rate: float = setting(0.01, "Learning rate", symbol="eta", gt=0, le=10)
     momentum: float = advanced(0.5, "SGD momentum", ge=0, lt=1)
@@ -66,7 +64,6 @@ class LocalTrainingSettings(Section):
         "none",
         "What is done to training images at random: none, standard (shift and mirror), "
         "randaugment, or package.module:attribute",
-        min_length=1,
         readers=_OTHERS,
     )
     class_weights: Literal["none", "balanced"] = advanced(
@@ -97,12 +94,10 @@ class LocalTrainingSettings(Section):
         "sequential",
         "What trains clients' models: sequential (one after the other), or "
         "package.module:attribute",
-        min_length=1,
     )
     device: str = setting(
         "auto",
         "auto (the GPU when there is one), cpu, cuda or cuda:N",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         machine=True,
     )
     device_memory: int = advanced(
@@ -130,6 +125,13 @@ class LocalTrainingSettings(Section):
             return registry.check(value)
         except RegistryError as error:
             raise ValueError(f"must be {registry.allowed}") from error
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch("auto|cpu|cuda(:[0-9]+)?", value):
+            raise ValueError("must be auto, cpu, cuda or cuda:N")
+        return value
 
     @field_validator("model")
     @classmethod

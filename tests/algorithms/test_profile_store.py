@@ -40,7 +40,7 @@ def some(whole, rows):
 
 
 @pytest.mark.parametrize("fusion", ["evidence", "entropy", "data"])
-def test_a_residence_is_recalled_to_the_bit(fusion):
+def test_a_profile_store_comes_back_from_a_checkpoint_to_the_bit(fusion):
     options = {
         "angle": "vectors", "weight_delta": 0.6, "weight_scope": "shared",
         "fusion": fusion, "fusion_steps": 30, "false_positive_rate": 0.01,
@@ -51,8 +51,8 @@ def test_a_residence_is_recalled_to_the_bit(fusion):
     )
     bases = first.bases
     proximity = measure_proximity(first.updates, bases, first.counts, names=first.names, **options)
-    residents = ProfileArrays.of(first.updates, bases, first.counts, proximity)
-    one = ProfileStore(residents, list(first.names), 0.4, "average", options)
+    stored = ProfileArrays.of(first.updates, bases, first.counts, proximity)
+    one = ProfileStore(stored, list(first.names), 0.4, "average", options)
     assignments = {name: i % 3 for i, name in enumerate(first.names)}
     one.take_in(second)
     if fusion == "evidence":

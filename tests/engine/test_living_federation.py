@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 import pytest
-from memory_grid import TRAINING, MemoryGrid, failed, quick_settings, run_quickly
+from memory_grid import TRAINING, MemoryGrid, failed, let_come_later, quick_settings, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithm_names import ALGORITHMS
@@ -135,20 +135,20 @@ def test_a_run_begins_with_min_clients_and_takes_the_others_later(tmp_path, capl
         **LATE | {"newcomer_share": 0.0, "num_rounds": 1},
     )
     grid = MemoryGrid(settings)
-    absent = {FIRST_NODE + partition for partition in (1, 4, 7)}
-    grid.connected -= absent
-
-    def come(partition, action, reply):
-        if action in TRAINING:
-            grid.connected |= absent
-        return reply
-
-    grid.tamper = come
+    let_come_later(grid, {FIRST_NODE + partition for partition in (1, 4, 7)})
     strategy = build_strategy(settings, RunFolder(settings))
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy.start(grid)
     assert "6 of 9 nodes came: begin" in caplog.text
     assert sorted(lines(strategy)[1]["placed"]) == ["client-1", "client-4", "client-7"]
+
+
+def test_a_share_that_holds_out_nobody_of_those_who_came_is_told(tmp_path, caplog):
+    share = {"held_out_share": 0.2, "num_clients": 3, "min_clients": 2, "num_rounds": 0}
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        strategy, _ = run_quickly(tmp_path, nodes=2, algorithm="fedavg", **share)
+    assert strategy.context.held_out == {}
+    assert "held-out-share = 0.2: 0 of the 2 clients here" in caplog.text
 
 
 def test_a_profile_that_is_missing_at_the_start_is_made_good_later(tmp_path):
