@@ -19,7 +19,7 @@ import numpy.typing as npt
 from feddag_flwr.similarity.class_kernels import ClassKernel, class_kernels
 from feddag_flwr.similarity.group_tree import TESTED, ClassSubspaces
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
-from feddag_flwr.similarity.permutation import p_value, shuffled_among_like
+from feddag_flwr.similarity.permutation import LikeSizes, p_value
 
 FEWEST: Final = 8  # clients, among whom one can be told to be unlike the others
 SEED: Final = 0  # the same clients give the same answer in every run
@@ -116,7 +116,7 @@ def _farthest_by_chance(
 ) -> float:
     """Draw the largest sum of deviations that are shuffled among clients of like size."""
     dealt = [
-        deviation[shuffled_among_like(kernel.sizes.astype(np.intp), generator)]
+        deviation[LikeSizes.of([kernel.sizes]).shuffled(generator)[0]]
         for kernel, deviation in zip(kernels, deviations, strict=True)
     ]
     return float(_sums(kernels, dealt, clients, []).max())
@@ -249,7 +249,7 @@ class Gains:
         """Give each client, class by class, the vector of one of like size."""
         own = np.empty_like(self.own)
         for label, sizes in enumerate(self.weights.astype(np.intp)):
-            own[label] = shuffled_among_like(sizes, generator)
+            own[label] = LikeSizes.of([sizes]).shuffled(generator)[0]
         return replace(self, own=own)
 
     def largest_by_chance(self, generator: np.random.Generator) -> Callable[[], float]:
