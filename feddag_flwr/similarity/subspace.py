@@ -4,6 +4,7 @@
 samples; `data_dissimilarity` sums the classes up with weights for how unlike their counts are.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -51,18 +52,29 @@ def class_angles(
         have the class but one of them has no non-zero vector. Products are formed in double
         precision: equal vectors come out some 1e-6 degrees apart, in single precision some 0.03.
     """
+    clients, classes = _checked_bases(bases, counts)[1].shape
+    angles = np.empty((classes, clients, clients), dtype=np.float32)
+    for of_class, computed in zip(angles, angles_by_class(bases, counts, angle), strict=True):
+        of_class[...] = computed
+    return angles
+
+
+def angles_by_class(
+    bases: npt.ArrayLike, counts: npt.ArrayLike, angle: Angle = "vectors"
+) -> Iterator[AngleArray]:
+    """Yield V' of `class_angles` class by class, (N, N) each: not all are in memory at once."""
     basis_array, count_array = _checked_bases(bases, counts)
     clients, classes = count_array.shape
-    angles = np.empty((classes, clients, clients), dtype=np.float32)
     for label in range(classes):
+        angles = np.empty((clients, clients), dtype=np.float32)
         present = count_array[:, label] > 0
-        np.multiply(present[:, None] | present[None, :], RIGHT_ANGLE, out=angles[label])
+        np.multiply(present[:, None] | present[None, :], RIGHT_ANGLE, out=angles)
         vectors, members = _unit_vectors(basis_array[:, label], present, label)
         if angle == "principal":
             _check_orthonormal(vectors, members, label)
-        _fill_class(angles[label], vectors, members, angle)
-        np.fill_diagonal(angles[label], 0.0)
-    return angles
+        _fill_class(angles, vectors, members, angle)
+        np.fill_diagonal(angles, 0.0)
+        yield angles
 
 
 def class_angles_to(

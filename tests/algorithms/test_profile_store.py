@@ -11,6 +11,7 @@ from feddag_flwr.algorithms.feddag.profile_store import ProfileStore
 from feddag_flwr.algorithms.feddag.profiling import Profiles
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.profile import Profile
+from feddag_flwr.similarity.class_subspaces import ClassSubspaces
 from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
 from feddag_flwr.similarity.proximity import measure_proximity
 
@@ -50,7 +51,8 @@ def test_a_profile_store_comes_back_from_a_checkpoint_to_the_bit(fusion):
         for start, stop in ((0, FOUNDERS), (FOUNDERS, 18), (18, CLIENTS))
     )
     bases = first.bases
-    proximity = measure_proximity(first.updates, bases, first.counts, names=first.names, **options)
+    subspaces = ClassSubspaces(bases, first.counts, options["angle"])
+    proximity = measure_proximity(first.updates, subspaces, names=first.names, **options)
     stored = ProfileArrays.of(first.updates, bases, first.counts, proximity)
     one = ProfileStore(stored, list(first.names), 0.4, "average", options)
     assignments = {name: i % 3 for i, name in enumerate(first.names)}

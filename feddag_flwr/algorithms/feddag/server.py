@@ -39,7 +39,7 @@ from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import EvaluateRequest, Model
-from feddag_flwr.similarity.group_tree import ClassSubspaces
+from feddag_flwr.similarity.class_subspaces import ClassSubspaces
 from feddag_flwr.similarity.newcomers import ProfileArrays
 from feddag_flwr.similarity.odd_clients import OddClient, odd_clients
 from feddag_flwr.similarity.proximity import measure_proximity
@@ -105,23 +105,23 @@ class FedDAG(Algorithm):
         """Run phases 2 to 4 on profiles."""
         settings, graph = self.settings, None
         names, counts = profiles.names, profiles.counts
+        subspaces = ClassSubspaces(profiles.bases, counts, settings.similarity.angle)
         with self.context.phase("similarity"):
             proximity = measure_proximity(
-                profiles.updates, profiles.bases, counts, names=names, **options_of(settings)
+                profiles.updates, subspaces, names=names, **options_of(settings)
             )
         with self.context.phase("clustering"):
             candidates, chosen = cluster_clients(settings, proximity)
             labels = self._numbered(names, chosen.labels, chosen.num_clusters)
         if self._sharing.by_graph:
             with self.context.phase("complementarity"):
-                graph = draw_graph(settings, profiles.bases, counts, labels)
+                graph = draw_graph(settings, subspaces, labels)
             for cluster in graph.arbitrary:
                 logger.warning(
                     "cluster %d: all scores of Eq. 14 are 0, its teachers are arbitrary", cluster
                 )
         odd: list[OddClient] = []
         if proximity.tree is not None:
-            subspaces = ClassSubspaces(profiles.bases, counts, settings.similarity.angle)
             odd = odd_clients(subspaces, labels, settings.similarity.false_positive_rate)
         return ClusteringResult(names, counts, proximity, candidates, chosen, labels, graph, odd)
 
@@ -262,7 +262,9 @@ class FedDAG(Algorithm):
         profiles = self._profiles.present()
         placed = [assignments[name] for name in profiles.names]
         clusters, labels = np.unique(placed, return_inverse=True)
-        graph = draw_graph(self.settings, profiles.bases, profiles.counts, labels)
+        angle = self.settings.similarity.angle
+        subspaces = ClassSubspaces(profiles.bases, profiles.counts, angle)
+        graph = draw_graph(self.settings, subspaces, labels)
         teachers: list[tuple[int, ...]] = [()] * self.state.num_clusters
         for cluster, row in zip(clusters, self._sharing.by(graph, len(clusters)), strict=True):
             teachers[cluster] = tuple(int(clusters[source]) for source in row)
