@@ -19,6 +19,11 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield f"min-clients = {settings.deployment.min_clients}: at most num-clients = {clients}"
     if not settings.sharing.dual and settings.training.diversity > 0:
         yield f"diversity = {settings.training.diversity}: needs a secondary encoder"
+    if settings.clustering.refine_every and not settings.data.validation_share:
+        yield (
+            f"refine-every = {settings.clustering.refine_every}: needs data held back, "
+            "validation-share above 0"
+        )
     yield from _changes_that_cannot_happen(settings)
 
 
