@@ -133,6 +133,10 @@ class Algorithm(ABC):
         """Update the cluster models from the checked replies of a round."""
         self.average_clusters(round_replies)
 
+    def told(self) -> Mapping[str, Any]:
+        """Return what the line of the round in ``metrics.jsonl`` says of `update`: nothing."""
+        return {}
+
     def prepare_evaluation(self, server_round: int, names: list[str]) -> None:
         """Prepare an evaluation of all clients; may ask them, and change ``state``."""
         del server_round, names

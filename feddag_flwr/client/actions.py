@@ -26,6 +26,8 @@ from feddag_flwr.records import (
     Rejection,
     TrainReply,
     TrainRequest,
+    ValidationLosses,
+    ValidationLossesRequest,
 )
 from feddag_flwr.settings import Settings
 from feddag_flwr.trainers import TrainingMethod
@@ -82,6 +84,18 @@ def candidate_losses(content: RecordDict, context: Context) -> RecordDict:
     return reply.encode(request.header)
 
 
+def validation_losses(content: RecordDict, context: Context) -> RecordDict:
+    """Compare models by their losses on what is held back from training."""
+    request = ValidationLossesRequest.decode(content)
+    session, models = ClientSession.open(context, request.header), request.models()
+    model = session.model(models[0])
+    if (samples := session.validation_samples(model)) is None:
+        return ValidationLosses.nothing(len(models)).encode(request.header)
+    losses = session.losses(model, samples, models, session.objective(request.objective))
+    table, labels = torch.stack(list(losses)).cpu().numpy(), samples.labels.cpu().numpy()
+    return ValidationLosses.of(table, labels).encode(request.header)
+
+
 def train(content: RecordDict, context: Context) -> Training:
     """Evaluate the model received, then train it as a whole."""
     request = TrainRequest.decode(content)
@@ -134,6 +148,7 @@ ACTIONS: Mapping[str, Action] = {
     "query.describe": describe,
     "query.rejection": rejection,
     "query.candidate_losses": candidate_losses,
+    "query.validation_losses": validation_losses,
     "train": train,
     "evaluate": evaluate,
 }

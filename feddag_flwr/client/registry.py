@@ -29,7 +29,15 @@ _ALGORITHMS = "feddag_flwr.algorithms"
 # From an action to the module whose ACTIONS hold it.
 ACTIONS: dict[str, str] = {
     **dict.fromkeys(
-        ("query.describe", "query.rejection", "query.candidate_losses", "train", "evaluate"), _BASE
+        (
+            "query.describe",
+            "query.rejection",
+            "query.candidate_losses",
+            "query.validation_losses",
+            "train",
+            "evaluate",
+        ),
+        _BASE,
     ),
     **dict.fromkeys(
         ("train.profile", "train.dual", "evaluate.dual"), f"{_ALGORITHMS}.feddag.client"

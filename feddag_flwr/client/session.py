@@ -115,6 +115,11 @@ class ClientSession:
         """Copy the training data to the device, if the cap on memory lets it."""
         return self._on_device(self.data.train, model)
 
+    def validation_samples(self, model: ClusterModel) -> Samples | None:
+        """Copy what is held back from training to the device; None where nothing is."""
+        held_back = self.data.validation
+        return None if held_back is None else self._on_device(held_back, model)
+
     def _on_device(self, data: LabelledSamples, model: ClusterModel) -> Samples:
         check_memory(self.settings, data, model)
         return self.modality.to_device(self.device, data, self.header.sample_scale)

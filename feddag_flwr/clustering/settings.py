@@ -79,6 +79,15 @@ class ClusteringSettings(Section):
         le=1,
     )
 
+    refine_every: int = setting(
+        0,
+        "Rounds between checks on held-back data whether clusters should merge, split or exchange "
+        "clients; 0: never",
+        ge=0,
+        le=100_000,
+        unit="rounds",
+    )
+
     @field_validator("threshold_step")
     @classmethod
     def _step_or_none(cls, value: float) -> float:

@@ -36,6 +36,7 @@ def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
         data,
         train=translated(data.train),
         test=translated(data.test),
+        validation=data.validation and translated(data.validation),
         class_names=tuple(class_names),
     )
 

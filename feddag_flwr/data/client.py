@@ -18,6 +18,7 @@ class ClientData:
     test: LabelledSamples
     class_names: tuple[str, ...]  # of the whole dataset, or of the client's own data (scenario own)
     true_group: int | None  # that the scenario put it in; for evaluation only, never for training
+    validation: LabelledSamples | None = None  # held back from training; None: nothing is
 
 
 def partition_name(partition_id: int, num_clients: int) -> str:

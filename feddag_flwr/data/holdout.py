@@ -40,6 +40,27 @@ def _drawn(
     return np.sort(np.concatenate(drawn))
 
 
+def hold_back(
+    train: LabelledSamples, share: float, seed: int, *, client: str
+) -> tuple[LabelledSamples, LabelledSamples | None]:
+    """Part training data into what is trained on and what models are compared on.
+
+    A class of n samples gives n * `share` of them, rounded half up, but never all. The second is
+    None where that is nothing.
+    """
+    if not share:
+        return train, None
+    drawn = _drawn(
+        train.labels,
+        lambda count: min(math.floor(count * share + 0.5), count - 1),
+        lambda label: generator(seed, f"validation-class-{label}", client=client),
+    )
+    if not len(drawn):
+        return train, None
+    kept = np.setdiff1d(np.arange(len(train)), drawn)
+    return train.select(kept), train.select(drawn)
+
+
 def stratified_share(
     part: LabelledSamples, share: float, seed: int, *, purpose: str
 ) -> LabelledSamples:

@@ -1,6 +1,7 @@
 """The scenarios: which data a client has (setting ``scenario`` and those that vary it)."""
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -17,6 +18,7 @@ from feddag_flwr.data.client import (
 )
 from feddag_flwr.data.datasets import load_dataset
 from feddag_flwr.data.drift import part_in_round
+from feddag_flwr.data.holdout import hold_back
 from feddag_flwr.data.own import load_own_data
 from feddag_flwr.data.partition import client_indices
 from feddag_flwr.data.plan import Plan, PlanKey, make_plan
@@ -42,7 +44,8 @@ def load_client_data(
     domain, where there are any), varied as its training part is. Clients of equal classes and
     variation have equal test parts: the draws of a corruption there depend on its kind and severity
     and not on the client. Where the setting ``class-names`` names classes, labels are in that
-    order.
+    order. ``validation-share`` of the training part is held back, drawn by seed and client: in the
+    same data the same samples in every round.
 
     Parameters
     ----------
@@ -74,6 +77,10 @@ def load_client_data(
                 f"client {data.name!r}: no {part} samples of the classes it holds; "
                 "expected at least one"
             )
+    train, validation = hold_back(
+        data.train, settings.data.validation_share, settings.run.seed, client=data.name
+    )
+    data = replace(data, train=train, validation=validation)
     return in_classes(data, class_list(settings.data.class_names) or data.class_names)
 
 

@@ -73,6 +73,14 @@ class DataSettings(Section):
         lt=1,
         shapes_data=True,
     )
+    validation_share: float = setting(
+        0.0,
+        "Share of each client's training data, of each class, that is neither trained nor profiled "
+        "on, but held back to compare models on",
+        ge=0,
+        le=0.5,
+        shapes_data=True,
+    )
     scenario: Literal["label-skew", "lda", "class-pairs", "domains", "own"] = setting(
         "label-skew",
         "How a data set is split over clients: I (label-skew), III (lda), B.10 (class-pairs), "

@@ -47,6 +47,7 @@ class TrainingRound:
         self._note(round_replies)
         with self._context.phase("aggregate"):
             self._algorithm.update(round_replies)
+        self._report.line |= self._algorithm.told()
         state = self._context.state
         state.server_round = server_round
         received = {

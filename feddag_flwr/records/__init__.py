@@ -20,6 +20,7 @@ from feddag_flwr.records.parts import Candidates, Model
 from feddag_flwr.records.request import ClientRequest, Request
 from feddag_flwr.records.sizes import arrays_nbytes
 from feddag_flwr.records.train import TrainReply, TrainRequest
+from feddag_flwr.records.validation import ValidationLosses, ValidationLossesRequest
 from feddag_flwr.records.values import MAX_NAMES, RecordError
 
 __all__ = [
@@ -42,5 +43,7 @@ __all__ = [
     "RequestHeader",
     "TrainReply",
     "TrainRequest",
+    "ValidationLosses",
+    "ValidationLossesRequest",
     "arrays_nbytes",
 ]

@@ -33,6 +33,11 @@ def contradictions(settings: Settings) -> Iterator[str]:
         )
     yield from _too_many_models(settings)
     yield from _nobody_held_out(settings)
+    if settings.clustering.refine_every and not settings.data.validation_share:
+        yield (
+            f"refine-every = {settings.clustering.refine_every}: needs data held back, "
+            "validation-share above 0"
+        )
     yield from _changes_that_cannot_happen(settings)
 
 

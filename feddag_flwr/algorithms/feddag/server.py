@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ from feddag_flwr.algorithms.feddag.profiling import (
     Profiles,
     without_encoder,
 )
+from feddag_flwr.algorithms.feddag.refinement import Draft, Refiner
 from feddag_flwr.algorithms.feddag.sharing import Sharing
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import matched_labels
@@ -45,6 +47,8 @@ from feddag_flwr.similarity.odd_clients import OddClient, odd_clients
 from feddag_flwr.similarity.proximity import measure_proximity
 
 logger = logging.getLogger("flwr")
+
+REFINEMENTS = "refinements.json"
 
 
 class FedDAG(Algorithm):
@@ -65,6 +69,8 @@ class FedDAG(Algorithm):
         self._profiles: ProfileStore | None = None
         self._recluster_due = False
         self._sharing = Sharing(context.settings)
+        self._refiner = Refiner(context)
+        self._told: dict[str, Any] = {}
 
     @cached_property
     def _profiler(self) -> Profiler:
@@ -248,7 +254,6 @@ class FedDAG(Algorithm):
 
         The empty cluster keeps its number and its model; newcomers do not go there.
         """
-        assert self._profiles is not None
         left = set(self.state.assignments.values()) - set(assignments.values())
         if not left or not self.state.teachers:
             return
@@ -259,16 +264,23 @@ class FedDAG(Algorithm):
         if not self._sharing.by_graph:
             self._sharing.keep_to(self.state, set(assignments.values()))
             return
+        self.state.teachers = self._teachers_by_graph(assignments, self.state.num_clusters)
+
+    def _teachers_by_graph(
+        self, assignments: Mapping[str, int], count: int
+    ) -> tuple[tuple[int, ...], ...]:
+        """Draw the graph (Sec. 4) of those of `count` clusters that somebody is in."""
+        assert self._profiles is not None
         profiles = self._profiles.present()
         placed = [assignments[name] for name in profiles.names]
         clusters, labels = np.unique(placed, return_inverse=True)
         angle = self.settings.similarity.angle
         subspaces = ClassSubspaces(profiles.bases, profiles.counts, angle)
         graph = draw_graph(self.settings, subspaces, labels)
-        teachers: list[tuple[int, ...]] = [()] * self.state.num_clusters
+        teachers: list[tuple[int, ...]] = [()] * count
         for cluster, row in zip(clusters, self._sharing.by(graph, len(clusters)), strict=True):
             teachers[cluster] = tuple(int(clusters[source]) for source in row)
-        self.state.teachers = tuple(teachers)
+        return tuple(teachers)
 
     def _settled(self) -> dict[str, int]:
         """Clusters of the clients whose profile still holds."""
@@ -322,6 +334,8 @@ class FedDAG(Algorithm):
         assert self._profiles is not None
         kept, sharing = self._profiles.state_dict(), self._sharing.state_dict()
         notes = kept.notes | sharing.notes | {"recluster-due": self._recluster_due}
+        if self.settings.clustering.refine_every:
+            notes["refinement"] = self._refiner.notes()
         return AlgorithmState(kept.arrays | sharing.arrays, notes)
 
     def load_state_dict(self, kept: AlgorithmState) -> None:
@@ -332,6 +346,8 @@ class FedDAG(Algorithm):
         )
         self._recluster_due = kept.notes["recluster-due"]
         self._sharing.load_state_dict(self.state, kept)
+        if self.settings.clustering.refine_every:
+            self._refiner.load(kept.notes["refinement"])
 
     # -- phase 5 -----------------------------------------------------------------------------------
 
@@ -341,6 +357,8 @@ class FedDAG(Algorithm):
         S' of every source, the mean of its learners' S, is computed once.
         """
         sampled = self.sample_clients(server_round)
+        if self._refiner.due(server_round):
+            sampled = self._refiner.called(server_round, sampled)
         connected = self.context.connected(sampled)
         self._recluster_if_due()
         self._sharing.before_round(self.state)
@@ -402,3 +420,47 @@ class FedDAG(Algorithm):
         for learner, secondary in learned.items():
             self.context.replace_part(learner, "secondary", secondary)
         self._sharing.part(self.state, round_replies.replies)
+        self._told = {}
+        if self._refiner.due(round_replies.server_round):
+            self._take_over(self._refiner.check(round_replies))
+
+    # -- refinement --------------------------------------------------------------------------------
+
+    def told(self) -> Mapping[str, Any]:
+        """Return what a check has changed in the round."""
+        return self._told
+
+    def _take_over(self, draft: Draft) -> None:
+        """Let clusters be as a check has drafted them, and draw anew who learns from whom."""
+        history = self._refiner.history
+        self._told = {"refined": history[-1]["changes"]}
+        if not draft.changes:
+            return
+        if draft.regrouped:
+            teachers = self._teachers_of(draft)
+            self.state.assignments, self.state.models = draft.assignments, draft.models
+            self.state.teachers = teachers
+            self._sharing.begin(self.state)
+        else:
+            self._redraw_graph_without_empty_clusters(draft.assignments)
+            self.state.assignments = draft.assignments
+        try:
+            self.context.folder.write_json(REFINEMENTS, {"refinements": history})
+        except OSError as error:  # as of the clustering
+            logger.error("the refinements could not be written: %s", error)
+
+    def _teachers_of(self, draft: Draft) -> tuple[tuple[int, ...], ...]:
+        """Draw teachers anew; clusters that nobody is in have none and teach nobody."""
+        if not self.settings.sharing.dual:
+            return ()
+        if self._sharing.by_agreement:
+            rows = self._sharing.of_origin(self.state, draft.assignments, len(draft.models))
+        elif self._sharing.by_graph:
+            return self._teachers_by_graph(draft.assignments, len(draft.models))
+        else:
+            rows = self._sharing.by(None, len(draft.models))
+        there = set(draft.assignments.values())
+        return tuple(
+            tuple(teacher for teacher in row if teacher in there and cluster in there)
+            for cluster, row in enumerate(rows)
+        )
