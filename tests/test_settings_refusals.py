@@ -9,6 +9,7 @@ from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.clustering.settings import MOST_CANDIDATES
 from feddag_flwr.registries import (
     AGGREGATORS,
+    AUGMENTATIONS,
     METRICS,
     MODALITIES,
     OBJECTIVES,
@@ -20,7 +21,8 @@ from feddag_flwr.registries import (
 from feddag_flwr.settings import CATALOGUE, FROM_PRESET, Settings, SettingsError
 
 REGISTRIES = (
-    AGGREGATORS, METRICS, MODALITIES, OBJECTIVES, OBSERVERS, OPTIMISERS, POSTPROCESSORS, TRAINERS,
+    AGGREGATORS, AUGMENTATIONS, METRICS, MODALITIES, OBJECTIVES, OBSERVERS, OPTIMISERS,
+    POSTPROCESSORS, TRAINERS,
 )  # fmt: skip
 # What a text may be that is checked by its form: a wrong one, and words of the refusal.
 FORMS = {
@@ -31,6 +33,7 @@ FORMS = {
     "schedule": ("0:1", ["both", "K:1", "1 to 9999"]),
     "corruptions": ("rain", ["empty", "all", "fog", "jpeg-compression"]),
     "class-names": ("cat,,dog", ["different names", "commas"]),
+    "frozen-layers": ("the trunk", ["names of layers", "commas"]),
     "run-name": ("a/b", ["one folder name"]),
 }
 # Any text will do: what it names is looked for when the run starts.

@@ -9,7 +9,7 @@ from pydantic import ValidationInfo, field_validator
 
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.registries import AUGMENTATIONS, OBJECTIVES, OPTIMISERS, TRAINERS
-from feddag_flwr.registry import RegistryError
+from feddag_flwr.registry import RegistryError, name_list
 from feddag_flwr.sections import Section, advanced, setting
 
 _REGISTRIES = {
@@ -116,6 +116,13 @@ class LocalTrainingSettings(Section):
         le=1024,
         machine=True,
     )
+
+    @field_validator("frozen_layers")
+    @classmethod
+    def _layer_names(cls, value: str) -> str:
+        if not all(re.fullmatch(r"\w+(\.\w+)*", layer) for layer in name_list(value)):
+            raise ValueError("must be names of layers, separated by commas")
+        return value
 
     @field_validator("augmentation", "objective", "optimiser", "trainer")
     @classmethod
