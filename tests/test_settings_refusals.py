@@ -136,8 +136,8 @@ def test_every_setting_is_refused_something():
         ({"metrics": "accuracy, accuracy"},
          "setting metrics = 'accuracy, accuracy': must name each metric once"),
         ({"metrics": ""},
-         "setting metrics = '': '' must be balanced-accuracy, accuracy, loss or "
-         "package.module:attribute, separated by commas"),
+         "setting metrics = '': '' must be balanced-accuracy, accuracy, loss, macro-f1, auroc, "
+         "average-precision, calibration-error or package.module:attribute, separated by commas"),
         ({"observers": "progress, closing-table,progress"},
          "setting observers = 'progress, closing-table,progress': must name each observer once"),
         ({"observers": "a:B, a:B"},

@@ -61,8 +61,8 @@ class Comparison:
     them. A client's own model needs nobody else: it is trained in one go at the end, by the client
     that judges it, and never leaves it; all for equally many epochs. Both start from the mean of
     the clusters' models at the first turn. The one model is judged by its mean over the turns of
-    the run's last quarter: a single round's model swings with the clients that trained it. Nothing of this reaches the run, and its bytes are
-    counted apart.
+    the run's last quarter: a single round's model swings with the clients that trained it. Nothing
+    of this reaches the run, and its bytes are counted apart.
 
     A model that the run's algorithm trains itself is not trained again (``fedavg``, ``local``).
     """
