@@ -171,7 +171,9 @@ class Comparison:
         """Take over what `arrays` and `notes` returned."""
         models = {group: _model_of(its) for group, its in arrays.items()}
         self._models = _Models(
-            *(models.get(group, {}) for group in (_START, _ONE, _MEAN)),
+            models.get(_START, {}),
+            models.get(_ONE, {}),
+            models.get(_MEAN, {}),
             notes["turns"],
             notes["work"],
             Counter(notes["owed"]),
