@@ -17,6 +17,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,17 +108,22 @@ def changed(
     return LabelledSamples(samples, labels)
 
 
+@cache
+def loaded(dataset: str, path: str) -> tuple[Settings, LabelledSamples]:
+    """Load all training data, and the settings that say so."""
+    config: dict[str, Any] = {"dataset": {"cifar10": "npz"}.get(dataset, dataset)}
+    if path:
+        config["data-dir"] = path
+    settings = Settings.from_run_config(config)
+    return settings, load_dataset(settings).train
+
+
 class Dealt:
     """The clients of one cell, of whom the first may be changed."""
 
     def __init__(self, cell: Cell, paths: Mapping[str, str]) -> None:
-        kind = {"cifar10": "npz"}.get(cell.dataset, cell.dataset)
-        config: dict[str, Any] = {"dataset": kind, "seed": cell.seed}
-        if cell.dataset in paths:
-            config["data-dir"] = paths[cell.dataset]
-        self.settings = Settings.from_run_config(config)
+        self.settings, whole = loaded(cell.dataset, paths.get(cell.dataset, ""))
         self.rng = np.random.default_rng([cell.seed, cell.clients])
-        whole = load_dataset(self.settings).train
         low, high = (int(bound) for bound in cell.images.split("-"))
         sizes = self.rng.integers(low, high + 1, cell.clients)
         sizes[0] = int(np.median(sizes))
@@ -199,6 +205,7 @@ def main() -> None:
     parser.add_argument("--fashion-mnist", default="", metavar="DIR")
     parser.add_argument("--cifar10", default="", metavar="FILE.npz")
     parser.add_argument("--seeds", type=int, nargs=2, default=(1, 10), metavar=("FROM", "TO"))
+    parser.add_argument("--clients", type=int, nargs="+", default=(20, 100))
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
     if arguments.plan == "report":
@@ -206,7 +213,9 @@ def main() -> None:
         return
     paths = {"fashion-mnist": arguments.fashion_mnist, "cifar10": arguments.cifar10}
     first, last = arguments.seeds
-    run_plan(plans(range(first, last + 1))[arguments.plan], paths, arguments.output)
+    cells = plans(range(first, last + 1))[arguments.plan]
+    chosen = [(cell, kinds) for cell, kinds in cells if cell.clients in arguments.clients]
+    run_plan(chosen, paths, arguments.output)
 
 
 if __name__ == "__main__":

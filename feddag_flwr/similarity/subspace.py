@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feddag_flwr.similarity.matrices import (
+    BLOCK_ENTRIES,
     AngleArray,
     FloatArray,
     IntArray,
@@ -21,6 +22,7 @@ from feddag_flwr.similarity.matrices import (
 
 Angle = Literal["vectors", "principal"]  # between two basis vectors (Eq. 4), or the spans (Eq. 23)
 Scope = Literal["shared", "all"]  # classes that both clients have, or, as in the paper, all
+BLOCKS = 8  # of rows, at least, of angles that are not computed at once (cost)
 RIGHT_ANGLE = 90.0  # degrees between two clients of whom only one has the class
 
 
@@ -170,8 +172,12 @@ def _fill_class(angles: AngleArray, vectors: FloatArray, members: IntArray, angl
     """Write the angles between all `members` into one class's (N, N) matrix, block by block."""
     everyone = len(members) == len(angles)
     per_client, clients, _ = vectors.shape
-    # Products gain from larger blocks than entry-wise work does, most of all on a busy machine.
-    for rows in row_blocks(clients, clients * per_client**2 // 8):
+    # Products gain from larger blocks than entry-wise work does, most of all on a busy machine; but
+    # where one is not enough, of few blocks nearly all would be computed twice.
+    columns = clients * per_client**2 // 8
+    if columns * clients > BLOCK_ENTRIES:
+        columns = max(columns, BLOCKS * BLOCK_ENTRIES // clients)
+    for rows in row_blocks(clients, columns):
         cosines = _cosines(vectors[:, rows], vectors[:, rows.start :], angle)
         np.minimum(cosines, 1.0, out=cosines)
         np.arccos(cosines, out=cosines)
