@@ -49,7 +49,7 @@ ALLOWED = {
     "optimisers": {"local_training"},
     "training": {
         "aggregation", "data", "metrics", "modalities", "models", "objectives", "profile", "seeds",
-        "settings",
+        "settings", "similarity",
     },
     "modalities/kinds": {"data", "modalities", "models", "training"},
     "trainers": {"local_training", "models", "objectives", "optimisers", "training"},
@@ -69,7 +69,7 @@ ALLOWED = {
     },
     "algorithms/client": {
         "aggregation", "client", "local_training", "modalities", "models", "objectives", "profile",
-        "records", "seeds", "trainers", "training",
+        "records", "seeds", "similarity", "trainers", "training",
     },
     # -- the server
     "checkpoints": {"aggregation", "layout", "settings", "state"},

@@ -154,6 +154,11 @@ class Algorithm(ABC):
         del name
         return ()
 
+    def looks_of(self, name: str) -> tuple[float, ...]:
+        """How a client's classes looked at its last profile, to tell drift by: nothing."""
+        del name
+        return ()
+
     def place_held_out(self, server_round: int, names: list[str]) -> dict[str, int]:
         """Cluster of each client that took no part in training: the one of lowest training loss.
 
@@ -178,6 +183,22 @@ class Algorithm(ABC):
         """
         del replies
         return self.place_held_out(server_round, names)
+
+    def directions_request(self, server_round: int, name: str) -> Request[Any] | None:
+        """Return what a client without labels is asked to be placed by; None: it is refused."""
+        del server_round, name
+        return None
+
+    def place_unlabelled(
+        self, server_round: int, clients: Mapping[str, int], replies: Mapping[str, Any]
+    ) -> dict[str, tuple[int, float]]:
+        """Cluster of each client without labels, and how sure that is, from 0 to 1.
+
+        They neither train nor are judged. `clients` says how many samples each has, `replies` are
+        those to `directions_request`. A client left out of the result is asked again.
+        """
+        del server_round, clients, replies
+        return {}
 
     def state_dict(self) -> AlgorithmState:
         """Return what the algorithm keeps beside ``state``, for a checkpoint: nothing."""

@@ -40,7 +40,14 @@ ACTIONS: dict[str, str] = {
         _BASE,
     ),
     **dict.fromkeys(
-        ("train.profile", "train.dual", "evaluate.dual"), f"{_ALGORITHMS}.feddag.client"
+        (
+            "train.profile",
+            "train.full_profile",
+            "query.directions",
+            "train.dual",
+            "evaluate.dual",
+        ),
+        f"{_ALGORITHMS}.feddag.client",
     ),
     **dict.fromkeys(("train.fomaml",), f"{_ALGORITHMS}.per_fedavg.client"),
     **dict.fromkeys(("query.vectors",), f"{_ALGORITHMS}.pacfl.client"),

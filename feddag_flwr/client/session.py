@@ -28,16 +28,18 @@ from feddag_flwr.objectives.cross_entropy import CROSS_ENTROPY, CrossEntropy
 from feddag_flwr.optimisers import MakeOptimiser
 from feddag_flwr.postprocessors import ClientContext
 from feddag_flwr.postprocessors.chain import Postprocessors
-from feddag_flwr.records import Model, RecordError, RequestHeader, TrainReply
+from feddag_flwr.records import Drift, Model, RecordError, RequestHeader, TrainReply
 from feddag_flwr.registries import AUGMENTATIONS, OBJECTIVES, OPTIMISERS
 from feddag_flwr.registry import name_list
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.drift import class_shift
+from feddag_flwr.similarity.looks import Looks
 from feddag_flwr.trainers import TrainingMethod, TrainJob
 from feddag_flwr.training.device import Samples, check_memory, prepare_device, seed_generators
 from feddag_flwr.training.local import balanced_weights, evaluate, sample_losses
 from feddag_flwr.training.memo import EvaluationMemo
+from feddag_flwr.training.profile import look_features
 
 evaluations = EvaluationMemo()
 
@@ -202,12 +204,29 @@ class ClientSession:
             losses = sample_losses(model, samples, objective).nan_to_num(nan=WORST_LOSS)
             yield losses.clamp(max=WORST_LOSS)
 
-    def drifted(self) -> bool:
-        """Tell whether this client's classes have moved since it was profiled (A.9, Eq. 41)."""
+    def drifted(self) -> Drift:
+        """Tell what has changed of this client's data since it was profiled."""
+        return Drift(self._classes_moved(), self._looks_changed())
+
+    def _classes_moved(self) -> bool:
+        """Tell whether classes have moved (A.9, Eq. 41)."""
         if not self.header.reference:
             return False
         counts = np.bincount(self.data.train.labels, minlength=len(self.header.class_names))
         return class_shift(self.header.reference, counts) > self.settings.clustering.drift_threshold
+
+    def _looks_changed(self) -> bool:
+        """Tell whether classes look otherwise, by more than chance explains (`looks-level`)."""
+        if not self.header.looks:
+            return False
+        try:
+            before = Looks.of_numbers(self.header.looks, len(self.header.class_names))
+        except ValueError as error:
+            raise RecordError(str(error)) from error
+        scale, train = self.header.sample_scale, self.data.train
+        features = look_features(train.samples, self.settings, scale)
+        level: float = self.settings.clustering.looks_level
+        return before.chance_of(features, train.labels) <= level
 
     def encode(self, reply: TrainReply) -> RecordDict:
         """Write a reply to a request to train, once the run's postprocessors have had its parts.

@@ -71,6 +71,18 @@ class ClusteringSettings(Section):
         ge=0,
         le=1,
     )
+    looks_level: float = advanced(
+        0.0,
+        "Chance below which a client whose classes look otherwise than in its profile is placed "
+        "anew, at each look; 0: never. 1e-6 suits; the profile and each request grow by some KB",
+        ge=0,
+        le=0.01,
+    )
+    unlabelled: Literal["refuse", "place"] = advanced(
+        "refuse",
+        "Clients whose data has no labels: refused, or placed by what their samples look like; "
+        "they take no part in training",
+    )
     recluster_share: float = advanced(
         0.5,
         "Clients placed since the last clustering, as a share of all, at which all are clustered "

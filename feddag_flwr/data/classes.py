@@ -14,9 +14,10 @@ from feddag_flwr.modalities import Modality, SampleSpec
 def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
     """Return the same data with labels that index the federation's `class_names`.
 
-    `DataError` where the client holds samples of a class that the federation does not know.
+    Data without labels stays as it is. `DataError` where the client holds samples of a class that
+    the federation does not know.
     """
-    if tuple(class_names) == data.class_names:
+    if tuple(class_names) == data.class_names or not data.labelled:
         return data
     position = {class_name(name): index for index, name in enumerate(class_names)}
     places = [position.get(class_name(name), -1) for name in data.class_names]

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from feddag_flwr.data.files import read_domain_folders, read_image_folder, read_npz
+from feddag_flwr.data.files import (
+    loose_images,
+    read_domain_folders,
+    read_image_folder,
+    read_loose_images,
+    read_npz,
+)
 from feddag_flwr.data.holdout import stratified_share, with_test_part
 from feddag_flwr.data.samples import DataError, Dataset, LabelledSamples, Parts
 from feddag_flwr.modalities import load_modality
@@ -63,12 +69,18 @@ def _load_dataset(
     )
 
 
-def read_own(kind: str, path: str, modality: str) -> Parts:
-    """Read an .npz archive or a tree of images (setting ``dataset`` is 'npz' or 'image-folder')."""
+def read_own(kind: str, path: str, modality: str, *, unlabelled: bool = False) -> Parts:
+    """Read an .npz archive or a tree of images (setting ``dataset`` is 'npz' or 'image-folder').
+
+    Where `unlabelled` lets it, an archive may lack labels, and images may lie in no folder of a
+    class.
+    """
     if not path:
         raise DataError(f"data-dir = '': dataset {kind!r} needs a folder or file")
     if kind == "npz":
-        return read_npz(_path(path), load_modality(modality))
+        return read_npz(_path(path), load_modality(modality), unlabelled=unlabelled)
+    if unlabelled and loose_images(_path(path)):
+        return read_loose_images(_path(path))
     return read_image_folder(_path(path))
 
 

@@ -27,16 +27,19 @@ _SUFFIXES = ", ".join(IMAGE_SUFFIXES)
 _PART_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
 
 
-def read_npz(path: Path, modality: Modality) -> Parts:
+def read_npz(path: Path, modality: Modality, *, unlabelled: bool = False) -> Parts:
     """Read an .npz archive; pickled content is refused.
 
     The archive holds samples under the name and in the form that the modality says (``images``),
     and ``labels``, (n,) or (n, 1) integers from 0; optionally ``test_images`` and ``test_labels``
     alike, and ``class_names``, a one-dimensional array of unicode strings, else "0" to the highest
-    label. Other common names of the arrays are known too (`feddag_flwr.data.npz_layout`).
+    label. Other common names of the arrays are known too (`feddag_flwr.data.npz_layout`). Where
+    `unlabelled` lets it, an archive without any labels is read too, for its training samples.
     """
     with _archive(path) as archive:
         layout = find_layout(archive.files, modality.array)
+        if unlabelled and layout.train.labels not in archive.files and layout.test is None:
+            return _npz_without_labels(path, archive, layout, modality)
         train, test = _npz_part(path, archive, layout.train, modality), None
         if not len(train):
             what = f"{modality.array} ({layout.train.samples!r} has length 0)"
@@ -46,6 +49,15 @@ def read_npz(path: Path, modality: Modality) -> Parts:
             _check_test(path, layout.test.samples, test, layout.train.samples, train, modality)
         highest = max(int(part.labels.max()) for part in (train, test) if part is not None)
         return Parts(train, test, _npz_class_names(path, archive, layout.class_names, highest))
+
+
+def _npz_without_labels(path: Path, archive: NpzFile, layout: Layout, modality: Modality) -> Parts:
+    key = layout.train.samples
+    stored = _array(path, archive, key, modality.array)
+    samples = modality.accept(stored, f"{path}: {key!r}")
+    if not len(samples):
+        raise DataError(f"{path}: no train {modality.array} ({key!r} has length 0)")
+    return Parts(LabelledSamples.without_labels(samples), None, ())
 
 
 def npz_layout(path: Path, array: str = "images") -> Layout:
@@ -203,6 +215,18 @@ def read_image_folder(root: Path) -> Parts:
         LabelledSamples(images[count:], np.array(test.labels, dtype=np.int64)) if test else None,
         class_names,
     )
+
+
+def read_loose_images(root: Path) -> Parts:
+    """Read the images that lie in a folder itself, in no folder of a class: they have no labels."""
+    images = _read_images(root, loose_images(root))
+    return Parts(LabelledSamples.without_labels(images), None, ())
+
+
+def loose_images(root: Path) -> list[Path]:
+    """List the images in a folder that has no sub-folders; none where it has some."""
+    _check_folder(root)
+    return [] if subfolders(root) else images_below(root)
 
 
 def list_image_folder(root: Path) -> tuple[Listing, Listing | None, tuple[str, ...]]:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from feddag_flwr.data.client import ClientData, NodeConfig, read_partition_id, read_text
 from feddag_flwr.data.datasets import read_own
 from feddag_flwr.data.files import files_below, subfolders
@@ -31,6 +33,7 @@ def load_own_data(settings: Settings, node_config: NodeConfig) -> ClientData:
         settings.data.modality,
         settings.run.seed,
         settings.data.test_fraction,
+        settings.clustering.unlabelled == "place",
         frozenset(_file_states(path)),  # before reading: what changes meanwhile counts
     )
 
@@ -83,16 +86,20 @@ def _read(
     modality: str,
     seed: int,
     test_fraction: float,
+    unlabelled: bool,  # whether it may be
     state: frozenset[_FileState],
 ) -> ClientData:
     """Read a client's files, once in each state."""
     try:
-        return as_client(read_own(kind, str(path), modality), name, path, seed, test_fraction)
+        parts = read_own(kind, str(path), modality, unlabelled=unlabelled)
+        return as_client(parts, name, path, seed, test_fraction)
     except DataError as error:
         raise DataError(f"client {name!r}: {error}") from error
 
 
 def as_client(parts: Parts, name: str, path: Path, seed: int, test_fraction: float) -> ClientData:
     """Return what was read as a client's data, with a test part held out where there is none."""
+    if not parts.class_names:
+        return ClientData(name, parts.train, parts.train.select(np.arange(0)), (), None)
     train, test = with_test_part(parts, test_fraction, seed, origin=str(path), client=name)
     return ClientData(name, train, test, parts.class_names, None)

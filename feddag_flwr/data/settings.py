@@ -167,6 +167,9 @@ class DataSettings(Section):
     newcomer_round: int = advanced(
         5, "Round in which newcomer-share of the clients join", ge=1, le=100_000, unit="rounds"
     )
+    newcomers_unlabelled: bool = advanced(
+        False, "The clients that join in newcomer-round have no labels (simulation)"
+    )
     drift_share: float = advanced(
         0.0,
         "Share of the clients that swap their data in drift-round (simulation)",
@@ -176,6 +179,12 @@ class DataSettings(Section):
     )
     drift_round: int = advanced(
         5, "Round from which drift-share of the clients have other data", ge=1, le=100_000
+    )
+
+    drift_looks: Literal["none", "turned", "upside-down", "inverted"] = advanced(
+        "none",
+        "What becomes of the images of drift-share of the clients, instead of swapping their data: "
+        "turned by 90 or by 180 degrees, or inverted (simulation)",
     )
 
     @field_validator("class_names")

@@ -24,7 +24,7 @@ from feddag_flwr.profile import Profile, sparse_size
 from feddag_flwr.records import RequestHeader, TrainReply
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
-from feddag_flwr.training.profile import class_subspaces
+from feddag_flwr.training.profile import class_subspaces, leading_directions, looks_of
 
 # Images compared with the vectors at a time.
 _CHUNK = 256
@@ -120,8 +120,15 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
     sent = np.concatenate([of.vectors for of in vectors])
     labels = np.repeat([of.label for of in vectors], [len(of.vectors) for of in vectors])
     counts = np.bincount(data.train.labels, minlength=classes)
+    clustering = settings.clustering
+    directions = looks = None
+    if clustering.unlabelled == "place":
+        directions = leading_directions(data.train.samples, settings, data.name)
+    if clustering.looks_level:
+        looks = looks_of(data.train, settings, classes)
+    update_sent, of_rows = np.zeros(kept, np.float32), labels.astype(np.int64)
     profile = Profile(
-        np.zeros(kept, np.float32), sent, labels.astype(np.int64), counts.astype(np.int64), encoder
+        update_sent, sent, of_rows, counts.astype(np.int64), encoder, directions, looks
     )
     message = encode_profile(header, profile, encoder)
     when = "once, and again after drift"
@@ -136,7 +143,21 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
         Item(when, "principal vectors", images, vectors_nbytes),
         Item(when, "sparse update", update, _nbytes(message, "update")),
         Item(when, "trained encoder", weights, _nbytes(message, "encoder.")),
+        *_more_of_a_profile(profile, message, when),
     ]
+
+
+def _more_of_a_profile(profile: Profile, message: RecordDict, when: str) -> list[Item]:
+    """List what a profile holds only where a setting asks for it."""
+    items = []
+    if profile.directions is not None:
+        words = f"{several(len(profile.directions.vectors), 'image')}, and their shares"
+        nbytes = _nbytes(message, "directions", "number.shares")
+        items.append(Item(when, "principal vectors of all images together", words, nbytes))
+    if profile.looks is not None:
+        words = f"{profile.looks.size:,} numbers: mean features of each class"
+        items.append(Item(when, "looks of the classes", words, _nbytes(message, "number.looks")))
+    return items
 
 
 def _training(data: ClientData, settings: Settings) -> list[Item]:

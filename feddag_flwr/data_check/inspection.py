@@ -18,6 +18,7 @@ from feddag_flwr.data.settings import class_list
 from feddag_flwr.data_check.findings import find_weaknesses
 from feddag_flwr.data_check.folder import folder_faults, folder_notes
 from feddag_flwr.data_check.words import listed, several
+from feddag_flwr.profile import DIRECTIONS
 from feddag_flwr.records import Description, RecordError
 from feddag_flwr.settings import Settings
 
@@ -58,16 +59,26 @@ def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
     name = name or default_name(kind, path.absolute())
     warnings = folder_notes(path) if kind == FOLDER else []
     try:
-        parts = read_own(kind, str(path), settings.data.modality)
+        parts = read_own(kind, str(path), settings.data.modality, unlabelled=True)
         data = as_client(parts, name, path, settings.run.seed, settings.data.test_fraction)
     except DataError as error:
         faults = (folder_faults(path) if kind == FOLDER else []) or [str(error)]
         return Inspection(name, path, kind, faults=faults, warnings=warnings)
+    if not data.labelled:
+        return Inspection(name, path, kind, warnings=[*warnings, _no_labels(data)])
     warnings += find_weaknesses(data, _origins(parts, path, data, settings), settings)
     if kind == NPZ:
         warnings += _archive_notes(npz_layout(path), data)
     faults = _refusals(data, path, settings)
     return Inspection(name, path, kind, data, parts.test is None, faults, warnings)
+
+
+def _no_labels(data: ClientData) -> str:
+    return (
+        f"no labels: can be placed, cannot train ({several(len(data.train), 'image')}; the run "
+        "needs unlabelled = 'place'); the server would learn the name, the number of images, "
+        f"moments of the pixels, and {DIRECTIONS} principal vectors of all images together"
+    )
 
 
 def _archive_notes(layout: Layout, data: ClientData) -> list[str]:

@@ -71,18 +71,19 @@ def register_clients(
     """Ask every node who it is, and keep the clients that agree on classes and samples, by name.
 
     A node that does not answer is waited for ``join-timeout`` seconds. A client that is not kept is
-    told why. One that joins later is not kept either. A `FederationError` says that fewer than two
-    clients are left.
+    told why. One that joins later, or has no labels, is not kept either. A `FederationError` says
+    that fewer than two clients are left.
     """
     nodes = wait_for_nodes(exchange, settings)
     described = dict(describe(exchange, nodes, 0, settings.deployment.join_timeout, deque()))
-    spec, modality = most_common_spec(described.values()), load_modality(settings.data.modality)
-    allowed = class_list(settings.data.class_names) or believable_classes(described.values())
+    labelled = [each for each in described.values() if each.labelled]
+    spec, modality = most_common_spec(labelled), load_modality(settings.data.modality)
+    allowed = class_list(settings.data.class_names) or believable_classes(labelled)
     descriptions = []
     refused = []
     for node_id in sorted(described, key=lambda node: (described[node].client, node)):
         description = described[node_id]
-        if description.joins_in:
+        if description.joins_in or not description.labelled:
             continue
         try:
             check_fit(description, allowed, spec, modality)

@@ -27,7 +27,7 @@ from feddag_flwr.engine.registration import (
     sample_scale,
 )
 from feddag_flwr.engine.resumption import checkpoint_of, resume
-from feddag_flwr.engine.round_report import RoundReport, closing_summary
+from feddag_flwr.engine.round_report import RoundReport, as_json, closing_summary
 from feddag_flwr.engine.training import TrainingRound
 from feddag_flwr.engine.watchers import Watchers
 from feddag_flwr.federation.context import FederationContext, listed
@@ -189,6 +189,7 @@ class ClusteredStrategy(Strategy):
             )
         context.exchange.limits = context.limits(model)
         context.reference_of = self.algorithm.reference_of
+        context.looks_of = self.algorithm.looks_of
 
     def _started(self, rounds: int, first: int) -> None:
         metrics = load_metrics(metric_names(self.settings.run.metrics))
@@ -276,6 +277,7 @@ class ClusteredStrategy(Strategy):
         """Close the round's report, and tell the observers."""
         if self.context.drifted:
             self.report.line["drifted"] = sorted(self.context.drifted)
+        self.report.note_unlabelled(self.context.unlabelled)
         traffic = self.context.exchange.traffic.take()
         if not self.algorithm.counts_traffic:
             traffic = Traffic().take()
@@ -300,6 +302,8 @@ class ClusteredStrategy(Strategy):
                 ),
                 **mean_over_clients(evaluator.held_out_evaluations.values()),
             }
+        if context.unlabelled:
+            summary["unlabelled"] = as_json(context.unlabelled)
         if self.comparison.on:
             summary["comparison"] = self.comparison.summary(evaluations)
         self.observers.tell(lambda observer: observer.run_over(RunOver(summary)))

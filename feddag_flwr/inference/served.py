@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +110,7 @@ def load_served(
     state = checkpoint.state
     own: Mapping[str, Weights] | None = None
     if client is not None:
-        cluster = cluster_of(state, client, checkpoint.notes.get("placements", {}))
+        cluster = cluster_of(state, client, _placed_apart(checkpoint.notes))
         own = checkpoint.algorithm.models.get(client)
     number = cast(int, cluster)
     if not 0 <= number < state.num_clusters:
@@ -134,6 +134,12 @@ def load_served(
         checkpoint.server_round,
         checkpoint.checksum,
     )
+
+
+def _placed_apart(notes: Mapping[str, Any]) -> dict[str, int]:
+    """Return the clusters of clients that take no part: held out, or without labels."""
+    unlabelled = {name: int(each["cluster"]) for name, each in notes.get("unlabelled", {}).items()}
+    return {**notes.get("placements", {}), **unlabelled}
 
 
 def cluster_of(state: ServerState, client: str, placements: Mapping[str, int]) -> int:

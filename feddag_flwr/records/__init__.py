@@ -13,7 +13,7 @@ from feddag_flwr.records.evaluate import (
     EvaluateReply,
     EvaluateRequest,
 )
-from feddag_flwr.records.header import RequestHeader
+from feddag_flwr.records.header import Drift, RequestHeader
 from feddag_flwr.records.limits import Limits
 from feddag_flwr.records.membership import REJECTION_ACTION, DescribeRequest, Description, Rejection
 from feddag_flwr.records.parts import Candidates, Model
@@ -32,6 +32,7 @@ __all__ = [
     "ClientRequest",
     "DescribeRequest",
     "Description",
+    "Drift",
     "EvaluateReply",
     "EvaluateRequest",
     "Limits",

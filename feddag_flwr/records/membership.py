@@ -88,6 +88,8 @@ class Description:
 
     Attributes
     ----------
+    class_names : tuple of str
+        None of a client that has no labels.
     sample_moments : tuple of rows
         Of the training samples, see `Modality.moments`.
     true_group : int or None
@@ -109,6 +111,11 @@ class Description:
     joins_in: int = 0
     modality: str = "image"
     sample_details: str = ""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it has labels."""
+        return bool(self.class_names)
 
     @property
     def spec(self) -> SampleSpec:
@@ -156,7 +163,9 @@ class Description:
         except Exception as error:  # whatever a user's own modality raises at nonsense
             raise RecordError(str(error)) from error
         group = value_of(info, "true-group", int) if "true-group" in info else None
-        names, joins_in = class_names_of(info), value_of(info, "joins-in", int)
+        unlabelled = value_of(info, "class-names", list) == []
+        names = () if unlabelled else class_names_of(info)
+        joins_in = value_of(info, "joins-in", int)
         return cls(
             client, names, spec.shape, train, test, moments, group, joins_in, modality, spec.details
         )

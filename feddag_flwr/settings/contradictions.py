@@ -39,6 +39,11 @@ def contradictions(settings: Settings) -> Iterator[str]:
             "validation-share above 0"
         )
     yield from _changes_that_cannot_happen(settings)
+    yield from _newcomers_nobody_places(settings)
+    if settings.data.drift_looks != "none" and not settings.data.drift_share:
+        yield f"drift-looks = {settings.data.drift_looks!r}: needs drift-share above 0"
+    if settings.data.drift_looks != "none" and settings.data.modality != "image":
+        yield f"drift-looks = {settings.data.drift_looks!r}: only images can be varied so"
 
 
 def _too_many_models(settings: Settings) -> Iterator[str]:
@@ -87,3 +92,13 @@ def _changes_that_cannot_happen(settings: Settings) -> Iterator[str]:
             f"drift-share = {data.drift_share}: {drifting} of num-clients = "
             f"{run.num_clients}, must be two at least that can swap"
         )
+
+
+def _newcomers_nobody_places(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with newcomers that have no labels."""
+    if not settings.data.newcomers_unlabelled:
+        return
+    if not settings.data.newcomer_share:
+        yield "newcomers-unlabelled = True: needs newcomer-share above 0"
+    if settings.clustering.unlabelled == "refuse":
+        yield "newcomers-unlabelled = True: needs unlabelled = 'place'"

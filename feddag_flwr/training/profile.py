@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,16 @@ from numpy.typing import NDArray
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.modalities import Rows, load_modality
-from feddag_flwr.profile import Profile, sparse_size, subspace_size
+from feddag_flwr.profile import (
+    DIRECTIONS,
+    LeadingDirections,
+    Profile,
+    sparse_size,
+    subspace_size,
+)
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
+from feddag_flwr.similarity.looks import Looks, features_of
 
 # Singular values below this share of the largest are noise of the Gram matrix, not directions.
 RANK_TOLERANCE = 1e-6
@@ -96,6 +104,46 @@ def class_subspaces(
     return vectors, np.array(classes, dtype=np.int64)
 
 
+def leading_directions(
+    samples: NDArray[Any], settings: Settings, client: str, scale: Rows = ()
+) -> LeadingDirections:
+    """Take the truncated SVD of all samples together, whatever their labels.
+
+    At most ``max-class-samples`` of them enter it. Fewer than ``min-subspace-samples`` give no
+    vectors, as in a class.
+    """
+    modality = load_modality(settings.data.modality)
+    if len(samples) < settings.profile.min_subspace_samples:
+        features = modality.subspace_features(modality.spec(samples))
+        return LeadingDirections(np.zeros((0, features), dtype=np.float32), np.zeros(0))
+    if len(samples) > settings.profile.max_class_samples:
+        rng = generator(settings.run.seed, "direction-samples", client=client)
+        chosen = rng.choice(len(samples), settings.profile.max_class_samples, replace=False)
+        samples = samples[np.sort(chosen)]
+    matrix = modality.subspace_matrix(samples, scale)
+    vectors = leading_vectors(matrix, DIRECTIONS)
+    squares = np.square(matrix @ vectors.T).sum(axis=0)
+    shares = squares / max(float(np.square(matrix).sum()), np.finfo(np.float64).tiny)
+    return LeadingDirections(vectors.astype(np.float32), shares)
+
+
+def look_features(
+    samples: NDArray[Any], settings: Settings, scale: Rows = ()
+) -> NDArray[np.float64]:
+    """Features of samples (n, k) by which a client tells whether its classes look otherwise."""
+    matrix = load_modality(settings.data.modality).subspace_matrix(samples, scale)
+    return features_of(matrix, generator(settings.run.seed, "look-projections"))
+
+
+def looks_of(
+    data: LabelledSamples, settings: Settings, num_classes: int, scale: Rows = ()
+) -> NDArray[np.float64]:
+    """Say how the classes look; those with fewer than ``min-subspace-samples`` are kept back."""
+    features = look_features(data.samples, settings, scale)
+    least = settings.profile.min_subspace_samples
+    return Looks.of(features, data.labels, num_classes, least).numbers()
+
+
 def make_profile(
     before: Mapping[str, Weights],
     after: Mapping[str, Weights],
@@ -107,10 +155,13 @@ def make_profile(
     coordinate_seed: int,
     gradient_fraction: float,
     scale: Rows,
+    directions: bool = False,
+    looks: bool = False,
 ) -> Profile:
     """Compute a client's profile (Algorithm 1, lines 5-10).
 
     `before` is the common single-encoder start theta0, `after` what the warm-up made of it.
+    `directions` says whether those of all samples are wanted, and `looks` whether how classes look.
     """
     update = np.concatenate([after[part].floats - before[part].floats for part in before])
     chosen = sparse_coordinates(len(update), gradient_fraction, coordinate_seed)
@@ -121,4 +172,6 @@ def make_profile(
         scale,
     )
     counts = np.bincount(data.labels, minlength=num_classes).astype(np.int64)
-    return Profile(update[chosen], vectors, classes, counts, after["primary"])
+    of_all = leading_directions(data.samples, settings, client, scale) if directions else None
+    seen = looks_of(data, settings, num_classes, scale) if looks else None
+    return Profile(update[chosen], vectors, classes, counts, after["primary"], of_all, seen)

@@ -358,6 +358,30 @@ def test_disclosures_are_what_the_client_sends(tmp_path):
     assert sum(told) == total + 8  # and the loss, which is no array
 
 
+def test_what_settings_add_to_the_profile_is_told(tmp_path):
+    path = archive(tmp_path / "a.npz", [0, 0, 1, 2, 2] * 9)
+    settings = settings_of(path, unlabelled="place", looks_level=1e-6)
+    data = inspect_data(path, "ward-3", settings).data
+    items = {item.what: item for item in disclosures(data, class_vectors(data, settings), settings)}
+    # Ten vectors of 64 numbers and their shares; 3 classes of 35 numbers and 32 x 32.
+    assert items["principal vectors of all images together"].nbytes == 2 * 128 + 10 * (64 * 4 + 8)
+    assert items["looks of the classes"].nbytes == 128 + 8 * (3 * 35 + 32**2)
+
+
+def test_data_without_labels_can_be_placed_and_cannot_train(tmp_path):
+    images = noise(12)
+    np.savez(tmp_path / "a.npz", images=images)
+    folder = tmp_path / "b"
+    folder.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    for path in (tmp_path / "a.npz", folder):
+        found = inspect_data(path, "", settings_of(path))
+        assert (found.data, found.faults) == (None, [])
+        (note,) = found.warnings
+        assert "no labels: can be placed, cannot train (12 images; the run needs unlabelled" in note
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -5,7 +5,15 @@ import logging
 
 import numpy as np
 import pytest
-from memory_grid import TRAINING, MemoryGrid, failed, let_come_later, quick_settings, run_quickly
+from memory_grid import (
+    TRAINING,
+    MemoryGrid,
+    failed,
+    let_come_later,
+    quick_settings,
+    replace_array,
+    run_quickly,
+)
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithm_names import ALGORITHMS
@@ -464,6 +472,58 @@ def test_a_client_that_always_says_it_has_drifted_takes_no_more_room(tmp_path):
     assert len(strategy.algorithm._profiles.arrays.updates) == CLIENTS + 1
     assert strategy.algorithm._profiles.placed_since == 1
     assert not any("moved" in line for line in lines(strategy)[1:])
+
+
+LOOKS = DRIFT | {
+    "client_groups": 1,
+    "label_skew": 30.0,
+    "dirichlet_alpha": 1000.0,
+    "drift_share": 0.34,
+    "looks_level": 1e-6,
+}
+
+
+@pytest.mark.parametrize("looks", ["turned", "upside-down", "inverted"])
+def test_other_looks_of_the_same_classes_are_told_within_two_rounds(tmp_path, caplog, looks):
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        strategy, _ = run_quickly(tmp_path, **LOOKS | {"drift_looks": looks})
+    log = lines(strategy)
+    told = log[2]["drifted"]
+    assert len(told) == 3
+    assert "drifted" not in log[1]
+    assert sorted(log[3]["placed"]) == told
+    assert all("drifted" not in line for line in log[3:])
+    for name in told:
+        assert f"client {name} has drifted, its looks have changed: it will be" in caplog.text
+
+
+def test_looks_are_not_looked_at_by_default_and_unchanged_data_is_no_drift(tmp_path):
+    quiet, _ = run_quickly(
+        tmp_path, name="quiet", **LOOKS | {"drift_looks": "inverted", "looks_level": 0.0}
+    )
+    steady, _ = run_quickly(tmp_path, name="steady", **LOOKS | {"drift_share": 0.0})
+    for strategy in (quiet, steady):
+        assert all("drifted" not in line for line in lines(strategy))
+    plain, _ = run_quickly(
+        tmp_path, name="plain", **LOOKS | {"drift_share": 0.0, "looks_level": 0.0}
+    )
+    for one, other in zip(lines(steady), lines(plain), strict=True):
+        assert one.get("all") == other.get("all")
+
+
+def test_looks_that_cannot_be_cost_that_client_alone(tmp_path, caplog):
+    def tamper(partition, action, reply):
+        if action == "train.full_profile" and partition == 4:
+            return replace_array(reply, "number.looks", np.full(7, np.nan))
+        return reply
+
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        strategy, _ = run_quickly(
+            tmp_path, tamper=tamper, **LOOKS | {"drift_share": 0.0, "num_rounds": 2}
+        )
+    assert "client-4" not in strategy.state.assignments
+    assert len(strategy.state.assignments) == CLIENTS - 1
+    assert "array 'number.looks'" in caplog.text
 
 
 def test_drift_is_not_looked_for_at_threshold_zero(tmp_path):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +22,7 @@ from feddag_flwr.algorithms.feddag.clustering_result import (
     options_of,
 )
 from feddag_flwr.algorithms.feddag.messages import (
+    DirectionsRequest,
     DualEvaluateRequest,
     DualTrainRequest,
     ProfileRequest,
@@ -41,10 +43,12 @@ from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import EvaluateRequest, Model
+from feddag_flwr.seeds import generator
 from feddag_flwr.similarity.class_subspaces import ClassSubspaces
 from feddag_flwr.similarity.newcomers import ProfileArrays
 from feddag_flwr.similarity.odd_clients import OddClient, odd_clients
 from feddag_flwr.similarity.proximity import measure_proximity
+from feddag_flwr.similarity.unlabelled import Directions
 
 logger = logging.getLogger("flwr")
 
@@ -196,6 +200,9 @@ class FedDAG(Algorithm):
             clustering.chosen.threshold,
             self.settings.clustering.linkage,
             options_of(self.settings),
+            profiles.directions,
+            {} if self._profiles is None else self._profiles.unlabelled,
+            dict(profiles.looks),
         )
         try:
             clustering.write(self.context.folder, self.state)
@@ -218,6 +225,12 @@ class FedDAG(Algorithm):
         if self._profiles is None or not self.settings.clustering.drift_threshold:
             return ()
         return self._profiles.counts_of(name)
+
+    def looks_of(self, name: str) -> tuple[float, ...]:
+        """Return how the client's classes looked when it was profiled (setting ``looks-level``)."""
+        if self._profiles is None or name not in self._profiles.looks:
+            return ()
+        return tuple(self._profiles.looks[name].tolist())
 
     def newcomer_request(self, server_round: int, name: str) -> ProfileRequest:
         """Ask for a profile as in phase 1."""
@@ -248,6 +261,29 @@ class FedDAG(Algorithm):
         assert self._profiles is not None
         replies = self._profiler.collect(names, self.state.server_round)
         return self._profiles.place(Profiles.of(replies), self._settled()) if replies else {}
+
+    def directions_request(self, server_round: int, name: str) -> DirectionsRequest | None:
+        """Ask a client without labels where its samples lie (setting ``unlabelled``)."""
+        if self.settings.clustering.unlabelled == "refuse":
+            return None
+        return self._profiler.directions(name, server_round)
+
+    def place_unlabelled(
+        self, server_round: int, clients: Mapping[str, int], replies: Mapping[str, Any]
+    ) -> dict[str, tuple[int, float]]:
+        """Place clients without labels by their directions: see `similarity.unlabelled`."""
+        assert self._profiles is not None
+        for name, reply in replies.items():
+            of_client = Directions.of([reply.vectors], [reply.shares], [clients[name]])
+            self._profiles.unlabelled[name] = of_client
+        return self._place_unlabelled(server_round, replies)
+
+    def _place_unlabelled(
+        self, server_round: int, names: Collection[str]
+    ) -> dict[str, tuple[int, float]]:
+        assert self._profiles is not None
+        rng = generator(self.settings.run.seed, "place-unlabelled", server_round=server_round)
+        return self._profiles.place_unlabelled(names, self._settled(), rng)
 
     def _redraw_graph_without_empty_clusters(self, assignments: Mapping[str, int]) -> None:
         """Let nobody learn from a cluster that its last member has left (Sec. 4 on the others).
@@ -309,6 +345,13 @@ class FedDAG(Algorithm):
         if changed:
             self._set_clusters(clustering, self._inherited_models(clustering))
         self._keep(clustering, profiles)
+        if self.context.unlabelled:
+            self.context.unlabelled |= {
+                name: replace(self.context.unlabelled[name], cluster=cluster, sure=sure)
+                for name, (cluster, sure) in self._place_unlabelled(
+                    self.state.server_round, self.context.unlabelled
+                ).items()
+            }
 
     def _inherited_models(self, clustering: ClusteringResult) -> list[Model]:
         """Mean of the members' present models, for each cluster of a new clustering."""
