@@ -132,6 +132,9 @@ def judge(request: EvaluateRequest, session: ClientSession, method: TrainingMeth
     if request.adapt_epochs:
         config, rng = request.config.with_epochs(request.adapt_epochs), session.rng("adapt")
         yield session.job(model, session.train_samples(model), config, method, rng)
+    if request.held_back:
+        judged = session.evaluate_held_back(model)
+    elif request.adapt_epochs:
         judged = session.evaluate(model)
     else:
         judged = session.evaluate_received(model, request.parts)

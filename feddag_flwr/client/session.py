@@ -131,6 +131,13 @@ class ClientSession:
         samples, classes = self._on_device(self.data.test, model), len(self.header.class_names)
         return evaluate(model, samples, classes, load_metrics(self.header.metrics))
 
+    def evaluate_held_back(self, model: ClusterModel) -> Evaluation:
+        """Evaluate a model on what is held back from training, perhaps nothing."""
+        nothing = self.data.train.select(np.zeros(0, dtype=np.intp))
+        held_back = nothing if self.data.validation is None else self.data.validation
+        samples, classes = self._on_device(held_back, model), len(self.header.class_names)
+        return evaluate(model, samples, classes, load_metrics(self.header.metrics))
+
     def evaluate_received(self, model: ClusterModel, parts: Mapping[str, Weights]) -> Evaluation:
         """Evaluate a model that holds the parts received, unless that was done already."""
         received: Model = {name: parts[name] for name in model.parts()}

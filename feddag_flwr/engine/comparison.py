@@ -11,10 +11,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from feddag_flwr.aggregation import Weights, weighted_mean
+from feddag_flwr.aggregation import weighted_mean
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.algorithms.algorithm import Algorithm
 from feddag_flwr.engine.gains import ALONE, CLUSTERED, ONE, Compared
+from feddag_flwr.engine.model_arrays import arrays_of, model_of
 from feddag_flwr.engine.resumption import PREFIX, evaluations_from_json, evaluations_to_json
 from feddag_flwr.federation.context import FederationContext, listed
 from feddag_flwr.federation.outliers import without_outliers
@@ -33,7 +34,6 @@ logger = logging.getLogger("flwr")
 SHARE = {ONE: 0.36, ALONE: 0.24}
 # Groups of arrays in a checkpoint.
 _START, _ONE, _MEAN = PREFIX + "start", PREFIX + "one-model", PREFIX + "one-model-mean"
-_KINDS = ("floats", "buffers", "integers")
 
 
 @dataclass
@@ -142,15 +142,7 @@ class Comparison:
         if not models.one:
             return {}
         named = {_START: models.start, _ONE: models.one, _MEAN: models.mean}
-        return {
-            group: {
-                f"{part}.{kind}": getattr(weights, kind)
-                for part, weights in model.items()
-                for kind in _KINDS
-            }
-            for group, model in named.items()
-            if model
-        }
+        return {group: arrays_of(model) for group, model in named.items() if model}
 
     def notes(self) -> dict[str, Any]:
         """Return all else."""
@@ -169,7 +161,7 @@ class Comparison:
         self, arrays: Mapping[str, Mapping[str, NDArray[Any]]], notes: Mapping[str, Any]
     ) -> None:
         """Take over what `arrays` and `notes` returned."""
-        models = {group: _model_of(its) for group, its in arrays.items()}
+        models = {group: model_of(its) for group, its in arrays.items()}
         self._models = _Models(
             models.get(_START, {}),
             models.get(_ONE, {}),
@@ -299,12 +291,3 @@ class Comparison:
             added = total(counts[what])
             line[what] = line.get(what, 0) + added
             self._totals[what] += added
-
-
-def _model_of(arrays: Mapping[str, NDArray[Any]]) -> Model:
-    """Return the model that a group of arrays holds."""
-    vectors: dict[str, dict[str, NDArray[Any]]] = {}
-    for name, values in arrays.items():
-        part, _, kind = name.rpartition(".")
-        vectors.setdefault(part, {})[kind] = values
-    return {part: Weights(**its) for part, its in vectors.items()}

@@ -58,6 +58,19 @@ class RunSettings(Section):
         "What models are judged by, separated by commas, the headline first: "
         f"{', '.join(METRICS.names)}, or package.module:Class",
     )
+    keep: Literal["last", "best-validation"] = advanced(
+        "last",
+        "Models that the run ends with: the last round's, or those that did best on what clients "
+        "hold back (validation-share), looked at with each evaluation",
+    )
+    patience: int = advanced(
+        0,
+        "Evaluations on end without a better result on what clients hold back, after which the run "
+        "ends; 0: never",
+        ge=0,
+        le=100_000,
+        unit="evaluations",
+    )
     personalisation_epochs: int = setting(
         0,
         "Epochs of local training that personalise a client's model after the last round, judged "

@@ -15,6 +15,7 @@ from feddag_flwr.algorithms.algorithm import Algorithm
 from feddag_flwr.checkpoints import Checkpoint
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.data.settings import class_list
+from feddag_flwr.engine.best_round import BestRound
 from feddag_flwr.engine.comparison import Comparison
 from feddag_flwr.engine.evaluation import Evaluator
 from feddag_flwr.engine.idle_settings import tell_of_settings
@@ -67,6 +68,7 @@ class ClusteredStrategy(Strategy):
         self.evaluator = Evaluator(context, algorithm, self.report)
         self.training = TrainingRound(context, algorithm, self.joins, self.report)
         self.comparison = Comparison(context, algorithm)
+        self.best = BestRound(context, algorithm)
         self.rounds_with_replies = 0
         self._silent_rounds = 0
         self._checkpoint = checkpoint
@@ -139,7 +141,8 @@ class ClusteredStrategy(Strategy):
             resume(self, self._checkpoint)
             self._started(rounds, self.state.server_round + 1)
         for server_round in range(self.state.server_round + 1, rounds + 1):
-            self._do_round(server_round, result, last=server_round == rounds)
+            if self._do_round(server_round, result, last=server_round == rounds):
+                break
         self._close(rounds)
         return result
 
@@ -196,7 +199,8 @@ class ClusteredStrategy(Strategy):
         event = RunStarted(self.settings, self.context.folder, metrics, first, rounds)
         self.observers.tell(lambda observer: observer.run_started(event))
 
-    def _do_round(self, server_round: int, result: Result, *, last: bool) -> None:
+    def _do_round(self, server_round: int, result: Result, *, last: bool) -> bool:
+        """Train and judge; return whether it was the last round."""
         self._await_clients(server_round)
         with self.context.phase("train"):
             metrics = self.training.run(server_round)
@@ -205,6 +209,7 @@ class ClusteredStrategy(Strategy):
         self.rounds_with_replies += bool(self.report.line["replied"])
         self._silent_rounds = 0 if self.training.answered else self._silent_rounds + 1
         if last or server_round % self.settings.run.evaluate_every == 0:
+            last = self._look(server_round, last=last)
             self._evaluate(server_round, result, last=last)
         if self.comparison.on:
             self._compare(server_round, last=last)
@@ -214,6 +219,20 @@ class ClusteredStrategy(Strategy):
                 f"nobody has sent a valid reply in {SILENT_ROUNDS} rounds on end, though nodes are "
                 f"connected; go on with resume = {str(self.context.folder.path)!r}"
             )
+        return last
+
+    def _look(self, server_round: int, *, last: bool) -> bool:
+        """Look at the models on data held back; return whether the run is to end."""
+        if not self.best.on:
+            return last
+        with self.context.phase("validate"):
+            self.report.line["validation"] = self.best.look(server_round)
+        if self.best.is_over and not last:
+            logger.info("the run ends after round %d: patience is over", server_round)
+            last = True
+        if last:
+            self.best.keep(server_round)
+        return last
 
     def _compare(self, server_round: int, *, last: bool) -> None:
         """Train the models that the run is compared with; judge them after the last round."""
@@ -304,6 +323,8 @@ class ClusteredStrategy(Strategy):
             }
         if context.unlabelled:
             summary["unlabelled"] = as_json(context.unlabelled)
+        if self.best.on:
+            summary["validation"] = self.best.summary()
         if self.comparison.on:
             summary["comparison"] = self.comparison.summary(evaluations)
         self.observers.tell(lambda observer: observer.run_over(RunOver(summary)))

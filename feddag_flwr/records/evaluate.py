@@ -51,6 +51,8 @@ class EvaluateRequest(ClientRequest[EvaluateReply]):
         (Per-FedAvg); usually 0.
     personalisation_epochs : int
         Epochs of local fine-tuning after that, judged apart; 0: none.
+    held_back : bool
+        It is judged on what the client holds back from training, not on its test data.
     """
 
     action: ClassVar[str] = "evaluate"
@@ -60,6 +62,7 @@ class EvaluateRequest(ClientRequest[EvaluateReply]):
     adapt_epochs: int = 0
     personalisation_epochs: int = 0
     config: LocalTrainingConfig = PLAIN
+    held_back: bool = False
 
     def read(self, content: RecordDict, limits: Limits) -> EvaluateReply:
         """Read as many evaluations as were asked for."""

@@ -31,6 +31,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
             f"label-smoothing = {training.label_smoothing}: must be 0 with objective = "
             f"{training.objective!r}, is for cross-entropy"
         )
+    yield from _nothing_to_look_at(settings)
     yield from _too_many_models(settings)
     yield from _nobody_held_out(settings)
     if settings.clustering.refine_every and not settings.data.validation_share:
@@ -44,6 +45,20 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield f"drift-looks = {settings.data.drift_looks!r}: needs drift-share above 0"
     if settings.data.drift_looks != "none" and settings.data.modality != "image":
         yield f"drift-looks = {settings.data.drift_looks!r}: only images can be varied so"
+
+
+def _nothing_to_look_at(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with looks at data held back."""
+    run, share = settings.run, settings.data.validation_share
+    if run.keep != "last" and not share:
+        yield f"keep = {run.keep!r}: needs data held back, validation-share above 0"
+    if run.patience and not share:
+        yield f"patience = {run.patience}: needs data held back, validation-share above 0"
+    if run.keep != "last" and run.algorithm == "fedsoft":
+        yield (
+            f"keep = {run.keep!r}: must be 'last' with algorithm = 'fedsoft', whose clients have "
+            "models of their own"
+        )
 
 
 def _too_many_models(settings: Settings) -> Iterator[str]:
