@@ -77,7 +77,7 @@ class ClusteringSettings(Section):
         le=1,
     )
 
-    refine_every: int = setting(
+    refine_every: int = advanced(
         0,
         "Rounds between checks on held-back data whether clusters should merge, split or exchange "
         "clients; 0: never",

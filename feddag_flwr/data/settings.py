@@ -73,7 +73,7 @@ class DataSettings(Section):
         lt=1,
         shapes_data=True,
     )
-    validation_share: float = setting(
+    validation_share: float = advanced(
         0.0,
         "Share of each client's training data, of each class, that is neither trained nor profiled "
         "on, but held back to compare models on",
