@@ -85,11 +85,12 @@ def candidate_losses(content: RecordDict, context: Context) -> RecordDict:
 
 
 def validation_losses(content: RecordDict, context: Context) -> RecordDict:
-    """Compare models by their losses on what is held back from training."""
+    """Compare models by losses on what is held back from training, or on what is not, if asked."""
     request = ValidationLossesRequest.decode(content)
     session, models = ClientSession.open(context, request.header), request.models()
     model = session.model(models[0])
-    if (samples := session.validation_samples(model)) is None:
+    held_back = session.validation_samples(model)
+    if (samples := session.train_samples(model) if request.trained_on else held_back) is None:
         return ValidationLosses.nothing(len(models)).encode(request.header)
     losses = session.losses(model, samples, models, session.objective(request.objective))
     table, labels = torch.stack(list(losses)).cpu().numpy(), samples.labels.cpu().numpy()

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist
 from scipy.stats import t
 
 from feddag_flwr.clustering.labels import canonical_labels
@@ -108,31 +109,33 @@ def sufficient_parts(losses: Mapping[int, FloatArray], rate: float) -> int:
     raise ValueError("no number of parts")
 
 
-def proposed_parts(updates: npt.NDArray[np.floating], most: int) -> dict[int, IntArray]:
+def proposed_parts(
+    updates: npt.NDArray[np.floating], numbers: Sequence[int]
+) -> dict[int, IntArray]:
     """Part clients by where training takes them from their common model.
 
     Parameters
     ----------
     updates : ndarray, shape (n, d)
         What training changed, a client a row.
-    most : int
-        Parts at most.
+    numbers : sequence of int
+        Of parts.
 
     Returns
     -------
     dict of int to ndarray
-        For each number of parts, from two on, the part of each client (n,). Directions away from
+        For each number of parts, the part of each client (n,). Directions away from
         the mean update, by Ward's criterion: parts of like size, not single clients first.
     """
     away = updates - updates.mean(axis=0, dtype=np.float64)
     lengths = np.linalg.norm(away, axis=1, keepdims=True)
     directions = np.divide(away, lengths, out=np.zeros_like(away), where=lengths > 0.0)
-    tree = linkage(directions, "ward")
+    tree = linkage(pdist(directions), "ward")
     # By rank of merge, not by height: ties must not make fewer parts.
     tree[:, 2] = np.arange(len(tree))
     return {
         parts: canonical_labels(fcluster(tree, len(tree) - parts + 0.5, criterion="distance"))
-        for parts in range(2, most + 1)
+        for parts in numbers
     }
 
 
@@ -141,7 +144,7 @@ def nested_groups(models: npt.NDArray[np.floating]) -> list[tuple[int, ...]]:
     if len(models) < 2:
         return []
     groups: list[tuple[int, ...]] = [(number,) for number in range(len(models))]
-    for left, right, *_ in linkage(models, "average"):
+    for left, right, *_ in linkage(pdist(models), "average"):
         groups.append(tuple(sorted(groups[int(left)] + groups[int(right)])))
     return groups[: len(models) - 1 : -1]
 

@@ -86,6 +86,8 @@ class ValidationLossesRequest(ClientRequest[ValidationLosses]):
     ----------
     common : dict of str to Weights
         Parts that candidates have which do not bring their own.
+    trained_on : bool
+        Whether it is the training data on which they are to be compared.
     """
 
     action: ClassVar[str] = "query.validation_losses"
@@ -94,6 +96,7 @@ class ValidationLossesRequest(ClientRequest[ValidationLosses]):
     candidates: Candidates
     common: Model
     objective: str = LocalTrainingConfig.objective
+    trained_on: bool = False
 
     def models(self) -> list[Model]:
         """Return the candidates with all parts."""

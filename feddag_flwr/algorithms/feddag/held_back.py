@@ -133,8 +133,13 @@ class Panel:
         members = self.founders[cluster]
         return members if set(members) - {name} else cluster
 
-    def ask(self, choices: Mapping[str, Collection[Choice]]) -> dict[str, Answer]:
-        """Ask each client about its choices; about means of nobody but itself, nobody is asked."""
+    def ask(
+        self, choices: Mapping[str, Collection[Choice]], *, trained_on: bool = False
+    ) -> dict[str, Answer]:
+        """Ask each client about its choices, on held-back data or on what it trains on.
+
+        About means of nobody but itself, nobody is asked.
+        """
         places: dict[str, dict[Choice, int]] = {}
         objective = self._context.settings.training.objective
 
@@ -146,7 +151,7 @@ class Panel:
                     places[name] = {each: place for place, each in enumerate(models)}
                     candidates, common = self._parted(name, list(models.values()))
                     header = self._context.header(name, self._server_round)
-                    yield ValidationLossesRequest(header, candidates, common, objective)
+                    yield ValidationLossesRequest(header, candidates, common, objective, trained_on)
 
         replies: dict[str, ValidationLosses] = self._context.ask(requests())
         return {

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -34,8 +35,8 @@ logger = logging.getLogger("flwr")
 Parts = Mapping[str, tuple[str, ...]]
 
 KINDS: Final = 3  # of changes, which share a check's chance of an error: merge, split, move
-MOST_PARTS: Final = 6  # parts at most into which a cluster is split at a time
-STEPS: Final = 3  # times that clients choose among the parts of a cluster that splits
+PARTS: Final = (2, 3, 5)  # into so many a cluster may be split at a time
+STEPS: Final = 2  # times that clients choose among the parts into which a cluster may split
 NEAREST: Final = 9  # other clusters whose models a client compares with its own
 MOST_CHANGES: Final = 5  # times that a client may change cluster, each at half the chance
 TRAINING: Final = 200  # clients at most that are called to train beside those drawn
@@ -118,6 +119,7 @@ class Refiner:
         self._checks = 0
         self._last = 0
         self._moved: Counter[str] = Counter()
+        self._likely: set[tuple[int, ...]] = set()  # groups that may merge at the next check
         self.history: list[dict[str, Any]] = []
 
     @property
@@ -190,19 +192,26 @@ class Refiner:
         answers: Mapping[str, Answer],
         level: float,
     ) -> None:
-        """Merge clusters whose members lose less under a mean of what all of them have trained."""
-        supported = []
+        """Merge clusters whose members lose less under a mean of what all of them have trained.
+
+        Where that is not certain, but so of most members of each, the next check decides: if it is
+        so again, they merge, for one cluster does as well as two.
+        """
+        likely, supported = set(), []
         for group, joint in questions.joints.items():
-            members = [n for n in answers if draft.assignments[n] in group]
-            pairs = {n: (questions.own[n], joint) for n in members}
-            chance = chance_of_common_gain(_gains(answers, pairs))
-            each = all(
-                _gains_typically(answers, members, questions.own, joint, draft.assignments, cluster)
+            pairs = {n: (questions.own[n], joint) for n in answers if draft.assignments[n] in group}
+            of_each = [
+                _gains(answers, {n: pairs[n] for n in pairs if draft.assignments[n] == cluster})
                 for cluster in group
-            )
-            halved = self._halved(level / len(questions.joints), members)
-            if each and chance <= halved:
+            ]
+            if not all(len(gains) and np.median(gains) > 0.0 for gains in of_each):
+                continue
+            likely.add(group)
+            halved = self._halved(level / len(questions.joints), pairs)
+            certain = chance_of_common_gain(np.concatenate(of_each)) <= halved
+            if halved > 0.0 and (certain or group in self._likely):
                 supported.append(group)
+        self._likely = likely
         for group in outermost(supported):
             self._join(draft, panel, group, questions, answers)
 
@@ -262,15 +271,22 @@ class Refiner:
                 continue
             members = [name for name, z in draft.assignments.items() if z == cluster]
             of_cluster = self._halved(level * len(members) / everybody, members)
+            found = Choosing(panel, members, proposals).run()
+            judged = panel.ask(
+                {
+                    name: [questions.own[name], *(p[name] for p in found.values() if name in p)]
+                    for name in members
+                    if name in questions.own
+                }
+            )
             better = {
                 number: parts
-                for number, parts in proposals.items()
-                if self._chance(answers, questions.own, parts) <= of_cluster / len(proposals)
+                for number, parts in found.items()
+                if self._chance(judged, questions.own, parts) <= of_cluster / len(found)
             }
             if better:
-                choosing = Choosing(panel, members, better[self._fewest(better, answers)])
-                choosing.run()
-                self._part(draft, panel, cluster, choosing, questions, answers)
+                parts = joined(panel, better[self._fewest(better, judged)], self._rate)
+                self._part(draft, panel, cluster, parts, questions, judged)
 
     def _fewest(self, better: Mapping[int, Parts], answers: Mapping[str, Answer]) -> int:
         """Return the smallest number of parts that will do."""
@@ -300,12 +316,12 @@ class Refiner:
         draft: Draft,
         panel: Panel,
         cluster: int,
-        choosing: Choosing,
+        parts: Parts,
         questions: Questions,
         answers: Mapping[str, Answer],
     ) -> None:
         """Give the largest part of a cluster its number, and others numbers of their own."""
-        sizes = Counter(choosing.parts.values())
+        sizes = Counter(parts.values())
         ordered = sorted(sizes, key=lambda part: (-sizes[part], part))
         if len(ordered) < 2:
             return
@@ -315,12 +331,12 @@ class Refiner:
             draft.models[number] = base | self._aggregated(panel, part, cluster)
         draft.changed |= set(numbers.values())
         members = [name for name, z in draft.assignments.items() if z == cluster]
-        draft.assignments |= {n: numbers[choosing.parts.get(n, ordered[0])] for n in members}
+        draft.assignments |= {n: numbers[parts.get(n, ordered[0])] for n in members}
         after = Counter(draft.assignments[name] for name in members)
-        into, judges = tuple(numbers.values()), [n for n in choosing.losses if n in answers]
+        into, judges = tuple(numbers.values()), [n for n in parts if n in answers]
         losses = (
             _mean_loss(answers, {name: questions.own[name] for name in judges}),
-            float(np.mean([choosing.losses[name] for name in judges])),
+            _mean_loss(answers, {name: parts[name] for name in judges}),
         )
         counts = tuple(after[number] for number in into)
         draft.changes.append(Change("split", (cluster,), into, counts, losses))
@@ -354,6 +370,7 @@ class Refiner:
             "checks": self._checks,
             "last": self._last,
             "moved": {name: count for name, count in sorted(self._moved.items()) if count},
+            "likely": sorted(self._likely),
             "history": self.history,
         }
 
@@ -361,6 +378,7 @@ class Refiner:
         """Take over what `notes` returned."""
         self._checks, self._last = notes["checks"], notes["last"]
         self._moved, self.history = Counter(notes["moved"]), list(notes["history"])
+        self._likely = {tuple(group) for group in notes["likely"]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -400,7 +418,7 @@ class Questions:
         joints = {
             group: tuple(sorted(n for z in group for n in panel.founders[z])) for group in groups
         }
-        proposals = {z: parts_of(panel, panel.founders[z], MOST_PARTS) for z in trained}
+        proposals = {z: parts_of(panel, panel.founders[z]) for z in trained}
         own = {name: panel.own(name) for name in panel.names}
         return cls(own, nearest, joints, proposals, assignments)
 
@@ -408,38 +426,38 @@ class Questions:
         """Return the models that a client is asked about, its own first."""
         cluster = self.assignments[name]
         joint = [members for group, members in self.joints.items() if cluster in group]
-        parts = [
-            of_names[name]
-            for of_names in self.proposals.get(cluster, {}).values()
-            if name in of_names
-        ]
-        return [self.own[name], *self.nearest[cluster], *joint, *parts]
+        return [self.own[name], *self.nearest[cluster], *joint]
 
 
 class Choosing:
-    """Clients of a cluster that splits choose among its parts, which are made anew of who chose.
+    """Clients choose among the parts of their cluster, which are made anew of who chose them.
 
-    `parts` has the part of each, as its members that have trained; `losses` what each loses there.
+    They choose by what they lose on training data: so held-back data can judge.
     """
 
-    def __init__(self, panel: Panel, members: Sequence[str], parts: Parts) -> None:
+    def __init__(
+        self, panel: Panel, members: Sequence[str], proposals: Mapping[int, Parts]
+    ) -> None:
         there = set(panel.names)
         self._panel = panel
         self._members = [name for name in members if name in there]
-        self.parts = parts
-        self.losses: dict[str, float] = {}
+        self._proposals = proposals
 
-    def run(self) -> None:
+    def run(self) -> dict[int, Parts]:
         """Let clients choose until nobody chooses otherwise, `STEPS` times at most."""
+        found = list(self._proposals.values())
         for _ in range(STEPS):
-            before, choices = self.parts, sorted(set(self.parts.values()))
-            self._choose(self._panel.ask(dict.fromkeys(self._members, choices)))
-            if self.parts == before:
+            choices = sorted({part for parts in found for part in parts.values()})
+            answers = self._panel.ask(dict.fromkeys(self._members, choices), trained_on=True)
+            before, found = found, [self._chosen(parts, answers) for parts in found]
+            if found == before:
                 break
+        by_number = {len(set(parts.values())): parts for parts in found}
+        return {number: parts for number, parts in by_number.items() if number > 1}
 
-    def _choose(self, answers: Mapping[str, Answer]) -> None:
+    def _chosen(self, parts: Parts, answers: Mapping[str, Answer]) -> Parts:
         """Take the part of lowest loss each; a part that one client alone has trained is none."""
-        trained, left = self._panel.trained.replies, sorted(set(self.parts.values()))
+        trained, left = self._panel.trained.replies, sorted(set(parts.values()))
         while True:
             chosen = {name: _best(answer, left) for name, answer in answers.items()}
             sizes = Counter(part for name, part in chosen.items() if name in trained)
@@ -451,8 +469,29 @@ class Choosing:
             part: tuple(sorted(n for n, p in chosen.items() if p == part and n in trained))
             for part in left
         }
-        self.parts = {name: members[part] for name, part in chosen.items() if part}
-        self.losses = {name: answers[name].loss(part) for name, part in chosen.items() if part}
+        return {name: members[part] for name, part in chosen.items() if part and members[part]}
+
+
+def joined(panel: Panel, parts: Parts, rate: float) -> Parts:
+    """Join two parts at a time whose members do not gain for certain by being apart."""
+    while len(left := sorted(set(parts.values()))) > 2:
+        joints = {pair: tuple(sorted(pair[0] + pair[1])) for pair in combinations(left, 2)}
+        answers = panel.ask(
+            {
+                name: [part, *(joint for pair, joint in joints.items() if part in pair)]
+                for name, part in parts.items()
+            }
+        )
+        chances = {}
+        for pair, joint in joints.items():
+            judges = [name for name in answers if parts[name] in pair]
+            gains = _gains(answers, {name: (joint, parts[name]) for name in judges})
+            chances[pair] = chance_of_common_gain(gains)
+        likest = max(chances, key=chances.__getitem__)
+        if chances[likest] <= rate:
+            break
+        parts = {name: joints[likest] if part in likest else part for name, part in parts.items()}
+    return parts
 
 
 def _best(answer: Answer, parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
@@ -461,14 +500,14 @@ def _best(answer: Answer, parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return min(judged, key=answer.loss) if judged else ()
 
 
-def parts_of(panel: Panel, names: tuple[str, ...], most: int) -> dict[int, Parts]:
+def parts_of(panel: Panel, names: tuple[str, ...]) -> dict[int, Parts]:
     """Propose partitions of clients that have trained: of each number, the part of each."""
-    most = min(most, len(names) // 2)
-    if most < 2:
+    numbers = [number for number in PARTS if number <= len(names) // 2]
+    if not numbers:
         return {}
     updates = panel.trained.updates(names, panel.trained.parts[0])
     proposals: dict[int, Parts] = {}
-    for number, labels in proposed_parts(updates, most).items():
+    for number, labels in proposed_parts(updates, numbers).items():
         members = [
             tuple(n for n, z in zip(names, labels, strict=True) if z == part)
             for part in range(number)
@@ -497,17 +536,3 @@ def _gains(
 def _mean_loss(answers: Mapping[str, Answer], choices: Mapping[str, Choice]) -> float:
     losses = [answers[n].loss(c) for n, c in choices.items() if c in answers[n].places]
     return float(np.mean(losses)) if losses else 0.0
-
-
-def _gains_typically(
-    answers: Mapping[str, Answer],
-    members: Sequence[str],
-    own: Mapping[str, Choice],
-    joint: tuple[str, ...],
-    assignments: Mapping[str, int],
-    cluster: int,
-) -> bool:
-    """Tell whether most of a cluster gain."""
-    pairs = {n: (own[n], joint) for n in members if assignments[n] == cluster}
-    values = _gains(answers, pairs)
-    return bool(len(values)) and float(np.median(values)) > 0.0
