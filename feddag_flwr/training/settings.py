@@ -10,12 +10,16 @@ from feddag_flwr.sections import Section, advanced, setting
 
 _REGISTRIES = {registry.setting: registry for registry in (OBJECTIVES, OPTIMISERS, TRAINERS)}
 
+_MODELS = ("auto", "small", "lenet", "cnn3", "mlp", "linear")
+
 
 class LocalTrainingSettings(Section):
     """How a client trains a model, and on what device."""
 
     model: str = setting(
-        "auto", "Encoder: auto, small, lenet, cnn3, or package.module:factory", min_length=1
+        "auto",
+        "Encoder: auto, small, lenet, cnn3, mlp, linear, or package.module:factory",
+        min_length=1,
     )
     local_epochs: int = setting(10, "Epochs of local training a round and phase", ge=1, le=1000)
     batch_size: int = setting(64, "Mini-batch size", symbol="B", ge=1, le=100_000, unit="samples")
@@ -79,6 +83,6 @@ class LocalTrainingSettings(Section):
     @field_validator("model")
     @classmethod
     def _known_model(cls, value: str) -> str:
-        if value not in {"auto", "small", "lenet", "cnn3"} and value.count(":") != 1:
-            raise ValueError("must be auto, small, lenet, cnn3 or package.module:factory")
+        if value not in _MODELS and value.count(":") != 1:
+            raise ValueError(f"must be {', '.join(_MODELS)} or package.module:factory")
         return value
