@@ -84,12 +84,20 @@ def table_files(root: Path) -> list[Path]:
     return sorted(
         (
             path
-            for path in root.iterdir()
+            for path in _listed(root)
             if not path.name.startswith(".")
             and (_part(path, "train") if path.is_dir() else path.suffix.lower() in TABLE_SUFFIXES)
         ),
         key=lambda path: path.stem,
     )
+
+
+def _listed(path: Path) -> list[Path]:
+    """Return the file itself, or what is in a folder, sorted."""
+    try:
+        return sorted(path.iterdir()) if path.is_dir() else [path]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be listed ({error.strerror})") from error
 
 
 def _part(folder: Path, part: str) -> Path | None:
@@ -115,8 +123,7 @@ def _raw_parts(path: Path) -> list[RawTable]:
 
 def _state(path: Path) -> Any:  # noqa: ANN401
     """Time of change and size of a file, or of those in a folder; empty where there is none."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [(str(file), file.stat()) for file in files if file.is_file()]
+    stats = [(str(file), file.stat()) for file in _listed(path) if file.is_file()]
     return tuple((name, status.st_mtime_ns, status.st_size) for name, status in stats)
 
 

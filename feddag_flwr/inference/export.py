@@ -105,7 +105,11 @@ def _input(served: Served) -> dict[str, Any]:
     if served.modality == "series":
         channels = served.sample_shape[0]
         return {"name": name, "shape": ["n", "steps", channels + 1], "type": "float32"}
-    written = {"name": name, "shape": ["n", *served.sample_shape], "type": "float32"}
+    written: dict[str, Any] = {
+        "name": name,
+        "shape": ["n", *served.sample_shape],
+        "type": "float32",
+    }
     if served.modality == "tabular":
         table = table_of(served.spec)
         levels = {column.name: list(column.levels or ()) for column in table.categories}

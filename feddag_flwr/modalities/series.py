@@ -97,7 +97,7 @@ class Series(Modality):
 
     def device_bytes(self, samples: NDArray[Any]) -> int:
         """Bytes of the series and their mask."""
-        count, steps, channels = samples.shape
+        count, steps, channels = map(int, samples.shape)
         return 4 * count * steps * (channels + 1)
 
     def subspace_matrix(self, samples: NDArray[Any], scale: Rows) -> NDArray[np.float64]:
