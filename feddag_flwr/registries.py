@@ -42,7 +42,14 @@ METRICS: Registry[Any] = Registry(
     ["arrays", "update", "value"],
 )
 MODALITIES: Registry[Any] = Registry(
-    "modality", {"image": "feddag_flwr.modalities.image:Image"}, ["accept", "spec", "moments"]
+    "modality",
+    {
+        "image": "feddag_flwr.modalities.image:Image",
+        "tabular": "feddag_flwr.modalities.tabular:Tabular",
+        "series": "feddag_flwr.modalities.series:Series",
+        "embedding": "feddag_flwr.modalities.embedding:Embedding",
+    },
+    ["accept", "spec", "moments"],
 )
 OBJECTIVES: Registry[Any] = Registry(
     "objective",

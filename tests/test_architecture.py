@@ -95,12 +95,12 @@ ALLOWED = {
         "client", "engine", "flower", "records", "registries", "settings", "trainers",
     },
     "data_check": {
-        "algorithms/client", "class_names", "data", "metrics", "models", "profile", "records",
-        "seeds", "settings", "training",
+        "algorithms/client", "class_names", "data", "metrics", "modalities", "modalities/kinds",
+        "models", "profile", "records", "registries", "seeds", "settings", "training",
     },
     "inference": {
-        "aggregation", "checkpoints", "class_names", "data", "modalities", "models", "settings",
-        "state",
+        "aggregation", "checkpoints", "class_names", "data", "modalities", "modalities/kinds",
+        "models", "settings", "state",
     },
     "deployment": {"flower"},
     "launcher": {

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.augmentations import NONE
-from feddag_flwr.data.classes import check_spec, in_classes
+from feddag_flwr.data.classes import in_classes, in_spec
 from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.data.scenarios import ClientData, load_client_data
 from feddag_flwr.local_training import LocalTrainingConfig
@@ -79,7 +79,7 @@ class ClientSession:
                     f"the header has {setting} = {asked}, client {data.name!r} has {own} "
                     f"(setting {setting})"
                 )
-        _check_samples(data, header)
+        data = _in_spec(data, header)
         device, server_round = prepare_device(settings.training), header.server_round
         seed = derived_seed(settings.run.seed, "torch", server_round=server_round, client=data.name)
         seed_generators(device, seed)
@@ -255,12 +255,12 @@ class ClientSession:
         )
 
 
-def _check_samples(data: ClientData, header: RequestHeader) -> None:
-    """Refuse a header about other samples than this client's, or a scale that cannot be."""
+def _in_spec(data: ClientData, header: RequestHeader) -> ClientData:
+    """Bring samples to the header's spec; refuse one that they do not fit, or a false scale."""
     checker = load_modality(header.modality)
     try:
         checker.check(header.spec)
         checker.check_scale(header.spec, header.sample_scale)
     except ModalityError as error:
         raise RecordError(f"the header cannot be: {error}") from error
-    check_spec(data, header.spec, checker)
+    return in_spec(data, header.spec, checker)

@@ -8,7 +8,7 @@ import numpy as np
 from feddag_flwr.class_names import class_name, in_other_writing
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.samples import DataError, LabelledSamples
-from feddag_flwr.modalities import Modality, SampleSpec
+from feddag_flwr.modalities import Modality, ModalityError, SampleSpec
 
 
 def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
@@ -42,13 +42,18 @@ def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
     )
 
 
-def check_spec(data: ClientData, spec: SampleSpec, modality: Modality) -> None:
-    """Refuse samples of another kind than the federation's by a `DataError` that names both."""
-    own = modality.spec(data.train.samples)
-    if own == spec:
-        return
-    details = f" ({own.details[:200]}, not {spec.details[:200]})" if own.shape == spec.shape else ""
-    raise DataError(
-        f"client {data.name!r}: samples are {modality.in_words(own)}, the federation's are "
-        f"{modality.in_words(spec)}{details}"
-    )
+def in_spec(data: ClientData, spec: SampleSpec, modality: Modality) -> ClientData:
+    """Return the same data with samples of the federation's spec.
+
+    `DataError` where they cannot be brought to it; it names both.
+    """
+    try:
+        modality.check_fit(modality.spec(data.train.samples), spec)
+    except ModalityError as error:
+        raise DataError(f"client {data.name!r}: {error}") from error
+
+    def brought(part: LabelledSamples) -> LabelledSamples:
+        samples = modality.in_spec(part.samples, spec)
+        return part if samples is part.samples else replace(part, samples=samples)
+
+    return replace(data, train=brought(data.train), test=brought(data.test))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from feddag_flwr.data.array_files import read_arrays
 from feddag_flwr.data.files import (
     loose_images,
     read_domain_folders,
@@ -19,8 +20,13 @@ from feddag_flwr.data.files import (
 )
 from feddag_flwr.data.holdout import stratified_share, with_test_part
 from feddag_flwr.data.samples import DataError, Dataset, LabelledSamples, Parts
+from feddag_flwr.data.series_files import read_series
+from feddag_flwr.data.tables import TableOptions, read_table
 from feddag_flwr.modalities import load_modality
 from feddag_flwr.settings import Settings
+
+# Modalities whose archives `read_arrays` reads; those of users are read as images are.
+_ARRAYS = frozenset({"tabular", "series", "embedding"})
 
 
 def load_dataset(settings: Settings) -> Dataset:
@@ -36,6 +42,7 @@ def load_dataset(settings: Settings) -> Dataset:
         data.train_share,
         data.test_share,
         data.scenario == "domains",
+        TableOptions.of(data),
     )
 
 
@@ -50,13 +57,14 @@ def _load_dataset(
     train_share: float,
     test_share: float,
     by_domain: bool,
+    options: TableOptions,
 ) -> Dataset:
     if name == "digits":
         parts = _read_digits()
     elif by_domain:
         parts = read_domain_folders(_path(data_dir))
-    elif name in {"npz", "image-folder"}:
-        parts = read_own(name, data_dir, modality)
+    elif name in {"npz", "image-folder", "table"}:
+        parts = read_own(name, data_dir, modality, options)
     else:
         parts = _read_torchvision(name, _path(data_dir), download)
     train, test = with_test_part(parts, test_fraction, seed, origin=f"dataset {name!r}")
@@ -69,14 +77,29 @@ def _load_dataset(
     )
 
 
-def read_own(kind: str, path: str, modality: str, *, unlabelled: bool = False) -> Parts:
-    """Read an .npz archive or a tree of images (setting ``dataset`` is 'npz' or 'image-folder').
+def read_own(
+    kind: str,
+    path: str,
+    modality: str,
+    options: TableOptions,
+    client: str = "",
+    *,
+    unlabelled: bool = False,
+) -> Parts:
+    """Read a person's own data, of the kind that the setting ``dataset`` says.
 
-    Where `unlabelled` lets it, an archive may lack labels, and images may lie in no folder of a
-    class.
+    An .npz archive ('npz'), a tree of images ('image-folder') or a table ('table'), of which
+    `client` says whose rows where it holds those of many. Where `unlabelled` lets it, an archive of
+    images may lack labels, and images may lie in no folder of a class.
     """
     if not path:
         raise DataError(f"data-dir = '': dataset {kind!r} needs a folder or file")
+    if kind == "table":
+        if modality == "series":
+            return read_series(_path(path), load_modality(modality), options, client)
+        return read_table(_path(path), options, client)
+    if kind == "npz" and modality in _ARRAYS:
+        return read_arrays(_path(path), load_modality(modality), options)
     if kind == "npz":
         return read_npz(_path(path), load_modality(modality), unlabelled=unlabelled)
     if unlabelled and loose_images(_path(path)):

@@ -90,7 +90,7 @@ def with_test_part(
     test = stratified_test_indices(parts.train.labels, fraction, seed, client=client)
     if not len(test):
         raise DataError(
-            f"{origin}: has no test part and none can be held out of {len(parts.train)} image(s); "
+            f"{origin}: has no test part and none can be held out of {len(parts.train)} sample(s); "
             "expected two or more of at least one class"
         )
     kept = np.setdiff1d(np.arange(len(parts.train)), test)

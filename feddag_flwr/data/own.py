@@ -1,4 +1,4 @@
-"""Scenario own: each client's own folder or archive, which may change while the run goes on."""
+"""Scenario own: each client's own folder, archive or table, which may change on the way."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -11,6 +11,7 @@ from feddag_flwr.data.datasets import read_own
 from feddag_flwr.data.files import files_below, subfolders
 from feddag_flwr.data.holdout import with_test_part
 from feddag_flwr.data.samples import DataError, Parts
+from feddag_flwr.data.tables import TableOptions, client_names, table_files
 from feddag_flwr.settings import Settings
 
 # Path, time of the last change in nanoseconds, bytes.
@@ -24,13 +25,24 @@ def load_own_data(settings: Settings, node_config: NodeConfig) -> ClientData:
     change. Where a test part is held out, more samples mean another draw.
     """
     given = read_text(node_config, "data-path")
-    path = Path(given).expanduser() if given else _own_path(settings, node_config)
+    named = read_text(node_config, "client-name")
+    options = TableOptions.of(settings.data)
+    whose = named or ""
+    if given:
+        path = Path(given).expanduser()
+    elif options.client and settings.data.dataset == "table":
+        path, whose = _own_rows(settings, node_config, options)
+        named = named or whose
+    else:
+        path = _own_path(settings, node_config)
     path = path.absolute()
     return _read(
         settings.data.dataset,
         path,
-        read_text(node_config, "client-name") or default_name(settings.data.dataset, path),
+        named or default_name(settings.data.dataset, path),
         settings.data.modality,
+        options,
+        whose if options.client else "",
         settings.run.seed,
         settings.data.test_fraction,
         settings.clustering.unlabelled == "place",
@@ -38,15 +50,30 @@ def load_own_data(settings: Settings, node_config: NodeConfig) -> ClientData:
     )
 
 
+def _own_rows(
+    settings: Settings, node_config: NodeConfig, options: TableOptions
+) -> tuple[Path, str]:
+    """Return the table of all clients, and whose rows are the partition's, in order of names."""
+    partition_id = read_partition_id(settings, node_config)
+    path = Path(settings.data.data_dir).expanduser().absolute()
+    names = client_names(path, options)
+    if len(names) != settings.run.num_clients:
+        raise DataError(
+            f"{path}: column {options.client!r} (client-column) names {len(names)} clients, but "
+            f"num-clients = {settings.run.num_clients}; expected as many"
+        )
+    return path, names[partition_id]
+
+
 def default_name(dataset: str, path: Path) -> str:
     """Return the name of a client that its node config does not name: that of its files."""
-    return path.stem if dataset == "npz" else path.name
+    return path.name if dataset == "image-folder" or path.is_dir() else path.stem
 
 
 def _own_path(settings: Settings, node_config: NodeConfig) -> Path:
     """Pick the folder or archive of the partition, in order of names."""
     partition_id = read_partition_id(settings, node_config)
-    what = ".npz files" if settings.data.dataset == "npz" else "sub-folders"
+    what = {"npz": ".npz files", "table": "tables"}.get(settings.data.dataset, "sub-folders")
     root = Path(settings.data.data_dir).expanduser().absolute()
     if not settings.data.data_dir or not root.is_dir():
         raise DataError(
@@ -58,6 +85,8 @@ def _own_path(settings: Settings, node_config: NodeConfig) -> Path:
             (path for path in root.glob("*.npz") if not path.name.startswith(".")),
             key=lambda path: path.stem,
         )
+    elif settings.data.dataset == "table":
+        paths = table_files(root)
     else:
         paths = subfolders(root)
     if len(paths) != settings.run.num_clients:
@@ -84,6 +113,8 @@ def _read(
     path: Path,
     name: str,
     modality: str,
+    options: TableOptions,
+    whose: str,
     seed: int,
     test_fraction: float,
     unlabelled: bool,  # whether it may be
@@ -91,7 +122,7 @@ def _read(
 ) -> ClientData:
     """Read a client's files, once in each state."""
     try:
-        parts = read_own(kind, str(path), modality, unlabelled=unlabelled)
+        parts = read_own(kind, str(path), modality, options, whose, unlabelled=unlabelled)
         return as_client(parts, name, path, seed, test_fraction)
     except DataError as error:
         raise DataError(f"client {name!r}: {error}") from error

@@ -7,7 +7,12 @@ MOST_NAMED = 5
 
 def several(count: int, noun: str) -> str:
     """Return "1 file", "2 files"."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+    return f"{count:,} {noun if count == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """Return "files"; "series" is that already."""
+    return noun if noun.endswith("s") else f"{noun}s"
 
 
 def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:

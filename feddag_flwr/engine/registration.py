@@ -14,7 +14,7 @@ from feddag_flwr.data.settings import class_list
 from feddag_flwr.federation.client_registry import ClientRegistry
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.federation.exchange import Exchange, Letter
-from feddag_flwr.modalities import Modality, Rows, SampleSpec, load_modality
+from feddag_flwr.modalities import Modality, ModalityError, Rows, SampleSpec, load_modality
 from feddag_flwr.records import MAX_NAMES, DescribeRequest, Description, RecordError, Rejection
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client
@@ -77,7 +77,8 @@ def register_clients(
     nodes = wait_for_nodes(exchange, settings)
     described = dict(describe(exchange, nodes, 0, settings.deployment.join_timeout, deque()))
     labelled = [each for each in described.values() if each.labelled]
-    spec, modality = most_common_spec(labelled), load_modality(settings.data.modality)
+    modality = load_modality(settings.data.modality)
+    spec = modality.agreed([each.spec for each in labelled]) if labelled else None
     allowed = class_list(settings.data.class_names) or believable_classes(labelled)
     descriptions = []
     refused = []
@@ -143,11 +144,11 @@ def check_fit(
 
     Without any `class_names`, classes may be any. The `RecordError` has both sides.
     """
-    if spec is not None and description.spec != spec:
-        raise RecordError(
-            f"samples are {modality.in_words(description.spec)}, those of the federation "
-            f"{modality.in_words(spec)}"
-        )
+    if spec is not None:
+        try:
+            modality.check_fit(description.spec, spec)
+        except ModalityError as error:
+            raise RecordError(str(error)) from error
     unknown = unknown_classes(description.class_names, class_names)
     if class_names and unknown:
         raise RecordError(
@@ -161,12 +162,6 @@ def client_of(description: Description) -> Client:
     return Client(description.client, description.train_samples, description.test_samples)
 
 
-def most_common_spec(descriptions: Iterable[Description]) -> SampleSpec | None:
-    """Return the spec that most clients have, of equally common ones the smallest."""
-    tally = Counter(description.spec for description in descriptions)
-    return min(tally, key=lambda spec: (-tally[spec], spec), default=None)
-
-
 def believable_classes(descriptions: Iterable[Description]) -> tuple[str, ...]:
     """Return all classes that clients name; the most common ones where they are too many.
 
@@ -177,6 +172,11 @@ def believable_classes(descriptions: Iterable[Description]) -> tuple[str, ...]:
     return tuple(ranked[:MAX_NAMES])
 
 
+def agreed_spec(descriptions: list[Description], modality: str = "image") -> SampleSpec:
+    """Return what the samples of a federation have in common, from what clients say of theirs."""
+    return load_modality(modality).agreed([description.spec for description in descriptions])
+
+
 def sample_scale(
     descriptions: list[Description], *, standardise: bool, modality: str = "image"
 ) -> Rows:
@@ -185,11 +185,12 @@ def sample_scale(
     Each client counts by its samples, but by ten times the median at most, so that nobody sets the
     scale by claiming to have more; `descriptions` are in the order of names.
     """
-    spec, maker = descriptions[0].spec, load_modality(modality)
+    maker = load_modality(modality)
+    spec = agreed_spec(descriptions, modality)
     if not standardise:
         return maker.plain_scale(spec)
     counts = capped([description.train_samples for description in descriptions], MOST_WEIGHT)
-    moments = [description.sample_moments for description in descriptions]
+    moments = [maker.moments_in(spec, each.spec, each.sample_moments) for each in descriptions]
     return maker.scale(spec, moments, counts / counts.sum())
 
 

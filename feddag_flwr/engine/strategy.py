@@ -22,6 +22,7 @@ from feddag_flwr.engine.idle_settings import tell_of_settings
 from feddag_flwr.engine.joins import Joins
 from feddag_flwr.engine.registration import (
     JOIN_POLL,
+    agreed_spec,
     client_of,
     merge_class_names,
     register_clients,
@@ -166,13 +167,14 @@ class ClusteredStrategy(Strategy):
             for described in descriptions
             if described.true_group is not None
         }
+        spec = agreed_spec(seen, settings.data.modality)
         context.state = ServerState(
             class_names=merge_class_names(seen, class_list(settings.data.class_names)),
-            sample_shape=seen[0].sample_shape,
+            sample_shape=spec.shape,
             sample_scale=sample_scale(
                 seen, standardise=settings.data.standardise, modality=settings.data.modality
             ),
-            sample_details=seen[0].sample_details,
+            sample_details=spec.details,
             clients={described.client: client_of(described) for described in seen},
         )
         self.begin_algorithm()

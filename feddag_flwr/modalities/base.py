@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,9 +49,12 @@ class Modality(ABC):
     ----------
     array : str
         Name of the samples in an .npz archive.
+    noun : str
+        What people call one sample.
     """
 
     array: str = "samples"
+    noun: str = "sample"
 
     @abstractmethod
     def accept(self, samples: NDArray[Any], where: str) -> NDArray[Any]:
@@ -60,7 +64,10 @@ class Modality(ABC):
         """
 
     def spec(self, samples: NDArray[Any]) -> SampleSpec:
-        """Return what the samples have in common: by default their shape."""
+        """Return what the samples have in common: by default their shape.
+
+        Samples are as `accept` or as `in_spec` returns them.
+        """
         return SampleSpec(tuple(samples.shape[1:]))
 
     def in_words(self, spec: SampleSpec) -> str:
@@ -70,6 +77,36 @@ class Modality(ABC):
     @abstractmethod
     def check(self, spec: SampleSpec) -> None:
         """Refuse a spec from the wire, of positive integers already, by a `ModalityError`."""
+
+    def agreed(self, specs: Sequence[SampleSpec]) -> SampleSpec:
+        """Return the federation's spec, from those of its clients, one at least.
+
+        By default the one that most clients have, of equally common ones the smallest.
+        """
+        tally = Counter(specs)
+        return min(tally, key=lambda spec: (-tally[spec], spec))
+
+    def check_fit(self, own: SampleSpec, spec: SampleSpec) -> None:
+        """Refuse a client whose samples cannot be brought to the federation's spec.
+
+        By a `ModalityError` that has both sides. By default both must be equal.
+        """
+        if own != spec:
+            details = f" ({own.details[:200]}, not {spec.details[:200]})"
+            raise ModalityError(
+                f"samples are {self.in_words(own)}, those of the federation {self.in_words(spec)}"
+                + (details if own.shape == spec.shape else "")
+            )
+
+    def in_spec(self, samples: NDArray[Any], spec: SampleSpec) -> NDArray[Any]:
+        """Bring a client's samples, which fit, to the federation's spec; by default they are."""
+        del spec
+        return samples
+
+    def moments_in(self, spec: SampleSpec, own: SampleSpec, moments: Rows) -> Rows:
+        """Bring a client's moments, which are of its `own` spec, to the federation's alike."""
+        del spec, own
+        return moments
 
     @abstractmethod
     def moments(self, samples: NDArray[Any]) -> Rows:
@@ -83,7 +120,10 @@ class Modality(ABC):
     def scale(
         self, spec: SampleSpec, moments: Sequence[Rows], weights: NDArray[np.float64]
     ) -> Rows:
-        """Return the federation's scale, from all clients' moments and weights that add up to 1."""
+        """Return the federation's scale, from all clients' moments and weights that add up to 1.
+
+        The moments are those that `moments_in` returns.
+        """
 
     @abstractmethod
     def plain_scale(self, spec: SampleSpec) -> Rows:

@@ -35,6 +35,7 @@ class Image(Modality):
     """
 
     array = "images"
+    noun = "image"
 
     def accept(self, samples: NDArray[Any], where: str) -> NDArray[Any]:
         """Bring (n, height, width) or (n, height, width, channels) to the form held."""

@@ -18,11 +18,16 @@ _REGISTRIES = {
 # What has training steps of its own, or none.
 _OTHERS = tuple(name for name in ALGORITHMS if name != "per-fedavg")
 
+_MODELS = ("auto", "small", "lenet", "cnn3", "mlp", "linear")
+
 
 class LocalTrainingSettings(Section):
     """How a client trains a model, and on what device."""
 
-    model: str = setting("auto", "Encoder: auto, small, lenet, cnn3, or package.module:factory")
+    model: str = setting(
+        "auto",
+        "Encoder: auto, small, lenet, cnn3, mlp, linear, or package.module:factory",
+    )
     local_epochs: int = setting(10, "Epochs of local training a round and phase", ge=1, le=1000)
     local_steps: int = advanced(
         0,
@@ -143,6 +148,6 @@ class LocalTrainingSettings(Section):
     @field_validator("model")
     @classmethod
     def _known_model(cls, value: str) -> str:
-        if value not in {"auto", "small", "lenet", "cnn3"} and value.count(":") != 1:
-            raise ValueError("must be auto, small, lenet, cnn3 or package.module:factory")
+        if value not in _MODELS and value.count(":") != 1:
+            raise ValueError(f"must be {', '.join(_MODELS)} or package.module:factory")
         return value
