@@ -32,7 +32,8 @@ from feddag_flwr.data.datasets import load_dataset
 from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.settings import Settings
-from feddag_flwr.similarity.group_tree import ClassSubspaces, GroupTree
+from feddag_flwr.similarity.class_subspaces import ClassSubspaces
+from feddag_flwr.similarity.group_tree import GroupTree
 from feddag_flwr.similarity.proximity import pack_bases
 from feddag_flwr.training.profile import class_subspaces
 

@@ -1,4 +1,4 @@
-"""Time and memory of phases 2 and 3 on the server, by number of clients.
+"""Time and memory of phases 2 to 4 on the server, by number of clients.
 
 Runs each size in a fresh process on made-up profiles (10 classes on every client, 3 vectors of 784
 features each, updates of 1,000 coordinates), prints a table and draws how time and memory grow:
@@ -25,21 +25,27 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from feddag_flwr.clustering.threshold import sweep
-from feddag_flwr.similarity.gradient import gradient_dissimilarity
-from feddag_flwr.similarity.group_tree import ClassSubspaces, GroupTree
+from feddag_flwr.algorithms.feddag.clustering_result import (
+    cluster_clients,
+    draw_graph,
+    options_of,
+)
+from feddag_flwr.settings import Settings
+from feddag_flwr.similarity.class_subspaces import ClassSubspaces
+from feddag_flwr.similarity.odd_clients import odd_clients
+from feddag_flwr.similarity.proximity import measure_proximity
 
 CLASSES, VECTORS, FEATURES, COORDINATES, GROUPS = 10, 3, 784, 1000, 11
-# The graph of phase 4 is drawn only where a setting asks for it, and is left out of the total.
-STEPS = ("gradients", "tests", "clustering")
-LIMIT_SECONDS = {100: 2.0, 1000: 10.0, 5000: 300.0, 10_000: 900.0}
+# As the server takes them; phase 4 only where a setting asks for it.
+STEPS = ("similarity", "clustering", "complementarity", "odd clients")
+LIMIT_SECONDS = {1000: 10.0, 5000: 300.0, 10_000: 900.0}
 LIMIT_GIB = 8.0
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class CandidateLosses:
+class Cost:
     """One size's outcome: seconds by step, processor time and peak memory, clusters found.
 
     Processor time is that of all threads. Much less than total x cores: the machine was busy.
@@ -83,8 +89,8 @@ def profiles(
     return bases, counts, updates
 
 
-def measure(clients: int) -> CandidateLosses:
-    """Run phases 2 and 3 once in this process."""
+def measure(clients: int) -> Cost:
+    """Run phases 2 to 4 once in this process."""
     bases, counts, updates = profiles(clients)
     before = time.process_time()
     seconds = dict.fromkeys(STEPS, 0.0)
@@ -95,29 +101,33 @@ def measure(clients: int) -> CandidateLosses:
         seconds[step] += time.perf_counter() - start
         return result
 
-    gradient = timed("gradients", lambda: gradient_dissimilarity(updates))
-    data = ClassSubspaces(bases, counts, "vectors")
-    tree, leaves = timed("tests", lambda: GroupTree.grow(data, 0.01))
-    heights = timed("clustering", lambda: tree.heights[leaves[:, None], leaves])
-    chosen = timed("clustering", lambda: sweep(heights, thresholds=[0.0])[0])
-    del gradient
+    settings = Settings.from_run_config({})
+    rate, names = settings.similarity.false_positive_rate, [str(row) for row in range(clients)]
+    data = ClassSubspaces(bases, counts, settings.similarity.angle)
+    proximity = timed(
+        "similarity",
+        lambda: measure_proximity(updates, data, names=names, **options_of(settings)),
+    )
+    chosen = timed("clustering", lambda: cluster_clients(settings, proximity)[1])
+    timed("complementarity", lambda: draw_graph(settings, data, chosen.labels))
+    timed("odd clients", lambda: odd_clients(data, chosen.labels, rate))
     processor = time.process_time() - before
     # Linux counts ru_maxrss in KiB, macOS in bytes.
     unit = 2**30 if sys.platform == "darwin" else 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    return CandidateLosses(clients, seconds, processor, peak, chosen.num_clusters)
+    return Cost(clients, seconds, processor, peak, chosen.num_clusters)
 
 
-def measure_in_fresh_process(clients: int) -> CandidateLosses:
+def measure_in_fresh_process(clients: int) -> Cost:
     """Run `measure` in a new interpreter, so that its peak memory is its own."""
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(clients)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return CandidateLosses(**json.loads(done.stdout))
+    return Cost(**json.loads(done.stdout))
 
 
-def report(measurements: list[CandidateLosses]) -> Table:
+def report(measurements: list[Cost]) -> Table:
     """Tabulate seconds by step, total, peak memory, limits, and growth since the size before."""
-    table = Table(title="Phases 2 and 3 on the server")
+    table = Table(title="Phases 2 to 4 on the server")
     for column in (
         "clients",
         *STEPS,
@@ -130,7 +140,7 @@ def report(measurements: list[CandidateLosses]) -> Table:
     ):
         table.add_column(column, justify="right")
     table.add_column("within limits")
-    before: CandidateLosses | None = None
+    before: Cost | None = None
     for one in measurements:
         limit = LIMIT_SECONDS.get(one.clients)
         table.add_row(
@@ -148,7 +158,7 @@ def report(measurements: list[CandidateLosses]) -> Table:
     return table
 
 
-def plot(measurements: list[CandidateLosses], path: Path) -> None:
+def plot(measurements: list[Cost], path: Path) -> None:
     """Draw seconds by step and peak memory over the number of clients, both axes logarithmic."""
     mpl.use("Agg")
     from matplotlib import pyplot as plt

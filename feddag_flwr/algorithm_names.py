@@ -28,12 +28,15 @@ class Entry(NamedTuple):
     stands_for : str
         Which of the models that runs are compared with (setting ``compare``) it trains itself:
         ``one-model``, ``alone``, or neither.
+    candidates : bool
+        Whether it sends the models of all clusters in one message, which carries only so many.
     """
 
     server: str
     title: str
     settings: str = ""
     stands_for: str = ""
+    candidates: bool = False
 
 
 ALGORITHMS: dict[str, Entry] = {
@@ -52,7 +55,7 @@ ALGORITHMS: dict[str, Entry] = {
     "pacfl": Entry(
         "pacfl.server:PACFL", "PACFL (Vahidian et al. 2023)", "pacfl.settings:PACFLSettings"
     ),
-    "ifca": Entry("ifca.server:IFCA", "IFCA (Ghosh et al. 2020)"),
+    "ifca": Entry("ifca.server:IFCA", "IFCA (Ghosh et al. 2020)", candidates=True),
     "cfl": Entry("cfl.server:CFL", "CFL (Sattler et al. 2020)", "cfl.settings:CFLSettings"),
     "cfl-gp": Entry(
         "cfl_gp.server:CFLGP", "CFL-GP (Kim et al. 2024)", "cfl_gp.settings:CFLGPSettings"
@@ -61,8 +64,9 @@ ALGORITHMS: dict[str, Entry] = {
         "fedsoft.server:FedSoft",
         "FedSoft (Ruan & Joe-Wong 2022)",
         "fedsoft.settings:FedSoftSettings",
+        candidates=True,
     ),
-    "fedrc": Entry("fedrc.server:FedRC", "FedRC (Guo et al. 2024)"),
+    "fedrc": Entry("fedrc.server:FedRC", "FedRC (Guo et al. 2024)", candidates=True),
     "fedgwc": Entry(
         "fedgwc.server:FedGWC", "FedGWC (Licciardi et al. 2025)", "fedgwc.settings:FedGWCSettings"
     ),

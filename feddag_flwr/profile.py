@@ -9,6 +9,24 @@ from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
 
+DIRECTIONS = 10  # leading directions of all of a client's samples, where some are asked for
+
+
+@dataclass(frozen=True, eq=False)
+class LeadingDirections:
+    """Where a client's samples lie, whatever their labels.
+
+    Attributes
+    ----------
+    vectors : ndarray, shape (q, d), float32
+        Leading principal vectors of all samples, not centred: orthonormal rows.
+    shares : ndarray, shape (q,), float64
+        Share of the samples' mean square that lies in each.
+    """
+
+    vectors: NDArray[np.float32]
+    shares: NDArray[np.float64]
+
 
 @dataclass(frozen=True, eq=False)
 class Profile:
@@ -24,6 +42,11 @@ class Profile:
         Training samples a class.
     encoder : Weights
         The warmed-up encoder (Eq. 22 needs it).
+    directions : LeadingDirections or None
+        Where they are asked for (setting ``unlabelled`` = place).
+    looks : ndarray of float64, or None
+        How the classes look (`feddag_flwr.similarity.looks`), where it is asked for (setting
+        ``looks-level``).
     """
 
     update: NDArray[np.float32]
@@ -31,6 +54,8 @@ class Profile:
     vector_classes: NDArray[np.int64]
     counts: NDArray[np.int64]
     encoder: Weights
+    directions: LeadingDirections | None = None
+    looks: NDArray[np.float64] | None = None
 
 
 def sparse_size(count: int, fraction: float) -> int:

@@ -9,6 +9,15 @@ from feddag_flwr.registry import Registry
 AGGREGATORS: Registry[Any] = Registry(
     "aggregator", {"mean": "feddag_flwr.aggregators.mean:Mean"}, ["aggregate"]
 )
+AUGMENTATIONS: Registry[Any] = Registry(
+    "augmentation",
+    {
+        "none": "feddag_flwr.augmentations:NONE",
+        "standard": "feddag_flwr.augmentations.standard:STANDARD",
+        "randaugment": "feddag_flwr.augmentations.randaugment:RANDAUGMENT",
+    },
+    ["__call__"],
+)
 OBSERVERS: Registry[Any] = Registry(
     "observers",
     {
@@ -25,11 +34,22 @@ METRICS: Registry[Any] = Registry(
         "balanced-accuracy": "feddag_flwr.metrics.balanced_accuracy:BalancedAccuracy",
         "accuracy": "feddag_flwr.metrics.accuracy:Accuracy",
         "loss": "feddag_flwr.metrics.loss:Loss",
+        "macro-f1": "feddag_flwr.metrics.macro_f1:MacroF1",
+        "auroc": "feddag_flwr.metrics.auroc:AUROC",
+        "average-precision": "feddag_flwr.metrics.average_precision:AveragePrecision",
+        "calibration-error": "feddag_flwr.metrics.calibration_error:CalibrationError",
     },
     ["arrays", "update", "value"],
 )
 MODALITIES: Registry[Any] = Registry(
-    "modality", {"image": "feddag_flwr.modalities.image:Image"}, ["accept", "spec", "moments"]
+    "modality",
+    {
+        "image": "feddag_flwr.modalities.image:Image",
+        "tabular": "feddag_flwr.modalities.tabular:Tabular",
+        "series": "feddag_flwr.modalities.series:Series",
+        "embedding": "feddag_flwr.modalities.embedding:Embedding",
+    },
+    ["accept", "spec", "moments"],
 )
 OBJECTIVES: Registry[Any] = Registry(
     "objective",
@@ -37,7 +57,12 @@ OBJECTIVES: Registry[Any] = Registry(
     ["loss", "sample_losses"],
 )
 OPTIMISERS: Registry[Any] = Registry(
-    "optimiser", {"sgd": "feddag_flwr.optimisers.sgd:SGD"}, ["__call__"]
+    "optimiser",
+    {
+        "sgd": "feddag_flwr.optimisers.sgd:SGD",
+        "adamw": "feddag_flwr.optimisers.adamw:AdamW",
+    },
+    ["__call__"],
 )
 POSTPROCESSORS: Registry[Any] = Registry(
     "postprocessors",

@@ -18,6 +18,15 @@ class Client:
     test_samples: int
 
 
+@dataclass(frozen=True)
+class Unlabelled:
+    """A client without labels: it has a cluster, whose model it can use, but takes no part."""
+
+    samples: int
+    cluster: int
+    sure: float  # that this is its cluster, from 0 to 1
+
+
 @dataclass
 class ServerState:
     """Clients, clusters and their models as they stand after a round.

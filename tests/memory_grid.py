@@ -103,6 +103,18 @@ def run_quickly(
     return strategy, grid
 
 
+def let_come_later(grid: MemoryGrid, nodes: set[int]) -> None:
+    """Take nodes off a grid that has not begun; they come once a client has been asked to train."""
+    grid.connected -= nodes
+
+    def come(partition: int, action: str, reply: Message) -> Message:
+        if action in TRAINING:
+            grid.connected |= nodes
+        return reply
+
+    grid.tamper = come
+
+
 def replace_array(reply: Message, key: str, values: np.ndarray) -> Message:
     """Swap one array of a reply."""
     reply.content.array_records["arrays"][key] = Array(values)

@@ -44,11 +44,12 @@ ALLOWED = {
     "state": {"aggregation", "modalities"},
     "data": {"class_names", "modalities", "seeds", "settings"},
     "models": {"aggregation", "layout", "modalities", "seeds"},
+    "augmentations": set(),
     "objectives": set(),
     "optimisers": {"local_training"},
     "training": {
         "aggregation", "data", "metrics", "modalities", "models", "objectives", "profile", "seeds",
-        "settings", "subspace_view",
+        "settings", "similarity", "subspace_view",
     },
     "subspace_view": {"modalities", "seeds"},
     "modalities/kinds": {"data", "modalities", "models", "training"},
@@ -63,20 +64,20 @@ ALLOWED = {
         "aggregation", "records", "registries", "registry", "seeds", "settings",
     },
     "client": {
-        "aggregation", "data", "flower", "local_training", "metrics", "modalities", "models",
-        "objectives", "optimisers", "postprocessors", "records", "registries", "registry", "seeds",
-        "settings", "similarity", "trainers", "training",
+        "aggregation", "augmentations", "data", "flower", "local_training", "metrics", "modalities",
+        "models", "objectives", "optimisers", "postprocessors", "records", "registries", "registry",
+        "seeds", "settings", "similarity", "trainers", "training",
     },
     "algorithms/client": {
         "aggregation", "client", "local_training", "models", "objectives", "profile", "records",
-        "seeds", "subspace_view", "trainers", "training",
+        "seeds", "similarity", "subspace_view", "trainers", "training",
     },
     # -- the server
     "checkpoints": {"aggregation", "layout", "settings", "state"},
     "aggregators": {"aggregation"},
     "federation": {
-        "aggregation", "aggregators", "client", "flower", "metrics", "models", "records",
-        "run_folder", "seeds", "settings", "state", "subspace_view", "traffic",
+        "aggregation", "aggregators", "client", "flower", "local_training", "metrics", "models",
+        "records", "run_folder", "seeds", "settings", "state", "subspace_view", "traffic",
     },
     "algorithms": {
         "aggregation", "aggregators", "algorithms/client", "checkpoints", "clustering",
@@ -95,12 +96,13 @@ ALLOWED = {
         "client", "engine", "flower", "records", "registries", "settings", "trainers",
     },
     "data_check": {
-        "algorithms/client", "class_names", "data", "metrics", "models", "profile", "records",
-        "seeds", "settings", "subspace_view", "training",
+        "algorithms/client", "class_names", "data", "metrics", "modalities", "modalities/kinds",
+        "models", "profile", "records", "registries", "seeds", "settings", "subspace_view",
+        "training",
     },
     "inference": {
-        "aggregation", "checkpoints", "class_names", "data", "modalities", "models", "settings",
-        "state",
+        "aggregation", "checkpoints", "class_names", "data", "modalities", "modalities/kinds",
+        "models", "settings", "state",
     },
     "deployment": {"flower"},
     "launcher": {

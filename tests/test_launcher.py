@@ -261,8 +261,10 @@ def test_faulty_settings_of_this_app_start_nothing(
 
     assert main(["run", str(root), "--run-config", "seed=true num-clients=1"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "feddag-flwr: setting seed = True: input should be a valid integer",
-        "setting num-clients = 1: input should be greater than or equal to 2",
+        "feddag-flwr: setting seed = True: input should be a valid integer; allowed: a whole "
+        "number, at least 0, below 2147483648",
+        "setting num-clients = 1: input should be greater than or equal to 2; allowed: a whole "
+        "number, at least 2, at most 100000",
     ]
 
 

@@ -24,6 +24,7 @@ from feddag_flwr.records import (
     TrainRequest,
     arrays_nbytes,
 )
+from feddag_flwr.records.header import NO_DRIFT, Drift, drift_of
 
 SCALE = ((0.5, 0.25),)
 HEADER = RequestHeader("ward-3", 4, ("cat", "dog", "eel"), (1, 2, 2), SCALE)
@@ -304,7 +305,6 @@ def test_a_faulty_evaluation_is_refused(received, message):
     [
         ({"client": ""}, "is no name"),
         ({"client": "a\nb"}, "is no name"),
-        ({"class-names": []}, "must be a list of 1 to 1000 names, got 0"),
         ({"class-names": [str(i) for i in range(1001)]}, "1 to 1000 names, got 1001"),
         ({"class-names": ["a", "a"]}, "names something twice"),
         ({"sample-shape": [1, 8]}, "sample-shape must be three positive"),
@@ -345,3 +345,31 @@ def test_class_names_are_read_in_one_unicode_form():
     assert RequestHeader.decode(header.encode()).class_names == ("bag", "caf\u00e9")
     with pytest.raises(RecordError, match="class-names names something twice"):
         described("caf\u00e9", "cafe\u0301")
+
+
+def test_a_client_without_labels_names_no_classes():
+    described = Description("ward-9", (), (1, 8, 8), 5, 0, ((0.5, 0.3),))
+    read = Description.decode(described.encode(), 100)
+    assert read == described
+    assert not read.labelled
+
+
+def test_how_classes_looked_travels_only_where_it_is_asked_for():
+    assert "reference-looks" not in HEADER.info()
+    assert set(NO_DRIFT.values(HEADER)) == {"drifted"}
+    asking = replace(HEADER, looks=(0.5, -1.0))
+    assert RequestHeader.decode(asking.encode()) == asking
+    for classes, looks in ((False, True), (True, False)):
+        said = Drift(classes, looks).values(replace(asking, reference=(1,) * 3))
+        # Without a reference for classes nobody believes that they have drifted.
+        assert drift_of(said, asking) == Drift(False, looks)
+        assert bool(drift_of(said, asking)) == looks
+        assert not drift_of(said, HEADER)
+
+
+@pytest.mark.parametrize("looks", [[NAN], [1], ["x"]])
+def test_faulty_looks_are_refused(looks):
+    content = replace(HEADER, looks=(0.5,)).encode()
+    content.config_records["info"]["reference-looks"] = looks
+    with pytest.raises(RecordError, match="reference-looks must be finite numbers"):
+        RequestHeader.decode(content)

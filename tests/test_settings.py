@@ -100,7 +100,10 @@ def test_every_setting_is_read_somewhere():
         ({"threshold-step": 1e-7}, "setting threshold-step = 1e-07: must be 0 or at least 0.001"),
         ({"device": "tpu"}, "setting device = 'tpu'"),
         ({"run-name": "../x"}, "setting run-name = '../x': must be one folder name"),
-        ({"model": "resnet"}, "setting model = 'resnet': must be auto, small, lenet, cnn3 or"),
+        (
+            {"model": "resnet"},
+            "setting model = 'resnet': must be auto, small, lenet, cnn3, mlp, linear or",
+        ),
         ({"dataset": "cifar10"}, "data-dir = '': dataset 'cifar10' needs a folder or file"),
         ({"scenario": "own"}, "dataset = 'digits': scenario 'own' takes"),
         (

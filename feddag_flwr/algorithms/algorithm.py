@@ -116,13 +116,13 @@ class Algorithm(ABC):
             self.judged_model_of(name),
             self.adapt_epochs,
             personalisation_epochs,
-            self.plain_training,
+            LocalTrainingConfig.of(self.settings.training),
         )
 
     @property
     def plain_training(self) -> LocalTrainingConfig:
-        """Local training as the settings say."""
-        return LocalTrainingConfig.of(self.settings.training)
+        """Local training as the settings say for the round that comes next."""
+        return self.context.local_training()
 
     def local_training(self, name: str) -> LocalTrainingConfig:
         """Return how a client trains: as the settings say."""
@@ -132,6 +132,10 @@ class Algorithm(ABC):
     def update(self, round_replies: RoundReplies) -> None:
         """Update the cluster models from the checked replies of a round."""
         self.average_clusters(round_replies)
+
+    def told(self) -> Mapping[str, Any]:
+        """Return what the line of the round in ``metrics.jsonl`` says of `update`: nothing."""
+        return {}
 
     def prepare_evaluation(self, server_round: int, names: list[str]) -> None:
         """Prepare an evaluation of all clients; may ask them, and change ``state``."""
@@ -147,6 +151,11 @@ class Algorithm(ABC):
 
     def reference_of(self, name: str) -> tuple[int, ...]:
         """Class counts that a client tells drift by, those of its last profile: none."""
+        del name
+        return ()
+
+    def looks_of(self, name: str) -> tuple[float, ...]:
+        """How a client's classes looked at its last profile, to tell drift by: nothing."""
         del name
         return ()
 
@@ -174,6 +183,22 @@ class Algorithm(ABC):
         """
         del replies
         return self.place_held_out(server_round, names)
+
+    def directions_request(self, server_round: int, name: str) -> Request[Any] | None:
+        """Return what a client without labels is asked to be placed by; None: it is refused."""
+        del server_round, name
+        return None
+
+    def place_unlabelled(
+        self, server_round: int, clients: Mapping[str, int], replies: Mapping[str, Any]
+    ) -> dict[str, tuple[int, float]]:
+        """Cluster of each client without labels, and how sure that is, from 0 to 1.
+
+        They neither train nor are judged. `clients` says how many samples each has, `replies` are
+        those to `directions_request`. A client left out of the result is asked again.
+        """
+        del server_round, clients, replies
+        return {}
 
     def state_dict(self) -> AlgorithmState:
         """Return what the algorithm keeps beside ``state``, for a checkpoint: nothing."""

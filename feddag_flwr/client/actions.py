@@ -28,6 +28,8 @@ from feddag_flwr.records import (
     Rejection,
     TrainReply,
     TrainRequest,
+    ValidationLosses,
+    ValidationLossesRequest,
     describe_request_of,
 )
 from feddag_flwr.settings import Settings
@@ -114,6 +116,19 @@ def candidate_losses(content: RecordDict, context: Context) -> RecordDict:
     return reply.encode(request.header)
 
 
+def validation_losses(content: RecordDict, context: Context) -> RecordDict:
+    """Compare models by losses on what is held back from training, or on what is not, if asked."""
+    request = ValidationLossesRequest.decode(content)
+    session, models = ClientSession.open(context, request.header), request.models()
+    model = session.model(models[0])
+    held_back = session.validation_samples(model)
+    if (samples := session.train_samples(model) if request.trained_on else held_back) is None:
+        return ValidationLosses.nothing(len(models)).encode(request.header)
+    losses = session.losses(model, samples, models, session.objective(request.objective))
+    table, labels = torch.stack(list(losses)).cpu().numpy(), samples.labels.cpu().numpy()
+    return ValidationLosses.of(table, labels).encode(request.header)
+
+
 def train(content: RecordDict, context: Context) -> Training:
     """Evaluate the model received, then train it as a whole."""
     request = TrainRequest.decode(content)
@@ -150,6 +165,9 @@ def judge(request: EvaluateRequest, session: ClientSession, method: TrainingMeth
     if request.adapt_epochs:
         config, rng = request.config.with_epochs(request.adapt_epochs), session.rng("adapt")
         yield session.job(model, session.train_samples(model), config, method, rng)
+    if request.held_back:
+        judged = session.evaluate_held_back(model)
+    elif request.adapt_epochs:
         judged = session.evaluate(model)
     else:
         judged = session.evaluate_received(model, request.parts)
@@ -166,6 +184,7 @@ ACTIONS: Mapping[str, Action] = {
     "query.describe": describe,
     "query.rejection": rejection,
     "query.candidate_losses": candidate_losses,
+    "query.validation_losses": validation_losses,
     "train": train,
     "evaluate": evaluate,
 }

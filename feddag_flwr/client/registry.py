@@ -29,10 +29,25 @@ _ALGORITHMS = "feddag_flwr.algorithms"
 # From an action to the module whose ACTIONS hold it.
 ACTIONS: dict[str, str] = {
     **dict.fromkeys(
-        ("query.describe", "query.rejection", "query.candidate_losses", "train", "evaluate"), _BASE
+        (
+            "query.describe",
+            "query.rejection",
+            "query.candidate_losses",
+            "query.validation_losses",
+            "train",
+            "evaluate",
+        ),
+        _BASE,
     ),
     **dict.fromkeys(
-        ("train.profile", "train.dual", "evaluate.dual"), f"{_ALGORITHMS}.feddag.client"
+        (
+            "train.profile",
+            "train.full_profile",
+            "query.directions",
+            "train.dual",
+            "evaluate.dual",
+        ),
+        f"{_ALGORITHMS}.feddag.client",
     ),
     **dict.fromkeys(("train.fomaml",), f"{_ALGORITHMS}.per_fedavg.client"),
     **dict.fromkeys(("query.vectors",), f"{_ALGORITHMS}.pacfl.client"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,8 @@ from flwr.app import Context, RecordDict
 from torch import Tensor
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.data.classes import check_spec, in_classes
+from feddag_flwr.augmentations import NONE
+from feddag_flwr.data.classes import in_classes, in_spec
 from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.data.scenarios import ClientData, load_client_data
 from feddag_flwr.local_training import LocalTrainingConfig
@@ -20,20 +21,25 @@ from feddag_flwr.metrics.loss import WORST_LOSS
 from feddag_flwr.modalities import Modality, ModalityError, load_modality
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import set_weights
+from feddag_flwr.models.freezing import freeze
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.objectives import Objective
+from feddag_flwr.objectives.cross_entropy import CROSS_ENTROPY, CrossEntropy
 from feddag_flwr.optimisers import MakeOptimiser
 from feddag_flwr.postprocessors import ClientContext
 from feddag_flwr.postprocessors.chain import Postprocessors
-from feddag_flwr.records import Model, RecordError, RequestHeader, TrainReply
-from feddag_flwr.registries import OBJECTIVES, OPTIMISERS
+from feddag_flwr.records import Drift, Model, RecordError, RequestHeader, TrainReply
+from feddag_flwr.registries import AUGMENTATIONS, OBJECTIVES, OPTIMISERS
+from feddag_flwr.registry import name_list
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.drift import class_shift
+from feddag_flwr.similarity.looks import Looks
 from feddag_flwr.trainers import TrainingMethod, TrainJob
 from feddag_flwr.training.device import Samples, check_memory, prepare_device, seed_generators
-from feddag_flwr.training.local import evaluate, sample_losses
+from feddag_flwr.training.local import balanced_weights, evaluate, sample_losses
 from feddag_flwr.training.memo import EvaluationMemo
+from feddag_flwr.training.profile import look_features
 
 evaluations = EvaluationMemo()
 
@@ -77,7 +83,7 @@ class ClientSession:
                     f"the header has {setting} = {asked}, client {data.name!r} has {own} "
                     f"(setting {setting})"
                 )
-        check_spec(data, header.spec, load_modality(header.modality))
+        data = in_spec(data, header.spec, load_modality(header.modality))
         device, server_round = prepare_device(settings.training), header.server_round
         seed = derived_seed(settings.run.seed, "torch", server_round=server_round, client=data.name)
         seed_generators(device, seed)
@@ -115,6 +121,11 @@ class ClientSession:
         """Copy the training data to the device, if the cap on memory lets it."""
         return self._on_device(self.data.train, model)
 
+    def validation_samples(self, model: ClusterModel) -> Samples | None:
+        """Copy what is held back from training to the device; None where nothing is."""
+        held_back = self.data.validation
+        return None if held_back is None else self._on_device(held_back, model)
+
     def _on_device(self, data: LabelledSamples, model: ClusterModel) -> Samples:
         check_memory(self.settings, data, model)
         return self.modality.to_device(self.device, data, self.header.sample_scale)
@@ -122,6 +133,13 @@ class ClientSession:
     def evaluate(self, model: ClusterModel) -> Evaluation:
         """Evaluate a model on the test data."""
         samples, classes = self._on_device(self.data.test, model), len(self.header.class_names)
+        return evaluate(model, samples, classes, load_metrics(self.header.metrics))
+
+    def evaluate_held_back(self, model: ClusterModel) -> Evaluation:
+        """Evaluate a model on what is held back from training, perhaps nothing."""
+        nothing = self.data.train.select(np.zeros(0, dtype=np.intp))
+        held_back = nothing if self.data.validation is None else self.data.validation
+        samples, classes = self._on_device(held_back, model), len(self.header.class_names)
         return evaluate(model, samples, classes, load_metrics(self.header.metrics))
 
     def evaluate_received(self, model: ClusterModel, parts: Mapping[str, Weights]) -> Evaluation:
@@ -156,11 +174,30 @@ class ClientSession:
 
         A `RegistryError` says that the config names what is neither listed nor the run's own.
         """
+        own = self.settings.training
         optimiser: MakeOptimiser = OPTIMISERS.load(
-            OPTIMISERS.check_asked(config.optimiser, self.settings.training.optimiser)
+            OPTIMISERS.check_asked(config.optimiser, own.optimiser)
         )
         objective = self.objective(config.objective)
-        return TrainJob(model, samples, config, objective, optimiser, rng, method, weights)
+        if config.label_smoothing and objective is CROSS_ENTROPY:
+            objective = CrossEntropy(config.label_smoothing)
+        if config.class_weights == "balanced":
+            balanced = balanced_weights(samples.labels)
+            weights = balanced if weights is None else weights * balanced
+        freeze(model, name_list(own.frozen_layers))
+        augment = self._augmenting(config.augmentation)
+        return TrainJob(
+            model, samples, config, objective, optimiser, rng, method, weights, augment=augment
+        )
+
+    def _augmenting(self, name: str) -> Callable[[Tensor, np.random.Generator], Tensor] | None:
+        """Return what changes inputs at random; None where nothing does."""
+        own = self.settings.training.augmentation
+        augmentation = AUGMENTATIONS.load(AUGMENTATIONS.check_asked(name, own))
+        if augmentation is NONE:
+            return None
+        modality, scale = self.modality, self.header.sample_scale
+        return lambda inputs, rng: modality.augment(inputs, scale, augmentation, rng)
 
     def losses(
         self,
@@ -178,12 +215,29 @@ class ClientSession:
             losses = sample_losses(model, samples, objective).nan_to_num(nan=WORST_LOSS)
             yield losses.clamp(max=WORST_LOSS)
 
-    def drifted(self) -> bool:
-        """Tell whether this client's classes have moved since it was profiled (A.9, Eq. 41)."""
+    def drifted(self) -> Drift:
+        """Tell what has changed of this client's data since it was profiled."""
+        return Drift(self._classes_moved(), self._looks_changed())
+
+    def _classes_moved(self) -> bool:
+        """Tell whether classes have moved (A.9, Eq. 41)."""
         if not self.header.reference:
             return False
         counts = np.bincount(self.data.train.labels, minlength=len(self.header.class_names))
         return class_shift(self.header.reference, counts) > self.settings.clustering.drift_threshold
+
+    def _looks_changed(self) -> bool:
+        """Tell whether classes look otherwise, by more than chance explains (`looks-level`)."""
+        if not self.header.looks:
+            return False
+        try:
+            before = Looks.of_numbers(self.header.looks, len(self.header.class_names))
+        except ValueError as error:
+            raise RecordError(str(error)) from error
+        scale, train = self.header.sample_scale, self.data.train
+        features = look_features(train.samples, self.settings, scale, self.header.spec)
+        level: float = self.settings.clustering.looks_level
+        return before.chance_of(features, train.labels) <= level
 
     def encode(self, reply: TrainReply) -> RecordDict:
         """Write a reply to a request to train, once the run's postprocessors have had its parts.

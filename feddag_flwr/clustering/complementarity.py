@@ -1,5 +1,6 @@
 """Who learns from whom: the cluster complementarity graph (Sec. 4, Eq. 11 to 14)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,6 @@ from scipy.sparse import csr_array
 
 from feddag_flwr.clustering.labels import checked_labels
 from feddag_flwr.similarity.matrices import (
-    AngleArray,
     FloatArray,
     IntArray,
     checked_angles,
@@ -31,7 +31,7 @@ class Complementarity:
 
 def complementarity(
     counts: npt.ArrayLike,
-    angles: npt.NDArray[np.floating],
+    angles: Iterable[npt.NDArray[np.floating]],
     labels: npt.ArrayLike,
     top_k: int = 2,
     aligned: bool = True,
@@ -53,19 +53,18 @@ def complementarity(
     ----------
     counts : array_like of int, shape (N, C)
         Samples of each class on each client.
-    angles : ndarray of shape (C, N, N)
+    angles : ndarray of shape (C, N, N), or iterable of C of shape (N, N)
         V' of Eq. 4, degrees.
     labels : array_like of int, shape (N,)
         Cluster of each client, 0 to Z - 1.
     """
     count_array = checked_counts(counts)
     clients, classes = count_array.shape
-    angle_array = checked_angles(angles, clients, classes)
     label_array = checked_labels(labels, clients)
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     demand, supply = _demand_and_supply(count_array, label_array)
-    alignment = _mean_alignment(angle_array, label_array)
+    alignment = _mean_alignment(angles, classes, label_array)
     weighing = alignment if aligned else np.ones_like(alignment)
     scores = np.einsum("pc,qc,pqc->pq", demand, supply, weighing)
     np.fill_diagonal(scores, -np.inf)
@@ -105,19 +104,26 @@ def _demand_and_supply(counts: IntArray, labels: IntArray) -> tuple[FloatArray, 
     return demand, supply / np.bincount(labels)[:, None]
 
 
-def _mean_alignment(angles: AngleArray, labels: IntArray) -> FloatArray:
+def _mean_alignment(
+    angles: Iterable[npt.NDArray[np.floating]], classes: int, labels: IntArray
+) -> FloatArray:
     """Gamma of Eq. 13 averaged over all pairs of clients across two clusters: (Z, Z, C)."""
-    classes, clients, _ = angles.shape
     member, sizes = _membership(labels), np.bincount(labels)
-    means = np.empty((sizes.size, sizes.size, classes))
-    for label in range(classes):
-        sums = np.zeros((sizes.size, clients))
-        for rows in row_blocks(clients, clients):
-            gamma = np.clip(angles[label, rows].astype(np.float64), 0.0, 90.0)
+    pairs, means = np.outer(sizes, sizes), []
+    for of_class in angles:
+        array = checked_angles(np.asarray(of_class)[None], len(labels), 1)[0]
+        sums = np.zeros((sizes.size, len(labels)))
+        for rows in row_blocks(*array.shape):
+            gamma = np.clip(array[rows].astype(np.float64), 0.0, 90.0)
             np.subtract(1.0, gamma / 90.0, out=gamma)
             sums += member[:, rows] @ gamma
-        means[:, :, label] = (member @ sums.T).T / np.outer(sizes, sizes)
-    return means
+        means.append((member @ sums.T).T / pairs)
+    if len(means) != classes:
+        raise ValueError(
+            f"angles must have shape (C, N, N) with C = {classes} to go with the counts, "
+            f"got C = {len(means)}"
+        )
+    return np.stack(means, axis=2)
 
 
 def _membership(labels: IntArray) -> csr_array:

@@ -9,6 +9,8 @@ from pydantic import field_validator
 from feddag_flwr.sections import Effect, Section, advanced, setting
 
 MIN_THRESHOLD_STEP = 0.001
+# Models that one message carries: each has two parts, and a message takes a thousand.
+MOST_CANDIDATES = 500
 # Tests part clients as they are; a clustering is chosen only where there are none.
 _CHOSEN: Effect = ({"fusion": ("entropy", "data", "gradient")},)
 
@@ -20,7 +22,7 @@ class ClusteringSettings(Section):
 
     num_clusters: int = setting(
         5,
-        "Models of the algorithms that must be told how many",
+        "Models of the algorithms that must be told how many; fedrc, fedsoft, ifca: 500 at most",
         symbol="K",
         ge=1,
         le=1000,
@@ -69,12 +71,33 @@ class ClusteringSettings(Section):
         ge=0,
         le=1,
     )
+    looks_level: float = advanced(
+        0.0,
+        "Chance below which a client whose classes look otherwise than in its profile is placed "
+        "anew, at each look; 0: never. 1e-6 suits; the profile and each request grow by some KB",
+        ge=0,
+        le=0.01,
+    )
+    unlabelled: Literal["refuse", "place"] = advanced(
+        "refuse",
+        "Clients whose data has no labels: refused, or placed by what their samples look like; "
+        "they take no part in training",
+    )
     recluster_share: float = advanced(
         0.5,
         "Clients placed since the last clustering, as a share of all, at which all are clustered "
         "anew; 0: never",
         ge=0,
         le=1,
+    )
+
+    refine_every: int = advanced(
+        0,
+        "Rounds between checks on held-back data whether clusters should merge, split or exchange "
+        "clients; 0: never",
+        ge=0,
+        le=100_000,
+        unit="rounds",
     )
 
     @field_validator("threshold_step")

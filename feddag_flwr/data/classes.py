@@ -8,15 +8,16 @@ import numpy as np
 from feddag_flwr.class_names import class_name, in_other_writing
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.samples import DataError, LabelledSamples
-from feddag_flwr.modalities import Modality, SampleSpec
+from feddag_flwr.modalities import Modality, ModalityError, SampleSpec
 
 
 def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
     """Return the same data with labels that index the federation's `class_names`.
 
-    `DataError` where the client holds samples of a class that the federation does not know.
+    Data without labels stays as it is. `DataError` where the client holds samples of a class that
+    the federation does not know.
     """
-    if tuple(class_names) == data.class_names:
+    if tuple(class_names) == data.class_names or not data.labelled:
         return data
     position = {class_name(name): index for index, name in enumerate(class_names)}
     places = [position.get(class_name(name), -1) for name in data.class_names]
@@ -36,17 +37,29 @@ def in_classes(data: ClientData, class_names: Sequence[str]) -> ClientData:
         data,
         train=translated(data.train),
         test=translated(data.test),
+        validation=data.validation and translated(data.validation),
         class_names=tuple(class_names),
     )
 
 
-def check_spec(data: ClientData, spec: SampleSpec, modality: Modality) -> None:
-    """Refuse samples of another kind than the federation's by a `DataError` that names both."""
-    own = data.spec_by(modality)
-    if own == spec:
-        return
-    details = f" ({own.details[:200]}, not {spec.details[:200]})" if own.shape == spec.shape else ""
-    raise DataError(
-        f"client {data.name!r}: samples are {modality.in_words(own)}, the federation's are "
-        f"{modality.in_words(spec)}{details}"
+def in_spec(data: ClientData, spec: SampleSpec, modality: Modality) -> ClientData:
+    """Return the same data with samples of the federation's spec.
+
+    `DataError` where they cannot be brought to it; it names both.
+    """
+    try:
+        modality.check_fit(data.spec_by(modality), spec)
+    except ModalityError as error:
+        raise DataError(f"client {data.name!r}: {error}") from error
+
+    def brought(part: LabelledSamples) -> LabelledSamples:
+        samples = modality.in_spec(part.samples, spec)
+        return part if samples is part.samples else replace(part, samples=samples)
+
+    return replace(
+        data,
+        train=brought(data.train),
+        test=brought(data.test),
+        validation=data.validation and brought(data.validation),
+        spec=spec,
     )

@@ -1,7 +1,9 @@
 """What a client has: its name and its data; and how its node says which client it is."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.modalities.base import Modality, SampleSpec
@@ -21,15 +23,27 @@ class ClientData:
     """
 
     name: str  # the same in every round
-    train: LabelledSamples  # neither part is empty
+    train: LabelledSamples  # neither part is empty, but the test part of a client without labels
     test: LabelledSamples
     class_names: tuple[str, ...]  # of the whole dataset, or of the client's own data (scenario own)
     true_group: int | None  # that the scenario put it in; for evaluation only, never for training
+    validation: LabelledSamples | None = None  # held back from training; None: nothing is
     spec: SampleSpec | None = None
 
     def spec_by(self, modality: Modality) -> SampleSpec:
         """Return what the samples have in common."""
         return modality.spec(self.train.samples) if self.spec is None else self.spec
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its samples have labels; without any, there are no class names either."""
+        return bool(self.class_names)
+
+    def without_labels(self) -> ClientData:
+        """Return the same client, of whose training samples nobody knows what they show."""
+        train = LabelledSamples.without_labels(self.train.samples)
+        test = LabelledSamples.without_labels(self.test.samples[:0])
+        return replace(self, train=train, test=test, class_names=())
 
 
 def partition_name(partition_id: int, num_clients: int) -> str:

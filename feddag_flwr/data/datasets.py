@@ -10,15 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from feddag_flwr.data.array_files import read_arrays
 from feddag_flwr.data.files import read_npz
-from feddag_flwr.data.folders import AS_FOUND, read_domain_folders, read_image_folder
+from feddag_flwr.data.folders import AS_FOUND, FolderOfClasses, read_domain_folders
 from feddag_flwr.data.holdout import stratified_share, with_test_part
 from feddag_flwr.data.images.fitting import fitted_arrays
 from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.data.images.preparation import Reading
 from feddag_flwr.data.samples import DataError, Dataset, LabelledSamples, Parts
+from feddag_flwr.data.series_files import read_series
+from feddag_flwr.data.tables import TableOptions, read_table
 from feddag_flwr.modalities import SampleSpec, load_modality
 from feddag_flwr.settings import Settings
+
+# Modalities whose archives `read_arrays` reads; those of users are read as images are.
+_ARRAYS = frozenset({"tabular", "series", "embedding"})
 
 
 def load_dataset(settings: Settings) -> Dataset:
@@ -35,6 +41,7 @@ def load_dataset(settings: Settings) -> Dataset:
         data.test_share,
         data.scenario == "domains",
         reading_of(settings),
+        TableOptions.of(data),
     )
 
 
@@ -55,13 +62,14 @@ def _load_dataset(
     test_share: float,
     by_domain: bool,
     reading: Reading,
+    options: TableOptions,
 ) -> Dataset:
     if name == "digits":
         parts = _in_form(_read_digits(), reading)
     elif by_domain:
         parts = read_domain_folders(_path(data_dir), reading)
-    elif name in {"npz", "image-folder"}:
-        parts = read_own(name, data_dir, modality, reading)
+    elif name in {"npz", "image-folder", "table"}:
+        parts = read_own(name, data_dir, modality, options, reading=reading)
     else:
         parts = _in_form(_read_torchvision(name, _path(data_dir), download), reading)
     train, test = with_test_part(parts, test_fraction, seed, origin=f"dataset {name!r}")
@@ -79,19 +87,33 @@ def read_own(
     kind: str,
     path: str,
     modality: str,
+    options: TableOptions,
+    client: str = "",
+    *,
     reading: Reading = AS_FOUND,
     spec: SampleSpec | None = None,
+    unlabelled: bool = False,
 ) -> Parts:
-    """Read an .npz archive or a tree of images (setting ``dataset`` is 'npz' or 'image-folder').
+    """Read a person's own data, of the kind that the setting ``dataset`` says.
 
-    Images are brought to the federation's `spec` where it is known.
+    An .npz archive ('npz'), a tree of images ('image-folder') or a table ('table'), of which
+    `client` says whose rows where it holds those of many. Images are brought to the federation's
+    `spec` where it is known. Where `unlabelled` lets it, an archive of images may lack labels, and
+    images may lie in no folder of a class.
     """
     if not path:
         raise DataError(f"data-dir = '': dataset {kind!r} needs a folder or file")
+    if kind == "table":
+        if modality == "series":
+            return read_series(_path(path), load_modality(modality), options, client)
+        return read_table(_path(path), options, client)
+    if kind == "npz" and modality in _ARRAYS:
+        return read_arrays(_path(path), load_modality(modality), options)
     if kind == "npz":
-        parts = read_npz(_path(path), load_modality(modality))
+        parts = read_npz(_path(path), load_modality(modality), unlabelled=unlabelled)
         return _in_form(parts, reading, spec) if modality == "image" else parts
-    return read_image_folder(_path(path), reading, None if spec is None else ImageForm.of(spec))
+    folder = FolderOfClasses(_path(path), reading, unlabelled=unlabelled)
+    return folder.read_and_tell(None if spec is None else ImageForm.of(spec))
 
 
 def _in_form(parts: Parts, reading: Reading, spec: SampleSpec | None = None) -> Parts:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feddag_flwr.data.plan import Plan
 from feddag_flwr.data.samples import DataError
@@ -20,16 +21,35 @@ def part_in_round(settings: Settings, plan: Plan, client: int, server_round: int
     another group, unless one group has more than half of them, which then keeps as few as it must.
     `DataError` where all clients drawn are of one group: nobody's data would change.
     """
-    if not settings.data.drift_share or server_round < settings.data.drift_round:
+    if settings.data.drift_looks != "none" or not _has_begun(settings, server_round):
         return client
     return drifted_parts(plan, settings.data.drift_share, settings.run.seed).get(client, client)
+
+
+def _has_begun(settings: Settings, server_round: int) -> bool:
+    return bool(settings.data.drift_share) and server_round >= settings.data.drift_round
+
+
+def looks_in_round(settings: Settings, client: int, server_round: int) -> str:
+    """Return what has become of a client's images in a round (``drift-looks``)."""
+    if not _has_begun(settings, server_round):
+        return "none"
+    clients, share = settings.run.num_clients, settings.data.drift_share
+    drawn = drawn_to_drift(clients, share, settings.run.seed)
+    return settings.data.drift_looks if client in drawn else "none"
+
+
+def drawn_to_drift(clients: int, share: float, seed: int) -> NDArray[np.int64]:
+    """Draw the clients whose data changes: ascending numbers."""
+    order = generator(seed, "draw-drifting").permutation(clients)
+    return np.sort(order[: round(share * clients)])
 
 
 @lru_cache(maxsize=4)
 def drifted_parts(plan: Plan, share: float, seed: int) -> Mapping[int, int]:
     """Return the part that each drifting client gets, see `part_in_round`."""
     clients = len(plan.counts)
-    drawn = np.sort(generator(seed, "draw-drifting").permutation(clients)[: round(share * clients)])
+    drawn = drawn_to_drift(clients, share, seed)
     if plan.true_groups is None:
         ring, turn = drawn, len(drawn) // 2
     else:

@@ -14,23 +14,26 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from feddag_flwr.class_names import class_name
-from feddag_flwr.data.npz_layout import Layout, Pair, find_images, find_layout, missing
+from feddag_flwr.data.npz_layout import Layout, Pair, find_layout, find_samples, missing
 from feddag_flwr.data.samples import DataError, LabelledSamples, Parts, in_one_line
 from feddag_flwr.modalities import Modality, load_modality
 
 MAX_CLASSES = 10_000
 
 
-def read_npz(path: Path, modality: Modality) -> Parts:
+def read_npz(path: Path, modality: Modality, *, unlabelled: bool = False) -> Parts:
     """Read an .npz archive; pickled content is refused.
 
     The archive holds samples under the name and in the form that the modality says (``images``),
     and ``labels``, (n,) or (n, 1) integers from 0; optionally ``test_images`` and ``test_labels``
     alike, and ``class_names``, a one-dimensional array of unicode strings, else "0" to the highest
-    label. Other common names of the arrays are known too (`feddag_flwr.data.npz_layout`).
+    label. Other common names of the arrays are known too (`feddag_flwr.data.npz_layout`). Where
+    `unlabelled` lets it, an archive without any labels is read too, for its training samples.
     """
-    with _archive(path) as archive:
+    with opened_archive(path) as archive:
         layout = find_layout(archive.files, modality.array)
+        if unlabelled and layout.train.labels not in archive.files and layout.test is None:
+            return _npz_without_labels(path, archive, layout, modality)
         train, test = _npz_part(path, archive, layout.train, modality), None
         if not len(train):
             what = f"{modality.array} ({layout.train.samples!r} has length 0)"
@@ -39,12 +42,21 @@ def read_npz(path: Path, modality: Modality) -> Parts:
             test = _npz_part(path, archive, layout.test, modality)
             _check_test(path, layout.test.samples, test, layout.train.samples, train, modality)
         highest = max(int(part.labels.max()) for part in (train, test) if part is not None)
-        return Parts(train, test, _npz_class_names(path, archive, layout.class_names, highest))
+        return Parts(train, test, npz_class_names(path, archive, layout.class_names, highest))
+
+
+def _npz_without_labels(path: Path, archive: NpzFile, layout: Layout, modality: Modality) -> Parts:
+    key = layout.train.samples
+    stored = array_in(path, archive, key, modality.array)
+    samples = modality.accept(stored, f"{path}: {key!r}")
+    if not len(samples):
+        raise DataError(f"{path}: no train {modality.array} ({key!r} has length 0)")
+    return Parts(LabelledSamples.without_labels(samples), None, ())
 
 
 def npz_layout(path: Path, array: str = "images") -> Layout:
     """Return which arrays of an archive `read_npz` reads."""
-    with _archive(path) as archive:
+    with opened_archive(path) as archive:
         return find_layout(archive.files, array)
 
 
@@ -60,21 +72,21 @@ class NpzImages(NamedTuple):
 def read_npz_images(path: Path) -> NpzImages:
     """Read the images of an archive as in `read_npz`, of the test part where it has one."""
     modality = load_modality("image")
-    with _archive(path) as archive:
-        pair = find_images(archive.files)
+    with opened_archive(path) as archive:
+        pair = find_samples(archive.files)
         if pair.labels not in archive.files:
-            stored = _array(path, archive, pair.samples, modality.array)
+            stored = array_in(path, archive, pair.samples, modality.array)
             images = modality.accept(stored, f"{path}: {pair.samples!r}")
             return NpzImages(images, pair.samples, None, ())
         part = _npz_part(path, archive, pair, modality)
         highest = int(part.labels.max()) if len(part) else -1
         key = find_layout(archive.files).class_names
-        names = _npz_class_names(path, archive, key, highest)
+        names = npz_class_names(path, archive, key, highest)
         return NpzImages(part.samples, pair.samples, part.labels, names)
 
 
 @contextmanager
-def _archive(path: Path) -> Iterator[NpzFile]:
+def opened_archive(path: Path) -> Iterator[NpzFile]:
     """Open an archive; whatever NumPy, zipfile or a codec raises for it becomes a DataError."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an .npz archive")
@@ -96,7 +108,8 @@ def _unreadable_npz(path: Path, reason: str) -> str:
     return f"{path}: not a readable .npz archive of plain arrays without pickles ({reason})"
 
 
-def _array(path: Path, archive: NpzFile, key: str, array: str) -> NDArray[Any]:
+def array_in(path: Path, archive: NpzFile, key: str, array: str) -> NDArray[Any]:
+    """Return one array of an archive; `array` is the name of its samples, for the message."""
     if key not in archive.files:
         raise DataError(f"{path}: {missing(key, archive.files, array)}")
     stored = archive[key]
@@ -106,8 +119,8 @@ def _array(path: Path, archive: NpzFile, key: str, array: str) -> NDArray[Any]:
 
 
 def _npz_part(path: Path, archive: NpzFile, pair: Pair, modality: Modality) -> LabelledSamples:
-    stored = _array(path, archive, pair.samples, modality.array)
-    labels = _array(path, archive, pair.labels, modality.array)
+    stored = array_in(path, archive, pair.samples, modality.array)
+    labels = array_in(path, archive, pair.labels, modality.array)
     samples = modality.accept(stored, f"{path}: {pair.samples!r}")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -151,12 +164,11 @@ def _check_test(
         )
 
 
-def _npz_class_names(
-    path: Path, archive: NpzFile, key: str | None, highest: int
-) -> tuple[str, ...]:
+def npz_class_names(path: Path, archive: NpzFile, key: str | None, highest: int) -> tuple[str, ...]:
+    """Return the names of classes that an archive has, at least up to the `highest` label."""
     if key is None:
         return tuple(str(label) for label in range(highest + 1))
-    stored = _array(path, archive, key, key)
+    stored = array_in(path, archive, key, key)
     if stored.dtype.kind != "U" or stored.ndim != 1:
         raise DataError(
             f"{path}: {key!r} is {stored.dtype} of shape {stored.shape}; "

@@ -19,7 +19,7 @@ from feddag_flwr.data.images.decoding import IMAGE_SUFFIXES
 from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.data.images.preparation import ImageFiles, Reading
 from feddag_flwr.data.images.words import bad_in_words, changes_in_words, listed
-from feddag_flwr.data.samples import DataError, LabelledSamples, Parts
+from feddag_flwr.data.samples import UNLABELLED, DataError, LabelledSamples, Parts
 
 logger = logging.getLogger("flwr")
 
@@ -57,13 +57,17 @@ class FolderOfClasses:
     train, test : Listing
         Their files; without a part ``test`` that is None.
     class_names : tuple of str
+        None where the images have no labels: `unlabelled` lets them lie in the folder itself, in no
+        folder of a class.
     images : ImageFiles
         Files of both parts.
     """
 
-    def __init__(self, root: Path, reading: Reading) -> None:
+    def __init__(self, root: Path, reading: Reading, *, unlabelled: bool = False) -> None:
         self.root = root
-        self.train, self.test, self.class_names = list_image_folder(root)
+        self.train, self.test, self.class_names = (
+            unlabelled and _list_loose_images(root)
+        ) or list_image_folder(root)
         files = self.train.files + (self.test.files if self.test else [])
         self.images = ImageFiles(root, files, reading)
 
@@ -152,6 +156,13 @@ def list_image_folder(root: Path) -> tuple[Listing, Listing | None, tuple[str, .
         if not test.files:
             raise DataError(f"{test_root}: no test images; fill the folder or remove it")
     return train, test, class_names
+
+
+def _list_loose_images(root: Path) -> tuple[Listing, None, tuple[str, ...]] | None:
+    """List the images in a folder that has no sub-folders; None where there are none such."""
+    _check_folder(root)
+    files = [] if subfolders(root) else images_below(root)
+    return (Listing(files, [UNLABELLED] * len(files)), None, ()) if files else None
 
 
 def _check_folder(root: Path) -> None:

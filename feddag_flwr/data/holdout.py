@@ -40,6 +40,32 @@ def _drawn(
     return np.sort(np.concatenate(drawn))
 
 
+def held_back_indices(
+    labels: NDArray[np.int64], share: float, seed: int, *, client: str
+) -> NDArray[np.int64]:
+    """Draw what `hold_back` keeps from training: ascending indices into `labels`."""
+    return _drawn(
+        labels if share else labels[:0],
+        lambda count: min(math.floor(count * share + 0.5), count - 1),
+        lambda label: generator(seed, f"validation-class-{label}", client=client),
+    )
+
+
+def hold_back(
+    train: LabelledSamples, share: float, seed: int, *, client: str
+) -> tuple[LabelledSamples, LabelledSamples | None]:
+    """Part training data into what is trained on and what models are compared on.
+
+    A class of n samples gives n * `share` of them, rounded half up, but never all. The second is
+    None where that is nothing.
+    """
+    drawn = held_back_indices(train.labels, share, seed, client=client)
+    if not len(drawn):
+        return train, None
+    kept = np.setdiff1d(np.arange(len(train)), drawn)
+    return train.select(kept), train.select(drawn)
+
+
 def stratified_share(
     part: LabelledSamples, share: float, seed: int, *, purpose: str
 ) -> LabelledSamples:
@@ -69,7 +95,7 @@ def with_test_part(
     test = stratified_test_indices(parts.train.labels, fraction, seed, client=client)
     if not len(test):
         raise DataError(
-            f"{origin}: has no test part and none can be held out of {len(parts.train)} image(s); "
+            f"{origin}: has no test part and none can be held out of {len(parts.train)} sample(s); "
             "expected two or more of at least one class"
         )
     kept = np.setdiff1d(np.arange(len(parts.train)), test)

@@ -20,6 +20,11 @@ def joining_round(settings: Settings, node_config: NodeConfig) -> int:
     return settings.data.newcomer_round if late else 0
 
 
+def comes_unlabelled(settings: Settings, partition_id: int) -> bool:
+    """Tell whether this partition joins late and without labels."""
+    return settings.data.newcomers_unlabelled and partition_id in late_clients(settings)
+
+
 @lru_cache(maxsize=4)
 def _draw(share: float, clients: int, seed: int) -> frozenset[int]:
     order = generator(seed, "draw-newcomers").permutation(clients)

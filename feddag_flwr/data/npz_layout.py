@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 CLASS_NAMES = "class_names"
 _MOST_NAMED = 20
+# What modalities call their samples.
+_OTHERS = {"images": "image", "features": "tabular", "series": "series", "embeddings": "embedding"}
 
 
 class Pair(NamedTuple):
@@ -50,12 +52,13 @@ def find_layout(names: Sequence[str], array: str = "images") -> Layout:
     return Layout(train, test, class_names, tuple(sorted(set(names) - read)))
 
 
-def find_images(names: Sequence[str]) -> Pair:
-    """Find the images to classify: of the test, else the validation, else the training part.
+def find_samples(names: Sequence[str], array: str = "images") -> Pair:
+    """Find the samples to classify: of the test, else the validation, else the training part.
 
-    They need no labels. Without any, ``images`` is returned, for the reader to refuse.
+    They need no labels. Without any, those of the training part are returned, for the reader to
+    refuse.
     """
-    spelt, (trains, tests, validations) = _spelt(names), _known("images")
+    spelt, (trains, tests, validations) = _spelt(names), _known(array)
     pairs = (_as_spelt(pair, spelt) for pair in (*tests, *validations, *trains))
     return next((pair for pair in pairs if pair.samples in spelt.values()), trains[0])
 
@@ -64,7 +67,15 @@ def missing(key: str, names: Sequence[str], array: str = "images") -> str:
     """Say that an array is not there, what is, and what could be."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     known = ", or ".join(f"{pair.samples!r} and {pair.labels!r}" for pair in _known(array)[0])
-    return f"no array {key!r}; it has {sorted(names)[:_MOST_NAMED]}{more}, expected {known}"
+    hint = next(
+        (
+            f"; setting modality = {modality!r} reads {other!r}"
+            for other, modality in _OTHERS.items()
+            if other != array and any(name.lower().endswith(other) for name in names)
+        ),
+        "",
+    )
+    return f"no array {key!r}; it has {sorted(names)[:_MOST_NAMED]}{more}, expected {known}{hint}"
 
 
 def _spelt(names: Iterable[str]) -> dict[str, str]:

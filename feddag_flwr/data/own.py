@@ -1,4 +1,4 @@
-"""Scenario own: each client's own folder or archive, which may change while the run goes on."""
+"""Scenario own: each client's own folder, archive or table, which may change on the way."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import numpy as np
 from feddag_flwr.data.client import ClientData, NodeConfig, read_partition_id, read_text
 from feddag_flwr.data.datasets import read_own, reading_of
 from feddag_flwr.data.folders import FolderOfClasses, files_below, subfolders
-from feddag_flwr.data.holdout import stratified_test_indices, with_test_part
+from feddag_flwr.data.holdout import held_back_indices, stratified_test_indices, with_test_part
 from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.data.images.preparation import Reading
 from feddag_flwr.data.samples import DataError, Parts
+from feddag_flwr.data.tables import TableOptions, client_names, table_files
 from feddag_flwr.modalities.base import SampleSpec
 from feddag_flwr.settings import Settings
 
@@ -29,6 +30,10 @@ class Source(NamedTuple):
 
     Attributes
     ----------
+    whose : str
+        Whose rows they are, of a table that holds those of many clients; else empty.
+    unlabelled : bool
+        Whether they may lack labels.
     state : frozenset
         Path, time of change and size of each file: they are read anew when it changes.
     """
@@ -37,8 +42,11 @@ class Source(NamedTuple):
     path: Path
     name: str
     modality: str
+    options: TableOptions
+    whose: str
     seed: int
     test_fraction: float
+    unlabelled: bool
     reading: Reading
     state: frozenset[_FileState]
 
@@ -46,15 +54,27 @@ class Source(NamedTuple):
     def of(cls, settings: Settings, node_config: NodeConfig) -> Source:
         """Find the files of ``data-path``, or of a partition's place in ``data-dir``."""
         given = read_text(node_config, "data-path")
-        path = Path(given).expanduser() if given else _own_path(settings, node_config)
+        named = read_text(node_config, "client-name")
+        options = TableOptions.of(settings.data)
+        whose = named or ""
+        if given:
+            path = Path(given).expanduser()
+        elif options.client and settings.data.dataset == "table":
+            path, whose = _own_rows(settings, node_config, options)
+            named = named or whose
+        else:
+            path = _own_path(settings, node_config)
         path = path.absolute()
         return cls(
             settings.data.dataset,
             path,
-            read_text(node_config, "client-name") or default_name(settings.data.dataset, path),
+            named or default_name(settings.data.dataset, path),
             settings.data.modality,
+            options,
+            whose if options.client else "",
             settings.run.seed,
             settings.data.test_fraction,
+            settings.clustering.unlabelled == "place",
             reading_of(settings, read_text(node_config, "cache-path") or ""),
             frozenset(_file_states(path)),  # before reading: what changes meanwhile counts
         )
@@ -105,26 +125,47 @@ def outline_own_data(settings: Settings, node_config: NodeConfig) -> Outline | N
         form = folder.images.own_form
         if not folder.images.is_large(form):
             return None
-        train = len(folder.readable(folder.train).files)
-        if folder.test is not None:
-            test = len(folder.readable(folder.test).files)
-        else:
-            labels = np.array(folder.readable(folder.train).labels, dtype=np.int64)
-            fraction, seed = source.test_fraction, source.seed
-            test = len(stratified_test_indices(labels, fraction, seed, client=source.name))
-            train -= test
+        train, test = _sizes(folder, source, settings.data.validation_share)
         return Outline(source.name, folder.class_names, form.spec, train, test)
+
+
+def _sizes(folder: FolderOfClasses, source: Source, validation_share: float) -> tuple[int, int]:
+    """Count what will be trained on and tested, as far as files can be read."""
+    labels = np.array(folder.readable(folder.train).labels, dtype=np.int64)
+    seed, client, test = source.seed, source.name, 0
+    if folder.test is not None:
+        test = len(folder.readable(folder.test).files)
+    elif folder.class_names:
+        held_out = stratified_test_indices(labels, source.test_fraction, seed, client=client)
+        labels, test = np.delete(labels, held_out), len(held_out)
+    held_back = held_back_indices(labels, validation_share, seed, client=client)
+    return len(labels) - len(held_back), test
+
+
+def _own_rows(
+    settings: Settings, node_config: NodeConfig, options: TableOptions
+) -> tuple[Path, str]:
+    """Return the table of all clients, and whose rows are the partition's, in order of names."""
+    partition_id = read_partition_id(settings, node_config)
+    path = Path(settings.data.data_dir).expanduser().absolute()
+    names = client_names(path, options)
+    if len(names) != settings.run.num_clients:
+        raise DataError(
+            f"{path}: column {options.client!r} (client-column) names {len(names)} clients, but "
+            f"num-clients = {settings.run.num_clients}; expected as many"
+        )
+    return path, names[partition_id]
 
 
 def default_name(dataset: str, path: Path) -> str:
     """Return the name of a client that its node config does not name: that of its files."""
-    return path.stem if dataset == "npz" else path.name
+    return path.name if dataset == "image-folder" or path.is_dir() else path.stem
 
 
 def _own_path(settings: Settings, node_config: NodeConfig) -> Path:
     """Pick the folder or archive of the partition, in order of names."""
     partition_id = read_partition_id(settings, node_config)
-    what = ".npz files" if settings.data.dataset == "npz" else "sub-folders"
+    what = {"npz": ".npz files", "table": "tables"}.get(settings.data.dataset, "sub-folders")
     root = Path(settings.data.data_dir).expanduser().absolute()
     if not settings.data.data_dir or not root.is_dir():
         raise DataError(
@@ -136,6 +177,8 @@ def _own_path(settings: Settings, node_config: NodeConfig) -> Path:
             (path for path in root.glob("*.npz") if not path.name.startswith(".")),
             key=lambda path: path.stem,
         )
+    elif settings.data.dataset == "table":
+        paths = table_files(root)
     else:
         paths = subfolders(root)
     if len(paths) != settings.run.num_clients:
@@ -168,7 +211,7 @@ def _named(name: str) -> Iterator[None]:
 @lru_cache(maxsize=8)
 def _listed(source: Source) -> FolderOfClasses:
     """List a client's folder of images, once in each state."""
-    return FolderOfClasses(source.path, source.reading)
+    return FolderOfClasses(source.path, source.reading, unlabelled=source.unlabelled)
 
 
 @lru_cache(maxsize=8)
@@ -178,12 +221,23 @@ def _read(source: Source, spec: SampleSpec | None) -> ClientData:
         if source.kind == "image-folder":
             parts = _listed(source).read_and_tell(None if spec is None else ImageForm.of(spec))
         else:
-            path, reading = str(source.path), source.reading
-            parts = read_own(source.kind, path, source.modality, reading, spec)
+            parts = read_own(
+                source.kind,
+                str(source.path),
+                source.modality,
+                source.options,
+                source.whose,
+                reading=source.reading,
+                spec=spec,
+                unlabelled=source.unlabelled,
+            )
         return as_client(parts, source.name, source.path, source.seed, source.test_fraction)
 
 
 def as_client(parts: Parts, name: str, path: Path, seed: int, test_fraction: float) -> ClientData:
     """Return what was read as a client's data, with a test part held out where there is none."""
+    if not parts.class_names:
+        nothing = parts.train.select(np.arange(0))
+        return ClientData(name, parts.train, nothing, (), None, spec=parts.spec)
     train, test = with_test_part(parts, test_fraction, seed, origin=str(path), client=name)
-    return ClientData(name, train, test, parts.class_names, None, parts.spec)
+    return ClientData(name, train, test, parts.class_names, None, spec=parts.spec)

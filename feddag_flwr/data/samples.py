@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from feddag_flwr.data.mapped import taken
 from feddag_flwr.modalities.base import SampleSpec
 
+# Label of a sample that has none.
+UNLABELLED = -1
+
 
 class DataError(ValueError):
     """A dataset, a path or a client's part of the data is not as it must be."""
@@ -30,7 +33,7 @@ class LabelledSamples:
     """
 
     samples: NDArray[Any]
-    labels: NDArray[np.int64]  # (n,), indices into the class names
+    labels: NDArray[np.int64]  # (n,), indices into the class names, or all `UNLABELLED`
 
     def __post_init__(self) -> None:
         if not self.samples.ndim or self.labels.shape != self.samples.shape[:1]:
@@ -38,6 +41,11 @@ class LabelledSamples:
                 f"samples of shape {self.samples.shape} with labels of shape {self.labels.shape}: "
                 "expected (n, ..) with (n,)"
             )
+
+    @classmethod
+    def without_labels(cls, samples: NDArray[Any]) -> LabelledSamples:
+        """Return samples of which nobody knows what they show."""
+        return cls(samples, np.full(len(samples), UNLABELLED, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,7 +56,7 @@ class LabelledSamples:
 
 
 class Parts(NamedTuple):
-    """What a file, a folder or a library holds, before any hold-out.
+    """What a file, a folder or a library holds, before any hold-out; no classes: no labels.
 
     Attributes
     ----------

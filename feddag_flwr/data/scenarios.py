@@ -1,6 +1,7 @@
 """The scenarios: which data a client has (setting ``scenario`` and those that vary it)."""
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -16,13 +17,15 @@ from feddag_flwr.data.client import (
     read_text,
 )
 from feddag_flwr.data.datasets import load_dataset
-from feddag_flwr.data.drift import part_in_round
+from feddag_flwr.data.drift import looks_in_round, part_in_round
+from feddag_flwr.data.holdout import hold_back
+from feddag_flwr.data.newcomers import comes_unlabelled
 from feddag_flwr.data.own import load_own_data
 from feddag_flwr.data.partition import client_indices
 from feddag_flwr.data.plan import Plan, PlanKey, make_plan
 from feddag_flwr.data.samples import DataError, Dataset, LabelledSamples
 from feddag_flwr.data.settings import class_list
-from feddag_flwr.data.variation import Variation, map_labels, turn
+from feddag_flwr.data.variation import Variation, map_labels, turn, with_looks
 from feddag_flwr.modalities.base import SampleSpec
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
@@ -46,7 +49,8 @@ def load_client_data(
     domain, where there are any), varied as its training part is. Clients of equal classes and
     variation have equal test parts: the draws of a corruption there depend on its kind and severity
     and not on the client. Where the setting ``class-names`` names classes, labels are in that
-    order.
+    order. ``validation-share`` of the training part is held back, drawn by seed and client: in the
+    same data the same samples in every round.
 
     Parameters
     ----------
@@ -75,11 +79,15 @@ def load_client_data(
     else:
         data = _take_part(settings, node_config, server_round)
     for part, samples in (("train", data.train), ("test", data.test)):
-        if not len(samples):
+        if not len(samples) and (data.labelled or part == "train"):
             raise DataError(
                 f"client {data.name!r}: no {part} samples of the classes it holds; "
                 "expected at least one"
             )
+    train, validation = hold_back(
+        data.train, settings.data.validation_share, settings.run.seed, client=data.name
+    )
+    data = replace(data, train=train, validation=validation)
     return in_classes(data, class_list(settings.data.class_names) or data.class_names)
 
 
@@ -90,17 +98,18 @@ def _take_part(settings: Settings, node_config: NodeConfig, server_round: int) -
     dataset = load_dataset(settings)
     plan = make_plan(dataset, settings)
     part = part_in_round(settings, plan, client, server_round)
-    variation = plan.variation(part)
+    variation, looks = plan.variation(part), looks_in_round(settings, client, server_round)
     train = _train_part(dataset, settings, plan, part)
     test = _test_part(dataset, settings.run.seed, plan.counts[part] > 0, variation)
-    return ClientData(
+    data = ClientData(
         name=name,
-        train=_varied(train, variation, plan.num_classes),
-        test=_varied(test, variation, plan.num_classes),
+        train=with_looks(_varied(train, variation, plan.num_classes), looks),
+        test=with_looks(_varied(test, variation, plan.num_classes), looks),
         class_names=dataset.class_names,
         true_group=plan.true_group(part),
         spec=dataset.spec,
     )
+    return data.without_labels() if comes_unlabelled(settings, client) else data
 
 
 def _varied(part: LabelledSamples, variation: Variation, num_classes: int) -> LabelledSamples:

@@ -33,6 +33,10 @@ CORRUPTIONS = (
     "pixelate",
     "jpeg-compression",
 )
+# Where settings of tables have an effect; modalities that read them.
+_TABLES = ({"dataset": ("table",)},)
+_FILES = ({"dataset": ("table", "npz")},)
+_OF_TABLES = ("tabular", "series")
 # Classes of the datasets that always have the same; where settings alone can tell a fault.
 _DATASET_CLASSES = {"digits": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100, "svhn": 10}
 
@@ -41,11 +45,12 @@ class DataSettings(Section):
     """Which samples there are, and which client holds which of them."""
 
     dataset: Literal[
-        "digits", "fashion-mnist", "cifar10", "cifar100", "svhn", "npz", "image-folder"
+        "digits", "fashion-mnist", "cifar10", "cifar100", "svhn", "npz", "image-folder", "table"
     ] = setting("digits", "Data set", shapes_data=True)
     modality: str = setting(
         "image",
-        "Kind of the samples: image, or package.module:Class (its samples come as npz)",
+        "Kind of the samples: image, tabular, series (both also as table), embedding, or "
+        "package.module:Class (its samples come as npz)",
         shapes_data=True,
     )
     image_size: int = advanced(
@@ -59,6 +64,38 @@ class DataSettings(Section):
     )
     on_bad_file: Literal["skip", "refuse"] = advanced(
         "skip", "Image files that cannot be read: passed over, or the client is left out"
+    )
+    label_column: str = advanced(
+        "label",
+        "Column of a table that holds the label",
+        min_length=1,
+        shapes_data=True,
+        effect=_TABLES,
+    )
+    client_column: str = advanced(
+        "",
+        "Column of a table that says whose row it is; empty: a table is one client's",
+        shapes_data=True,
+        effect=_TABLES,
+    )
+    categorical_columns: str = advanced(
+        "",
+        "Columns that hold categories although they look like numbers, separated by commas; "
+        "columns of texts are found",
+        shapes_data=True,
+        effect=_FILES,
+    )
+    drop_columns: str = advanced(
+        "",
+        "Columns that are no features, such as numbers of persons, separated by commas",
+        shapes_data=True,
+        effect=_FILES,
+    )
+    class_map: str = advanced(
+        "",
+        "Classes that labels stand for: label=class, separated by commas; empty: labels are names",
+        shapes_data=True,
+        effect=_FILES,
     )
     data_dir: str = setting("", "Folder or file of the data set; unused by digits", place="data")
     download: bool = setting(False, "Let torchvision download a missing data set", place="data")
@@ -83,6 +120,14 @@ class DataSettings(Section):
         "Share held out for testing where a data set has no test part",
         gt=0,
         lt=1,
+        shapes_data=True,
+    )
+    validation_share: float = advanced(
+        0.0,
+        "Share of each client's training data, of each class, that is neither trained nor profiled "
+        "on, but held back to compare models on",
+        ge=0,
+        le=0.5,
         shapes_data=True,
     )
     scenario: Literal["label-skew", "lda", "class-pairs", "domains", "own"] = setting(
@@ -171,6 +216,9 @@ class DataSettings(Section):
     newcomer_round: int = advanced(
         5, "Round in which newcomer-share of the clients join", ge=1, le=100_000, unit="rounds"
     )
+    newcomers_unlabelled: bool = advanced(
+        False, "The clients that join in newcomer-round have no labels (simulation)"
+    )
     drift_share: float = advanced(
         0.0,
         "Share of the clients that swap their data in drift-round (simulation)",
@@ -182,6 +230,12 @@ class DataSettings(Section):
         5, "Round from which drift-share of the clients have other data", ge=1, le=100_000
     )
 
+    drift_looks: Literal["none", "turned", "upside-down", "inverted"] = advanced(
+        "none",
+        "What becomes of the images of drift-share of the clients, instead of swapping their data: "
+        "turned by 90 or by 180 degrees, or inverted (simulation)",
+    )
+
     @field_validator("class_names")
     @classmethod
     def _different_classes(cls, value: str) -> str:
@@ -190,13 +244,19 @@ class DataSettings(Section):
             raise ValueError("must be different names, separated by commas")
         return value
 
+    @field_validator("class_map")
+    @classmethod
+    def _classes_of_labels(cls, value: str) -> str:
+        class_map(value)
+        return value
+
     @field_validator("modality")
     @classmethod
     def _known_modality(cls, value: str) -> str:
         try:
             return MODALITIES.check(value)
         except RegistryError as error:
-            raise ValueError(str(error).partition(": ")[2]) from error
+            raise ValueError(f"must be {MODALITIES.allowed}") from error
 
     @field_validator("rotations")
     @classmethod
@@ -223,9 +283,14 @@ class DataSettings(Section):
     def _dataset_suits_scenario(self) -> DataSettings:
         if self.dataset != "digits" and not self.data_dir and self.scenario != "own":
             raise ValueError(f"data-dir = '': dataset {self.dataset!r} needs a folder or file")
-        if self.scenario == "own" and self.dataset not in {"npz", "image-folder"}:
+        if self.scenario == "own" and self.dataset not in {"npz", "image-folder", "table"}:
             raise ValueError(
-                f"dataset = {self.dataset!r}: scenario 'own' takes 'npz' or 'image-folder'"
+                f"dataset = {self.dataset!r}: scenario 'own' takes 'npz', 'image-folder' or 'table'"
+            )
+        if self.client_column and self.dataset == "table" and self.scenario != "own":
+            raise ValueError(
+                f"client-column = {self.client_column!r}: needs scenario = 'own', which is "
+                f"{self.scenario!r}"
             )
         if self.scenario == "domains" and self.dataset != "image-folder":
             raise ValueError(f"dataset = {self.dataset!r}: scenario 'domains' takes 'image-folder'")
@@ -233,17 +298,25 @@ class DataSettings(Section):
 
     @model_validator(mode="after")
     def _modality_suits_dataset(self) -> DataSettings:
+        of_tables = self.modality in _OF_TABLES
+        if self.dataset == "table" and not of_tables:
+            raise ValueError(
+                f"modality = {self.modality!r}: dataset 'table' takes {' or '.join(_OF_TABLES)}"
+            )
         if self.modality == "image":
             return self
-        if self.dataset != "npz":
+        if self.dataset != "npz" and not (of_tables and self.dataset == "table"):
             raise ValueError(
                 f"dataset = {self.dataset!r}: modality {self.modality!r} takes 'npz' alone"
             )
         for name, nothing in (("rotations", 1), ("corruptions", "")):
             if getattr(self, name) != nothing:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: only images can be varied so")
+                raise ValueError(
+                    f"{name} = {getattr(self, name)!r}: only images can be varied so, must be "
+                    f"{nothing!r}"
+                )
         if self.image_size:
-            raise ValueError(f"image-size = {self.image_size}: only images have a size")
+            raise ValueError(f"image-size = {self.image_size}: only images have a size, must be 0")
         return self
 
     @model_validator(mode="after")
@@ -254,7 +327,8 @@ class DataSettings(Section):
             if self.client_groups > pairs:
                 raise ValueError(
                     f"client-groups = {self.client_groups}: scenario 'class-pairs' has {pairs} "
-                    f"pairs of the {classes} classes of dataset {self.dataset!r}"
+                    f"pairs of the {classes} classes of dataset {self.dataset!r}, must be {pairs} "
+                    "at most"
                 )
         return self
 
@@ -265,7 +339,8 @@ class DataSettings(Section):
                 value = getattr(self, name)
                 if facts_of(field).alters_own and value != field.default:
                     raise ValueError(
-                        f"{field.alias} = {value!r}: scenario 'own' takes clients' data as it is"
+                        f"{field.alias} = {value!r}: scenario 'own' takes clients' data as it is, "
+                        f"must be {field.default!r}"
                     )
         return self
 
@@ -276,6 +351,26 @@ def class_list(text: str) -> tuple[str, ...]:
     In Unicode's form NFC, as all names of classes are.
     """
     return tuple(class_name(name.strip()) for name in text.split(",")) if text else ()
+
+
+def column_list(text: str) -> tuple[str, ...]:
+    """Return the columns that a value of ``categorical-columns`` or ``drop-columns`` names."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def class_map(text: str) -> dict[str, str]:
+    """Return which class each label stands for, from a value of the setting ``class-map``.
+
+    >>> class_map("0=well, 1=ill, 2=ill")
+    {'0': 'well', '1': 'ill', '2': 'ill'}
+    """
+    classes: dict[str, str] = {}
+    for part in text.split(",") if text.strip() else ():
+        label, equals, name = (piece.strip() for piece in part.partition("="))
+        if not (equals and label and name) or label in classes:
+            raise ValueError("must be label=class, separated by commas, each label once")
+        classes[label] = name
+    return classes
 
 
 def corruption_kinds(text: str) -> tuple[str, ...]:

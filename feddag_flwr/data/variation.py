@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from feddag_flwr.data.samples import LabelledSamples
+
 QUARTER_TURNS = 4
 
 
@@ -46,3 +48,15 @@ def turn(images: NDArray[Any], quarter_turns: int) -> NDArray[Any]:
     if quarter_turns == 0:
         return images
     return np.ascontiguousarray(np.rot90(images, quarter_turns, axes=(2, 3)))
+
+
+def with_looks(part: LabelledSamples, looks: str) -> LabelledSamples:
+    """Return the images of a camera that was ``turned`` or put ``upside-down``, or ``inverted``.
+
+    ``none`` changes nothing. Labels stay.
+    """
+    if looks == "inverted":
+        brightest = 255 if part.samples.dtype == np.uint8 else 1
+        return LabelledSamples(brightest - part.samples, part.labels)
+    turns = {"none": 0, "turned": 1, "upside-down": 2}[looks]
+    return LabelledSamples(turn(part.samples, turns), part.labels)

@@ -11,7 +11,8 @@ from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.settings import class_list
-from feddag_flwr.data_check.inspection import inspect_data, kind_of
+from feddag_flwr.data_check.inspection import inspect_data
+from feddag_flwr.data_check.kinds import kind_of, modality_of
 from feddag_flwr.data_check.report import (
     print_classes,
     print_data,
@@ -30,8 +31,8 @@ def check_data(
     """Print what a client's data is and what the server will learn of it; 1 where it is unusable.
 
     `path` is an archive or a folder, `name` empty for that of its files. Of the settings
-    `overrides` source and scenario follow from `path`. The principal vectors are drawn to
-    `picture`.
+    `overrides` source and scenario follow from `path`, and the modality where they do not say it.
+    The principal vectors of images are drawn to `picture`.
     """
     console = Console()
     try:
@@ -39,7 +40,8 @@ def check_data(
     except DataError as error:
         print_fault(console, str(error))
         return UNUSABLE
-    settings = Settings.from_run_config({**overrides, "scenario": "own", "dataset": kind})
+    found = {"modality": modality_of(path, kind), **overrides}
+    settings = Settings.from_run_config({**found, "scenario": "own", "dataset": kind})
     inspection = inspect_data(path, name, settings)
     print_data(console, inspection, settings)
     if inspection.data is not None and not inspection.faults:
@@ -60,15 +62,17 @@ def _print_disclosure(
     # As the client will: labels in the order of the federation's classes.
     data = in_classes(data, class_list(settings.data.class_names) or data.class_names)
     vectors = class_vectors(data, settings)
-    print_classes(console, data, vectors)
+    print_classes(console, data, vectors, settings)
     if settings.run.algorithm == "feddag":
-        print_disclosures(console, disclosures(data, vectors, settings))
+        print_disclosures(console, disclosures(data, vectors, settings), settings)
     else:
         console.print(
             f"What the server learns is told for algorithm = 'feddag' only; docs/baselines.md says "
             f"what {settings.run.algorithm!r} sends."
         )
-    if picture is not None:
+    if picture is not None and settings.data.modality != "image":
+        console.print(f"no picture: modality {escape(settings.data.modality)!r} is not of images")
+    elif picture is not None:
         from feddag_flwr.data_check.picture import draw_vectors
 
         view = view_of(data, settings)
@@ -91,7 +95,12 @@ def add_command(
         "what is wrong with it, and what the server will learn of it. The exit status is 0 if the "
         "client can take part, 1 if not.",
     )
-    check.add_argument("path", type=Path, metavar="PATH", help=".npz archive or folder of images")
+    check.add_argument(
+        "path",
+        type=Path,
+        metavar="PATH",
+        help=".npz archive, table (CSV, ARFF, Parquet) or folder of images",
+    )
     check.add_argument("--client-name", default="", metavar="NAME", help="default: that of PATH")
     check.add_argument(
         "--run-config",

@@ -14,19 +14,22 @@ from torch.nn import functional
 
 from feddag_flwr.algorithms.feddag.messages import encode_profile
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data_check.inspection import describe
-from feddag_flwr.data_check.words import listed, several
+from feddag_flwr.data_check.seen import SeenData, as_seen, describe, seen_spec
+from feddag_flwr.data_check.words import listed, plural, several
 from feddag_flwr.metrics import Evaluation, load_metrics, metric_names
+from feddag_flwr.modalities import load_modality
+from feddag_flwr.modalities.columns import table_in_words
+from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import get_parts, parameter_count
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.profile import Profile, sparse_size
-from feddag_flwr.records import RequestHeader, TrainReply
+from feddag_flwr.records import Description, RequestHeader, TrainReply
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.subspace_view import SubspaceView, make_view
-from feddag_flwr.training.profile import class_subspaces
+from feddag_flwr.training.profile import class_subspaces, leading_directions, looks_of
 
-# Images compared with the vectors at a time.
+# Samples compared with the vectors at a time.
 _CHUNK = 256
 
 
@@ -42,41 +45,43 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class ClassVectors:
-    """The principal vectors of one class, and the training image that comes nearest to one."""
+    """The principal vectors of one class, and the training sample that comes nearest to one."""
 
     label: int
     vectors: NDArray[np.float32]  # (p, d) as sent; p is 0 where they are kept back
-    nearest: int  # number of a training image
+    nearest: int  # number of a training sample
     likeness: float  # cosine of its angle to the nearest vector: at 1 it is that vector
 
 
 def class_vectors(data: ClientData, settings: Settings) -> list[ClassVectors]:
     """Compute the vectors that the client's profile will hold, for each class that it has."""
     rng = generator(settings.run.seed, "subspace-samples", client=data.name)
-    vectors, classes = class_subspaces(data.train, settings, rng, spec=data.spec)
+    seen = as_seen(data, settings)
+    vectors, classes = class_subspaces(seen.data.train, settings, rng, seen.scale, seen.spec)
     view = view_of(data, settings)
     return [
-        _compared(data, int(label), vectors[classes == label], view)
+        _compared(seen, int(label), vectors[classes == label], view)
         for label in np.unique(data.train.labels)
     ]
 
 
 def view_of(data: ClientData, settings: Settings) -> SubspaceView:
-    """Return what the vectors are of: images, small images, or projections."""
-    spec = describe(data).spec
+    """Return what the vectors are of: samples, small images, or projections."""
+    spec = seen_spec(data, settings)
     return make_view(settings.profile.view, settings.data.modality, spec, settings.run.seed)
 
 
 def _compared(
-    data: ClientData, label: int, vectors: NDArray[np.float32], view: SubspaceView
+    seen: SeenData, label: int, vectors: NDArray[np.float32], view: SubspaceView
 ) -> ClassVectors:
-    members = np.flatnonzero(data.train.labels == label)
+    train = seen.data.train
+    members = np.flatnonzero(train.labels == label)
     nearest, likeness = int(members[0]), 0.0
     for start in range(0, len(members) if len(vectors) else 0, _CHUNK):
         chosen = members[start : start + _CHUNK]
-        pixels = view.matrix(data.train.samples[chosen], ())
-        lengths = np.linalg.norm(pixels, axis=1)
-        cosines = np.abs(pixels @ vectors.T.astype(np.float64)).max(axis=1)
+        rows = view.matrix(train.samples[chosen], seen.scale)
+        lengths = np.linalg.norm(rows, axis=1)
+        cosines = np.abs(rows @ vectors.T.astype(np.float64)).max(axis=1)
         cosines /= np.where(lengths > 0, lengths, 1.0)
         if cosines.max() > likeness:
             nearest, likeness = int(chosen[cosines.argmax()]), float(min(cosines.max(), 1.0))
@@ -89,73 +94,133 @@ def disclosures(data: ClientData, vectors: list[ClassVectors], settings: Setting
     Classes are taken to be those of this client, or of the setting ``class-names`` where it names
     some: with more classes the classifier and the counts are longer.
     """
-    return _introduction(data) + _profile(data, vectors, settings) + _training(data, settings)
+    return (
+        _introduction(data, settings)
+        + _profile(data, vectors, settings)
+        + _training(data, settings)
+    )
 
 
-def _introduction(data: ClientData) -> list[Item]:
-    description, when = describe(data), "on joining"
-    channels, height, width = description.sample_shape
+def _introduction(data: ClientData, settings: Settings) -> list[Item]:
+    description, when = describe(data, settings), "on joining"
     names = listed([repr(name) for name in description.class_names])
     samples = f"{description.train_samples:,} to train, {description.test_samples:,} to test"
-    moments = [
-        f"mean {mean:.4f}, mean square {square:.4f}" for mean, square in description.sample_moments
-    ]
     return [
         Item(when, "name", repr(data.name), len(data.name.encode())),
         Item(when, "class names", names, sum(len(n.encode()) for n in description.class_names)),
-        Item(when, "image shape", f"{channels} x {height} x {width}", 8 * 3),
+        _form(description, when),
         Item(when, "samples", samples, 8 * 2),
-        Item(when, "moments of the pixels", "; ".join(moments), 8 * 2 * channels),
+        _moments(description, when),
     ]
 
 
+def _form(description: Description, when: str) -> Item:
+    """Tell what is said of the form of samples; of a table, each level of each category."""
+    spec, nbytes = description.spec, 8 * len(description.sample_shape)
+    if description.modality == "image":
+        return Item(when, "image shape", " x ".join(map(str, spec.shape)), nbytes)
+    if description.modality == "tabular":
+        words = "; ".join(f"{name}: {content}" for name, content in table_in_words(spec))
+        return Item(when, "columns and levels", words, nbytes + len(spec.details))
+    words = load_modality(description.modality).in_words(spec)
+    return Item(when, "form of the samples", words, nbytes + len(spec.details))
+
+
+def _moments(description: Description, when: str) -> Item:
+    rows = description.sample_moments
+    nbytes = 8 * sum(map(len, rows))
+    if description.modality == "image":
+        words = [f"mean {mean:.4f}, mean square {square:.4f}" for mean, square in rows]
+        return Item(when, "moments of the pixels", "; ".join(words), nbytes)
+    kind = "share filled, mean and mean square" if description.modality == "tabular" else "moments"
+    return Item(when, "moments", f"{kind}, {len(rows):,} times", nbytes)
+
+
 def _task(data: ClientData, settings: Settings) -> RequestHeader:
-    description = describe(data)
-    shape, metrics = description.sample_shape, metric_names(settings.run.metrics)
-    scale = ((0.0, 1.0),) * shape[0]
+    seen, metrics = as_seen(data, settings), metric_names(settings.run.metrics)
     return RequestHeader(
-        data.name, 1, data.class_names, shape, scale, settings.run.transport, metrics=metrics
+        data.name,
+        1,
+        data.class_names,
+        seen.spec.shape,
+        seen.modality.plain_scale(seen.spec),
+        settings.run.transport,
+        metrics=metrics,
+        modality=settings.data.modality,
+        sample_details=seen.spec.details,
+    )
+
+
+def _model(header: RequestHeader, settings: Settings, *, dual: bool) -> ClusterModel:
+    return build_model(
+        settings.training.model,
+        header.sample_shape,
+        len(header.class_names),
+        dual=dual,
+        seed=settings.run.seed,
+        modality=header.modality,
+        details=header.sample_details,
     )
 
 
 def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) -> list[Item]:
     header, classes = _task(data, settings), len(data.class_names)
-    model = build_model(
-        settings.training.model, header.sample_shape, classes, dual=False, seed=settings.run.seed
-    )
+    model = _model(header, settings, dual=False)
     encoder = get_parts(model)["primary"]
     coordinates = parameter_count(model)
     kept = sparse_size(coordinates, settings.profile.gradient_fraction)
     sent = np.concatenate([of.vectors for of in vectors])
     labels = np.repeat([of.label for of in vectors], [len(of.vectors) for of in vectors])
     counts = np.bincount(data.train.labels, minlength=classes)
+    clustering = settings.clustering
+    directions = looks = None
+    seen = as_seen(data, settings)
+    train, seen_as = seen.data.train, (seen.scale, seen.spec)
+    if clustering.unlabelled == "place":
+        directions = leading_directions(train.samples, settings, data.name, *seen_as)
+    if clustering.looks_level:
+        looks = looks_of(train, settings, classes, *seen_as)
+    update_sent, of_rows = np.zeros(kept, np.float32), labels.astype(np.int64)
     profile = Profile(
-        np.zeros(kept, np.float32), sent, labels.astype(np.int64), counts.astype(np.int64), encoder
+        update_sent, sent, of_rows, counts.astype(np.int64), encoder, directions, looks
     )
     message = encode_profile(header, profile, encoder)
     when = "once, and again after drift"
     by_class = listed([f"{data.class_names[v.label]}: {len(v.vectors)}" for v in vectors])
-    images = f"{several(len(sent), 'image')} of {sent.shape[1]:,} numbers ({by_class})"
+    noun = load_modality(settings.data.modality).noun
+    vectors_sent = f"{several(len(sent), noun)} of {sent.shape[1]:,} numbers ({by_class})"
     if (view := view_of(data, settings)).kind != "raw":
-        images += f"; {view.in_words()}"
+        vectors_sent += f"; {view.in_words()}"
     epochs = several(settings.profile.warmup_rounds * settings.profile.warmup_epochs, "epoch")
     update = f"{kept:,} of {coordinates:,} weights' changes after {epochs} on your data"
     weights = f"all its {encoder.floats.size:,} weights after these epochs"
     vectors_nbytes = _nbytes(message, "vectors", "vector-classes")
     return [
         Item(when, "count of each class", f"{classes} numbers", _nbytes(message, "counts")),
-        Item(when, "principal vectors", images, vectors_nbytes),
+        Item(when, "principal vectors", vectors_sent, vectors_nbytes),
         Item(when, "sparse update", update, _nbytes(message, "update")),
         Item(when, "trained encoder", weights, _nbytes(message, "encoder.")),
+        *_more_of_a_profile(profile, message, when),
     ]
+
+
+def _more_of_a_profile(profile: Profile, message: RecordDict, when: str) -> list[Item]:
+    """List what a profile holds only where a setting asks for it."""
+    items = []
+    if profile.directions is not None:
+        words = f"{several(len(profile.directions.vectors), 'image')}, and their shares"
+        nbytes = _nbytes(message, "directions", "number.shares")
+        items.append(Item(when, "principal vectors of all images together", words, nbytes))
+    if profile.looks is not None:
+        words = f"{profile.looks.size:,} numbers: mean features of each class"
+        items.append(Item(when, "looks of the classes", words, _nbytes(message, "number.looks")))
+    return items
 
 
 def _training(data: ClientData, settings: Settings) -> list[Item]:
     header, classes = _task(data, settings), len(data.class_names)
     dual = settings.sharing.dual
-    model = build_model(
-        settings.training.model, header.sample_shape, classes, dual=dual, seed=settings.run.seed
-    )
+    model = _model(header, settings, dual=dual)
     parts = get_parts(model)
     trained = {part: parts[part] for part in ("primary", "classifier")}
     if dual:
@@ -173,7 +238,8 @@ def _training(data: ClientData, settings: Settings) -> list[Item]:
     if model.secondary is not None:
         words = f"{parameter_count(model.secondary):,} weights of {_second_encoder(settings)}"
         items.append(Item(when, "trained second encoder", words, _nbytes(message, "transfer.")))
-    words = "of right answers and test images, by class, and the mean loss"
+    tested = plural(load_modality(settings.data.modality).noun)
+    words = f"of right answers and test {tested}, by class, and the mean loss"
     items.append(Item(when, "counts", words, _nbytes(message, "received.") + 8))
     return items
 

@@ -13,16 +13,23 @@ from feddag_flwr.data.folders import FolderOfClasses
 from feddag_flwr.data.holdout import stratified_test_indices
 from feddag_flwr.data.npz_layout import Layout
 from feddag_flwr.data.own import as_client, default_name
-from feddag_flwr.data.pixels import pixel_moments
 from feddag_flwr.data.samples import DataError, Parts, in_one_line
 from feddag_flwr.data.settings import class_list
+from feddag_flwr.data.tables import TableOptions, row_names
 from feddag_flwr.data_check.findings import find_weaknesses
 from feddag_flwr.data_check.folder import folder_notes, unreadable
+from feddag_flwr.data_check.kinds import FOLDER, NPZ, TABLE, kind_of
+from feddag_flwr.data_check.seen import SeenData, as_seen, describe
 from feddag_flwr.data_check.words import listed, several
+from feddag_flwr.modalities import load_modality
+from feddag_flwr.profile import DIRECTIONS
 from feddag_flwr.records import Description, RecordError
 from feddag_flwr.settings import Settings
 
-NPZ, FOLDER = "npz", "image-folder"
+__all__ = ["FOLDER", "NPZ", "TABLE", "Inspection", "inspect_data", "kind_of"]
+
+# Arrays that are read beside samples, labels and names of classes.
+_READ_TOO = frozenset({"column_names", "lengths", "test_lengths"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,23 +38,12 @@ class Inspection:
 
     name: str
     path: Path  # of its data
-    kind: str  # value of the setting ``dataset``: npz or image-folder
+    kind: str  # value of the setting ``dataset``: npz, image-folder or table
     data: ClientData | None = None  # as the client will use it; None where it could not be read
     split_made: bool = False  # the test part is held out by seed, for the files have none
     faults: list[str] = field(default_factory=list)  # why it would be refused, or could not start
     warnings: list[str] = field(default_factory=list)  # what deserves a look
     changes: list[str] = field(default_factory=list)  # what is done to images of other forms
-
-
-def kind_of(path: Path) -> str:
-    """Tell from a path which setting ``dataset`` reads it; a `DataError` where none does."""
-    if path.is_dir():
-        return FOLDER
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if path.suffix != ".npz":
-        raise DataError(f"{path}: neither an .npz archive nor a folder of images")
-    return NPZ
 
 
 def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
@@ -60,14 +56,13 @@ def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
     name = name or default_name(kind, path.absolute())
     reading = reading_of(settings)
     try:
-        # Files that cannot be read are all to be named, not the first alone.
-        folder = FolderOfClasses(path, reading._replace(skip=True)) if kind == FOLDER else None
-        modality = settings.data.modality
-        parts = folder.read() if folder else read_own(kind, str(path), modality, reading)
+        folder = None
+        if kind == FOLDER:  # files that cannot be read are all to be named, not the first alone
+            folder = FolderOfClasses(path, reading._replace(skip=True), unlabelled=True)
+        parts = folder.read() if folder else _read(path, name, settings)
         data = as_client(parts, name, path, settings.run.seed, settings.data.test_fraction)
     except DataError as error:
         return Inspection(name, path, kind, faults=[str(error)])
-    origins = _origins(parts, path, data, settings, folder)
     warnings: list[str] = []
     changes: list[str] = []
     faults: list[str] = []
@@ -75,22 +70,47 @@ def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
         (warnings if reading.skip else faults).extend(unreadable(folder))
         warnings += folder_notes(folder)
         changes += folder.changes()
-    warnings += find_weaknesses(data, origins, settings)
+    if not data.labelled:
+        warnings.append(_no_labels(data))
+        return Inspection(name, path, kind, faults=faults, warnings=warnings)
+    warnings += find_weaknesses(data, _origins(parts, path, data, settings, folder), settings)
     if kind == NPZ:
-        warnings += _archive_notes(npz_layout(path), data)
+        array = load_modality(settings.data.modality).array
+        warnings += _archive_notes(npz_layout(path, array), data)
     faults += _refusals(data, path, settings)
     return Inspection(name, path, kind, data, parts.test is None, faults, warnings, changes)
 
 
+def _read(path: Path, name: str, settings: Settings) -> Parts:
+    data, options = settings.data, TableOptions.of(settings.data)
+    return read_own(
+        data.dataset,
+        str(path),
+        data.modality,
+        options,
+        name if options.client else "",
+        reading=reading_of(settings),
+        unlabelled=True,
+    )
+
+
+def _no_labels(data: ClientData) -> str:
+    return (
+        f"no labels: can be placed, cannot train ({several(len(data.train), 'image')}; the run "
+        "needs unlabelled = 'place'); the server would learn the name, the number of images, "
+        f"moments of the pixels, and {DIRECTIONS} principal vectors of all images together"
+    )
+
+
 def _archive_notes(layout: Layout, data: ClientData) -> list[str]:
     notes = []
-    if layout.passed_over:
+    if passed_over := [name for name in layout.passed_over if name not in _READ_TOO]:
         read = [*layout.train, *(layout.test or ())]
         notes.append(
-            f"{several(len(layout.passed_over), 'array')} passed over: "
-            f"{listed(layout.passed_over)}; read are {', '.join(read)}"
+            f"{several(len(passed_over), 'array')} passed over: "
+            f"{listed(passed_over)}; read are {', '.join(read)}"
         )
-    if layout.class_names is None:
+    if layout.class_names is None and all(name.isdecimal() for name in data.class_names):
         notes.append(
             "the archive has no 'class_names': its classes are called by their numbers, and "
             f"class {data.class_names[-1]!r} is the same as any other client's"
@@ -111,8 +131,11 @@ def _origins(
         test = folder.readable(folder.test).files if folder.test else []
         names = [str(file.relative_to(path)) for file in train]
         given = [str(file.relative_to(path)) for file in test]
+    elif settings.data.dataset == TABLE:
+        options = TableOptions.of(settings.data)
+        names, given = row_names(path, options, data.name if options.client else "")
     else:
-        layout = npz_layout(path)
+        layout = npz_layout(path, load_modality(settings.data.modality).array)
         names = [f"{layout.train.samples}[{index}]" for index in range(len(parts.train))]
         key = layout.test.samples if layout.test else ""
         given = [f"{key}[{index}]" for index in range(len(parts.test or ()))]
@@ -125,19 +148,11 @@ def _origins(
     return [names[index] for index in kept], [names[index] for index in held_out]
 
 
-def describe(data: ClientData) -> Description:
-    """Return how the client will introduce itself."""
-    images = data.train.samples
-    return Description(
-        data.name,
-        data.class_names,
-        images.shape[1:],
-        len(data.train),
-        len(data.test),
-        pixel_moments(images),
-        data.true_group,
-        sample_details="" if data.spec is None else data.spec.details,
-    )
+def _kind_in_words(seen: SeenData) -> str:
+    if seen.modality.noun != "image":
+        return seen.modality.in_words(seen.spec)
+    _, height, width = seen.spec.shape
+    return f"images of {width} x {height} pixels (width x height)"
 
 
 def _refusals(data: ClientData, path: Path, settings: Settings) -> list[str]:
@@ -145,16 +160,25 @@ def _refusals(data: ClientData, path: Path, settings: Settings) -> list[str]:
     from feddag_flwr.models.registry import ImageShapeError, build_encoder  # PyTorch: seconds
 
     faults = []
-    channels, height, width = data.train.samples.shape[1:]
+    seen = as_seen(data, settings)
     try:
-        build_encoder(settings.training.model, (channels, height, width))
+        build_encoder(
+            settings.training.model,
+            seen.spec.shape,
+            modality=settings.data.modality,
+            details=seen.spec.details,
+        )
     except ImageShapeError as error:
         faults.append(
-            f"{path}: images of {width} x {height} pixels (width x height) cannot be trained on: "
+            f"{path}: {_kind_in_words(seen)} cannot be trained on: "
             f"{in_one_line(error.__cause__ or error)}"
         )
     try:
-        Description.decode(describe(data).encode(), settings.deployment.max_client_samples)
+        Description.decode(
+            describe(data, settings).encode(),
+            settings.deployment.max_client_samples,
+            settings.data.modality,
+        )
     except RecordError as error:
         faults.append(f"the server would refuse this client: {error}")
     wanted = class_list(settings.data.class_names)

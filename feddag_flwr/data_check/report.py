@@ -1,5 +1,7 @@
 """What was inspection, as tables for a person."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
@@ -8,7 +10,10 @@ from rich.table import Table
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.pixels import pixel_moments
 from feddag_flwr.data_check.disclosure import ClassVectors, Item
-from feddag_flwr.data_check.inspection import NPZ, Inspection
+from feddag_flwr.data_check.inspection import FOLDER, NPZ, TABLE, Inspection
+from feddag_flwr.data_check.words import plural
+from feddag_flwr.modalities import load_modality
+from feddag_flwr.modalities.columns import table_in_words
 from feddag_flwr.settings import Settings
 
 # Classes in the table; the rest are summed up.
@@ -21,13 +26,8 @@ def print_data(console: Console, inspection: Inspection, settings: Settings) -> 
     table.add_row("path", escape(str(inspection.path)))
     table.add_row("kind", _kind(inspection))
     if inspection.data is not None:
-        channels, height, width = inspection.data.train.samples.shape[1:]
-        colours = {1: "grey", 3: "red, green, blue"}.get(channels, f"{channels} channels")
-        shape = f"{channels} x {height} x {width} (channels, height, width)"
-        table.add_row("images", f"{shape}: {colours}")
-        for change in inspection.changes:
-            table.add_row("prepared", escape(change))
-        table.add_row("pixels", _pixels(inspection.data))
+        for what, words in _samples_in_words(inspection.data, inspection.changes, settings):
+            table.add_row(what, escape(words))
         made = (
             f"{settings.data.test_fraction:.0%} of each class held out by seed {settings.run.seed}"
         )
@@ -36,11 +36,31 @@ def print_data(console: Console, inspection: Inspection, settings: Settings) -> 
 
 
 def _kind(inspection: Inspection) -> str:
-    words = ".npz archive" if inspection.kind == NPZ else "folder of images"
-    if inspection.kind != NPZ:
+    kinds = {NPZ: ".npz archive", TABLE: "table", FOLDER: "folder of images"}
+    words = kinds[inspection.kind]
+    if inspection.kind == FOLDER:
         words += " with train" if (inspection.path / "train").is_dir() else ""
         words += " and test" if (inspection.path / "test").is_dir() and "train" in words else ""
     return words
+
+
+def _samples_in_words(
+    data: ClientData, changes: Sequence[str], settings: Settings
+) -> Iterator[tuple[str, str]]:
+    """Yield what the samples are, and what was done to them: a name and words."""
+    if settings.data.modality == "image":
+        channels, height, width = data.train.samples.shape[1:]
+        colours = {1: "grey", 3: "red, green, blue"}.get(channels, f"{channels} channels")
+        yield "images", f"{channels} x {height} x {width} (channels, height, width): {colours}"
+        yield from (("prepared", change) for change in changes)
+        yield "pixels", _pixels(data)
+        return
+    modality = load_modality(settings.data.modality)
+    spec = data.spec_by(modality)
+    yield plural(modality.noun), modality.in_words(spec)
+    if settings.data.modality == "tabular":
+        for name, content in table_in_words(spec):
+            yield f"column {name}", content
 
 
 def _pixels(data: ClientData) -> str:
@@ -53,10 +73,14 @@ def _pixels(data: ClientData) -> str:
     )
 
 
-def print_classes(console: Console, data: ClientData, vectors: list[ClassVectors]) -> None:
-    """Show what each class has, and how near its vectors come to one of its images."""
+def print_classes(
+    console: Console, data: ClientData, vectors: list[ClassVectors], settings: Settings
+) -> None:
+    """Show what each class has, and how near its vectors come to one of its samples."""
+    noun = load_modality(settings.data.modality).noun
+    article = "an" if noun[0] in "aeiou" else "a"
     table = Table("class", title="Classes")
-    for column in ("train", "test", "vectors sent", "likeness to an image"):
+    for column in ("train", "test", "vectors sent", f"likeness to {article} {noun}"):
         table.add_column(column, justify="right")
     train, test = (
         np.bincount(part.labels, minlength=len(data.class_names))
@@ -79,12 +103,13 @@ def print_classes(console: Console, data: ClientData, vectors: list[ClassVectors
     table.add_row("all", f"{train.sum():,}", f"{test.sum():,}", f"{total:,}", "")
     console.print(table)
     console.print(
-        "Vectors are images. The likeness is the cosine between a vector and the training image "
-        "nearest to it: at 1 the vector is that image up to brightness."
+        f"Vectors are {plural(noun)}. The likeness is the cosine between a vector and the training "
+        f"{noun} nearest to it: at 1 the vector is that {noun} up to "
+        + ("brightness." if noun == "image" else "its scale.")
     )
 
 
-def print_disclosures(console: Console, items: list[Item]) -> None:
+def print_disclosures(console: Console, items: list[Item], settings: Settings) -> None:
     """Show what the server learns."""
     table = Table("when", "what", "content", title="What the server learns of it")
     table.add_column("bytes", justify="right")
@@ -96,7 +121,8 @@ def print_disclosures(console: Console, items: list[Item]) -> None:
         table.add_row(when, item.what, escape(item.content), f"{item.nbytes:,}")
         before = item.when
     console.print(table)
-    console.print("No image and no label leaves the client otherwise. Nothing was sent now.")
+    noun = load_modality(settings.data.modality).noun
+    console.print(f"No {noun} and no label leaves the client otherwise. Nothing was sent now.")
 
 
 def print_fault(console: Console, fault: str) -> None:

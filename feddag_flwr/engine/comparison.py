@@ -11,10 +11,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from feddag_flwr.aggregation import Weights, weighted_mean
+from feddag_flwr.aggregation import weighted_mean
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.algorithms.algorithm import Algorithm
 from feddag_flwr.engine.gains import ALONE, CLUSTERED, ONE, Compared
+from feddag_flwr.engine.model_arrays import arrays_of, model_of
 from feddag_flwr.engine.resumption import PREFIX, evaluations_from_json, evaluations_to_json
 from feddag_flwr.federation.context import FederationContext, listed
 from feddag_flwr.federation.outliers import without_outliers
@@ -32,20 +33,22 @@ logger = logging.getLogger("flwr")
 # As this is so in the run's second half alone, both together cost half their sum of its training.
 SHARE = {ONE: 0.36, ALONE: 0.24}
 # Groups of arrays in a checkpoint.
-_START, _ONE = PREFIX + "start", PREFIX + "one-model"
-_KINDS = ("floats", "buffers", "integers")
+_START, _ONE, _MEAN = PREFIX + "start", PREFIX + "one-model", PREFIX + "one-model-mean"
 
 
 @dataclass
 class _Models:
     """What is trained beside the run, and what is owed to it.
 
-    Own models all start from `start`. `work` are the epochs, of all encoders, that the run has had
+    Own models all start from `start`. `mean` is the mean of the one model over its last `turns`
+    turns, by which it is judged. `work` are the epochs, of all encoders, that the run has had
     clients train in its second half; `owed` those of each client since it trained the one model.
     """
 
     start: Model = field(default_factory=dict)
     one: Model = field(default_factory=dict)
+    mean: Model = field(default_factory=dict)
+    turns: int = 0
     work: int = 0
     owed: Counter[str] = field(default_factory=Counter)
 
@@ -57,8 +60,9 @@ class Comparison:
     since the last such turn train the one model, for a share of the epochs that the run had of
     them. A client's own model needs nobody else: it is trained in one go at the end, by the client
     that judges it, and never leaves it; all for equally many epochs. Both start from the mean of
-    the clusters' models at the first turn. Nothing of this reaches the run, and its bytes are
-    counted apart.
+    the clusters' models at the first turn. The one model is judged by its mean over the turns of
+    the run's last quarter: a single round's model swings with the clients that trained it. Nothing
+    of this reaches the run, and its bytes are counted apart.
 
     A model that the run's algorithm trains itself is not trained again (``fedavg``, ``local``).
     """
@@ -88,12 +92,12 @@ class Comparison:
 
         `encoders` says of each client that took part how many it has trained.
         """
-        training, every = self._context.settings.training, self._context.settings.run.compare_every
+        training, every = self._context.local_training(), self._context.settings.run.compare_every
         if not self._models.one and server_round <= self.num_rounds // 2:
             return {}
-        epochs = training.local_epochs
-        self._models.work += epochs * sum(encoders.values())
-        self._models.owed.update({name: epochs * count for name, count in encoders.items()})
+        amount = training.amount
+        self._models.work += amount * sum(encoders.values())
+        self._models.owed.update({name: amount * count for name, count in encoders.items()})
         return {} if server_round % every else self._turn(server_round)
 
     def judge(self, server_round: int, names: Collection[str]) -> dict[str, Any]:
@@ -107,7 +111,7 @@ class Comparison:
         epochs = max(1, round(SHARE[ALONE] * models.work / max(1, len(names))))
         with self._counted(line):
             if models.one and self._stands_for != ONE:
-                self._judged[ONE] = self._ask(server_round, names, models.one, 0)
+                self._judged[ONE] = self._ask(server_round, names, models.mean or models.one, 0)
             if models.start and self._stands_for != ALONE:
                 self._judged[ALONE] = self._ask(server_round, names, models.start, epochs)
         self._models = kept
@@ -137,19 +141,13 @@ class Comparison:
         models = self._models
         if not models.one:
             return {}
-        named = {_START: models.start, _ONE: models.one}
-        return {
-            group: {
-                f"{part}.{kind}": getattr(weights, kind)
-                for part, weights in model.items()
-                for kind in _KINDS
-            }
-            for group, model in named.items()
-        }
+        named = {_START: models.start, _ONE: models.one, _MEAN: models.mean}
+        return {group: arrays_of(model) for group, model in named.items() if model}
 
     def notes(self) -> dict[str, Any]:
         """Return all else."""
         return {
+            "turns": self._models.turns,
             "work": self._models.work,
             "owed": dict(sorted(self._models.owed.items())),
             "bytes": self._totals,
@@ -163,9 +161,14 @@ class Comparison:
         self, arrays: Mapping[str, Mapping[str, NDArray[Any]]], notes: Mapping[str, Any]
     ) -> None:
         """Take over what `arrays` and `notes` returned."""
-        models = {group: _model_of(its) for group, its in arrays.items()}
+        models = {group: model_of(its) for group, its in arrays.items()}
         self._models = _Models(
-            models.get(_START, {}), models.get(_ONE, {}), notes["work"], Counter(notes["owed"])
+            models.get(_START, {}),
+            models.get(_ONE, {}),
+            models.get(_MEAN, {}),
+            notes["turns"],
+            notes["work"],
+            Counter(notes["owed"]),
         )
         self._totals = dict(notes["bytes"])
         metrics = load_metrics(metric_names(self._context.settings.run.metrics))
@@ -230,18 +233,33 @@ class Comparison:
         }
         if trained and all(weights.is_finite for weights in trained.values()):
             models.one = trained
+        self._take_into_mean(server_round)
         return {"replied": len(replies), "failed": failed}
+
+    def _take_into_mean(self, server_round: int) -> None:
+        models = self._models
+        if 4 * server_round <= 3 * self.num_rounds:
+            models.mean, models.turns = {}, 0
+        elif models.turns:
+            counts = [models.turns, 1]
+            models.mean = {
+                part: weighted_mean([before, models.one[part]], counts)
+                for part, before in models.mean.items()
+            }
+            models.turns += 1
+        else:
+            models.mean, models.turns = models.one, 1
 
     def _train(self, server_round: int, names: Collection[str]) -> dict[str, TrainReply]:
         """Ask clients to train the one model, each for its share of what is owed."""
         context, models = self._context, self._models
-        config = LocalTrainingConfig.of(context.settings.training)
-        epochs = {name: max(1, round(SHARE[ONE] * models.owed[name])) for name in names}
+        config = context.local_training()
+        amounts = {name: max(1, round(SHARE[ONE] * models.owed[name])) for name in names}
         replies: dict[str, TrainReply] = context.ask(
             TrainRequest(
                 context.header(name, server_round),
                 dict(models.one),
-                config.with_epochs(epochs[name]),
+                config.with_amount(amounts[name]),
             )
             for name in context.largest_first(context.connected(names))
         )
@@ -273,12 +291,3 @@ class Comparison:
             added = total(counts[what])
             line[what] = line.get(what, 0) + added
             self._totals[what] += added
-
-
-def _model_of(arrays: Mapping[str, NDArray[Any]]) -> Model:
-    """Return the model that a group of arrays holds."""
-    vectors: dict[str, dict[str, NDArray[Any]]] = {}
-    for name, values in arrays.items():
-        part, _, kind = name.rpartition(".")
-        vectors.setdefault(part, {})[kind] = values
-    return {part: Weights(**its) for part, its in vectors.items()}

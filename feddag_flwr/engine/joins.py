@@ -21,6 +21,7 @@ from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.federation.exchange import Letter
 from feddag_flwr.modalities import load_modality
 from feddag_flwr.records import DescribeRequest, Description, RecordError
+from feddag_flwr.state import Unlabelled
 
 logger = logging.getLogger("flwr")
 
@@ -45,6 +46,8 @@ class Joins:
     not fit is told why. Whoever fails is asked again after 1, 2, 4, .. rounds, up to
     `LONGEST_PAUSE`: a node can be mended without the server's help. `follow_ups` are requests that
     answers give rise to, in the same exchange; `placed` has the clusters of those who came in.
+    A client without labels says where its samples lie, and is placed by that. It is asked again
+    after the same pauses: it may have labels by then.
     """
 
     def __init__(self, context: FederationContext, algorithm: Algorithm) -> None:
@@ -58,6 +61,7 @@ class Joins:
         self._pending: set[int] = set()
         self._came: set[str] = set()
         self._asked: dict[str, Any] = {}
+        self._unlabelled: dict[str, int] = {}
         self._replies: dict[str, Any] = {}
 
     def questions(self, server_round: int, *, pauses: bool = True) -> Iterator[Letter]:
@@ -69,6 +73,7 @@ class Joins:
         self._there = set(self.context.exchange.nodes())
         self._forget_delays()
         self._came, self._asked, self._replies, self.placed = set(), {}, {}, {}
+        self._unlabelled = {}
         self._pending = {node for node in self._outsiders() if self._is_due(node) or not pauses}
         for node in sorted(self._pending):
             yield describe_letter(node, server_round)
@@ -88,8 +93,10 @@ class Joins:
             elif isinstance(letter.request, DescribeRequest):
                 self._introduce(letter.node_id, reply)
             else:
-                self._replies[context.clients.name_of(letter.node_id)] = reply
-                self._through(letter.node_id)
+                name = context.clients.name_of(letter.node_id)
+                self._replies[name] = reply
+                if name not in self._unlabelled:
+                    self._through(letter.node_id)
 
     def _is_mine(self, letter: Letter) -> bool:
         """Tell whether a letter is about coming in."""
@@ -107,17 +114,30 @@ class Joins:
         """Place those who came in, once the round's replies are there; return their clusters."""
         for node in sorted(self._pending):
             self._postpone(node)
-        names = sorted(self._came | self._replies.keys())
-        if not names:
-            return self.placed
-        context, state = self.context, self.context.state
-        self.placed = self.algorithm.place_newcomers(self._round, names, self._replies)
-        for name in names:
-            if name not in self.placed:
-                self._postpone(context.clients.nodes[name])
-        context.drifted -= self.placed.keys()
-        state.assignments = dict(sorted((state.assignments | self.placed).items()))
+        replies = {n: r for n, r in self._replies.items() if n not in self._unlabelled}
+        names = sorted(self._came | replies.keys())
+        if names:
+            context, state = self.context, self.context.state
+            self.placed = self.algorithm.place_newcomers(self._round, names, replies)
+            for name in names:
+                if name not in self.placed:
+                    self._postpone(context.clients.nodes[name])
+            context.drifted -= self.placed.keys()
+            state.assignments = dict(sorted((state.assignments | self.placed).items()))
+        self._place_unlabelled()
         return self.placed
+
+    def _place_unlabelled(self) -> None:
+        """Place those who have no labels; who is asked in vain stays where it was."""
+        replies = {name: self._replies[name] for name in self._unlabelled if name in self._replies}
+        if not replies:
+            return
+        context = self.context
+        placed = self.algorithm.place_unlabelled(self._round, self._unlabelled, replies)
+        for name, (cluster, sure) in sorted(placed.items()):
+            context.unlabelled[name] = Unlabelled(self._unlabelled[name], cluster, sure)
+            logger.info("%s, unlabelled: cluster %d, %.0f %% sure", name, cluster, 100 * sure)
+        context.unlabelled = dict(sorted(context.unlabelled.items()))
 
     def delays(self) -> list[dict[str, Any]]:
         """Return for a checkpoint when which node is asked again."""
@@ -189,7 +209,10 @@ class Joins:
                 self._delays[node] = _Delay(described.joins_in)
             return
         try:
-            self._let_in(node, described, resuming=resuming)
+            if described.labelled:
+                self._let_in(node, described, resuming=resuming)
+            else:
+                self._let_in_unlabelled(node, described, resuming=resuming)
         except RecordError as error:
             self.follow_ups.append(rejection(self.context.clients.name_of(node), node, error))
 
@@ -208,6 +231,7 @@ class Joins:
         if resuming:
             self._through(node)
             return
+        context.unlabelled.pop(name, None)  # it has labels now
         if described.true_group is not None:
             context.true_groups[name] = described.true_group
         if name in context.held_out:
@@ -222,3 +246,28 @@ class Joins:
                 return  # the node is through once its reply is there
             self._came.add(name)
         self._through(node)
+
+    def _let_in_unlabelled(self, node: int, described: Description, *, resuming: bool) -> None:
+        """Ask a client without labels where its samples lie, if the algorithm places such."""
+        context, name = self.context, described.client
+        modality = load_modality(context.settings.data.modality)
+        request = self.algorithm.directions_request(self._round, name)
+        try:
+            check_fit(
+                described, context.state.class_names, context.state.spec, modality, may_become=True
+            )
+            if request is None:
+                raise RecordError("it has no labels, and such are not placed (setting unlabelled)")
+            if name in context.state.clients or name in context.held_out:
+                raise RecordError("it had labels, and has none now")
+            context.clients.claim(name, node, self._there)
+        except RecordError as error:
+            raise RecordError(f"client {name!r}: {error}") from error
+        if resuming:
+            self._through(node)
+            return
+        if described.true_group is not None:
+            context.true_groups[name] = described.true_group
+        self._unlabelled[name] = described.train_samples
+        self._asked[name] = request
+        self.follow_ups.append(context.exchange.to_client(request))

@@ -14,7 +14,7 @@ from feddag_flwr.data.settings import class_list
 from feddag_flwr.federation.client_registry import ClientRegistry
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.federation.exchange import Exchange, Letter
-from feddag_flwr.modalities import Modality, Rows, SampleSpec, load_modality
+from feddag_flwr.modalities import Modality, ModalityError, Rows, SampleSpec, load_modality
 from feddag_flwr.records import (
     MAX_NAMES,
     DescribeRequest,
@@ -80,21 +80,22 @@ def register_clients(
     """Ask every node who it is, and keep the clients that agree on classes and samples, by name.
 
     A node that does not answer is waited for ``join-timeout`` seconds. A client that is not kept is
-    told why. One that joins later is not kept either. A `FederationError` says that fewer than two
-    clients are left.
+    told why. One that joins later, or has no labels, is not kept either. A `FederationError` says
+    that fewer than two clients are left.
     """
     nodes = wait_for_nodes(exchange, settings)
     described = dict(describe(exchange, nodes, 0, settings.deployment.join_timeout, deque()))
+    labelled = {node: told for node, told in described.items() if told.labelled}
     modality = load_modality(settings.data.modality)
-    spec = most_common_spec(described.values(), modality)
-    if spec is not None:
+    spec = agreed_spec(labelled.values(), settings.data.modality) if labelled else None
+    if spec is not None and modality.prepared_anew:
         _warn_of_large_images(spec, settings)
-        described = _prepared(exchange, settings, described, spec, modality)
-    allowed = class_list(settings.data.class_names) or believable_classes(described.values())
+        labelled = _prepared(exchange, settings, labelled, spec, modality)
+    allowed = class_list(settings.data.class_names) or believable_classes(labelled.values())
     descriptions = []
     refused = []
-    for node_id in sorted(described, key=lambda node: (described[node].client, node)):
-        description = described[node_id]
+    for node_id in sorted(labelled, key=lambda node: (labelled[node].client, node)):
+        description = labelled[node_id]
         if description.joins_in:
             continue
         try:
@@ -131,7 +132,7 @@ def _prepared(
     spec: SampleSpec,
     modality: Modality,
 ) -> dict[int, Description]:
-    """Have clients bring their samples to the federation's spec, where they can and have to.
+    """Have clients prepare their samples for the federation's spec, where they can and have to.
 
     They have ``profile-timeout`` seconds for it; who does not answer is left out. Clients whose
     samples are of that spec already, and told all about them, are not asked again.
@@ -139,7 +140,7 @@ def _prepared(
     others = [
         node
         for node, description in described.items()
-        if modality.can_become(description.spec, spec)
+        if _fits(description.spec, spec, modality)
         and not (description.spec == spec and description.sample_moments)
     ]
     if not others:
@@ -152,6 +153,14 @@ def _prepared(
     letters = (Letter(node, PrepareRequest(0, spec), "0") for node in sorted(others))
     again = _answers(exchange, letters, settings.deployment.profile_timeout, deque())
     return {node: told for node, told in described.items() if node not in others} | dict(again)
+
+
+def _fits(own: SampleSpec, spec: SampleSpec, modality: Modality) -> bool:
+    try:
+        modality.check_fit(own, spec)
+    except ModalityError:
+        return False
+    return True
 
 
 def describe(
@@ -202,17 +211,16 @@ def check_fit(
 ) -> None:
     """Refuse a client with other samples than the federation has, or a class that it has not.
 
-    Without any `class_names`, classes may be any; samples may be others that the client brings to
-    the federation's spec where they `may_become` so still. The `RecordError` has both sides.
+    Without any `class_names`, classes may be any. Samples that are prepared anew must be of the
+    federation's spec by now, unless they `may_become` so still. The `RecordError` has both sides.
     """
-    right = spec is None or description.spec == spec
-    if spec is not None and not right and may_become:
-        right = modality.can_become(description.spec, spec)
-    if spec is not None and not right:
-        raise RecordError(
-            f"samples are {modality.in_words(description.spec)}, those of the federation "
-            f"{modality.in_words(spec)}"
-        )
+    if spec is not None:
+        exact = modality.prepared_anew and not may_become
+        check = modality.check_same if exact else modality.check_fit
+        try:
+            check(description.spec, spec)
+        except ModalityError as error:
+            raise RecordError(str(error)) from error
     unknown = unknown_classes(description.class_names, class_names)
     if class_names and unknown:
         raise RecordError(
@@ -226,14 +234,6 @@ def client_of(description: Description) -> Client:
     return Client(description.client, description.train_samples, description.test_samples)
 
 
-def most_common_spec(descriptions: Iterable[Description], modality: Modality) -> SampleSpec | None:
-    """Return the federation's spec; clients count by their samples as in `sample_scale`."""
-    told = sorted(descriptions, key=lambda description: description.client)
-    counts = [description.train_samples for description in told]
-    specs = [description.spec for description in told]
-    return modality.common_spec(specs, capped(counts, MOST_WEIGHT)) if told else None
-
-
 def believable_classes(descriptions: Iterable[Description]) -> tuple[str, ...]:
     """Return all classes that clients name; the most common ones where they are too many.
 
@@ -244,6 +244,16 @@ def believable_classes(descriptions: Iterable[Description]) -> tuple[str, ...]:
     return tuple(ranked[:MAX_NAMES])
 
 
+def agreed_spec(descriptions: Iterable[Description], modality: str = "image") -> SampleSpec:
+    """Return what the samples of a federation have in common, from what clients say of theirs.
+
+    Clients count by their samples as in `sample_scale`.
+    """
+    told = sorted(descriptions, key=lambda description: description.client)
+    counts = capped([description.train_samples for description in told], MOST_WEIGHT)
+    return load_modality(modality).agreed([description.spec for description in told], counts)
+
+
 def sample_scale(
     descriptions: list[Description], *, standardise: bool, modality: str = "image"
 ) -> Rows:
@@ -252,11 +262,12 @@ def sample_scale(
     Each client counts by its samples, but by ten times the median at most, so that nobody sets the
     scale by claiming to have more; `descriptions` are in the order of names.
     """
-    spec, maker = descriptions[0].spec, load_modality(modality)
+    maker = load_modality(modality)
+    spec = agreed_spec(descriptions, modality)
     if not standardise:
         return maker.plain_scale(spec)
     counts = capped([description.train_samples for description in descriptions], MOST_WEIGHT)
-    moments = [description.sample_moments for description in descriptions]
+    moments = [maker.moments_in(spec, each.spec, each.sample_moments) for each in descriptions]
     return maker.scale(spec, moments, counts / counts.sum())
 
 

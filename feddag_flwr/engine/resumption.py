@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feddag_flwr.checkpoints import Checkpoint, CheckpointError, lasting_settings
+from feddag_flwr.engine import best_round
 from feddag_flwr.engine.registration import await_nodes
+from feddag_flwr.engine.round_report import as_json
 from feddag_flwr.metrics import Evaluation, Metric, load_metrics, metric_names
 from feddag_flwr.models.flat import layout_of
-from feddag_flwr.state import Client
+from feddag_flwr.state import Client, Unlabelled
 
 if TYPE_CHECKING:
     from feddag_flwr.engine.strategy import ClusteredStrategy
@@ -40,10 +42,15 @@ def checkpoint_of(run: ClusteredStrategy) -> Checkpoint:
         "bytes": run.report.totals,
         "postprocessors": run.training.postprocessors.state_dict(),
     }
+    if context.unlabelled:
+        notes["unlabelled"] = as_json(context.unlabelled)
     kept = run.algorithm.state_dict()
     if run.comparison.on:
         notes["comparison"] = run.comparison.notes()
         kept = replace(kept, arrays=kept.arrays | run.comparison.arrays())
+    if run.best.on:
+        notes["best-round"] = run.best.notes()
+        kept = replace(kept, arrays=kept.arrays | run.best.arrays())
     settings = lasting_settings(run.settings)
     layout = layout_of(context.initial_model(dual="secondary" in run.state.models[0]))
     return Checkpoint(run.state.server_round, settings, run.state, layout, kept, notes)
@@ -60,19 +67,27 @@ def resume(run: ClusteredStrategy, checkpoint: Checkpoint) -> None:
     context.held_out = {client["name"]: Client(**client) for client in notes["held-out"]}
     context.true_groups = notes["true-groups"]
     context.drifted = set(notes["drifted"])
+    context.unlabelled = {
+        name: Unlabelled(**each) for name, each in notes.get("unlabelled", {}).items()
+    }
     evaluator.evaluations = evaluations_from_json(notes["evaluations"], metrics)
     evaluator.held_out_evaluations = evaluations_from_json(notes["held-out-evaluations"], metrics)
     evaluator.placements = notes["placements"]
     run.rounds_with_replies = notes["rounds-with-replies"]
     run.training.postprocessors.load_state_dict(notes.get("postprocessors", {}))
-    run.report.go_on(notes["bytes"], context.state)
+    run.report.go_on(notes["bytes"], context.state, context.unlabelled)
     groups = checkpoint.algorithm.arrays
-    beside = {group: groups[group] for group in groups if group.startswith(PREFIX)}
-    own = {group: groups[group] for group in groups if group not in beside}
+    beside, best = (
+        {group: groups[group] for group in groups if group.startswith(prefix)}
+        for prefix in (PREFIX, best_round.PREFIX)
+    )
+    own = {group: groups[group] for group in groups if group not in beside | best}
     try:
         run.algorithm.load_state_dict(replace(checkpoint.algorithm, arrays=own))
         if run.comparison.on:
             run.comparison.load(beside, notes["comparison"])
+        if run.best.on:
+            run.best.load(best, notes["best-round"])
     except KeyError as error:
         raise CheckpointError(
             f"the checkpoint lacks {error}: it is of another version of this app"

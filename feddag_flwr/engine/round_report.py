@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
 from flwr.app import MetricRecord
 
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
-from feddag_flwr.metrics import Evaluation, mean_over_clients
-from feddag_flwr.state import ServerState
+from feddag_flwr.metrics import Evaluation, mean_over_clients, pooled, spread_over_clients
+from feddag_flwr.state import ServerState, Unlabelled
 from feddag_flwr.traffic import ARRAYS, LEAST, SENT, Counts, overhead, total
 
 
@@ -25,6 +26,7 @@ class RoundReport:
         self.totals = dict.fromkeys((ARRAYS, SENT, LEAST), 0)
         self._assignments: dict[str, int] = {}
         self._teachers: tuple[tuple[int, ...], ...] = ()
+        self._unlabelled: dict[str, Unlabelled] = {}
 
     def note_evaluations(
         self, scope: str, evaluations: Mapping[str, Evaluation], assignments: Mapping[str, int]
@@ -52,9 +54,21 @@ class RoundReport:
         if placed:
             self.line["placed"] = self.line.get("placed", {}) | placed
 
-    def go_on(self, totals: Mapping[str, int], state: ServerState) -> None:
+    def note_unlabelled(self, unlabelled: Mapping[str, Unlabelled]) -> None:
+        """Add the clients without labels whose place is new, and how sure it is."""
+        changed = {n: each for n, each in unlabelled.items() if self._unlabelled.get(n) != each}
+        if changed:
+            self.line["unlabelled"] = as_json(changed)
+        self._unlabelled = dict(unlabelled)
+
+    def go_on(
+        self,
+        totals: Mapping[str, int],
+        state: ServerState,
+        unlabelled: Mapping[str, Unlabelled],
+    ) -> None:
         """Count on from where a stopped run was."""
-        self.totals = dict(totals)
+        self.totals, self._unlabelled = dict(totals), dict(unlabelled)
         self._assignments = dict(state.assignments)
         self._teachers = state.teachers
 
@@ -78,6 +92,11 @@ class RoundReport:
         self._assignments, self._teachers = dict(state.assignments), state.teachers
         self.line = {}
         return line
+
+
+def as_json(unlabelled: Mapping[str, Unlabelled]) -> dict[str, dict[str, Any]]:
+    """Write the clients without labels, by name."""
+    return {name: asdict(each) for name, each in unlabelled.items()}
 
 
 def _listed_figures(evaluation: Evaluation) -> dict[str, float]:
@@ -108,6 +127,7 @@ def closing_summary(
                 "train-samples": sum(member.train_samples for member in members),
                 "teachers": list(state.teachers[cluster]) if state.teachers else [],
                 **mean_over_clients(of_members),
+                "pooled": pooled(of_members),
             }
         )
     return {
@@ -115,6 +135,8 @@ def closing_summary(
         "num-clusters": state.num_clusters,
         "clusters": clusters,
         "overall": mean_over_clients(evaluations.values()),
+        "pooled": pooled(evaluations.values()),
+        "spread": spread_over_clients(evaluations),
         "adjusted-rand-index": adjusted_rand_index(state.assignments, true_groups),
         "without-cluster": sorted(set(state.clients) - set(state.assignments)),
         "bytes-per-client": round(totals[ARRAYS] / len(state.clients)),

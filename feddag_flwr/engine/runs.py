@@ -8,9 +8,17 @@ from feddag_flwr.engine.strategy import ClusteredStrategy
 from feddag_flwr.engine.watchers import Watchers
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.metrics import load_metrics, metric_names
+from feddag_flwr.modalities import Modality
 from feddag_flwr.models.registry import imported_encoder
-from feddag_flwr.registries import AGGREGATORS, MODALITIES, OBJECTIVES, OPTIMISERS, TRAINERS
-from feddag_flwr.registry import name_list
+from feddag_flwr.registries import (
+    AGGREGATORS,
+    AUGMENTATIONS,
+    MODALITIES,
+    OBJECTIVES,
+    OPTIMISERS,
+    TRAINERS,
+)
+from feddag_flwr.registry import RegistryError, name_list
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
 
@@ -25,7 +33,13 @@ def import_parts(settings: Settings) -> None:
     """
     training = settings.training
     load_metrics(metric_names(settings.run.metrics))
-    MODALITIES.load_class(settings.data.modality)
+    modality = MODALITIES.load_class(settings.data.modality)
+    if training.augmentation != "none" and modality.augment is Modality.augment:
+        raise RegistryError(
+            f"setting augmentation = {training.augmentation!r}: must be 'none' with "
+            f"modality = {settings.data.modality!r}"
+        )
+    AUGMENTATIONS.load(training.augmentation)
     OBJECTIVES.load(training.objective)
     OPTIMISERS.load(training.optimiser)
     TRAINERS.load(training.trainer)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from feddag_flwr.algorithm_names import ALGORITHMS
-from feddag_flwr.metrics import DEFAULT_METRICS, metric_names
-from feddag_flwr.registries import AGGREGATORS, OBSERVERS, POSTPROCESSORS
-from feddag_flwr.registry import RegistryError, name_list
+from feddag_flwr.metrics import DEFAULT_METRICS
+from feddag_flwr.registries import AGGREGATORS, METRICS, OBSERVERS, POSTPROCESSORS
+from feddag_flwr.registry import Registry, RegistryError, name_list
 from feddag_flwr.sections import Section, advanced, setting
+
+
+def _check_names(names: Sequence[str], registry: Registry[Any]) -> None:
+    """Refuse names of parts that there cannot be, and one that is there twice."""
+    for name in names:
+        try:
+            registry.check(name)
+        except RegistryError as error:
+            raise ValueError(f"{name!r} must be {registry.allowed}, separated by commas") from error
+    if len(set(names)) < len(names):
+        raise ValueError(f"must name each {registry.setting.removesuffix('s')} once")
 
 
 class RunSettings(Section):
@@ -44,7 +56,20 @@ class RunSettings(Section):
     metrics: str = setting(
         ", ".join(DEFAULT_METRICS),
         "What models are judged by, separated by commas, the headline first: "
-        "balanced-accuracy, accuracy, loss, or package.module:Class",
+        f"{', '.join(METRICS.names)}, or package.module:Class",
+    )
+    keep: Literal["last", "best-validation"] = advanced(
+        "last",
+        "Models that the run ends with: the last round's, or those that did best on what clients "
+        "hold back (validation-share), looked at with each evaluation",
+    )
+    patience: int = advanced(
+        0,
+        "Evaluations on end without a better result on what clients hold back, after which the run "
+        "ends; 0: never",
+        ge=0,
+        le=100_000,
+        unit="evaluations",
     )
     personalisation_epochs: int = setting(
         0,
@@ -76,7 +101,7 @@ class RunSettings(Section):
         "format, last), or package.module:Class",
     )
     aggregator: str = advanced(
-        "mean", "How members' updates become one: mean, or package.module:Class", min_length=1
+        "mean", "How members' updates become one: mean, or package.module:Class"
     )
     observers: str = advanced(
         "progress, round-log, checkpoints, closing-table",
@@ -109,40 +134,32 @@ class RunSettings(Section):
             raise ValueError(f"must be one of {', '.join(ALGORITHMS)}, or package.module:Class")
         return value
 
-    @field_validator("aggregator", "observers")
+    @field_validator("aggregator")
     @classmethod
-    def _known_parts(cls, value: str, info: ValidationInfo) -> str:
-        registry = AGGREGATORS if info.field_name == "aggregator" else OBSERVERS
-        for name in name_list(value):
-            try:
-                registry.check(name)
-            except RegistryError as error:
-                raise ValueError(f"{name!r} must be {registry.allowed}") from error
-        return value
+    def _known_aggregator(cls, value: str) -> str:
+        try:
+            return AGGREGATORS.check(value)
+        except RegistryError as error:
+            raise ValueError(f"must be {AGGREGATORS.allowed}") from error
 
     @field_validator("metrics")
     @classmethod
     def _known_metrics(cls, value: str) -> str:
-        try:
-            metric_names(value)
-        except RegistryError as error:
-            raise ValueError(str(error).partition(": ")[2]) from error
+        _check_names([name.strip() for name in value.split(",")], METRICS)
+        return value
+
+    @field_validator("observers", "postprocessors")
+    @classmethod
+    def _known_parts(cls, value: str, info: ValidationInfo) -> str:
+        _check_names(
+            name_list(value), OBSERVERS if info.field_name == "observers" else POSTPROCESSORS
+        )
         return value
 
     @field_validator("postprocessors")
     @classmethod
-    def _known_postprocessors(cls, value: str) -> str:
-        names = name_list(value)
-        for name in names:
-            try:
-                POSTPROCESSORS.check(name)
-            except RegistryError as error:
-                raise ValueError(
-                    f"{name!r} must be {POSTPROCESSORS.allowed}, separated by commas"
-                ) from error
-        if len(set(names)) < len(names):
-            raise ValueError("must name each postprocessor once")
-        if "transport" in names[:-1]:
+    def _transport_comes_last(cls, value: str) -> str:
+        if "transport" in name_list(value)[:-1]:
             raise ValueError("transport must be the last one")
         return value
 
@@ -160,4 +177,6 @@ class RunSettings(Section):
     def _one_folder(cls, value: str) -> str:
         if value in {".", ".."} or "/" in value or "\\" in value:
             raise ValueError("must be one folder name, without slashes")
+        if value and not value.strip():
+            raise ValueError("must be empty, or one folder name that is not blank")
         return value

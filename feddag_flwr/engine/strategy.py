@@ -15,26 +15,30 @@ from feddag_flwr.algorithms.algorithm import Algorithm
 from feddag_flwr.checkpoints import Checkpoint
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
 from feddag_flwr.data.settings import class_list
+from feddag_flwr.engine.best_round import BestRound
 from feddag_flwr.engine.comparison import Comparison
 from feddag_flwr.engine.evaluation import Evaluator
 from feddag_flwr.engine.idle_settings import tell_of_settings
 from feddag_flwr.engine.joins import Joins
 from feddag_flwr.engine.registration import (
     JOIN_POLL,
+    agreed_spec,
     client_of,
     merge_class_names,
     register_clients,
     sample_scale,
 )
 from feddag_flwr.engine.resumption import checkpoint_of, resume
-from feddag_flwr.engine.round_report import RoundReport, closing_summary
+from feddag_flwr.engine.round_report import RoundReport, as_json, closing_summary
 from feddag_flwr.engine.training import TrainingRound
 from feddag_flwr.engine.watchers import Watchers
-from feddag_flwr.federation.context import FederationContext
+from feddag_flwr.federation.context import FederationContext, listed
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.federation.exchange import Exchange
 from feddag_flwr.metrics import load_metrics, mean_over_clients, metric_names
+from feddag_flwr.models.freezing import unknown_layers
 from feddag_flwr.observers import RoundOver, RunOver, RunStarted
+from feddag_flwr.registry import name_list
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
@@ -65,6 +69,7 @@ class ClusteredStrategy(Strategy):
         self.evaluator = Evaluator(context, algorithm, self.report)
         self.training = TrainingRound(context, algorithm, self.joins, self.report)
         self.comparison = Comparison(context, algorithm)
+        self.best = BestRound(context, algorithm)
         self.rounds_with_replies = 0
         self._silent_rounds = 0
         self._checkpoint = checkpoint
@@ -137,7 +142,8 @@ class ClusteredStrategy(Strategy):
             resume(self, self._checkpoint)
             self._started(rounds, self.state.server_round + 1)
         for server_round in range(self.state.server_round + 1, rounds + 1):
-            self._do_round(server_round, result, last=server_round == rounds)
+            if self._do_round(server_round, result, last=server_round == rounds):
+                break
         self._close(rounds)
         return result
 
@@ -161,13 +167,14 @@ class ClusteredStrategy(Strategy):
             for described in descriptions
             if described.true_group is not None
         }
+        spec = agreed_spec(seen, settings.data.modality)
         context.state = ServerState(
             class_names=merge_class_names(seen, class_list(settings.data.class_names)),
-            sample_shape=seen[0].sample_shape,
+            sample_shape=spec.shape,
             sample_scale=sample_scale(
                 seen, standardise=settings.data.standardise, modality=settings.data.modality
             ),
-            sample_details=seen[0].sample_details,
+            sample_details=spec.details,
             clients={described.client: client_of(described) for described in seen},
         )
         self.begin_algorithm()
@@ -177,15 +184,25 @@ class ClusteredStrategy(Strategy):
     def begin_algorithm(self) -> None:
         """Let replies be checked against the run's model, and requests ask for drift."""
         context = self.context
-        context.exchange.limits = context.limits(context.initial_model(dual=True))
+        model = context.initial_model(dual=True)
+        frozen = name_list(self.settings.training.frozen_layers)
+        if unknown := unknown_layers(model, frozen):
+            names = [name for name, _ in model.primary.named_parameters()]
+            raise FederationError(
+                f"setting frozen-layers = {', '.join(frozen)!r}: the encoder has no "
+                f"{', '.join(unknown)}, must begin names of its parameters: {listed(names)}"
+            )
+        context.exchange.limits = context.limits(model)
         context.reference_of = self.algorithm.reference_of
+        context.looks_of = self.algorithm.looks_of
 
     def _started(self, rounds: int, first: int) -> None:
         metrics = load_metrics(metric_names(self.settings.run.metrics))
         event = RunStarted(self.settings, self.context.folder, metrics, first, rounds)
         self.observers.tell(lambda observer: observer.run_started(event))
 
-    def _do_round(self, server_round: int, result: Result, *, last: bool) -> None:
+    def _do_round(self, server_round: int, result: Result, *, last: bool) -> bool:
+        """Train and judge; return whether it was the last round."""
         self._await_clients(server_round)
         with self.context.phase("train"):
             metrics = self.training.run(server_round)
@@ -194,6 +211,7 @@ class ClusteredStrategy(Strategy):
         self.rounds_with_replies += bool(self.report.line["replied"])
         self._silent_rounds = 0 if self.training.answered else self._silent_rounds + 1
         if last or server_round % self.settings.run.evaluate_every == 0:
+            last = self._look(server_round, last=last)
             self._evaluate(server_round, result, last=last)
         if self.comparison.on:
             self._compare(server_round, last=last)
@@ -203,6 +221,20 @@ class ClusteredStrategy(Strategy):
                 f"nobody has sent a valid reply in {SILENT_ROUNDS} rounds on end, though nodes are "
                 f"connected; go on with resume = {str(self.context.folder.path)!r}"
             )
+        return last
+
+    def _look(self, server_round: int, *, last: bool) -> bool:
+        """Look at the models on data held back; return whether the run is to end."""
+        if not self.best.on:
+            return last
+        with self.context.phase("validate"):
+            self.report.line["validation"] = self.best.look(server_round)
+        if self.best.is_over and not last:
+            logger.info("the run ends after round %d: patience is over", server_round)
+            last = True
+        if last:
+            self.best.keep(server_round)
+        return last
 
     def _compare(self, server_round: int, *, last: bool) -> None:
         """Train the models that the run is compared with; judge them after the last round."""
@@ -246,7 +278,10 @@ class ClusteredStrategy(Strategy):
 
     def _draw_held_out(self, names: list[str]) -> set[str]:
         """Draw the clients that training never sees; two at least stay."""
-        count = min(round(self.settings.data.held_out_share * len(names)), len(names) - MIN_CLIENTS)
+        share = self.settings.data.held_out_share
+        count = min(round(share * len(names)), len(names) - MIN_CLIENTS)
+        if share and not count:
+            logger.warning("held-out-share = %g: 0 of the %d clients here", share, len(names))
         chosen = generator(self.settings.run.seed, "draw-unseen").permutation(len(names))[:count]
         return {names[index] for index in chosen}
 
@@ -263,6 +298,7 @@ class ClusteredStrategy(Strategy):
         """Close the round's report, and tell the observers."""
         if self.context.drifted:
             self.report.line["drifted"] = sorted(self.context.drifted)
+        self.report.note_unlabelled(self.context.unlabelled)
         traffic = self.context.exchange.traffic.take()
         if not self.algorithm.counts_traffic:
             traffic = Traffic().take()
@@ -287,6 +323,10 @@ class ClusteredStrategy(Strategy):
                 ),
                 **mean_over_clients(evaluator.held_out_evaluations.values()),
             }
+        if context.unlabelled:
+            summary["unlabelled"] = as_json(context.unlabelled)
+        if self.best.on:
+            summary["validation"] = self.best.summary()
         if self.comparison.on:
             summary["comparison"] = self.comparison.summary(evaluations)
         self.observers.tell(lambda observer: observer.run_over(RunOver(summary)))

@@ -15,7 +15,7 @@ from feddag_flwr.federation.context import FederationContext, listed
 from feddag_flwr.federation.outliers import mean_lengths, without_outliers
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.postprocessors.chain import Postprocessors
-from feddag_flwr.records import TrainReply
+from feddag_flwr.records import Drift, TrainReply
 
 logger = logging.getLogger("flwr")
 
@@ -47,6 +47,7 @@ class TrainingRound:
         self._note(round_replies)
         with self._context.phase("aggregate"):
             self._algorithm.update(round_replies)
+        self._report.line |= self._algorithm.told()
         state = self._context.state
         state.server_round = server_round
         received = {
@@ -100,7 +101,7 @@ def note_client(
     train_samples: int,
     tested: Evaluation | None,
     *,
-    drifted: bool,
+    drifted: Drift,
 ) -> None:
     """Take over how much data a client has now, and whether it has drifted."""
     if name in context.held_out:
@@ -112,5 +113,6 @@ def note_client(
         logger.info("client %s has %d training samples now", name, train_samples)
         context.state.admit(now)
     if drifted and name not in context.drifted:
-        logger.warning("client %s has drifted: it will be placed anew", name)
+        what = "has drifted" if drifted.classes else "has drifted, its looks have changed"
+        logger.warning("client %s %s: it will be placed anew", name, what)
         context.drifted.add(name)

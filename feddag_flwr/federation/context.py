@@ -12,6 +12,7 @@ from feddag_flwr.aggregators import Aggregator
 from feddag_flwr.federation.client_registry import ClientRegistry
 from feddag_flwr.federation.exchange import Exchange
 from feddag_flwr.federation.stopwatch import Stopwatch
+from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.metrics import metric_names
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import variance_places
@@ -20,7 +21,7 @@ from feddag_flwr.records import Limits, Request, RequestHeader
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.settings import Settings
-from feddag_flwr.state import Client, ServerState
+from feddag_flwr.state import Client, ServerState, Unlabelled
 from feddag_flwr.subspace_view import make_view
 
 logger = logging.getLogger("flwr")
@@ -37,6 +38,8 @@ class FederationContext:
         Where the scenario knows them: for the adjusted Rand index and `oracle` alone.
     held_out : dict of str to Client
         Clients that take no part in training (setting ``held-out-share``).
+    unlabelled : dict of str to Unlabelled
+        Clients without labels, which have a cluster and take no part (setting ``unlabelled``).
     drifted : set of str
         Clients whose data is no longer what they were placed by; they sit out until they are
         placed anew.
@@ -44,6 +47,8 @@ class FederationContext:
         Clients that were looked for last in vain.
     reference_of : callable
         From a client's name to the class counts that it tells drift by; none by default.
+    looks_of : callable
+        The same for how its classes looked.
     """
 
     state: ServerState
@@ -58,8 +63,10 @@ class FederationContext:
         self.watch = Stopwatch()
         self.true_groups: dict[str, int] = {}
         self.held_out: dict[str, Client] = {}
+        self.unlabelled: dict[str, Unlabelled] = {}
         self.drifted: set[str] = set()
         self.absent: set[str] = set()
+        self.looks_of: Callable[[str], tuple[float, ...]] = lambda _: ()
         self.reference_of: Callable[[str], tuple[int, ...]] = lambda _: ()
 
     # -- who is there ------------------------------------------------------------------------------
@@ -100,6 +107,7 @@ class FederationContext:
             metric_names(self.settings.run.metrics),
             self.settings.data.modality,
             state.sample_details,
+            self.looks_of(name),
         )
 
     def ask(self, requests: Iterable[Request[Any]], timeout: float | None = None) -> dict[str, Any]:
@@ -144,6 +152,13 @@ class FederationContext:
         )
         if view.kind != "raw":
             logger.info("%s", view.in_words())
+
+    def local_training(self) -> LocalTrainingConfig:
+        """Return how clients train in the round that comes next, as the settings say."""
+        settings = self.settings
+        return LocalTrainingConfig.scheduled(
+            settings.training, self.state.server_round, settings.run.num_rounds
+        )
 
     def limits(self, model: ClusterModel | None = None) -> Limits:
         """Return what is believed of a reply: bounds of the run, and of its model."""

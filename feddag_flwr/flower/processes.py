@@ -44,11 +44,20 @@ def child_environment(home: Path, cluster: Mapping[str, str] | None = None) -> d
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "FLWR_TELEMETRY_ENABLED": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
+            **_module_path(),
             **loopback_without_proxy(os.environ),
             **({"RAY_TMPDIR": str(home)} if cluster is None else cluster),
         }
     )
     return environment
+
+
+def _module_path() -> dict[str, str]:
+    """Return PYTHONPATH as the caller means it: these processes run in another folder."""
+    given = os.environ.get("PYTHONPATH")
+    if not given:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, given.split(os.pathsep)))}
 
 
 def loopback_without_proxy(environment: Mapping[str, str]) -> dict[str, str]:

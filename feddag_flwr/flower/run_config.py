@@ -18,6 +18,7 @@ from feddag_flwr.flower.toml_files import read_toml
 logger = logging.getLogger("flwr")
 
 Value = bool | int | float | str
+ALLOWED = "a number, a text in quotes, true or false"
 RUN_DIR = "run-dir"
 DATA_DIR = "data-dir"
 RESUME = "resume"
@@ -102,12 +103,14 @@ def _flat(nested: dict[str, Any] | None, source: str) -> dict[str, Value]:
     Raises
     ------
     ValueError
-        A value is a list or a date; the message names the source.
+        A value is a list, a date or an empty table; the message names source, key and value.
     """
-    try:
-        flat: dict[str, Value] = flatten_dict(nested)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
+    for key, value in (nested or {}).items():
+        if isinstance(value, dict) and value:
+            _flat(value, f"{source}: in {key}")
+        elif not isinstance(value, Value):
+            raise ValueError(f"{source}: {key} = {value!r} must be {ALLOWED}")
+    flat: dict[str, Value] = flatten_dict(nested)
     return flat
 
 
@@ -190,7 +193,9 @@ def complete_overrides(
         if key not in defaults:
             near = difflib.get_close_matches(key, defaults, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"run config {key!r} is not a setting of this app{hint}")
+            raise ValueError(
+                f"run config {key!r} = {overrides[key]!r} is not a setting of this app{hint}"
+            )
     completed = dict(overrides)
     for key, fallback in ((RUN_DIR, DEFAULT_RUN_DIR), (DATA_DIR, ""), (RESUME, "")):
         folder = overrides.get(key, defaults.get(key)) or fallback

@@ -1,9 +1,16 @@
 """The commands ``feddag-flwr export`` and ``feddag-flwr predict``."""
 
+from __future__ import annotations
+
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from feddag_flwr.inference.pictures import Batch
+    from feddag_flwr.inference.served import Served
 
 
 def add_commands(commands: Any) -> None:  # noqa: ANN401 - argparse has no public type for it
@@ -17,8 +24,9 @@ def _add_export(commands: Any) -> None:  # noqa: ANN401
         "export",
         help="write a model of a run as TorchScript or ONNX",
         description="Write the model of a cluster, or of a client, from a run's newest checkpoint. "
-        "The file takes float32 images in [0, 1] of any number and gives logits; the names of the "
-        "labels are in it, and in OUTPUT.json beside it.",
+        "The file takes float32 images in [0, 1], or samples that are not scaled yet, any number "
+        "of them, and gives logits; the names of the labels are in it, and in OUTPUT.json beside "
+        "it.",
     )
     _add_choice(export)
     export.add_argument("--output", type=Path, required=True, metavar="FILE.pt|FILE.onnx")
@@ -28,13 +36,13 @@ def _add_export(commands: Any) -> None:  # noqa: ANN401
 def _add_predict(commands: Any) -> None:  # noqa: ANN401
     predict = commands.add_parser(
         "predict",
-        help="classify images with a model of a run",
-        description="Classify image files, folders of them and .npz archives (their test part "
-        "where they have one) with the model of a client, or of a cluster, from a run's newest "
-        "checkpoint: path, label, probability. Images of any size are prepared as in training; one "
-        "that cannot be read gets a line with the reason. The table of --output has the "
-        "probabilities of all classes. Where folders are called like classes, or archives have "
-        "labels, the accuracy follows.",
+        help="classify images or rows with a model of a run",
+        description="Classify image files, folders of them, tables (CSV, ARFF, Parquet) and .npz "
+        "archives (their test part where they have one) with the model of a client, or of a "
+        "cluster, from a run's newest checkpoint: path, label, probability. Images of any size are "
+        "prepared as in training; one that cannot be read gets a line with the reason. The table "
+        "of --output has the probabilities of all classes. Where folders are called like classes, "
+        "or archives and tables have labels, the accuracy follows.",
     )
     _add_choice(predict)
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGES")
@@ -61,17 +69,27 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from feddag_flwr.inference.pictures import read_batches
     from feddag_flwr.inference.predict import accuracy_line, line_of, predict, write_csv
     from feddag_flwr.inference.served import load_served
+    from feddag_flwr.modalities import load_modality
 
     served = load_served(options.run_folder, cluster=options.cluster, client=options.client)
-    batches = read_batches(options.images, served.form, served.class_names)
-    predictions = list(predict(served, batches))
+    predictions = list(predict(served, _batches(options.images, served)))
     if options.output is not None:
         write_csv(predictions, options.output, served.class_names)
     else:
         for said in predictions:
             print(line_of(said))
-    print(accuracy_line(predictions), file=sys.stderr)
+    noun = load_modality(served.modality).noun
+    print(accuracy_line(predictions, noun), file=sys.stderr)
     return 0 if any(said.probabilities for said in predictions) else 2
+
+
+def _batches(paths: Sequence[Path], served: Served) -> Iterator[Batch]:
+    if served.modality == "image":
+        from feddag_flwr.inference.pictures import read_batches
+
+        return read_batches(paths, served.form, served.class_names)
+    from feddag_flwr.inference.rows import read_samples
+
+    return read_samples(paths, served)

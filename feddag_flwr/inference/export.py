@@ -14,6 +14,8 @@ from torch import Tensor
 
 from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.inference.served import Served
+from feddag_flwr.modalities import load_modality
+from feddag_flwr.modalities.columns import table_of
 
 # Name of the description inside an exported file.
 METADATA = "feddag-flwr.json"
@@ -37,8 +39,9 @@ def export(served: Served, output: Path) -> Path:
     """Write a model to a file, and what it is to a JSON file beside it, whose path is returned.
 
     The file takes ``images`` (n, channels, height, width), float32 in [0, 1], for any n, and gives
-    ``logits`` (n, classes). It holds the description too: a TorchScript file as extra file
-    ``feddag-flwr.json``, an ONNX file as metadata of that name. `output` ends in ``.pt``
+    ``logits`` (n, classes). For models of other samples see `feddag_flwr.inference.prepared`. It
+    holds the description too: a TorchScript file as extra file ``feddag-flwr.json``, an ONNX file
+    as metadata of that name. `output` ends in ``.pt``
     (TorchScript) or ``.onnx``, and is replaced if it is there.
 
     Raises
@@ -83,11 +86,10 @@ def _reason(error: BaseException) -> str:
 
 def describe(served: Served, kind: str) -> dict[str, Any]:
     """Return what users of an exported model must know."""
-    shape = ["n", *served.sample_shape]
     return {
         "format": kind,
-        "input": {"name": "images", "shape": shape, "type": "float32", "range": [0, 1]},
-        "preparation": _preparation(served.form),
+        "input": _input(served),
+        **({"preparation": _preparation(served.form)} if served.modality == "image" else {}),
         "output": {"name": "logits", "shape": ["n", len(served.class_names)]},
         "labels": list(served.class_names),
         **{key: getattr(served, key) for key in ("algorithm", "cluster", "client", "personal")},
@@ -112,8 +114,30 @@ def _preparation(form: ImageForm) -> list[str]:
     ]
 
 
+def _input(served: Served) -> dict[str, Any]:
+    name = load_modality(served.modality).array
+    if served.modality == "image":
+        shape = ["n", *served.sample_shape]
+        return {"name": name, "shape": shape, "type": "float32", "range": [0, 1]}
+    if served.modality == "series":
+        channels = served.sample_shape[0]
+        return {"name": name, "shape": ["n", "steps", channels + 1], "type": "float32"}
+    written: dict[str, Any] = {
+        "name": name,
+        "shape": ["n", *served.sample_shape],
+        "type": "float32",
+    }
+    if served.modality == "tabular":
+        table = table_of(served.spec)
+        levels = {column.name: list(column.levels or ()) for column in table.categories}
+        written |= {"numbers": list(table.numbers), "levels": levels}
+    return written
+
+
 def _examples(served: Served, count: int) -> Tensor:
-    """Images of noise, of the right shape."""
+    """Make samples of noise, of the right shape."""
+    if served.modality == "series":
+        return load_modality("series").example(served.spec, count)
     noise = np.random.default_rng(count).random((count, *served.sample_shape), dtype=np.float32)
     return torch.from_numpy(noise)
 
@@ -160,13 +184,17 @@ def _write_onnx(served: Served, path: Path, text: str) -> None:
         raise ExportError(
             f"ONNX needs {', '.join(missing)}: install the extra, pip install 'feddag-flwr[onnx]'"
         )
+    name = load_modality(served.modality).array
+    free = {0: torch.export.Dim("n", min=1)}
+    if served.modality == "series":
+        free[1] = torch.export.Dim("steps", min=2)
     program = torch.onnx.export(
         served.classifier,
         (_examples(served, 2),),
         dynamo=True,
-        input_names=["images"],
+        input_names=[name],
         output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+        dynamic_shapes=(free,),
         verbose=False,
     )
     if program is None:  # only without the dynamo exporter
@@ -176,6 +204,4 @@ def _write_onnx(served: Served, path: Path, text: str) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    _check(
-        served, lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-    )
+    _check(served, lambda images: torch.from_numpy(session.run(None, {name: images.numpy()})[0]))

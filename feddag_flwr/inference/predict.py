@@ -1,4 +1,4 @@
-"""A model put to use: what it says of images, and how often it is right where that is known."""
+"""A model put to use: what it says of samples, and how often it is right where that is known."""
 
 import csv
 from collections import Counter
@@ -14,7 +14,7 @@ from feddag_flwr.inference.served import Served
 
 
 class Prediction(NamedTuple):
-    """What a model says of an image: its most probable label; the truth where that is known.
+    """What a model says of a sample: its most probable label; the truth where that is known.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
 
 @torch.no_grad()
 def predict(served: Served, batches: Iterable[Batch]) -> Iterator[Prediction]:
-    """Classify images, in their order."""
+    """Classify samples, in their order."""
     for batch in batches:
         said: Iterator[list[float]] = iter(())
         if len(batch.images):
@@ -50,14 +50,14 @@ def predict(served: Served, batches: Iterable[Batch]) -> Iterator[Prediction]:
 
 
 def line_of(said: Prediction) -> str:
-    """Return what is printed of an image."""
+    """Return what is printed of a sample."""
     if said.error:
         return f"{said.name}\t\t\t{said.error}"
     return f"{said.name}\t{said.label}\t{said.probability:.4f}"
 
 
-def accuracy_line(predictions: Iterable[Prediction]) -> str:
-    """Say how many images there were, and how many of the known ones were classified rightly."""
+def accuracy_line(predictions: Iterable[Prediction], noun: str = "image") -> str:
+    """Say how many samples there were, and how many of the known ones were classified rightly."""
     hits: Counter[str] = Counter()
     totals: Counter[str] = Counter()
     count = broken = 0
@@ -67,19 +67,20 @@ def accuracy_line(predictions: Iterable[Prediction]) -> str:
         if said.truth is not None and not said.error:
             totals[said.truth] += 1
             hits[said.truth] += said.label == said.truth
-    images = f"{count} images" + (f", {broken} of which cannot be read" if broken else "")
+    nouns = f"{count} {noun if noun.endswith('s') else f'{noun}s'}"
+    nouns += f", {broken} of which cannot be read" if broken else ""
     if not totals:
-        return images
+        return nouns
     accuracy = sum(hits.values()) / sum(totals.values())
     balanced = float(np.mean([hits[name] / totals[name] for name in totals]))
     return (
-        f"{images}, {sum(totals.values())} of a known class: "
+        f"{nouns}, {sum(totals.values())} of a known class: "
         f"accuracy {accuracy:.2%}, balanced {balanced:.2%}"
     )
 
 
 def write_csv(predictions: Iterable[Prediction], path: Path, class_names: Sequence[str]) -> None:
-    """Write one line an image: path, label, probability, the true class where it is known.
+    """Write one line a sample: path, label, probability, the true class where it is known.
 
     Then why it cannot be read, where that is so, and the probability of each class.
     """

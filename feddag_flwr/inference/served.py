@@ -2,10 +2,10 @@
 
 import difflib
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from feddag_flwr.aggregation import Weights
 from feddag_flwr.checkpoints import Checkpoint, newest_checkpoint
 from feddag_flwr.class_names import class_name
 from feddag_flwr.data.images.form import ImageForm
-from feddag_flwr.modalities import Rows
+from feddag_flwr.data.tables import TableOptions
+from feddag_flwr.inference.prepared import RowClassifier, SeriesClassifier
+from feddag_flwr.modalities import Rows, SampleSpec
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.settings import Settings, SettingsError
@@ -22,6 +24,12 @@ from feddag_flwr.state import ServerState
 
 logger = logging.getLogger("flwr")
 
+# How models of each modality take their inputs; those of users' own are not known here.
+_CLASSIFIERS: dict[str, Callable[[ClusterModel, Rows], nn.Module]] = {
+    "tabular": RowClassifier,
+    "embedding": RowClassifier,
+    "series": SeriesClassifier,
+}
 # Names that a message lists at most.
 MOST_NAMES = 10
 
@@ -55,12 +63,12 @@ class Served:
 
     Attributes
     ----------
-    classifier : ServedClassifier
-        In evaluation mode, on the CPU.
+    classifier : Module
+        In evaluation mode, on the CPU; scales its inputs itself.
     class_names : tuple of str
         Label of each logit.
-    form : ImageForm
-        Channels, height and width of the images that it takes, and bits of deep files.
+    sample_shape : tuple of int
+        Of images (channels, height, width).
     algorithm : str
         That trained it.
     cluster : int
@@ -72,22 +80,34 @@ class Served:
         Rounds that it was trained for.
     checkpoint : str
         Checksum of the checkpoint that it comes from.
+    modality, sample_details : str
+        Kind of the samples, and what else it says of them (`SampleSpec`).
+    options : TableOptions
+        How tables are read.
     """
 
-    classifier: ServedClassifier
+    classifier: nn.Module
     class_names: tuple[str, ...]
-    form: ImageForm
+    sample_shape: tuple[int, ...]
     algorithm: str
     cluster: int
     client: str | None
     personal: bool
     server_round: int
     checkpoint: str
+    modality: str = "image"
+    sample_details: str = ""
+    options: TableOptions = field(default_factory=TableOptions)
 
     @property
-    def sample_shape(self) -> tuple[int, int, int]:
-        """Shape (channels, height, width) of an image."""
-        return self.form.shape
+    def spec(self) -> SampleSpec:
+        """What all samples have in common."""
+        return SampleSpec(self.sample_shape, self.sample_details)
+
+    @property
+    def form(self) -> ImageForm:
+        """Channels, height and width of the images that it takes, and bits of deep files."""
+        return ImageForm.of(self.spec)
 
 
 def load_served(
@@ -116,30 +136,40 @@ def load_served(
     state = checkpoint.state
     own: Mapping[str, Weights] | None = None
     if client is not None:
-        cluster = cluster_of(state, client, checkpoint.notes.get("placements", {}))
+        cluster = cluster_of(state, client, _placed_apart(checkpoint.notes))
         own = checkpoint.algorithm.models.get(client)
     number = cast(int, cluster)
     if not 0 <= number < state.num_clusters:
         raise ChoiceError(
             f"there is no cluster {number}: the run has {state.num_clusters}, numbered from 0"
         )
-    algorithm = str(checkpoint.settings["algorithm"])
+    settings = _settings(checkpoint)
+    algorithm = settings.run.algorithm
     if algorithm == "per-fedavg":
         logger.warning(
             "per-fedavg: this is the common start, which is meant to be trained a little on a "
             "client's own data first"
         )
     return Served(
-        _classifier(checkpoint, state.models[number] if own is None else own),
+        _classifier(checkpoint, settings, state.models[number] if own is None else own),
         tuple(map(class_name, state.class_names)),
-        ImageForm.of(state.spec),
+        state.sample_shape,
         algorithm,
         number,
         client,
         own is not None,
         checkpoint.server_round,
         checkpoint.checksum,
+        settings.data.modality,
+        state.sample_details,
+        TableOptions.of(settings.data),
     )
+
+
+def _placed_apart(notes: Mapping[str, Any]) -> dict[str, int]:
+    """Return the clusters of clients that take no part: held out, or without labels."""
+    unlabelled = {name: int(each["cluster"]) for name, each in notes.get("unlabelled", {}).items()}
+    return {**notes.get("placements", {}), **unlabelled}
 
 
 def cluster_of(state: ServerState, client: str, placements: Mapping[str, int]) -> int:
@@ -163,16 +193,21 @@ def cluster_of(state: ServerState, client: str, placements: Mapping[str, int]) -
     raise ChoiceError(f"there is no client {client!r}; {hint}")
 
 
-def _classifier(checkpoint: Checkpoint, weights: Mapping[str, Weights]) -> ServedClassifier:
-    state = checkpoint.state
+def _settings(checkpoint: Checkpoint) -> Settings:
     try:
-        settings = Settings.from_run_config(checkpoint.settings)
+        return Settings.from_run_config(checkpoint.settings)
     except SettingsError as error:
         raise SettingsError(f"settings of the checkpoint: {error}") from None
-    if settings.data.modality != "image":
+
+
+def _classifier(
+    checkpoint: Checkpoint, settings: Settings, weights: Mapping[str, Weights]
+) -> nn.Module:
+    state, modality = checkpoint.state, settings.data.modality
+    if modality != "image" and modality not in _CLASSIFIERS:
         raise ChoiceError(
-            f"the run's modality is {settings.data.modality}: "
-            "only models of images are put to use so"
+            f"the run's modality is {modality}: only models of image, "
+            f"{', '.join(_CLASSIFIERS)} are put to use so"
         )
     model = build_model(
         settings.training.model,
@@ -180,6 +215,8 @@ def _classifier(checkpoint: Checkpoint, weights: Mapping[str, Weights]) -> Serve
         len(state.class_names),
         dual="secondary" in weights,
         seed=settings.run.seed,
+        modality=modality,
+        details=state.sample_details,
     )
     tensors = checkpoint.layout.named(weights)
     try:
@@ -189,4 +226,4 @@ def _classifier(checkpoint: Checkpoint, weights: Mapping[str, Weights]) -> Serve
             f"setting model = {settings.training.model!r} makes another network than "
             f"the run's: {error}"
         ) from error
-    return ServedClassifier(model, state.sample_scale).eval()
+    return _CLASSIFIERS.get(modality, ServedClassifier)(model, state.sample_scale).eval()

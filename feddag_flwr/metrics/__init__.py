@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from feddag_flwr.metrics.base import MAX_LOSS, ArraySpec, Metric, MetricError, State
-from feddag_flwr.metrics.evaluation import Evaluation, mean_over_clients
+from feddag_flwr.metrics.evaluation import (
+    Evaluation,
+    mean_over_clients,
+    pooled,
+    spread_over_clients,
+)
 from feddag_flwr.registries import METRICS
 from feddag_flwr.registry import RegistryError
 
@@ -22,6 +27,8 @@ __all__ = [
     "load_metrics",
     "mean_over_clients",
     "metric_names",
+    "pooled",
+    "spread_over_clients",
 ]
 
 DEFAULT_METRICS = ("balanced-accuracy", "accuracy", "loss")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,11 @@ class BalancedAccuracy(Metric):
         if not present.any():
             return float("nan")
         return float(np.mean(state["hits"][present] / totals[present]))
+
+    def details(self, state: State, totals: NDArray[np.int64]) -> Mapping[str, Any]:
+        """Return each class's recall; None where it has no samples."""
+        pairs = zip(state["hits"].tolist(), totals.tolist(), strict=True)
+        return {"recall-by-class": [hits / samples if samples else None for hits, samples in pairs]}
 
     def check(self, state: State, totals: NDArray[np.int64]) -> None:
         """Refuse fewer hits than none, or more than samples, in any class."""

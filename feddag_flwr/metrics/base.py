@@ -75,6 +75,11 @@ class Metric(ABC):
     def value(self, state: State, totals: NDArray[np.int64]) -> float:
         """Return the figure; NaN if it does not exist. `totals` (C,) are samples a true class."""
 
+    def details(self, state: State, totals: NDArray[np.int64]) -> Mapping[str, Any]:
+        """Return what else ``summary.json`` says, such as a figure a class: by default nothing."""
+        del state, totals
+        return {}
+
     def merge(self, first: State, second: State) -> State:
         """Return the state of two sets of samples together: by default the sums of the arrays."""
         return {key: np.asarray(first[key] + second[key]) for key in first}

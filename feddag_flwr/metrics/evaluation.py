@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,11 @@ class Evaluation:
             for metric in self.metrics
         }
 
+    def details(self) -> dict[str, dict[str, Any]]:
+        """Return what metrics say beside their values, by their names; of those that say more."""
+        told = {m.name: dict(m.details(self.states[m.name], self.totals)) for m in self.metrics}
+        return {name: details for name, details in told.items() if details}
+
 
 def _merge(first: Evaluation, second: Evaluation) -> Evaluation:
     states = {
@@ -64,6 +69,42 @@ def _merge(first: Evaluation, second: Evaluation) -> Evaluation:
         for metric in first.metrics
     }
     return Evaluation(first.metrics, first.totals + second.totals, states)
+
+
+def pooled(evaluations: Iterable[Evaluation]) -> dict[str, Any]:
+    """Figures and details of all clients' test data together; empty where nobody has any.
+
+    Clients count by their samples here. The means are `mean_over_clients`.
+    """
+    usable = [evaluation for evaluation in evaluations if evaluation.samples]
+    if not usable:
+        return {}
+    together = Evaluation.merged(usable)
+    figures = {name: value for name, value in together.figures().items() if np.isfinite(value)}
+    return {"samples": together.samples, **figures, "details": together.details()}
+
+
+def spread_over_clients(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, Any]]:
+    """Worst client and 10th percentile of each metric that is given by client.
+
+    The 10th percentile is of the worse end: where smaller is better, a tenth of clients have more.
+    """
+    usable = {name: each for name, each in sorted(evaluations.items()) if each.samples}
+    metrics = next(iter(usable.values())).metrics if usable else ()
+    spread: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        figures = {name: each.value(metric.name) for name, each in usable.items()}
+        finite = {name: value for name, value in figures.items() if np.isfinite(value)}
+        if metric.by_client and finite:
+            sign = 1.0 if metric.higher_is_better else -1.0
+            worst = min(finite, key=lambda name: sign * finite[name])
+            tenth = sign * float(np.percentile(sign * np.array(list(finite.values())), 10))
+            spread[metric.name] = {
+                "worst-client": worst,
+                "worst": finite[worst],
+                "10th-percentile": tenth,
+            }
+    return spread
 
 
 def mean_over_clients(evaluations: Iterable[Evaluation]) -> dict[str, float | int]:

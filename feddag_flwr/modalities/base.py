@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from feddag_flwr.augmentations import Augmentation
     from feddag_flwr.data.samples import LabelledSamples
     from feddag_flwr.training.device import Samples
 
@@ -48,9 +49,16 @@ class Modality(ABC):
     ----------
     array : str
         Name of the samples in an .npz archive.
+    noun : str
+        What people call one sample.
+    prepared_anew : bool
+        Whether clients whose samples fit, but are of another spec, prepare them anew and tell of
+        them once more; else `in_spec` and `moments_in` do with what there is.
     """
 
     array: str = "samples"
+    noun: str = "sample"
+    prepared_anew: bool = False
 
     @abstractmethod
     def accept(self, samples: NDArray[Any], where: str) -> NDArray[Any]:
@@ -60,31 +68,55 @@ class Modality(ABC):
         """
 
     def spec(self, samples: NDArray[Any]) -> SampleSpec:
-        """Return what the samples have in common: by default their shape."""
+        """Return what the samples have in common: by default their shape.
+
+        Samples are as `accept` or as `in_spec` returns them.
+        """
         return SampleSpec(tuple(samples.shape[1:]))
 
     def in_words(self, spec: SampleSpec) -> str:
         """Write a spec for people."""
         return " x ".join(map(str, spec.shape))
 
-    def common_spec(
-        self, specs: Sequence[SampleSpec], weights: NDArray[np.float64]
-    ) -> SampleSpec | None:
-        """Return the federation's spec, from those of clients and what each counts.
-
-        By default the one that most clients have, of equally common ones the smallest.
-        """
-        del weights
-        tally = Counter(specs)
-        return min(tally, key=lambda spec: (-tally[spec], spec), default=None)
-
-    def can_become(self, own: SampleSpec, spec: SampleSpec) -> bool:
-        """Tell whether a client brings samples of another spec to the federation's: not so here."""
-        return own == spec
-
     @abstractmethod
     def check(self, spec: SampleSpec) -> None:
         """Refuse a spec from the wire, of positive integers already, by a `ModalityError`."""
+
+    def agreed(self, specs: Sequence[SampleSpec], weights: NDArray[np.float64]) -> SampleSpec:
+        """Return the federation's spec, from those of its clients, one at least, and their weights.
+
+        By default the one that most clients have, of equally common ones the smallest; weights,
+        which say what each client counts, have no say in it.
+        """
+        del weights
+        tally = Counter(specs)
+        return min(tally, key=lambda spec: (-tally[spec], spec))
+
+    def check_fit(self, own: SampleSpec, spec: SampleSpec) -> None:
+        """Refuse a client whose samples cannot be brought to the federation's spec.
+
+        By a `ModalityError` that has both sides. By default both must be equal.
+        """
+        self.check_same(own, spec)
+
+    def check_same(self, own: SampleSpec, spec: SampleSpec) -> None:
+        """Refuse samples of another spec by a `ModalityError` that has both sides."""
+        if own != spec:
+            details = f" ({own.details[:200]}, not {spec.details[:200]})"
+            raise ModalityError(
+                f"samples are {self.in_words(own)}, those of the federation {self.in_words(spec)}"
+                + (details if own.shape == spec.shape else "")
+            )
+
+    def in_spec(self, samples: NDArray[Any], spec: SampleSpec) -> NDArray[Any]:
+        """Bring a client's samples, which fit, to the federation's spec; by default they are."""
+        del spec
+        return samples
+
+    def moments_in(self, spec: SampleSpec, own: SampleSpec, moments: Rows) -> Rows:
+        """Bring a client's moments, which are of its `own` spec, to the federation's alike."""
+        del spec, own
+        return moments
 
     @abstractmethod
     def moments(self, samples: NDArray[Any]) -> Rows:
@@ -98,7 +130,10 @@ class Modality(ABC):
     def scale(
         self, spec: SampleSpec, moments: Sequence[Rows], weights: NDArray[np.float64]
     ) -> Rows:
-        """Return the federation's scale, from all clients' moments and weights that add up to 1."""
+        """Return the federation's scale, from all clients' moments and weights that add up to 1.
+
+        The moments are those that `moments_in` returns.
+        """
 
     @abstractmethod
     def plain_scale(self, spec: SampleSpec) -> Rows:
@@ -115,6 +150,17 @@ class Modality(ABC):
     def device_bytes(self, samples: NDArray[Any]) -> int:
         """Bytes that samples take on the device: by default 4 for each number."""
         return 4 * samples.size
+
+    def augment(
+        self,
+        inputs: Tensor,
+        scale: Rows,
+        augmentation: Augmentation,
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """Return a model's inputs changed at random: not for a kind that does not say how."""
+        del inputs, scale, augmentation, rng
+        raise ModalityError(f"setting augmentation: not for {type(self).__name__}, must be 'none'")
 
     @abstractmethod
     def subspace_matrix(self, samples: NDArray[Any], scale: Rows) -> NDArray[np.float64]:

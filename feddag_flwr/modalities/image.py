@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from feddag_flwr.data.images.fitting import fitted_arrays
 from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.data.mapped import chunks_of
 from feddag_flwr.data.pixels import pixel_moments, unit_pixels
@@ -20,6 +21,9 @@ from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.modalities.base import Modality, ModalityError, Rows, SampleSpec
 from feddag_flwr.models.encoders import Cnn3Encoder, LeNetEncoder, SmallEncoder
 from feddag_flwr.training.device import Samples
+
+if TYPE_CHECKING:
+    from feddag_flwr.augmentations import Augmentation
 
 FLOAT_BYTES = 4
 # Images that take no more bytes than this are standardised once; larger sets, batch by batch.
@@ -38,6 +42,8 @@ class Image(Modality):
     """
 
     array = "images"
+    noun = "image"
+    prepared_anew = True
 
     def accept(self, samples: NDArray[Any], where: str) -> NDArray[Any]:
         """Bring (n, height, width) or (n, height, width, channels) to the form held."""
@@ -56,15 +62,11 @@ class Image(Modality):
         channels, height, width = spec.shape
         return f"{height} x {width} with {channels} channel(s)"
 
-    def common_spec(
-        self, specs: Sequence[SampleSpec], weights: NDArray[np.float64]
-    ) -> SampleSpec | None:
+    def agreed(self, specs: Sequence[SampleSpec], weights: NDArray[np.float64]) -> SampleSpec:
         """Return the most common size and number of channels, and the largest range of any client.
 
         Clients count by their `weights`; of equally common ones it is the smallest.
         """
-        if not specs:
-            return None
         sizes: dict[tuple[int, int], float] = defaultdict(float)
         channels: dict[int, float] = defaultdict(float)
         forms = [ImageForm.of(spec) for spec in specs]
@@ -75,10 +77,15 @@ class Image(Modality):
         most = min(channels, key=lambda number: (-channels[number], number))
         return ImageForm(most, height, width, max(form.bits for form in forms)).spec
 
-    def can_become(self, own: SampleSpec, spec: SampleSpec) -> bool:
-        """Tell whether images can be brought to a spec: of any size, grey to colour and back."""
+    def check_fit(self, own: SampleSpec, spec: SampleSpec) -> None:
+        """Refuse other channels; sizes may be any, and grey becomes colour and back."""
         channels = {own.shape[0], spec.shape[0]}
-        return len(channels) == 1 or channels == {1, 3}
+        if len(channels) > 1 and channels != {1, 3}:
+            self.check_same(own, spec)
+
+    def in_spec(self, samples: NDArray[Any], spec: SampleSpec) -> NDArray[Any]:
+        """Resize images and change their colours; those that were prepared so stay as they are."""
+        return fitted_arrays(samples, ImageForm.of(spec))
 
     def check(self, spec: SampleSpec) -> None:
         """Refuse what is not (channels, height, width), and perhaps the bits of deep files."""
@@ -146,6 +153,19 @@ class Image(Modality):
         """Bytes of the images as `to_device` leaves them."""
         floats = FLOAT_BYTES * samples.size
         return samples.nbytes if floats > STANDARDISE_AT_ONCE else floats
+
+    def augment(
+        self,
+        inputs: Tensor,
+        scale: Rows,
+        augmentation: Augmentation,
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """Change standardised images as what they were in [0, 1]."""
+        rows = torch.tensor(scale, dtype=inputs.dtype, device=inputs.device).reshape(-1, 2, 1, 1)
+        means, deviations = rows.unbind(1)
+        changed = augmentation(inputs * deviations + means, rng)
+        return (changed - means) / deviations
 
     def subspace_matrix(self, samples: NDArray[Any], scale: Rows) -> NDArray[np.float64]:
         """Return the pixels in [0, 1], an image a row."""

@@ -9,6 +9,7 @@ from torch import nn
 from feddag_flwr.modalities import SampleSpec, load_modality
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.encoders import Cnn3Encoder, LeNetEncoder, SmallEncoder
+from feddag_flwr.models.tabular import LinearEncoder, MlpEncoder
 from feddag_flwr.seeds import derived_seed
 
 EncoderFactory = Callable[..., nn.Module]
@@ -17,6 +18,8 @@ ENCODERS: dict[str, EncoderFactory] = {
     "small": SmallEncoder,
     "lenet": LeNetEncoder,
     "cnn3": Cnn3Encoder,
+    "mlp": MlpEncoder,
+    "linear": LinearEncoder,
 }
 
 # Names and shapes that have passed the check in this process: each request makes its model anew.

@@ -66,6 +66,9 @@ def print_closing_table(
         console.print(f"adjusted Rand index against the true groups: {index:.3f}")
     if summary["without-cluster"]:
         console.print(f"clients without a cluster: {', '.join(summary['without-cluster'])}")
+    for name, placed in summary.get("unlabelled", {}).items():
+        sure = f"cluster {placed['cluster']}, {100 * placed['sure']:.0f} % sure"
+        console.print(f"client {name}, unlabelled: {sure}; accuracy n/a")
     if "held-out" in summary:
         figure = _shown(summary["held-out"].get(metrics[0].name), metrics[0])
         console.print(f"clients unseen in training: {summary['held-out']['clients']}, {figure}")

@@ -13,7 +13,7 @@ from feddag_flwr.records.evaluate import (
     EvaluateReply,
     EvaluateRequest,
 )
-from feddag_flwr.records.header import RequestHeader
+from feddag_flwr.records.header import Drift, RequestHeader
 from feddag_flwr.records.limits import Limits
 from feddag_flwr.records.membership import (
     REJECTION_ACTION,
@@ -27,6 +27,7 @@ from feddag_flwr.records.parts import Candidates, Model
 from feddag_flwr.records.request import ClientRequest, Request
 from feddag_flwr.records.sizes import arrays_nbytes
 from feddag_flwr.records.train import TrainReply, TrainRequest
+from feddag_flwr.records.validation import ValidationLosses, ValidationLossesRequest
 from feddag_flwr.records.values import MAX_NAMES, RecordError
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "ClientRequest",
     "DescribeRequest",
     "Description",
+    "Drift",
     "EvaluateReply",
     "EvaluateRequest",
     "Limits",
@@ -50,6 +52,8 @@ __all__ = [
     "RequestHeader",
     "TrainReply",
     "TrainRequest",
+    "ValidationLosses",
+    "ValidationLossesRequest",
     "arrays_nbytes",
     "describe_request_of",
 ]

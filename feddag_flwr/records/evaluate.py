@@ -13,7 +13,7 @@ from feddag_flwr.local_training import PLAIN, LocalTrainingConfig
 from feddag_flwr.metrics import MAX_LOSS, Evaluation
 from feddag_flwr.records.arrays import counts_of, number_of
 from feddag_flwr.records.evaluation import evaluation_of, put_evaluation
-from feddag_flwr.records.header import RequestHeader, drifted_of
+from feddag_flwr.records.header import NO_DRIFT, Drift, RequestHeader, drift_of
 from feddag_flwr.records.limits import Limits
 from feddag_flwr.records.parts import Candidates, Model
 from feddag_flwr.records.request import ClientRequest
@@ -24,16 +24,16 @@ from feddag_flwr.records.values import RecordError, info_of, shown
 class EvaluateReply:
     """One evaluation on the client's test data, and a second one after fine-tuning if asked for.
 
-    `drifted` says whether the client's classes have moved away from the header's reference.
+    `drifted` says what of the client's data has moved away from the header's references.
     """
 
     evaluation: Evaluation
     personalised: Evaluation | None = None
-    drifted: bool = False
+    drifted: Drift = NO_DRIFT
 
     def encode(self, header: RequestHeader) -> RecordDict:
         """Write the reply."""
-        content = header.reply(drifted=self.drifted)
+        content = header.reply(**self.drifted.values(header))
         put_evaluation(content, "judged", self.evaluation)
         if self.personalised is not None:
             put_evaluation(content, "personalised", self.personalised)
@@ -51,6 +51,8 @@ class EvaluateRequest(ClientRequest[EvaluateReply]):
         (Per-FedAvg); usually 0.
     personalisation_epochs : int
         Epochs of local fine-tuning after that, judged apart; 0: none.
+    held_back : bool
+        It is judged on what the client holds back from training, not on its test data.
     """
 
     action: ClassVar[str] = "evaluate"
@@ -60,6 +62,7 @@ class EvaluateRequest(ClientRequest[EvaluateReply]):
     adapt_epochs: int = 0
     personalisation_epochs: int = 0
     config: LocalTrainingConfig = PLAIN
+    held_back: bool = False
 
     def read(self, content: RecordDict, limits: Limits) -> EvaluateReply:
         """Read as many evaluations as were asked for."""
@@ -70,7 +73,7 @@ class EvaluateRequest(ClientRequest[EvaluateReply]):
         wanted = self.personalisation_epochs > 0
         if judged is None or (personalised is not None) != wanted:
             raise RecordError("holds another number of evaluations than was asked for")
-        return EvaluateReply(judged, personalised, drifted_of(info_of(content), self.header))
+        return EvaluateReply(judged, personalised, drift_of(info_of(content), self.header))
 
 
 @dataclass(frozen=True, eq=False)

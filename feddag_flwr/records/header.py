@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from flwr.app import ConfigRecord, RecordDict
@@ -44,6 +45,8 @@ class RequestHeader:
     reference : tuple of int
         Samples of each class that the client had when it was profiled, for it to tell whether its
         data has drifted; empty: it is not asked.
+    looks : tuple of float
+        How its classes looked then (`similarity.looks`), for the same; empty: it is not asked.
     """
 
     client: str
@@ -56,6 +59,7 @@ class RequestHeader:
     metrics: tuple[str, ...] = DEFAULT_METRICS
     modality: str = "image"
     sample_details: str = ""
+    looks: tuple[float, ...] = ()
 
     @property
     def spec(self) -> SampleSpec:
@@ -75,6 +79,7 @@ class RequestHeader:
             "transport": self.transport,
             "reference": list(self.reference),
             "metrics": list(self.metrics),
+            **({"reference-looks": list(self.looks)} if self.looks else {}),
         }
 
     def signature(self) -> dict[str, Any]:
@@ -111,6 +116,7 @@ class RequestHeader:
             name_list(info, "metrics"),
             value_of(info, "modality", str),
             spec.details,
+            _looks(info),
         )
 
 
@@ -122,10 +128,37 @@ def _reference(info: Mapping[str, Any], classes: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def drifted_of(info: Mapping[str, Any], header: RequestHeader) -> bool:
-    """Read whether a client's data has drifted, where the header asked for it."""
-    drifted: bool = bool(header.reference) and value_of(info, "drifted", bool)
-    return drifted
+def _looks(info: Mapping[str, Any]) -> tuple[float, ...]:
+    if "reference-looks" not in info:
+        return ()
+    numbers = value_of(info, "reference-looks", list)
+    if not all(isinstance(number, float) and isfinite(number) for number in numbers):
+        raise RecordError(f"reference-looks must be finite numbers, got {shown(numbers)}")
+    return tuple(numbers)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What has changed of a client's data since it was profiled."""
+
+    classes: bool = False  # which there are, or how many samples of each (A.9)
+    looks: bool = False  # what the samples of a class look like
+
+    def __bool__(self) -> bool:
+        return self.classes or self.looks
+
+    def values(self, header: RequestHeader) -> dict[str, Any]:
+        """Return the values for the record ``info``, of a reply to a request of this header."""
+        return {"drifted": self.classes} | ({"looks-changed": self.looks} if header.looks else {})
+
+
+NO_DRIFT = Drift()
+
+
+def drift_of(info: Mapping[str, Any], header: RequestHeader) -> Drift:
+    """Read what has changed of a client's data, as far as the header asked for it."""
+    classes = bool(header.reference) and value_of(info, "drifted", bool)
+    return Drift(classes, bool(header.looks) and value_of(info, "looks-changed", bool))
 
 
 def check_author(info: Mapping[str, Any], header: RequestHeader) -> None:

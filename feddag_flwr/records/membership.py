@@ -126,6 +126,8 @@ class Description:
 
     Attributes
     ----------
+    class_names : tuple of str
+        None of a client that has no labels.
     sample_moments : tuple of rows
         Of the training samples, see `Modality.moments`. Empty where many samples have to be
         prepared first: the server asks for them by a `PrepareRequest`.
@@ -148,6 +150,11 @@ class Description:
     joins_in: int = 0
     modality: str = "image"
     sample_details: str = ""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it has labels."""
+        return bool(self.class_names)
 
     @property
     def spec(self) -> SampleSpec:
@@ -191,12 +198,14 @@ class Description:
         spec, moments, checker = spec_of(info), rows_of(info, "moments"), load_modality(modality)
         try:
             checker.check(spec)
-            if moments:
+            if moments or not checker.prepared_anew:
                 checker.check_moments(spec, moments)
         except Exception as error:  # whatever a user's own modality raises at nonsense
             raise RecordError(str(error)) from error
         group = value_of(info, "true-group", int) if "true-group" in info else None
-        names, joins_in = class_names_of(info), value_of(info, "joins-in", int)
+        unlabelled = value_of(info, "class-names", list) == []
+        names = () if unlabelled else class_names_of(info)
+        joins_in = value_of(info, "joins-in", int)
         return cls(
             client, names, spec.shape, train, test, moments, group, joins_in, modality, spec.details
         )

@@ -74,6 +74,12 @@ class Must(NamedTuple):
 
 
 AT_LEAST_1 = Must("1 or more", lambda value: value >= 1)
+_TRAINING = {
+    "epochs": AT_LEAST_1,
+    "batch_size": AT_LEAST_1,
+    "class_weights": Must("none or balanced", lambda value: value in ("none", "balanced")),
+    "label_smoothing": Must("below 1", lambda value: value < 1),
+}
 
 
 @dataclass(frozen=True)
@@ -197,7 +203,7 @@ def _training_key(name: str) -> str:
 def _training_of(info: Mapping[str, Any]) -> LocalTrainingConfig:
     values = {}
     for field in fields(LocalTrainingConfig):
-        must = AT_LEAST_1 if field.name in ("epochs", "batch_size") else None
+        must = _TRAINING.get(field.name)
         key = _training_key(field.name)
         values[field.name] = _checked(info, key, type(field.default), must)
     return LocalTrainingConfig(**values)

@@ -16,7 +16,7 @@ from feddag_flwr.local_training import PLAIN, LocalTrainingConfig
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.records.arrays import number_of
 from feddag_flwr.records.evaluation import evaluation_of, put_evaluation
-from feddag_flwr.records.header import RequestHeader, drifted_of
+from feddag_flwr.records.header import NO_DRIFT, Drift, RequestHeader, drift_of
 from feddag_flwr.records.limits import Limits
 from feddag_flwr.records.parts import Model, packed_parts
 from feddag_flwr.records.request import ClientRequest
@@ -54,7 +54,7 @@ class TrainReply:
     starts: Mapping[str, Weights]
     received: Evaluation | None = None
     losses: NDArray[np.float64] | None = None
-    drifted: bool = False
+    drifted: Drift = NO_DRIFT
     moved: dict[str, Packed] = field(default_factory=dict)
     carried: Model | None = None
 
@@ -81,7 +81,7 @@ class TrainReply:
                 for part, weights in self.parts.items()
             }
         arrays = {} if self.losses is None else {"number.losses": self.losses}
-        content = header.reply(carried, arrays, samples=self.samples, drifted=self.drifted)
+        content = header.reply(carried, arrays, samples=self.samples, **self.drifted.values(header))
         if self.received is not None:
             put_evaluation(content, "received", self.received)
         return content
@@ -119,7 +119,7 @@ class TrainReply:
         losses = number_of(content, "losses", (epochs,)) if epochs else None
         compact = header.transport != EXACT
         moved = {name: update for name, (update, _) in packed.items()} if compact else {}
-        drifted = drifted_of(info, header)
+        drifted = drift_of(info, header)
         return cls(samples, parts, starts, received, losses, drifted, moved, **own)
 
 
@@ -143,5 +143,5 @@ class TrainRequest(ClientRequest[TrainReply]):
 
 
 def losses_due(config: LocalTrainingConfig) -> int:
-    """Return how many losses the reply holds: one an epoch, or none."""
-    return config.epochs if config.report_losses else 0
+    """Return how many losses the reply holds: those of training, or none."""
+    return config.num_losses if config.report_losses else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -54,6 +54,24 @@ class Setting(NamedTuple):
         if self.facts.preset is not None:
             return FROM_PRESET
         return cast(SettingValue, self.field.default)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Values allowed, where they can be listed."""
+        annotation = self.field.annotation
+        if get_origin(annotation) is Literal:
+            return get_args(annotation)
+        return ("true", "false") if annotation is bool else self.facts.choices
+
+    @property
+    def bounds(self) -> dict[str, int | float]:
+        """Bounds of a number by their sign, as ``{"≥": 1, "<": 2}``."""
+        return {
+            sign: getattr(part, name)
+            for part in self.field.metadata
+            for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+            if hasattr(part, name)
+        }
 
     @property
     def readers(self) -> tuple[str, ...]:

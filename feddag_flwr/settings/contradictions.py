@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from feddag_flwr.algorithm_names import ALGORITHMS
+from feddag_flwr.clustering.settings import MOST_CANDIDATES
+
 if TYPE_CHECKING:
     from feddag_flwr.settings.composition import Settings
 
@@ -18,13 +21,70 @@ def contradictions(settings: Settings) -> Iterator[str]:
     if settings.deployment.min_clients > clients:
         yield f"min-clients = {settings.deployment.min_clients}: at most num-clients = {clients}"
     if not settings.sharing.dual and settings.training.diversity > 0:
-        yield f"diversity = {settings.training.diversity}: needs a secondary encoder"
+        yield (
+            f"diversity = {settings.training.diversity}: needs a secondary encoder, must be 0 "
+            "without one"
+        )
+    training = settings.training
+    if training.label_smoothing and training.objective != "cross-entropy":
+        yield (
+            f"label-smoothing = {training.label_smoothing}: must be 0 with objective = "
+            f"{training.objective!r}, is for cross-entropy"
+        )
+    yield from _nothing_to_look_at(settings)
+    yield from _too_many_models(settings)
+    yield from _nobody_held_out(settings)
+    if settings.clustering.refine_every and not settings.data.validation_share:
+        yield (
+            f"refine-every = {settings.clustering.refine_every}: needs data held back, "
+            "validation-share above 0"
+        )
     if settings.profile.view == "resized" and settings.data.modality != "image":
         yield (
             f"view = 'resized': modality {settings.data.modality!r} is none of images, which alone "
             "can be made smaller; 'projected' can be of any"
         )
     yield from _changes_that_cannot_happen(settings)
+    yield from _newcomers_nobody_places(settings)
+    if settings.data.drift_looks != "none" and not settings.data.drift_share:
+        yield f"drift-looks = {settings.data.drift_looks!r}: needs drift-share above 0"
+    if settings.data.drift_looks != "none" and settings.data.modality != "image":
+        yield f"drift-looks = {settings.data.drift_looks!r}: only images can be varied so"
+
+
+def _nothing_to_look_at(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with looks at data held back."""
+    run, share = settings.run, settings.data.validation_share
+    if run.keep != "last" and not share:
+        yield f"keep = {run.keep!r}: needs data held back, validation-share above 0"
+    if run.patience and not share:
+        yield f"patience = {run.patience}: needs data held back, validation-share above 0"
+    if run.keep != "last" and run.algorithm == "fedsoft":
+        yield (
+            f"keep = {run.keep!r}: must be 'last' with algorithm = 'fedsoft', whose clients have "
+            "models of their own"
+        )
+
+
+def _too_many_models(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong where an algorithm sends more models at once than a message carries."""
+    algorithm, models = settings.run.algorithm, settings.clustering.num_clusters
+    entry = ALGORITHMS.get(algorithm)
+    if entry is not None and entry.candidates and models > MOST_CANDIDATES:
+        yield (
+            f"num-clusters = {models}: at most {MOST_CANDIDATES} under algorithm = {algorithm!r}, "
+            "which sends all models in one message"
+        )
+
+
+def _nobody_held_out(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with a share of clients to hold out that is nobody."""
+    share, clients = settings.data.held_out_share, settings.run.num_clients
+    if share and min(round(share * clients), clients - 2) < 1:
+        yield (
+            f"held-out-share = {share}: 0 of num-clients = {clients}, must be 0, or one at least "
+            "and leave two to train"
+        )
 
 
 def _changes_that_cannot_happen(settings: Settings) -> Iterator[str]:
@@ -52,3 +112,13 @@ def _changes_that_cannot_happen(settings: Settings) -> Iterator[str]:
             f"drift-share = {data.drift_share}: {drifting} of num-clients = "
             f"{run.num_clients}, must be two at least that can swap"
         )
+
+
+def _newcomers_nobody_places(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with newcomers that have no labels."""
+    if not settings.data.newcomers_unlabelled:
+        return
+    if not settings.data.newcomer_share:
+        yield "newcomers-unlabelled = True: needs newcomer-share above 0"
+    if settings.clustering.unlabelled == "refuse":
+        yield "newcomers-unlabelled = True: needs unlabelled = 'place'"

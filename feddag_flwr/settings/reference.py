@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Literal, get_args, get_origin
 
 import tomli_w
 
@@ -72,18 +71,6 @@ def _meaning(each: Setting) -> Iterator[str]:
 
 def _allowed(each: Setting) -> str:
     """Write a setting's choices or range."""
-    annotation = each.field.annotation
-    choices = each.facts.choices
-    if get_origin(annotation) is Literal:
-        choices = get_args(annotation)
-    elif annotation is bool:
-        choices = ("true", "false")
-    if choices:
-        return ", ".join(f"`{choice}`" for choice in choices)
-    bounds = {
-        sign: getattr(part, name)
-        for part in each.field.metadata
-        for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
-        if hasattr(part, name)
-    }
-    return ", ".join(f"{sign} {bound:g}" for sign, bound in bounds.items()) or "text"
+    if each.choices:
+        return ", ".join(f"`{choice}`" for choice in each.choices)
+    return ", ".join(f"{sign} {bound:g}" for sign, bound in each.bounds.items()) or "text"

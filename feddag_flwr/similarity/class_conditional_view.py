@@ -9,6 +9,7 @@ like size has: all that is left out then is that it was the *same* client in eve
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from scipy.spatial.distance import squareform
 
 from feddag_flwr.similarity.class_kernels import ClassKernel, added, class_kernels
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
-from feddag_flwr.similarity.permutation import p_value, shuffled_among_like
+from feddag_flwr.similarity.permutation import LikeSizes, p_value
 
 SPECTRA: Final = 50  # draws in which the eigenvalues are found that chance has
 CERTAIN: Final = 0.95  # share of these that an eigenvalue must exceed
@@ -118,11 +119,11 @@ class ClassConditionalView:
         return nearer
 
     def _by_chance(self, generator: np.random.Generator) -> npt.NDArray[np.float32]:
-        dealt = [
-            kernel.permuted(shuffled_among_like(kernel.sizes.astype(np.intp), generator))
-            for kernel in self.kernels
-        ]
-        return added(dealt, self.clients)
+        return added(self.kernels, self.clients, self._sizes.shuffled(generator))
+
+    @cached_property
+    def _sizes(self) -> LikeSizes:
+        return LikeSizes.of([kernel.sizes for kernel in self.kernels])
 
     @property
     def _scale(self) -> FloatArray:

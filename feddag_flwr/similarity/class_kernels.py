@@ -10,7 +10,7 @@ clients (classical scaling does the same with equal weights). Noise has a spread
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -52,9 +52,11 @@ class ClassKernel:
             values /= spread
         return cls(label, holders, weights, offsets, spread, values.astype(np.float32))
 
-    def permuted(self, permutation: IntArray) -> ClassKernel:
-        """Give each holder what another one has."""
-        return replace(self, values=self.values[permutation][:, permutation])
+    def permuted(self, permutation: IntArray) -> npt.NDArray[np.float32]:
+        """Return `values` where each holder has what another one has."""
+        # Twice whole rows, which is faster than columns: values are symmetric.
+        rows = self.values.take(permutation, axis=0)
+        return rows.T.copy().take(permutation, axis=0)
 
     def to_others(self, angles: FloatArray) -> FloatArray:
         """Kernel between others and the holders (m, h), in units of `spread`, from angles (m, h).
@@ -106,14 +108,19 @@ def class_kernels(angles: npt.NDArray[np.floating], seen: IntArray) -> list[Clas
     return kernels
 
 
-def added(kernels: list[ClassKernel], clients: int) -> npt.NDArray[np.float32]:
-    """Sum of the kernels of all classes (n, n)."""
+def added(
+    kernels: list[ClassKernel], clients: int, permutations: IntArray | None = None
+) -> npt.NDArray[np.float32]:
+    """Sum of the kernels of all classes (n, n), each permuted by a row (h,) or more where given."""
     total = np.zeros((clients, clients), dtype=np.float32)
-    for kernel in kernels:
-        if len(kernel.holders) == clients:
-            total += kernel.values
+    for place, kernel in enumerate(kernels):
+        holders, values = kernel.holders, kernel.values
+        if permutations is not None:
+            values = kernel.permuted(permutations[place, : len(holders)])
+        if len(holders) == clients:
+            total += values
         else:
-            total[np.ix_(kernel.holders, kernel.holders)] += kernel.values
+            total[np.ix_(holders, holders)] += values
     return total
 
 

@@ -14,57 +14,17 @@ from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from feddag_flwr.similarity.class_conditional_view import ClassConditionalView
+from feddag_flwr.similarity.class_subspaces import ClassSubspaces
 from feddag_flwr.similarity.label_set_view import LabelSetView
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
-from feddag_flwr.similarity.subspace import Angle, class_angles, class_angles_to, seen_counts
 
 FEWEST: Final = 4  # clients, of whom two and two may be groups
-ANGLES_KEPT: Final = 1000  # clients up to whom all angles are computed once
 TESTED: Final = 200  # clients at most that are tested and parted; the others follow the nearest
 SEED: Final = 0  # the same clients give the same tree in every run
 LABEL_SET: Final = "label-set"
 CLASS_CONDITIONAL: Final = "class-conditional"
-
-
-@dataclass(frozen=True, eq=False)
-class ClassSubspaces:
-    """What clients said of their data: bases (N, C, p, d) of the classes, and samples (N, C)."""
-
-    bases: npt.NDArray[np.float32]
-    counts: npt.NDArray[np.integer]
-    angle: Angle
-
-    @cached_property
-    def seen(self) -> IntArray:
-        """Samples of the classes that clients sent vectors of (N, C)."""
-        return seen_counts(self.bases, self.counts)
-
-    def angles(self, clients: IntArray) -> npt.NDArray[np.float32]:
-        """V' of Eq. 4 (C, n, n) among some clients; all are computed once where they are few."""
-        if len(self.counts) <= ANGLES_KEPT:
-            return self._all_angles[:, clients[:, None], clients]
-        return class_angles(self.bases[clients], self.counts[clients], self.angle)
-
-    @cached_property
-    def _all_angles(self) -> npt.NDArray[np.float32]:
-        return class_angles(self.bases, self.counts, self.angle)
-
-    def angles_between(
-        self, rows: IntArray, founders: ClassSubspaces, columns: IntArray
-    ) -> npt.NDArray[np.float32]:
-        """V' (C, m, n) between some of these clients and some of the founders, perhaps the same."""
-        if founders is self and len(self.counts) <= ANGLES_KEPT:
-            return self._all_angles[:, rows[:, None], columns]
-        return class_angles_to(
-            self.bases[rows],
-            self.counts[rows],
-            founders.bases[columns],
-            founders.counts[columns],
-            self.angle,
-        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from feddag_flwr.similarity.class_subspaces import ClassSubspaces
 from feddag_flwr.similarity.fusion import learn_newcomer_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity_to
-from feddag_flwr.similarity.group_tree import ClassSubspaces, GroupTree
+from feddag_flwr.similarity.group_tree import GroupTree
 from feddag_flwr.similarity.normalisation import Scale, normalise
 from feddag_flwr.similarity.proximity import Fusion, Proximity
 from feddag_flwr.similarity.subspace import (

@@ -7,13 +7,14 @@ set. The constants are counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from feddag_flwr.similarity.matrices import IntArray
+from feddag_flwr.similarity.matrices import FloatArray, IntArray
 
 REACHED: Final = 10  # draws with as much as was seen settle that it is chance
 PLAIN: Final = 100  # draws after which what is far beyond them is taken for seen
@@ -62,22 +63,55 @@ def _cantelli(observed: float, draws: list[float]) -> float:
     return variance / (variance + above**2) if variance > 0.0 else 1.0
 
 
-def shuffled_among_like(sizes: IntArray, generator: np.random.Generator) -> IntArray:
-    """Draw a permutation (n,) that puts each client in the place of one of like size.
+@dataclass(frozen=True, eq=False)
+class LikeSizes:
+    """The sizes of some clients in each of C classes, to shuffle them among those of like size.
 
-    Clients are put in order of their sizes (n,), ties at random, and shuffled within runs of `LIKE`
-    that end where sizes double. Where runs begin is drawn, so that no two neighbours are never in
-    one.
+    A class has a row of h places, as many as the largest class has clients; what is left over of it
+    stays where it is.
     """
-    number = len(sizes)
-    order = np.lexsort((generator.random(number), sizes))
-    doublings = np.floor(np.log2(np.maximum(sizes[order], 1)) + generator.random())
-    tens = (np.arange(number) + generator.integers(LIKE)) // LIKE
-    runs = tens * np.iinfo(np.int64).bits + doublings.astype(np.intp)
-    dealt = np.lexsort((generator.random(number), runs))
-    permutation = np.empty(number, dtype=np.intp)
-    permutation[order] = order[dealt]
-    return permutation
+
+    clients: IntArray  # (C,)
+    ranks: FloatArray  # (C, h), of each size in its class, equal sizes alike
+    logarithms: FloatArray  # (C, h), base 2, of the sizes in ascending order
+    left_over: BoolArray  # (C, h)
+
+    @classmethod
+    def of(cls, sizes: Sequence[npt.NDArray[np.number]]) -> LikeSizes:
+        """Take the sizes of each class, (h,) or fewer."""
+        clients = np.array([len(of_class) for of_class in sizes], dtype=np.intp)
+        places = np.arange(clients.max(initial=0))
+        left_over = places >= clients[:, None]
+        ranks = np.tile(places.astype(np.float64), (len(sizes), 1))
+        logarithms = np.zeros(ranks.shape)
+        for row, of_class in enumerate(sizes):
+            ranks[row, : len(of_class)] = np.unique(of_class, return_inverse=True)[1]
+            logarithms[row, : len(of_class)] = np.log2(np.maximum(np.sort(of_class), 1))
+        return cls(clients, ranks, logarithms, left_over)
+
+    def shuffled(self, generator: np.random.Generator) -> IntArray:
+        """Draw permutations (C, h) that put each client in the place of one of like size.
+
+        Clients are put in order of their sizes, ties at random, and shuffled within runs of `LIKE`
+        that end where sizes double. Where runs begin is drawn, so that no two neighbours are never
+        in one.
+        """
+        ties, deals = np.zeros(self.ranks.shape), np.zeros(self.ranks.shape)
+        begins = np.zeros((2, len(self.clients), 1))
+        for row, number in enumerate(self.clients):
+            generator.random(out=ties[row, :number])
+            begins[:, row, 0] = generator.random(), generator.integers(LIKE)
+            generator.random(out=deals[row, :number])
+        order = (self.ranks + ties).argsort(axis=1)
+        places = np.arange(order.shape[1])
+        doublings, tens = np.floor(self.logarithms + begins[0]), (places + begins[1]) // LIKE
+        runs = tens * np.iinfo(np.int64).bits + doublings
+        number_of_run = np.diff(runs, axis=1, prepend=runs[:, :1]).astype(np.bool_).cumsum(axis=1)
+        keys = np.where(self.left_over, len(places) + places, number_of_run + deals)
+        dealt = keys.argsort(axis=1)
+        permutations = np.empty_like(order)
+        np.put_along_axis(permutations, order, np.take_along_axis(order, dealt, axis=1), axis=1)
+        return permutations
 
 
 def traded_classes(held: BoolArray, generator: np.random.Generator) -> BoolArray:

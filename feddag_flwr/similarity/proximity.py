@@ -9,9 +9,10 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from feddag_flwr.similarity.class_subspaces import ClassSubspaces
 from feddag_flwr.similarity.fusion import fuse, learn_fusion_weights
 from feddag_flwr.similarity.gradient import gradient_dissimilarity
-from feddag_flwr.similarity.group_tree import ClassSubspaces, GroupTree
+from feddag_flwr.similarity.group_tree import GroupTree
 from feddag_flwr.similarity.normalisation import normalise
 from feddag_flwr.similarity.subspace import Angle, class_angles, data_dissimilarity
 
@@ -78,8 +79,7 @@ def pack_bases(
 
 def measure_proximity(
     updates: NDArray[np.floating[Any]],
-    bases: NDArray[np.float32],
-    counts: NDArray[np.integer[Any]],
+    profiles: ClassSubspaces,
     *,
     names: Sequence[str],
     angle: Angle,
@@ -95,13 +95,13 @@ def measure_proximity(
     ----------
     updates : ndarray, shape (N, k)
         Sparse updates.
-    bases : ndarray, shape (N, C, p, d)
-        As `pack_bases` makes them.
-    counts : ndarray, shape (N, C)
-        Samples a class.
+    profiles : ClassSubspaces
+        Bases as `pack_bases` makes them, and samples a class.
     names : sequence of str
         Client names, for errors.
-    angle, weight_delta, weight_scope, fusion, fusion_steps, false_positive_rate
+    angle
+        That of the profiles.
+    weight_delta, weight_scope, fusion, fusion_steps, false_positive_rate
         The settings of the same names; fusion ``data`` and ``gradient`` fix w to 0 and 1.
 
     Raises
@@ -109,16 +109,17 @@ def measure_proximity(
     ValueError
         A client's update has no direction, or shapes do not agree.
     """
+    del angle
     gradient = gradient_dissimilarity(updates, names)
     if fusion == "evidence":
-        tree, leaves = GroupTree.grow(ClassSubspaces(bases, counts, angle), false_positive_rate)
+        tree, leaves = GroupTree.grow(profiles, false_positive_rate)
         fused = tree.heights[leaves[:, None], leaves]
         return Proximity(gradient, None, np.zeros(len(gradient)), fused, tree, leaves)
     scaled_gradient = normalise(gradient).matrix
     if fusion == "gradient":
         return Proximity(gradient, None, np.ones(len(gradient)), scaled_gradient)
-    angles = class_angles(bases, counts, angle)
-    data = data_dissimilarity(angles, counts, weight_delta, weight_scope)
+    angles = class_angles(profiles.bases, profiles.counts, profiles.angle)
+    data = data_dissimilarity(angles, profiles.counts, weight_delta, weight_scope)
     scaled_data, weights = normalise(data).matrix, np.zeros(len(gradient))
     if fusion == "entropy":
         weights = learn_fusion_weights(scaled_gradient, scaled_data, steps=fusion_steps)

@@ -4,12 +4,14 @@
 samples; `data_dissimilarity` sums the classes up with weights for how unlike their counts are.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from feddag_flwr.similarity.matrices import (
+    BLOCK_ENTRIES,
     AngleArray,
     FloatArray,
     IntArray,
@@ -20,6 +22,7 @@ from feddag_flwr.similarity.matrices import (
 
 Angle = Literal["vectors", "principal"]  # between two basis vectors (Eq. 4), or the spans (Eq. 23)
 Scope = Literal["shared", "all"]  # classes that both clients have, or, as in the paper, all
+BLOCKS = 8  # of rows, at least, of angles that are not computed at once (cost)
 RIGHT_ANGLE = 90.0  # degrees between two clients of whom only one has the class
 
 
@@ -51,18 +54,29 @@ def class_angles(
         have the class but one of them has no non-zero vector. Products are formed in double
         precision: equal vectors come out some 1e-6 degrees apart, in single precision some 0.03.
     """
+    clients, classes = _checked_bases(bases, counts)[1].shape
+    angles = np.empty((classes, clients, clients), dtype=np.float32)
+    for of_class, computed in zip(angles, angles_by_class(bases, counts, angle), strict=True):
+        of_class[...] = computed
+    return angles
+
+
+def angles_by_class(
+    bases: npt.ArrayLike, counts: npt.ArrayLike, angle: Angle = "vectors"
+) -> Iterator[AngleArray]:
+    """Yield V' of `class_angles` class by class, (N, N) each: not all are in memory at once."""
     basis_array, count_array = _checked_bases(bases, counts)
     clients, classes = count_array.shape
-    angles = np.empty((classes, clients, clients), dtype=np.float32)
     for label in range(classes):
+        angles = np.empty((clients, clients), dtype=np.float32)
         present = count_array[:, label] > 0
-        np.multiply(present[:, None] | present[None, :], RIGHT_ANGLE, out=angles[label])
+        np.multiply(present[:, None] | present[None, :], RIGHT_ANGLE, out=angles)
         vectors, members = _unit_vectors(basis_array[:, label], present, label)
         if angle == "principal":
             _check_orthonormal(vectors, members, label)
-        _fill_class(angles[label], vectors, members, angle)
-        np.fill_diagonal(angles[label], 0.0)
-    return angles
+        _fill_class(angles, vectors, members, angle)
+        np.fill_diagonal(angles, 0.0)
+        yield angles
 
 
 def class_angles_to(
@@ -158,8 +172,12 @@ def _fill_class(angles: AngleArray, vectors: FloatArray, members: IntArray, angl
     """Write the angles between all `members` into one class's (N, N) matrix, block by block."""
     everyone = len(members) == len(angles)
     per_client, clients, _ = vectors.shape
-    # Products gain from larger blocks than entry-wise work does, most of all on a busy machine.
-    for rows in row_blocks(clients, clients * per_client**2 // 8):
+    # Products gain from larger blocks than entry-wise work does, most of all on a busy machine; but
+    # where one is not enough, of few blocks nearly all would be computed twice.
+    columns = clients * per_client**2 // 8
+    if columns * clients > BLOCK_ENTRIES:
+        columns = max(columns, BLOCKS * BLOCK_ENTRIES // clients)
+    for rows in row_blocks(clients, columns):
         cosines = _cosines(vectors[:, rows], vectors[:, rows.start :], angle)
         np.minimum(cosines, 1.0, out=cosines)
         np.arccos(cosines, out=cosines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,6 +63,8 @@ class TrainJob:
     random_state : RandomState, optional
         Where PyTorch's global generators stand for this client, where jobs of several wait at once;
         a trainer that lets a network draw from them (dropout) restores it first.
+    augment : callable, optional
+        Changes a model's inputs at random, from `rng`; None: they are taken as they are.
     """
 
     model: ClusterModel
@@ -74,6 +76,17 @@ class TrainJob:
     method: TrainingMethod
     weights: Tensor | None = None
     random_state: RandomState | None = None
+    augment: Callable[[Tensor, np.random.Generator], Tensor] | None = None
+
+    def inputs(self, index: Tensor) -> Tensor:
+        """Return the inputs of a batch, changed at random where that is asked for."""
+        inputs = self.samples.inputs(index)
+        return inputs if self.augment is None else self.augment(inputs, self.rng)
+
+    def loss(self, logits: Tensor, index: Tensor) -> Tensor:
+        """Return the objective's mean over a batch, each sample times its weight."""
+        weights = None if self.weights is None else self.weights[index]
+        return self.objective.loss(logits.float(), self.samples.labels[index], weights)
 
     def optimiser(self, parameters: Sequence[nn.Parameter]) -> Optimiser:
         """Make the optimiser of some parameters."""

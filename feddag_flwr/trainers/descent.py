@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, count, islice
 
 import numpy as np
 import torch
@@ -41,24 +42,55 @@ def descend(job: TrainJob, trained: nn.Module, loss: BatchLoss) -> NDArray[np.fl
 
     `loss` goes from the indices of a batch, on the model's device, to a scalar; the proximal term
     pulls to the weights at the start. Returns the mean loss a sample of each epoch, shape
-    (epochs,), while it was being trained, without the proximal term.
+    (epochs,), or of all steps, shape (1,), while it was being trained, without the proximal term.
+
+    Raises
+    ------
+    ValueError
+        All of `trained` is frozen.
     """
-    parameters, count = list(trained.parameters()), len(job.samples)
+    parameters, config = list(trained.parameters()), job.config
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise ValueError("setting frozen-layers leaves nothing to train")
     optimiser = job.optimiser(parameters)
-    mu = job.config.proximal
-    proximal = ProximalTerm.to_present(mu, parameters) if mu else None
-    trained.train()
-    device = parameters[0].device
-    losses = []
-    for _ in range(job.config.epochs):
-        total = torch.zeros((), device=device)
-        for index in batches(count, job.config.batch_size, job.rng):
+    proximal = ProximalTerm.to_present(config.proximal, parameters) if config.proximal else None
+    _train_mode(trained)
+    device, losses = parameters[0].device, []
+    for epoch in _passes(job):
+        total, seen = torch.zeros((), device=device), 0
+        for index in epoch:
             optimiser.zero_grad()
-            value = loss(index.to(device))
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision):
+                value = loss(index.to(device))
             value.backward()  # type: ignore[no-untyped-call]
             if proximal is not None:
                 proximal.add_gradient(parameters)
+            if config.gradient_clipping:
+                nn.utils.clip_grad_norm_(parameters, config.gradient_clipping)
             optimiser.step()
             total += value.detach() * len(index)
-        losses.append(total)  # read after the last epoch: a GPU is not made to wait
-    return np.array([float(total) / count for total in losses], dtype=np.float64)
+            seen += len(index)
+        losses.append((total, seen))  # read after the last epoch: a GPU is not made to wait
+    return np.array([float(total) / seen for total, seen in losses], dtype=np.float64)
+
+
+def _passes(job: TrainJob) -> Iterator[Iterator[Tensor]]:
+    """Yield the batches of each epoch, or of all steps as one pass."""
+    config = job.config
+    epochs = range(config.epochs) if not config.steps else count()
+    passes = (batches(len(job.samples), config.batch_size, job.rng) for _ in epochs)
+    if not config.steps:
+        return passes
+    return iter([islice(chain.from_iterable(passes), config.steps)])
+
+
+def _train_mode(trained: nn.Module) -> None:
+    """Put modules into training mode, but those all of whose own parameters are frozen.
+
+    Batch normalisation that is not trained keeps its running means as well.
+    """
+    trained.train()
+    for module in trained.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()

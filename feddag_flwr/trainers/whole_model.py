@@ -19,12 +19,9 @@ class WholeModel:
 
     def __call__(self, job: TrainJob, /) -> NDArray[np.float64]:
         """Train the job's model; return the mean loss of each epoch."""
-        samples, weights = job.samples, job.weights
 
         def loss(index: Tensor) -> Tensor:
-            counted = None if weights is None else weights[index]
-            logits = job.model(samples.inputs(index))
-            return job.objective.loss(logits, samples.labels[index], counted)
+            return job.loss(job.model(job.inputs(index)), index)
 
         return descend(job, single_encoder(job.model), loss)
 

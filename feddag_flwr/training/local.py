@@ -38,6 +38,16 @@ def chunks(samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
         yield samples.inputs(chunk), samples.labels[chunk]
 
 
+def balanced_weights(labels: Tensor) -> Tensor:
+    """Weight of each sample, shape (n,), float32, with which all classes present count alike.
+
+    n / (classes present x samples of its class), as scikit-learn's ``class_weight="balanced"``.
+    """
+    counts = functional.one_hot(labels).sum(dim=0)
+    weights: Tensor = len(labels) / (torch.count_nonzero(counts) * counts[labels])
+    return weights.float()
+
+
 @torch.no_grad()
 def encode(encoder: nn.Module, samples: Samples) -> Tensor:
     """Features (n, feature_size) of all samples under a frozen encoder, in evaluation mode."""

@@ -13,9 +13,16 @@ from feddag_flwr.data.mapped import chunks_of
 from feddag_flwr.data.pixels import AT_ONCE
 from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.modalities import Rows, SampleSpec, load_modality
-from feddag_flwr.profile import Profile, sparse_size, subspace_size
+from feddag_flwr.profile import (
+    DIRECTIONS,
+    LeadingDirections,
+    Profile,
+    sparse_size,
+    subspace_size,
+)
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
+from feddag_flwr.similarity.looks import Looks, features_of
 from feddag_flwr.subspace_view import SubspaceView, make_view
 
 # Singular values below this share of the largest are noise of the Gram matrix, not directions.
@@ -111,8 +118,7 @@ def class_subspaces(
     the samples, where they do not tell it themselves. Returns vectors, shape (rows, d), float32,
     and the class of each.
     """
-    spec = spec or load_modality(settings.data.modality).spec(data.samples)
-    view = make_view(settings.profile.view, settings.data.modality, spec, settings.run.seed)
+    view = _view_of(data.samples, settings, spec)
     rows: list[NDArray[np.float32]] = []
     classes: list[int] = []
     for label in np.unique(data.labels):
@@ -132,6 +138,61 @@ def class_subspaces(
     return vectors, np.array(classes, dtype=np.int64)
 
 
+def leading_directions(
+    samples: NDArray[Any],
+    settings: Settings,
+    client: str,
+    scale: Rows = (),
+    spec: SampleSpec | None = None,
+) -> LeadingDirections:
+    """Take the truncated SVD of all samples together, whatever their labels.
+
+    At most ``max-class-samples`` of them enter it. Fewer than ``min-subspace-samples`` give no
+    vectors, as in a class. `spec` is as in `class_subspaces`.
+    """
+    view = _view_of(samples, settings, spec)
+    if len(samples) < settings.profile.min_subspace_samples:
+        return LeadingDirections(np.zeros((0, view.features), dtype=np.float32), np.zeros(0))
+    if len(samples) > settings.profile.max_class_samples:
+        rng = generator(settings.run.seed, "direction-samples", client=client)
+        chosen = rng.choice(len(samples), settings.profile.max_class_samples, replace=False)
+        samples = samples[np.sort(chosen)]
+    matrix = view.matrix(samples, scale)
+    vectors = leading_vectors(matrix, DIRECTIONS)
+    squares = np.square(matrix @ vectors.T).sum(axis=0)
+    shares = squares / max(float(np.square(matrix).sum()), np.finfo(np.float64).tiny)
+    return LeadingDirections(vectors.astype(np.float32), shares)
+
+
+def _view_of(samples: NDArray[Any], settings: Settings, spec: SampleSpec | None) -> SubspaceView:
+    spec = spec or load_modality(settings.data.modality).spec(samples)
+    return make_view(settings.profile.view, settings.data.modality, spec, settings.run.seed)
+
+
+def look_features(
+    samples: NDArray[Any],
+    settings: Settings,
+    scale: Rows = (),
+    spec: SampleSpec | None = None,
+) -> NDArray[np.float64]:
+    """Features of samples (n, k) by which a client tells whether its classes look otherwise."""
+    matrix = _view_of(samples, settings, spec).matrix(samples, scale)
+    return features_of(matrix, generator(settings.run.seed, "look-projections"))
+
+
+def looks_of(
+    data: LabelledSamples,
+    settings: Settings,
+    num_classes: int,
+    scale: Rows = (),
+    spec: SampleSpec | None = None,
+) -> NDArray[np.float64]:
+    """Say how the classes look; those with fewer than ``min-subspace-samples`` are kept back."""
+    features = look_features(data.samples, settings, scale, spec)
+    least = settings.profile.min_subspace_samples
+    return Looks.of(features, data.labels, num_classes, least).numbers()
+
+
 def make_profile(
     before: Mapping[str, Weights],
     after: Mapping[str, Weights],
@@ -144,10 +205,13 @@ def make_profile(
     gradient_fraction: float,
     scale: Rows,
     spec: SampleSpec | None = None,
+    directions: bool = False,
+    looks: bool = False,
 ) -> Profile:
     """Compute a client's profile (Algorithm 1, lines 5-10).
 
     `before` is the common single-encoder start theta0, `after` what the warm-up made of it.
+    `directions` says whether those of all samples are wanted, and `looks` whether how classes look.
     """
     update = np.concatenate([after[part].floats - before[part].floats for part in before])
     chosen = sparse_coordinates(len(update), gradient_fraction, coordinate_seed)
@@ -159,4 +223,8 @@ def make_profile(
         spec,
     )
     counts = np.bincount(data.labels, minlength=num_classes).astype(np.int64)
-    return Profile(update[chosen], vectors, classes, counts, after["primary"])
+    of_all = None
+    if directions:
+        of_all = leading_directions(data.samples, settings, client, scale, spec)
+    seen = looks_of(data, settings, num_classes, scale, spec) if looks else None
+    return Profile(update[chosen], vectors, classes, counts, after["primary"], of_all, seen)

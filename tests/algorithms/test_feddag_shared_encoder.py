@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from algorithm_bench import Bench
 from judgements import evaluation
-from memory_grid import TRAINING, MemoryGrid, failed, quick_settings, run_quickly
+from memory_grid import TRAINING, MemoryGrid, failed, let_come_later, quick_settings, run_quickly
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithms.feddag.server import FedDAG
@@ -232,14 +232,7 @@ def test_a_group_that_comes_late_gets_a_head_of_its_own_on_the_one_encoder(tmp_p
         for name, group in first.context.true_groups.items()
         if group == 2
     }
-    grid.connected -= late
-
-    def come(partition, action, message):
-        if action in TRAINING:
-            grid.connected |= late
-        return message
-
-    grid.tamper = come
+    let_come_later(grid, late)
     with caplog.at_level(logging.INFO, logger="flwr"):
         strategy, _ = run_quickly(tmp_path, name="late", grid=grid, **changes)
     assert "clustered anew: groups have changed" in caplog.text

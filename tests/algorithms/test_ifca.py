@@ -7,9 +7,11 @@ from algorithm_bench import Bench
 from memory_grid import TRAINING, array_of, quick_settings, replace_array, run_quickly
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.algorithms.ifca.messages import ChoiceReply
+from feddag_flwr.algorithms.ifca.messages import ChoiceReply, ChoiceTrainRequest
 from feddag_flwr.algorithms.ifca.server import IFCA
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
+from feddag_flwr.clustering.settings import MOST_CANDIDATES
+from feddag_flwr.records import RecordError, RequestHeader
 from feddag_flwr.state import Client, ServerState
 
 pytestmark = pytest.mark.integration
@@ -115,3 +117,15 @@ def test_bytes_by_hand(tmp_path):
     # Upwards: one model a participant with its counts; three losses and lowest.
     assert 6 * model <= up["train"] < 6 * (model + 1000)
     assert up["candidate_losses"] == 6 * 2 * (128 + 3 * 8)
+
+
+def test_a_message_carries_as_many_models_as_num_clusters_may_be_and_no_more():
+    def sent(count):
+        header = RequestHeader("client-1", 1, ("x", "y"), (1, 8, 8), ((0.0, 1.0),))
+        models = tuple({"primary": weights(z), "classifier": weights(-z)} for z in range(count))
+        return ChoiceTrainRequest(header, models).encode()
+
+    arrived = ChoiceTrainRequest.decode(sent(MOST_CANDIDATES)).candidates
+    assert [model["primary"].floats.item() for model in arrived] == list(range(500))
+    with pytest.raises(RecordError, match="parts must be a list of 1 to 1000 names, got 1002"):
+        ChoiceTrainRequest.decode(sent(MOST_CANDIDATES + 1))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from feddag_flwr.data import own
-from feddag_flwr.data.classes import check_spec
+from feddag_flwr.data.classes import in_spec
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.modalities import SampleSpec, load_modality
@@ -108,10 +108,13 @@ def test_classes_of_a_common_source_are_matched_too():
 
 def test_images_of_another_shape_are_refused(tmp_path):
     data = _load(_npz(tmp_path / "a.npz", [0, 0, 1, 1]))
-    check_spec(data, SampleSpec((1, 4, 4)), load_modality("image"))
-    message = r"client 'ward-3': samples are 4 x 4 with 1 channel.*federation's are 4 x 5 with 3 ch"
+    same = in_spec(data, SampleSpec((1, 4, 4)), load_modality("image"))
+    assert same.train is data.train
+    message = (
+        r"client 'ward-3': samples are 4 x 4 with 1 channel.*of the federation 4 x 5 with 3 ch"
+    )
     with pytest.raises(DataError, match=message):
-        check_spec(data, SampleSpec((3, 4, 5)), load_modality("image"))
+        in_spec(data, SampleSpec((3, 4, 5)), load_modality("image"))
 
 
 def test_a_file_that_came_into_a_folder_below_a_class_is_read(tmp_path):

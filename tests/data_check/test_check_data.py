@@ -116,7 +116,7 @@ def test_a_wrong_setting_is_a_wrong_command_line(tmp_path, capsys):
         ([0, 1, 3], {}, "label 3 is out of range for 3 'class_names'"),
         ([0, -1, 1], {}, "'labels' run from -1 to 1"),
         ([0, 1], {"images": np.full((2, 4, 4), np.nan)}, "2 of 2 have NaN or infinite pixels"),
-        ([0, 1, 2], {}, "has no test part and none can be held out of 3 image"),
+        ([0, 1, 2], {}, "has no test part and none can be held out of 3 sample"),
         ([], {"images": np.zeros((0, 4, 4), np.uint8)}, "no train images"),
     ],
 )
@@ -375,6 +375,30 @@ def test_disclosures_are_what_the_client_sends(tmp_path):
     total = sum(len(array.data) for array in sent.array_records["arrays"].values())
     told = [items[what].nbytes for what in ("trained model", "trained second encoder", "counts")]
     assert sum(told) == total + 8  # and the loss, which is no array
+
+
+def test_what_settings_add_to_the_profile_is_told(tmp_path):
+    path = archive(tmp_path / "a.npz", [0, 0, 1, 2, 2] * 9)
+    settings = settings_of(path, unlabelled="place", looks_level=1e-6)
+    data = inspect_data(path, "ward-3", settings).data
+    items = {item.what: item for item in disclosures(data, class_vectors(data, settings), settings)}
+    # Ten vectors of 64 numbers and their shares; 3 classes of 35 numbers and 32 x 32.
+    assert items["principal vectors of all images together"].nbytes == 2 * 128 + 10 * (64 * 4 + 8)
+    assert items["looks of the classes"].nbytes == 128 + 8 * (3 * 35 + 32**2)
+
+
+def test_data_without_labels_can_be_placed_and_cannot_train(tmp_path):
+    images = noise(12)
+    np.savez(tmp_path / "a.npz", images=images)
+    folder = tmp_path / "b"
+    folder.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    for path in (tmp_path / "a.npz", folder):
+        found = inspect_data(path, "", settings_of(path))
+        assert (found.data, found.faults) == (None, [])
+        (note,) = found.warnings
+        assert "no labels: can be placed, cannot train (12 images; the run needs unlabelled" in note
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import nn
 from feddag_flwr.aggregation import weighted_mean
 from feddag_flwr.client.session import ClientSession
 from feddag_flwr.data.scenarios import load_client_data
-from feddag_flwr.engine.comparison import SHARE
+from feddag_flwr.engine.comparison import SHARE, Comparison
 from feddag_flwr.modalities import load_modality
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
@@ -205,3 +205,25 @@ def test_settings():
     assert quick_settings().run.compare_every == 1
     with pytest.raises((ValidationError, ValueError), match="compare-every"):
         quick_settings(compare_every=0)
+
+
+def test_the_one_model_is_judged_by_its_mean_over_the_last_quarter(tmp_path, monkeypatch):
+    """Of eight rounds these are the last two; the mean stays out of what is trained on."""
+    kept = {}
+    train = Comparison._train_one
+
+    def remember(comparison, server_round):
+        told = train(comparison, server_round)
+        kept[server_round] = comparison._models.one["primary"].floats
+        return told
+
+    monkeypatch.setattr(Comparison, "_train_one", remember)
+    strategy, _ = run_quickly(tmp_path, **COMPARED, num_rounds=8)
+    found = strategy.comparison.arrays()
+    assert sorted(kept) == [5, 6, 7, 8]
+    mean = (kept[7].astype(np.float64) + kept[8]) / 2
+    np.testing.assert_allclose(
+        found["comparison.one-model-mean"]["primary.floats"], mean, atol=1e-7
+    )
+    np.testing.assert_array_equal(found["comparison.one-model"]["primary.floats"], kept[8])
+    assert not np.array_equal(kept[7], kept[8])

@@ -11,7 +11,7 @@ from PIL import Image
 from feddag_flwr.checkpoints import newest_checkpoint
 from feddag_flwr.data.images import preparation
 from feddag_flwr.data.images.form import ImageForm
-from feddag_flwr.modalities import load_modality
+from feddag_flwr.modalities import ModalityError, load_modality
 from feddag_flwr.modalities.base import SampleSpec
 
 SITES = {"a": ((16, 16), "L"), "b": ((24, 20), "L"), "c": ((16, 16), "RGB")}
@@ -156,7 +156,7 @@ def test_classes_that_are_empty_or_tested_only_leave_the_metrics_right(tmp_path,
 def common(*forms, weights=None):
     specs = [ImageForm(*form).spec for form in forms]
     counts = np.ones(len(forms)) if weights is None else np.array(weights, float)
-    return load_modality("image").common_spec(specs, counts)
+    return load_modality("image").agreed(specs, counts)
 
 
 def test_the_common_form_is_that_of_most_samples():
@@ -171,15 +171,14 @@ def test_the_common_form_is_that_of_most_samples():
 def test_images_become_such_of_one_or_three_channels():
     modality = load_modality("image")
     one, two, three = (SampleSpec((channels, 8, 9)) for channels in (1, 2, 3))
-    assert modality.can_become(one, three)
-    assert modality.can_become(three, one)
-    assert modality.can_become(two, SampleSpec((2, 4, 4)))
-    assert not modality.can_become(two, one)
+    modality.check_fit(one, three)
+    modality.check_fit(three, one)
+    modality.check_fit(two, SampleSpec((2, 4, 4)))
+    with pytest.raises(ModalityError, match=r"8 x 9 with 2 channel\(s\), those of the federation"):
+        modality.check_fit(two, one)
 
 
 @pytest.mark.parametrize("details", ["x", '{"bits": 9}', '{"bits": 12, "a": 1}', "{}"])
 def test_details_that_say_no_bits_are_refused(details):
-    from feddag_flwr.modalities import ModalityError
-
     with pytest.raises(ModalityError, match="must be three positive integers"):
         load_modality("image").check(SampleSpec((1, 8, 8), details))

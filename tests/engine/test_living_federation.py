@@ -5,7 +5,15 @@ import logging
 
 import numpy as np
 import pytest
-from memory_grid import TRAINING, MemoryGrid, failed, quick_settings, run_quickly
+from memory_grid import (
+    TRAINING,
+    MemoryGrid,
+    failed,
+    let_come_later,
+    quick_settings,
+    replace_array,
+    run_quickly,
+)
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithm_names import ALGORITHMS
@@ -135,20 +143,20 @@ def test_a_run_begins_with_min_clients_and_takes_the_others_later(tmp_path, capl
         **LATE | {"newcomer_share": 0.0, "num_rounds": 1},
     )
     grid = MemoryGrid(settings)
-    absent = {FIRST_NODE + partition for partition in (1, 4, 7)}
-    grid.connected -= absent
-
-    def come(partition, action, reply):
-        if action in TRAINING:
-            grid.connected |= absent
-        return reply
-
-    grid.tamper = come
+    let_come_later(grid, {FIRST_NODE + partition for partition in (1, 4, 7)})
     strategy = build_strategy(settings, RunFolder(settings))
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy.start(grid)
     assert "6 of 9 nodes came: begin" in caplog.text
     assert sorted(lines(strategy)[1]["placed"]) == ["client-1", "client-4", "client-7"]
+
+
+def test_a_share_that_holds_out_nobody_of_those_who_came_is_told(tmp_path, caplog):
+    share = {"held_out_share": 0.2, "num_clients": 3, "min_clients": 2, "num_rounds": 0}
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        strategy, _ = run_quickly(tmp_path, nodes=2, algorithm="fedavg", **share)
+    assert strategy.context.held_out == {}
+    assert "held-out-share = 0.2: 0 of the 2 clients here" in caplog.text
 
 
 def test_a_profile_that_is_missing_at_the_start_is_made_good_later(tmp_path):
@@ -464,6 +472,58 @@ def test_a_client_that_always_says_it_has_drifted_takes_no_more_room(tmp_path):
     assert len(strategy.algorithm._profiles.arrays.updates) == CLIENTS + 1
     assert strategy.algorithm._profiles.placed_since == 1
     assert not any("moved" in line for line in lines(strategy)[1:])
+
+
+LOOKS = DRIFT | {
+    "client_groups": 1,
+    "label_skew": 30.0,
+    "dirichlet_alpha": 1000.0,
+    "drift_share": 0.34,
+    "looks_level": 1e-6,
+}
+
+
+@pytest.mark.parametrize("looks", ["turned", "upside-down", "inverted"])
+def test_other_looks_of_the_same_classes_are_told_within_two_rounds(tmp_path, caplog, looks):
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        strategy, _ = run_quickly(tmp_path, **LOOKS | {"drift_looks": looks})
+    log = lines(strategy)
+    told = log[2]["drifted"]
+    assert len(told) == 3
+    assert "drifted" not in log[1]
+    assert sorted(log[3]["placed"]) == told
+    assert all("drifted" not in line for line in log[3:])
+    for name in told:
+        assert f"client {name} has drifted, its looks have changed: it will be" in caplog.text
+
+
+def test_looks_are_not_looked_at_by_default_and_unchanged_data_is_no_drift(tmp_path):
+    quiet, _ = run_quickly(
+        tmp_path, name="quiet", **LOOKS | {"drift_looks": "inverted", "looks_level": 0.0}
+    )
+    steady, _ = run_quickly(tmp_path, name="steady", **LOOKS | {"drift_share": 0.0})
+    for strategy in (quiet, steady):
+        assert all("drifted" not in line for line in lines(strategy))
+    plain, _ = run_quickly(
+        tmp_path, name="plain", **LOOKS | {"drift_share": 0.0, "looks_level": 0.0}
+    )
+    for one, other in zip(lines(steady), lines(plain), strict=True):
+        assert one.get("all") == other.get("all")
+
+
+def test_looks_that_cannot_be_cost_that_client_alone(tmp_path, caplog):
+    def tamper(partition, action, reply):
+        if action == "train.full_profile" and partition == 4:
+            return replace_array(reply, "number.looks", np.full(7, np.nan))
+        return reply
+
+    with caplog.at_level(logging.WARNING, logger="flwr"):
+        strategy, _ = run_quickly(
+            tmp_path, tamper=tamper, **LOOKS | {"drift_share": 0.0, "num_rounds": 2}
+        )
+    assert "client-4" not in strategy.state.assignments
+    assert len(strategy.state.assignments) == CLIENTS - 1
+    assert "array 'number.looks'" in caplog.text
 
 
 def test_drift_is_not_looked_for_at_threshold_zero(tmp_path):

@@ -1,5 +1,7 @@
 """Settings on the command line and in TOML files: all is understood, or it is named."""
 
+from pathlib import Path
+
 import pytest
 
 from feddag_flwr.flower.run_config import parse_overrides, read_defaults
@@ -41,7 +43,11 @@ def test_a_quote_in_a_text_and_a_path_that_ends_in_toml_are_values():
         ('name="a', "'name=\"a' is no key=value pair"),
         ("seed=1 rounds=2 seed=3", "'seed' is given twice"),
         ("algorithm=fedavg", 'a text needs quotes: algorithm="fedavg"'),
-        ("seeds=[1]", r"seeds=\[1\]"),
+        ("seeds=[1]", r"'seeds=\[1\]': seeds = \[1\] must be a number, a text in quotes, true or"),
+        ("seeds=[]", r"seeds = \[\] must be a number, a text in quotes, true or false"),
+        ("seeds={}", r"seeds = \{\} must be a number, a text in quotes, true or false"),
+        ("seeds={a=[1]}", r"in seeds: a = \[1\] must be a number, a text in quotes, true or"),
+        ("day=2026-01-01", r"day = datetime.date\(2026, 1, 1\) must be a number, a text in"),
         ("algorithm", "'algorithm' is no key=value pair"),
         ("absent.toml", r"absent\.toml': No such file"),
     ],
@@ -94,5 +100,23 @@ def test_an_app_that_flower_cannot_read_is_refused_before_it_starts(tmp_path):
 
 def test_a_value_that_is_no_setting_is_named_with_its_file(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[tool.flwr.app.config]\nseeds = [1]\n")
-    with pytest.raises(ValueError, match=r"pyproject\.toml: .*seeds"):
+    with pytest.raises(
+        ValueError, match=r"pyproject\.toml: seeds = \[1\] must be a number, a text"
+    ):
         read_defaults(tmp_path)
+
+
+def test_lists_and_tables_of_a_file_cost_one_line_and_no_traceback(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    path, root = tmp_path / "more.toml", Path(__file__).resolve().parents[2]
+    for text, told in {
+        "local-epochs = [1, 2]": "local-epochs = [1, 2] must be a number, a text in quotes, true",
+        'algorithm = ["ifca"]': "algorithm = ['ifca'] must be a number, a text in quotes, true",
+        "[data-dir]": "data-dir = {} must be a number, a text in quotes, true or false",
+        "[local-epochs]\na = 1": "'local-epochs.a' = 1 is not a setting of this app; did you mean "
+        "'local-epochs'?",
+    }.items():
+        path.write_text(f"{text}\n")
+        assert main(["run", str(root), "--in-process", "--run-config", str(path)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line

@@ -5,7 +5,6 @@ import torch
 from digit_runs import CLIENT
 from torch import nn
 
-from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.inference import export as export_module
 from feddag_flwr.inference.export import METADATA, ExportError, export
 from feddag_flwr.inference.served import Served, ServedClassifier, load_served
@@ -99,7 +98,7 @@ class ByCount(nn.Module):
 def test_a_model_that_a_trace_gets_wrong_is_refused(tmp_path):
     torch.manual_seed(1)
     model = ServedClassifier(ClusterModel(ByCount(), None, 3), ((0.0, 1.0),)).eval()
-    served = Served(model, ("a", "b", "c"), ImageForm(1, 2, 2), "fedavg", 0, None, False, 1, "")
+    served = Served(model, ("a", "b", "c"), (1, 2, 2), "fedavg", 0, None, False, 1, "")
     (tmp_path / "x.pt").write_text("older")
     with pytest.raises(ExportError, match="something else than the model for 5 images"):
         export(served, tmp_path / "x.pt")
@@ -112,7 +111,7 @@ def test_batch_norm_is_exported_as_evaluated(tmp_path):
     encoder = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Dropout(0.5))
     encoder.feature_size = 4
     model = ServedClassifier(ClusterModel(encoder, None, 3), ((0.5, 2.0),)).eval()
-    served = Served(model, ("a", "b", "c"), ImageForm(1, 2, 2), "fedavg", 0, None, False, 1, "")
+    served = Served(model, ("a", "b", "c"), (1, 2, 2), "fedavg", 0, None, False, 1, "")
     export(served, tmp_path / "x.pt")
     images = torch.rand(7, 1, 2, 2)
     with torch.no_grad():
@@ -171,7 +170,7 @@ def test_a_model_that_a_format_cannot_hold_is_refused_in_one_line(
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
     model = ServedClassifier(ClusterModel(encoder, None, 3), ((0.0, 1.0),)).eval()
-    served = Served(model, ("a", "b", "c"), ImageForm(1, 2, 2), "fedavg", 0, None, False, 1, "")
+    served = Served(model, ("a", "b", "c"), (1, 2, 2), "fedavg", 0, None, False, 1, "")
     monkeypatch.setattr("feddag_flwr.inference.served.load_served", lambda *_, **__: served)
     refused = []
 
@@ -196,9 +195,7 @@ def test_a_model_that_a_format_cannot_hold_is_refused_in_one_line(
 
 def test_double_precision_inside_an_encoder_is_exported(tmp_path):
     model = ServedClassifier(ClusterModel(OfType(torch.float64, back=True), None, 3), ((0.0, 1.0),))
-    served = Served(
-        model.eval(), ("a", "b", "c"), ImageForm(1, 2, 2), "fedavg", 0, None, False, 1, ""
-    )
+    served = Served(model.eval(), ("a", "b", "c"), (1, 2, 2), "fedavg", 0, None, False, 1, "")
     export(served, tmp_path / "x.pt")
     images = torch.rand(3, 1, 2, 2)
     with torch.no_grad():

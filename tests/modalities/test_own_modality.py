@@ -160,5 +160,5 @@ def test_what_is_for_images_is_refused(changes, message):
 
 
 def test_a_modality_that_is_none_is_refused():
-    with pytest.raises(SettingsError, match="setting modality = 'sound': must be image or package"):
+    with pytest.raises(SettingsError, match="setting modality = 'sound': must be image, tabular"):
         Settings.from_run_config({"modality": "sound"})

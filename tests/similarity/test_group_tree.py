@@ -12,13 +12,8 @@ from looks import bases_of, same_groups
 from scipy.stats import binom
 
 from feddag_flwr.similarity import group_tree
-from feddag_flwr.similarity.group_tree import (
-    CLASS_CONDITIONAL,
-    LABEL_SET,
-    ClassSubspaces,
-    GroupTree,
-    Part,
-)
+from feddag_flwr.similarity.class_subspaces import ClassSubspaces
+from feddag_flwr.similarity.group_tree import CLASS_CONDITIONAL, LABEL_SET, GroupTree, Part
 
 RATE = 0.01
 

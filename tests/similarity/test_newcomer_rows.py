@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, softmax
 from scipy.stats import entropy
 
+from feddag_flwr.similarity.class_subspaces import ClassSubspaces
 from feddag_flwr.similarity.fusion import (
     entropy_gradient,
     fuse,
@@ -233,7 +234,9 @@ def planted(rng, groups=3, members=4):
 def test_a_copy_of_a_client_has_that_clients_row(fusion):
     updates, bases, counts, labels = planted(np.random.default_rng(2))
     options = OPTIONS | {"fusion": fusion}
-    proximity = measure_proximity(updates, bases, counts, names=names(12), **options)
+    proximity = measure_proximity(
+        updates, ClassSubspaces(bases, counts, options["angle"]), names=names(12), **options
+    )
     residents = ProfileArrays.of(updates, bases, counts, proximity)
     for client in (0, 5, 11):
         one = slice(client, client + 1)
@@ -255,7 +258,9 @@ def test_a_copy_of_a_client_has_that_clients_row(fusion):
 def test_values_beyond_the_clients_range_are_clipped():
     updates, bases, counts, _ = planted(np.random.default_rng(3))
     options = OPTIONS | {"fusion": "gradient"}
-    proximity = measure_proximity(updates, bases, counts, names=names(12), **options)
+    proximity = measure_proximity(
+        updates, ClassSubspaces(bases, counts, options["angle"]), names=names(12), **options
+    )
     residents = ProfileArrays.of(updates, bases, counts, proximity)
     opposite = measure_newcomers(
         residents, -updates[:1], bases[:1], counts[:1], names=["late"], **options

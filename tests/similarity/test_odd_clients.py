@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from looks import bases_of
 
-from feddag_flwr.similarity.group_tree import ClassSubspaces
+from feddag_flwr.similarity.class_subspaces import ClassSubspaces
 from feddag_flwr.similarity.odd_clients import odd_clients
 
 RATE = 0.01
@@ -82,3 +84,44 @@ def test_equal_clients_are_not_odd():
     counts = np.full((12, 3), 9)
     bases = np.tile(np.eye(3, 5)[:, None].astype(np.float32), (12, 1, 1, 1))
     assert not found(bases, counts)
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 14), st.integers(1, 6), st.sampled_from([1, 3, 3000])
+)
+@settings(max_examples=25)
+@pytest.mark.filterwarnings("error")
+def test_whatever_clients_hold_chances_are_chances(seed, number, classes, most):
+    """One image, no image, missing classes, equal clients and vectors of zeros are no obstacle."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, most + 1, (number, classes))
+    bases = bases_of(np.zeros(number, dtype=int), counts, rng)
+    bases[rng.random(number) < 0.2] = bases[0]
+    bases[rng.random(counts.shape) < 0.1] = 0.0
+    for one in found(bases, counts):
+        assert 0 <= one.row < number
+        assert 0.0 < one.chance <= RATE
+        assert all(left < right < classes for left, right in one.exchanged)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_exchanged_and_noisy_clients_are_told_among_eight(seed):
+    """As few as may be; pure noise in features that nobody varies in is far, however small."""
+    bases, counts = made(seed, "exchanged", number=9)
+    told = found(bases, counts)
+    assert [(one.row, one.exchanged) for one in told] == [(3, ((2, 5),))]
+
+
+def test_small_noise_where_nobody_varies_is_told():
+    bases, counts = made(5)
+    bases = np.pad(bases, ((0, 0), (0, 0), (0, 0), (0, 40)))
+    rng = np.random.default_rng(5)
+    bases[..., 12:] = rng.normal(0.0, 1e-4, bases[..., 12:].shape)
+    bases[3, ..., 12:] = rng.normal(0.0, 0.02, bases[3, ..., 12:].shape)
+    assert [one.row for one in found(bases, counts)] == [3]
+
+
+def test_three_classes_that_went_round_are_told_but_no_pair():
+    bases, counts = made(1)
+    bases[3, [1, 2, 4]] = bases[3, [2, 4, 1]]
+    assert [(one.row, one.exchanged) for one in found(bases, counts)] == [(3, ())]

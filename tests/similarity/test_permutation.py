@@ -11,8 +11,8 @@ from scipy.stats import binom, chisquare
 
 from feddag_flwr.similarity.permutation import (
     LIKE,
+    LikeSizes,
     p_value,
-    shuffled_among_like,
     traded_classes,
 )
 
@@ -86,7 +86,25 @@ def test_chance_is_below_a_level_as_seldom_as_it_says(level, values):
         assert np.sum(found <= level) >= binom.ppf(0.0001, experiments, 0.9 * level)
 
 
-# -- shuffled_among_like ---------------------------------------------------------------------------
+# -- LikeSizes -------------------------------------------------------------------------------------
+
+
+def shuffled_among_like(sizes, rng):
+    return LikeSizes.of([sizes]).shuffled(rng)[0]
+
+
+@given(seeds, st.lists(st.lists(st.integers(1, 50), max_size=30), max_size=5))
+@some
+def test_classes_are_shuffled_as_each_by_itself(seed, sizes):
+    """One after the other, whatever the other classes are; what is left over stays."""
+    found = LikeSizes.of([np.array(one, dtype=np.intp) for one in sizes]).shuffled(
+        np.random.default_rng(seed)
+    )
+    rng, most = np.random.default_rng(seed), max(map(len, sizes), default=0)
+    assert found.shape == (len(sizes), most)
+    for of_class, row in zip(sizes, found, strict=True):
+        alone = shuffled_among_like(np.array(of_class, dtype=np.intp), rng)
+        assert row.tolist() == [*alone.tolist(), *range(len(of_class), most)]
 
 
 @given(seeds, st.lists(st.integers(1, 50), max_size=60))

@@ -8,9 +8,12 @@ from flwr.app import Context, RecordDict
 
 from feddag_flwr.algorithms.feddag.local_training import PrimaryPhase, SecondaryPhase
 from feddag_flwr.algorithms.feddag.messages import (
+    DirectionsRequest,
     DualEvaluateRequest,
     DualTrainRequest,
+    FullProfileRequest,
     ProfileRequest,
+    encode_directions,
     encode_profile,
 )
 from feddag_flwr.client.action import Action, Training
@@ -20,12 +23,34 @@ from feddag_flwr.models.flat import get_parts, get_weights, set_weights
 from feddag_flwr.records import Model, RecordError, TrainReply
 from feddag_flwr.seeds import generator
 from feddag_flwr.trainers.whole_model import WholeModel
-from feddag_flwr.training.profile import make_profile
+from feddag_flwr.training.profile import leading_directions, make_profile
 
 
 def profile(content: RecordDict, context: Context) -> Training:
     """Phase 1: warm up, and reply with the sparse update, subspaces, counts and encoder."""
-    request = ProfileRequest.decode(content)
+    return (yield from _profile(ProfileRequest.decode(content), context))
+
+
+def full_profile(content: RecordDict, context: Context) -> Training:
+    """Phase 1 with more of the data: its leading directions, or how its classes look."""
+    return (yield from _profile(FullProfileRequest.decode(content), context))
+
+
+def directions(content: RecordDict, context: Context) -> RecordDict:
+    """Reply with the leading directions of all samples, which need no labels."""
+    request = DirectionsRequest.decode(content)
+    session = ClientSession.open(context, request.header)
+    found = leading_directions(
+        session.data.train.samples,
+        session.settings,
+        request.header.client,
+        request.header.sample_scale,
+        request.header.spec,
+    )
+    return encode_directions(request.header, found)
+
+
+def _profile(request: ProfileRequest, context: Context) -> Training:
     session = ClientSession.open(context, request.header)
     model, settings = session.model(request.start), session.settings
     before, samples = get_parts(model), session.train_samples(model)
@@ -45,6 +70,8 @@ def profile(content: RecordDict, context: Context) -> Training:
         gradient_fraction=request.gradient_fraction,
         scale=request.header.sample_scale,
         spec=request.header.spec,
+        directions=isinstance(request, FullProfileRequest) and request.directions,
+        looks=isinstance(request, FullProfileRequest) and request.looks,
     )
     return encode_profile(request.header, made, request.start["primary"])
 
@@ -93,6 +120,8 @@ def evaluate(content: RecordDict, context: Context) -> Training:
 
 ACTIONS: Mapping[str, Action] = {
     "train.profile": profile,
+    "train.full_profile": full_profile,
+    "query.directions": directions,
     "train.dual": train,
     "evaluate.dual": evaluate,
 }

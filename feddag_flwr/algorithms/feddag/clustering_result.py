@@ -15,10 +15,10 @@ from feddag_flwr.clustering.selection import choose
 from feddag_flwr.clustering.threshold import Candidate, sweep, threshold_grid
 from feddag_flwr.run_folder import PROXIMITY, RunFolder
 from feddag_flwr.settings import Settings
+from feddag_flwr.similarity.class_subspaces import ClassSubspaces
 from feddag_flwr.similarity.group_tree import Part
 from feddag_flwr.similarity.odd_clients import OddClient
 from feddag_flwr.similarity.proximity import Proximity, ProximityOptions
-from feddag_flwr.similarity.subspace import class_angles
 from feddag_flwr.state import ServerState
 
 
@@ -44,8 +44,8 @@ def cluster_clients(
     """
     tested = proximity.tree is not None
     thresholds = threshold_grid(settings.clustering.threshold_step)
-    if tested:
-        levels = np.unique([0.0, *proximity.fused.flat, 1.0])
+    if proximity.tree is not None:
+        levels = np.unique([0.0, *proximity.tree.heights.flat, 1.0])
         thresholds = [*((levels[:-1] + levels[1:]) / 2.0), 1.0]
     candidates = sweep(
         proximity.fused,
@@ -61,15 +61,15 @@ def cluster_clients(
 
 
 def draw_graph(
-    settings: Settings,
-    bases: NDArray[np.float32],
-    counts: NDArray[np.integer[Any]],
-    labels: NDArray[np.intp],
+    settings: Settings, profiles: ClassSubspaces, labels: NDArray[np.intp]
 ) -> Complementarity:
     """Phase 4: who learns from whom (Eq. 11 to 14)."""
-    angles = class_angles(bases, counts, settings.similarity.angle)
     return complementarity(
-        counts, angles, labels, top_k=settings.sharing.top_k, aligned=settings.sharing.alignment
+        profiles.counts,
+        profiles.angles_by_class(),
+        labels,
+        top_k=settings.sharing.top_k,
+        aligned=settings.sharing.alignment,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,6 +19,23 @@ from feddag_flwr.training.local import encode
 def diversity_penalty(primary: Tensor, secondary: Tensor) -> Tensor:
     """Mean squared cosine between the two encoders' features (Eq. 42), a scalar in [0, 1]."""
     return functional.cosine_similarity(primary, secondary, dim=1).square().mean()
+
+
+def frozen_features(job: TrainJob, encoder: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what gives the features of a frozen encoder, from a batch's indices and inputs.
+
+    They are computed once for all samples, unless inputs are changed at random.
+    """
+    if job.augment is None:
+        features = encode(encoder, job.samples)
+        return lambda index, _: features[index]
+    encoder.eval()
+
+    def encode_batch(_: Tensor, inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            return encoder(inputs)  # type: ignore[no-any-return]
+
+    return encode_batch
 
 
 @dataclass(frozen=True)
@@ -32,17 +51,20 @@ class PrimaryPhase:
 
     def __call__(self, job: TrainJob, /) -> NDArray[np.float64]:
         """Train the job's model; return the mean loss of each epoch."""
-        model, samples, weights = job.model, job.samples, job.weights
+        model = job.model
         penalised = self.diversity > 0
         looks = model.secondary is not None and (penalised or not self.separate_heads)
-        frozen = encode(model.secondary, samples) if model.secondary is not None and looks else None
+        frozen = (
+            frozen_features(job, model.secondary) if model.secondary is not None and looks else None
+        )
         head = model.classifier.primary_head
 
         def loss(index: Tensor) -> Tensor:
-            features, labels = model.primary(samples.inputs(index)), samples.labels[index]
-            other = None if frozen is None else frozen[index]
+            inputs = job.inputs(index)
+            features = model.primary(inputs)
+            other = None if frozen is None else frozen(index, inputs)
             logits = head(features) if self.separate_heads else model.classify(features, other)
-            value = job.objective.loss(logits, labels, None if weights is None else weights[index])
+            value = job.loss(logits, index)
             if other is not None and penalised:
                 value = value + self.diversity * diversity_penalty(features, other)
             return value
@@ -63,7 +85,7 @@ class SecondaryPhase:
 
     def __call__(self, job: TrainJob, /) -> NDArray[np.float64]:
         """Train the job's model; return the mean loss of each epoch."""
-        model, samples = job.model, job.samples
+        model = job.model
         secondary, head = model.secondary, model.classifier.secondary_head
         if secondary is None or head is None:
             raise ValueError("the secondary phase needs a secondary encoder")
@@ -71,15 +93,13 @@ class SecondaryPhase:
             return descend(
                 job,
                 nn.ModuleList([secondary, head]),
-                lambda index: job.objective.loss(
-                    head(secondary(samples.inputs(index))), samples.labels[index]
-                ),
+                lambda index: job.loss(head(secondary(job.inputs(index))), index),
             )
-        frozen = encode(model.primary, samples)
+        frozen = frozen_features(job, model.primary)
 
         def loss(index: Tensor) -> Tensor:
-            logits = model.classify(frozen[index], secondary(samples.inputs(index)))
-            return job.objective.loss(logits, samples.labels[index])
+            inputs = job.inputs(index)
+            return job.loss(model.classify(frozen(index, inputs), secondary(inputs)), index)
 
         model.classifier.requires_grad_(False)
         losses = descend(job, secondary, loss)

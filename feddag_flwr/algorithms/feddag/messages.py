@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from flwr.app import RecordDict
@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.local_training import PLAIN, LocalTrainingConfig
-from feddag_flwr.profile import Profile, sparse_size, subspace_size
+from feddag_flwr.profile import (
+    DIRECTIONS,
+    LeadingDirections,
+    Profile,
+    sparse_size,
+    subspace_size,
+)
 from feddag_flwr.records import (
     ClientRequest,
     EvaluateRequest,
@@ -21,13 +27,20 @@ from feddag_flwr.records import (
     RequestHeader,
     TrainReply,
 )
-from feddag_flwr.records.arrays import array_of, check_orthonormal, counts_of
+from feddag_flwr.records.arrays import (
+    ORTHONORMAL,
+    array_of,
+    check_orthonormal,
+    counts_of,
+    number_of,
+)
 from feddag_flwr.records.parts import parts_of
 from feddag_flwr.records.request import AT_LEAST_1, Must
 from feddag_flwr.records.sizes import weights_nbytes
 from feddag_flwr.records.train import TRAINED, losses_due
 from feddag_flwr.records.transport import as_trained, to_send
-from feddag_flwr.records.values import info_of
+from feddag_flwr.records.values import info_of, shown
+from feddag_flwr.similarity.looks import looks_size
 from feddag_flwr.subspace_view import view_features
 
 PHASES = ("primary", "secondary")
@@ -77,8 +90,54 @@ class ProfileRequest(ClientRequest[Profile]):
         return Profile(update, vectors, classes, counts, encoder)
 
 
+@dataclass(frozen=True)
+class FullProfileRequest(ProfileRequest):
+    """The same, and more.
+
+    Attributes
+    ----------
+    directions : bool
+        Whether the leading directions of all samples are wanted: some clients may have no labels.
+    looks : bool
+        Whether how the classes look is wanted, for the client to be told when they change.
+    """
+
+    action: ClassVar[str] = "train.full_profile"
+
+    directions: bool = False
+    looks: bool = False
+
+    def read(self, content: RecordDict, limits: Limits) -> Profile:
+        """Read and check a profile with what else was asked for."""
+        profile = super().read(content, limits)
+        if self.directions:
+            profile = replace(profile, directions=_directions(content, self.header, limits))
+        if self.looks:
+            size = looks_size(len(self.header.class_names))
+            profile = replace(profile, looks=number_of(content, "looks", (size,)))
+        return profile
+
+
+@dataclass(frozen=True)
+class DirectionsRequest(ClientRequest[LeadingDirections]):
+    """Asks a client without labels for the leading directions of its samples."""
+
+    action: ClassVar[str] = "query.directions"
+    counted_as: ClassVar[str] = "profile"
+
+    def read(self, content: RecordDict, limits: Limits) -> LeadingDirections:
+        """Read and check them; one at least."""
+        directions = _directions(content, self.header, limits)
+        if not len(directions.shares):
+            raise RecordError("there are no directions to place it by (min-subspace-samples)")
+        return directions
+
+
 def encode_profile(header: RequestHeader, profile: Profile, start: Weights) -> RecordDict:
     """Write the reply to a `ProfileRequest` whose encoder was `start` as received."""
+    more = {} if profile.directions is None else _arrays_of(profile.directions)
+    if profile.looks is not None:
+        more["number.looks"] = profile.looks
     return header.reply(
         {"encoder": to_send(profile.encoder, lambda: start, header.transport)},
         {
@@ -86,8 +145,32 @@ def encode_profile(header: RequestHeader, profile: Profile, start: Weights) -> R
             "vectors": profile.vectors,
             "vector-classes": profile.vector_classes,
             "counts": profile.counts,
+            **more,
         },
     )
+
+
+def encode_directions(header: RequestHeader, directions: LeadingDirections) -> RecordDict:
+    """Write the reply to a `DirectionsRequest`."""
+    return header.reply({}, _arrays_of(directions))
+
+
+def _arrays_of(directions: LeadingDirections) -> dict[str, NDArray[Any]]:
+    return {"directions": directions.vectors, "number.shares": directions.shares}
+
+
+def _directions(content: RecordDict, header: RequestHeader, limits: Limits) -> LeadingDirections:
+    features = view_features(limits.view, header.modality, header.spec)
+    most = min(DIRECTIONS, features)
+    shares = array_of(content, "number.shares", np.float64, (None,), most=most)
+    if len(shares) > most:
+        raise RecordError(f"{len(shares)} directions, {most} at most were asked for")
+    vectors = array_of(content, "directions", np.float32, (len(shares), features))
+    if shares.size and (shares.min() <= 0 or shares.sum() > 1 + ORTHONORMAL):
+        raise RecordError(f"shares = {shown(shares.tolist())} must be above 0 and add up to 1")
+    if len(vectors):
+        check_orthonormal(vectors, "the directions")
+    return LeadingDirections(vectors, shares)
 
 
 def _subspace(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feddag_flwr.algorithms.feddag.profiling import Profiles
 from feddag_flwr.checkpoints import AlgorithmState
@@ -16,6 +19,7 @@ from feddag_flwr.similarity.group_tree import GroupTree, Part
 from feddag_flwr.similarity.newcomers import ProfileArrays, measure_newcomers
 from feddag_flwr.similarity.normalisation import Scale
 from feddag_flwr.similarity.proximity import ProximityOptions
+from feddag_flwr.similarity.unlabelled import Directions, nearest_clusters
 
 logger = logging.getLogger("flwr")
 
@@ -26,6 +30,8 @@ class ProfileStore:
 
     `arrays` has founders, then those placed since, a row each; `names` the client of each row, or
     None where a newer profile of that client has come in. `threshold` is alpha* of the clustering.
+    `directions` has the rows' leading directions where some clients have no labels, and
+    `unlabelled` those of these clients, by name. `looks` says how clients' classes looked, by name.
     """
 
     arrays: ProfileArrays
@@ -33,6 +39,9 @@ class ProfileStore:
     threshold: float
     linkage: Linkage
     options: ProximityOptions
+    directions: Directions | None = None
+    unlabelled: dict[str, Directions] = field(default_factory=dict)
+    looks: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._rows = _rows(self.names)
@@ -78,6 +87,22 @@ class ProfileStore:
                 )  # fmt: skip
         return placed
 
+    def place_unlabelled(
+        self, names: Collection[str], assignments: Mapping[str, int], rng: np.random.Generator
+    ) -> dict[str, tuple[int, float]]:
+        """Find the cluster of clients without labels among `assignments`, and how sure it is."""
+        near = {name: row for name, row in self._rows.items() if name in assignments}
+        ordered = sorted(names)
+        if not near or not ordered or self.directions is None:
+            return {}
+        each = [self.unlabelled[name] for name in ordered]
+        newcomers = reduce(Directions.joined_by, each)
+        labels = [assignments[name] for name in near]
+        members = self.directions.only(list(near.values()))
+        clusters, sure = nearest_clusters(members, labels, newcomers, rng)
+        pairs = zip(clusters.tolist(), sure.tolist(), strict=True)
+        return dict(zip(ordered, pairs, strict=True))
+
     def take_in(self, profiles: Profiles) -> None:
         """Keep the profiles of clients that have come in, in place of older ones of theirs.
 
@@ -90,6 +115,9 @@ class ProfileStore:
         self.arrays = self.arrays.only(kept).joined_by(
             profiles.updates, profiles.bases, profiles.counts, self.options["angle"]
         )
+        if self.directions is not None and profiles.directions is not None:
+            self.directions = self.directions.only(kept).joined_by(profiles.directions)
+        self.looks |= profiles.looks
         self._rows = _rows(self.names)
 
     def counts_of(self, name: str) -> tuple[int, ...]:
@@ -101,8 +129,14 @@ class ProfileStore:
     def present(self) -> Profiles:
         """Return the newest profile of each client that has one."""
         rows, arrays = list(self._rows.values()), self.arrays
+        directions = None if self.directions is None else self.directions.only(rows)
         return Profiles(
-            list(self._rows), arrays.updates[rows], arrays.bases[rows], arrays.counts[rows]
+            list(self._rows),
+            arrays.updates[rows],
+            arrays.bases[rows],
+            arrays.counts[rows],
+            directions,
+            dict(self.looks),
         )
 
     def state_dict(self) -> AlgorithmState:
@@ -121,6 +155,7 @@ class ProfileStore:
                     "leaves": arrays.leaves,
                 },
                 "founders": {"fused": arrays.fused},
+                **self._more_arrays(),
             },
             {
                 "names": self.names,
@@ -129,6 +164,18 @@ class ProfileStore:
                 "tree": arrays.tree and arrays.tree.root.notes(),
             },
         )
+
+    def _more_arrays(self) -> dict[str, dict[str, Any]]:
+        looks = {"looks": dict(sorted(self.looks.items()))} if self.looks else {}
+        if self.directions is None:
+            return looks
+        unlabelled = {
+            f"{name}/{what}": values
+            for name, of_client in sorted(self.unlabelled.items())
+            for what, values in of_client.arrays().items()
+        }
+        kept = {"directions": self.directions.arrays(), **looks}
+        return kept | ({"unlabelled": unlabelled} if unlabelled else {})
 
     @classmethod
     def from_state_dict(
@@ -147,7 +194,19 @@ class ProfileStore:
             GroupTree(Part.of_notes(notes["tree"])) if notes["tree"] else None,
             rows["leaves"],
         )
-        return cls(arrays, notes["names"], notes["threshold"], linkage, options)
+        directions = kept.arrays.get("directions")
+        return cls(
+            arrays, notes["names"], notes["threshold"], linkage, options,
+            Directions(**directions) if directions else None,
+            _unlabelled_of(kept.arrays.get("unlabelled", {})), dict(kept.arrays.get("looks", {})),
+        )  # fmt: skip
+
+
+def _unlabelled_of(arrays: Mapping[str, Any]) -> dict[str, Directions]:
+    """Read the directions of clients without labels, by name."""
+    names = sorted({key.rpartition("/")[0] for key in arrays})
+    parts = ("vectors", "shares", "samples")
+    return {name: Directions(*(arrays[f"{name}/{part}"] for part in parts)) for name in names}
 
 
 def _rows(names: Collection[str | None]) -> dict[str, int]:

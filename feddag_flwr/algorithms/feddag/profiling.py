@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.algorithms.feddag.messages import ProfileRequest
+from feddag_flwr.algorithms.feddag.messages import (
+    DirectionsRequest,
+    FullProfileRequest,
+    ProfileRequest,
+)
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.federation.outliers import too_long, update_lengths
 from feddag_flwr.local_training import LocalTrainingConfig
@@ -20,6 +24,7 @@ from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.similarity.proximity import pack_bases
+from feddag_flwr.similarity.unlabelled import Directions
 
 
 class DiskBackedWeights:
@@ -52,12 +57,15 @@ class Profiles:
     """Valid profiles of N clients, in the order of names.
 
     Updates have shape (N, k), counts (N, C); bases (N, C, p, d) are as `pack_bases` makes them.
+    Directions and, by name, looks are there where they were asked for.
     """
 
     names: list[str]
     updates: NDArray[np.floating[Any]]
     bases: NDArray[np.float32]
     counts: NDArray[np.integer[Any]]
+    directions: Directions | None = None
+    looks: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, profiles: Mapping[str, Profile]) -> Profiles:
@@ -68,7 +76,17 @@ class Profiles:
         classes = [profile.vector_classes for profile in ordered]
         counts = np.array([profile.counts for profile in ordered], dtype=np.int64)
         updates = np.array([profile.update for profile in ordered], dtype=np.float32)
-        return cls(names, updates, pack_bases(vectors, classes, counts.shape[1]), counts)
+        bases = pack_bases(vectors, classes, counts.shape[1])
+        looks = {name: each.looks for name, each in profiles.items() if each.looks is not None}
+        return cls(names, updates, bases, counts, _directions_of(ordered), looks)
+
+
+def _directions_of(profiles: Sequence[Profile]) -> Directions | None:
+    found = [profile.directions for profile in profiles if profile.directions is not None]
+    if len(found) < len(profiles):
+        return None
+    samples = [int(profile.counts.sum()) for profile in profiles]
+    return Directions.of([each.vectors for each in found], [each.shares for each in found], samples)
 
 
 class Profiler:
@@ -86,7 +104,7 @@ class Profiler:
     def request(self, name: str, server_round: int) -> ProfileRequest:
         """Make the request for a client's profile."""
         settings = self._context.settings
-        return ProfileRequest(
+        asked = ProfileRequest(
             self._context.header(name, server_round),
             self._start,
             self._seed,
@@ -94,6 +112,15 @@ class Profiler:
             settings.profile.warmup_rounds,
             LocalTrainingConfig.of(settings.training).with_epochs(settings.profile.warmup_epochs),
         )
+        directions = settings.clustering.unlabelled == "place"
+        looks = settings.clustering.looks_level > 0
+        if not (directions or looks):
+            return asked
+        return FullProfileRequest(**vars(asked), directions=directions, looks=looks)
+
+    def directions(self, name: str, server_round: int) -> DirectionsRequest:
+        """Make the request to a client that has no labels."""
+        return DirectionsRequest(self._context.header(name, server_round))
 
     def collect(
         self, names: Iterable[str], server_round: int, encoders: DiskBackedWeights | None = None

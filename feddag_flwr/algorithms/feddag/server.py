@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from feddag_flwr.algorithms.feddag.clustering_result import (
     options_of,
 )
 from feddag_flwr.algorithms.feddag.messages import (
+    DirectionsRequest,
     DualEvaluateRequest,
     DualTrainRequest,
     ProfileRequest,
@@ -31,6 +34,7 @@ from feddag_flwr.algorithms.feddag.profiling import (
     Profiles,
     without_encoder,
 )
+from feddag_flwr.algorithms.feddag.refinement import Draft, Refiner
 from feddag_flwr.algorithms.feddag.sharing import Sharing
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import matched_labels
@@ -39,12 +43,16 @@ from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import EvaluateRequest, Model
-from feddag_flwr.similarity.group_tree import ClassSubspaces
+from feddag_flwr.seeds import generator
+from feddag_flwr.similarity.class_subspaces import ClassSubspaces
 from feddag_flwr.similarity.newcomers import ProfileArrays
 from feddag_flwr.similarity.odd_clients import OddClient, odd_clients
 from feddag_flwr.similarity.proximity import measure_proximity
+from feddag_flwr.similarity.unlabelled import Directions
 
 logger = logging.getLogger("flwr")
+
+REFINEMENTS = "refinements.json"
 
 
 class FedDAG(Algorithm):
@@ -65,6 +73,8 @@ class FedDAG(Algorithm):
         self._profiles: ProfileStore | None = None
         self._recluster_due = False
         self._sharing = Sharing(context.settings)
+        self._refiner = Refiner(context)
+        self._told: dict[str, Any] = {}
 
     @cached_property
     def _profiler(self) -> Profiler:
@@ -106,23 +116,23 @@ class FedDAG(Algorithm):
         """Run phases 2 to 4 on profiles."""
         settings, graph = self.settings, None
         names, counts = profiles.names, profiles.counts
+        subspaces = ClassSubspaces(profiles.bases, counts, settings.similarity.angle)
         with self.context.phase("similarity"):
             proximity = measure_proximity(
-                profiles.updates, profiles.bases, counts, names=names, **options_of(settings)
+                profiles.updates, subspaces, names=names, **options_of(settings)
             )
         with self.context.phase("clustering"):
             candidates, chosen = cluster_clients(settings, proximity)
             labels = self._numbered(names, chosen.labels, chosen.num_clusters)
         if self._sharing.by_graph:
             with self.context.phase("complementarity"):
-                graph = draw_graph(settings, profiles.bases, counts, labels)
+                graph = draw_graph(settings, subspaces, labels)
             for cluster in graph.arbitrary:
                 logger.warning(
                     "cluster %d: all scores of Eq. 14 are 0, its teachers are arbitrary", cluster
                 )
         odd: list[OddClient] = []
         if proximity.tree is not None:
-            subspaces = ClassSubspaces(profiles.bases, counts, settings.similarity.angle)
             odd = odd_clients(subspaces, labels, settings.similarity.false_positive_rate)
         return ClusteringResult(names, counts, proximity, candidates, chosen, labels, graph, odd)
 
@@ -191,6 +201,9 @@ class FedDAG(Algorithm):
             clustering.chosen.threshold,
             self.settings.clustering.linkage,
             options_of(self.settings),
+            profiles.directions,
+            {} if self._profiles is None else self._profiles.unlabelled,
+            dict(profiles.looks),
         )
         try:
             clustering.write(self.context.folder, self.state)
@@ -213,6 +226,12 @@ class FedDAG(Algorithm):
         if self._profiles is None or not self.settings.clustering.drift_threshold:
             return ()
         return self._profiles.counts_of(name)
+
+    def looks_of(self, name: str) -> tuple[float, ...]:
+        """Return how the client's classes looked when it was profiled (setting ``looks-level``)."""
+        if self._profiles is None or name not in self._profiles.looks:
+            return ()
+        return tuple(self._profiles.looks[name].tolist())
 
     def newcomer_request(self, server_round: int, name: str) -> ProfileRequest:
         """Ask for a profile as in phase 1."""
@@ -244,12 +263,34 @@ class FedDAG(Algorithm):
         replies = self._profiler.collect(names, self.state.server_round)
         return self._profiles.place(Profiles.of(replies), self._settled()) if replies else {}
 
+    def directions_request(self, server_round: int, name: str) -> DirectionsRequest | None:
+        """Ask a client without labels where its samples lie (setting ``unlabelled``)."""
+        if self.settings.clustering.unlabelled == "refuse":
+            return None
+        return self._profiler.directions(name, server_round)
+
+    def place_unlabelled(
+        self, server_round: int, clients: Mapping[str, int], replies: Mapping[str, Any]
+    ) -> dict[str, tuple[int, float]]:
+        """Place clients without labels by their directions: see `similarity.unlabelled`."""
+        assert self._profiles is not None
+        for name, reply in replies.items():
+            of_client = Directions.of([reply.vectors], [reply.shares], [clients[name]])
+            self._profiles.unlabelled[name] = of_client
+        return self._place_unlabelled(server_round, replies)
+
+    def _place_unlabelled(
+        self, server_round: int, names: Collection[str]
+    ) -> dict[str, tuple[int, float]]:
+        assert self._profiles is not None
+        rng = generator(self.settings.run.seed, "place-unlabelled", server_round=server_round)
+        return self._profiles.place_unlabelled(names, self._settled(), rng)
+
     def _redraw_graph_without_empty_clusters(self, assignments: Mapping[str, int]) -> None:
         """Let nobody learn from a cluster that its last member has left (Sec. 4 on the others).
 
         The empty cluster keeps its number and its model; newcomers do not go there.
         """
-        assert self._profiles is not None
         left = set(self.state.assignments.values()) - set(assignments.values())
         if not left or not self.state.teachers:
             return
@@ -260,14 +301,23 @@ class FedDAG(Algorithm):
         if not self._sharing.by_graph:
             self._sharing.keep_to(self.state, set(assignments.values()))
             return
+        self.state.teachers = self._teachers_by_graph(assignments, self.state.num_clusters)
+
+    def _teachers_by_graph(
+        self, assignments: Mapping[str, int], count: int
+    ) -> tuple[tuple[int, ...], ...]:
+        """Draw the graph (Sec. 4) of those of `count` clusters that somebody is in."""
+        assert self._profiles is not None
         profiles = self._profiles.present()
         placed = [assignments[name] for name in profiles.names]
         clusters, labels = np.unique(placed, return_inverse=True)
-        graph = draw_graph(self.settings, profiles.bases, profiles.counts, labels)
-        teachers: list[tuple[int, ...]] = [()] * self.state.num_clusters
+        angle = self.settings.similarity.angle
+        subspaces = ClassSubspaces(profiles.bases, profiles.counts, angle)
+        graph = draw_graph(self.settings, subspaces, labels)
+        teachers: list[tuple[int, ...]] = [()] * count
         for cluster, row in zip(clusters, self._sharing.by(graph, len(clusters)), strict=True):
             teachers[cluster] = tuple(int(clusters[source]) for source in row)
-        self.state.teachers = tuple(teachers)
+        return tuple(teachers)
 
     def _settled(self) -> dict[str, int]:
         """Clusters of the clients whose profile still holds."""
@@ -296,6 +346,13 @@ class FedDAG(Algorithm):
         if changed:
             self._set_clusters(clustering, self._inherited_models(clustering))
         self._keep(clustering, profiles)
+        if self.context.unlabelled:
+            self.context.unlabelled |= {
+                name: replace(self.context.unlabelled[name], cluster=cluster, sure=sure)
+                for name, (cluster, sure) in self._place_unlabelled(
+                    self.state.server_round, self.context.unlabelled
+                ).items()
+            }
 
     def _inherited_models(self, clustering: ClusteringResult) -> list[Model]:
         """Mean of the members' present models, for each cluster of a new clustering."""
@@ -321,6 +378,8 @@ class FedDAG(Algorithm):
         assert self._profiles is not None
         kept, sharing = self._profiles.state_dict(), self._sharing.state_dict()
         notes = kept.notes | sharing.notes | {"recluster-due": self._recluster_due}
+        if self.settings.clustering.refine_every:
+            notes["refinement"] = self._refiner.notes()
         return AlgorithmState(kept.arrays | sharing.arrays, notes)
 
     def load_state_dict(self, kept: AlgorithmState) -> None:
@@ -331,6 +390,8 @@ class FedDAG(Algorithm):
         )
         self._recluster_due = kept.notes["recluster-due"]
         self._sharing.load_state_dict(self.state, kept)
+        if self.settings.clustering.refine_every:
+            self._refiner.load(kept.notes["refinement"])
 
     # -- phase 5 -----------------------------------------------------------------------------------
 
@@ -340,6 +401,8 @@ class FedDAG(Algorithm):
         S' of every source, the mean of its learners' S, is computed once.
         """
         sampled = self.sample_clients(server_round)
+        if self._refiner.due(server_round):
+            sampled = self._refiner.called(server_round, sampled)
         connected = self.context.connected(sampled)
         self._recluster_if_due()
         self._sharing.before_round(self.state)
@@ -401,3 +464,47 @@ class FedDAG(Algorithm):
         for learner, secondary in learned.items():
             self.context.replace_part(learner, "secondary", secondary)
         self._sharing.part(self.state, round_replies.replies)
+        self._told = {}
+        if self._refiner.due(round_replies.server_round):
+            self._take_over(self._refiner.check(round_replies))
+
+    # -- refinement --------------------------------------------------------------------------------
+
+    def told(self) -> Mapping[str, Any]:
+        """Return what a check has changed in the round."""
+        return self._told
+
+    def _take_over(self, draft: Draft) -> None:
+        """Let clusters be as a check has drafted them, and draw anew who learns from whom."""
+        history = self._refiner.history
+        self._told = {"refined": history[-1]["changes"]}
+        if not draft.changes:
+            return
+        if draft.regrouped:
+            teachers = self._teachers_of(draft)
+            self.state.assignments, self.state.models = draft.assignments, draft.models
+            self.state.teachers = teachers
+            self._sharing.begin(self.state)
+        else:
+            self._redraw_graph_without_empty_clusters(draft.assignments)
+            self.state.assignments = draft.assignments
+        try:
+            self.context.folder.write_json(REFINEMENTS, {"refinements": history})
+        except OSError as error:  # as of the clustering
+            logger.error("the refinements could not be written: %s", error)
+
+    def _teachers_of(self, draft: Draft) -> tuple[tuple[int, ...], ...]:
+        """Draw teachers anew; clusters that nobody is in have none and teach nobody."""
+        if not self.settings.sharing.dual:
+            return ()
+        if self._sharing.by_agreement:
+            rows = self._sharing.of_origin(self.state, draft.assignments, len(draft.models))
+        elif self._sharing.by_graph:
+            return self._teachers_by_graph(draft.assignments, len(draft.models))
+        else:
+            rows = self._sharing.by(None, len(draft.models))
+        there = set(draft.assignments.values())
+        return tuple(
+            tuple(teacher for teacher in row if teacher in there and cluster in there)
+            for cluster, row in enumerate(rows)
+        )

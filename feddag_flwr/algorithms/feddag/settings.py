@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from feddag_flwr.sections import Effect, Preset, Section, advanced, setting
 
@@ -83,11 +84,17 @@ class SharingSettings(Section):
     schedule: str = advanced(
         "both",
         "Phases of a round: both, or K:1 (K primary rounds, then a secondary one; B.9)",
-        pattern=r"^(both|[1-9]\d{0,3}:1)$",
     )
     initialisation: Literal["warm", "random"] = advanced(
         "warm", "Primary encoders: mean of the members' warmed-up ones (Eq. 22), or random (A.11)"
     )
+
+    @field_validator("schedule")
+    @classmethod
+    def _both_or_k_to_one(cls, value: str) -> str:
+        if not re.fullmatch("both|[1-9][0-9]{0,3}:1", value):
+            raise ValueError("must be both, or K:1 with K of 1 to 9999")
+        return value
 
     @property
     def dual(self) -> bool:
@@ -103,7 +110,9 @@ class SharingSettings(Section):
     def _phases_and_heads_fit(self) -> SharingSettings:
         if not self.dual and self.schedule != "both":
             without = "secondary = 'none'" if self.encoders == "two" else "encoders = 'one'"
-            raise ValueError(f"schedule = {self.schedule!r}: {without} has no such phase")
+            raise ValueError(
+                f"schedule = {self.schedule!r}: {without} has no such phase, must be 'both'"
+            )
         by_graph = self.secondary == "shared" and self.teacher_clusters == "graph"
         if self.dual and by_graph and self.classifier_training == "separate":
             raise ValueError(

@@ -62,8 +62,29 @@ class Sharing:
     def teachers(self, state: ServerState, clustering: ClusteringResult) -> Sequence[Sequence[int]]:
         """Return the teachers of each cluster of a clustering; `state` is that before it."""
         if self.by_agreement:
-            return _with_common_origin(state, clustering)
+            assignments = dict(zip(clustering.names, clustering.labels.tolist(), strict=True))
+            return self.of_origin(state, assignments, int(clustering.labels.max()) + 1)
         return self.by(clustering.graph, clustering.chosen.num_clusters)
+
+    @staticmethod
+    def of_origin(
+        state: ServerState, assignments: Mapping[str, int], count: int
+    ) -> Sequence[Sequence[int]]:
+        """Return with whom each of `count` clusters shares one secondary encoder: all at first.
+
+        After a later clustering, those whose members all come from one group of agreeing clusters.
+        One with members of several groups starts from a mean of their S, and by itself.
+        """
+        groups = _groups(state)
+        origins: list[set[int]] = [set() for _ in range(count)]
+        for name, label in assignments.items():
+            origins[label].add(groups[state.assignments[name]] if groups else 0)
+        return [
+            [other for other, theirs in enumerate(origins) if theirs == mine]
+            if len(mine) == 1
+            else [cluster]
+            for cluster, mine in enumerate(origins)
+        ]
 
     def by(self, graph: Complementarity | None, count: int) -> Sequence[Sequence[int]]:
         """Return the teachers of each of `count` clusters, where agreement does not decide."""
@@ -341,23 +362,3 @@ def _shifted(secondary: Weights, steps: Sequence[tuple[Weights, Weights]]) -> We
 def _some_share(state: ServerState) -> bool:
     """Tell whether a cluster learns from more than itself."""
     return any(len(row) > 1 for row in state.teachers)
-
-
-def _with_common_origin(
-    state: ServerState, clustering: ClusteringResult
-) -> Sequence[Sequence[int]]:
-    """Return with whom each cluster shares one secondary encoder: all at first.
-
-    After a later clustering, those whose members all come from one group of agreeing clusters.
-    One with members of several groups starts from a mean of their S, and by itself.
-    """
-    groups = _groups(state)
-    origins: list[set[int]] = [set() for _ in range(clustering.labels.max() + 1)]
-    for name, label in zip(clustering.names, clustering.labels, strict=True):
-        origins[label].add(groups[state.assignments[name]] if groups else 0)
-    return [
-        [other for other, theirs in enumerate(origins) if theirs == mine]
-        if len(mine) == 1
-        else [cluster]
-        for cluster, mine in enumerate(origins)
-    ]

@@ -237,7 +237,8 @@ def test_all_faults_are_told_at_once_and_each_once(tmp_path):
 def test_faults_of_the_command_line_say_so(tmp_path):
     assert faults(tmp_path, GOOD, **{"num-rounds": "x", "seed": 3}) == [
         "command line: 'seed' is decided by the runner for each trial",
-        "command line: setting num-rounds = 'x': input should be a valid integer",
+        "command line: setting num-rounds = 'x': input should be a valid integer; allowed: a whole "
+        "number, at least 0, at most 100000",
     ]
 
 

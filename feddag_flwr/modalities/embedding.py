@@ -1,0 +1,99 @@
+"""Vectors that another model has made: of texts, sounds, images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from feddag_flwr.data.samples import DataError, LabelledSamples
+from feddag_flwr.modalities.base import Modality, ModalityError, Rows, SampleSpec
+from feddag_flwr.modalities.numbers import (
+    PLAIN,
+    check_deviation_rows,
+    check_mean_rows,
+    mean_rows,
+    pooled_rows,
+    scaled,
+)
+from feddag_flwr.models.tabular import MlpEncoder
+from feddag_flwr.training.device import Samples
+
+
+class Embedding(Modality):
+    """Embeddings (n, d), held as float32, scaled by mean and deviation of each of the d numbers.
+
+    Moments are mean and mean square of each. The subspaces are of the scaled numbers.
+    """
+
+    array = "embeddings"
+    noun = "embedding"
+
+    def accept(self, samples: NDArray[Any], where: str) -> NDArray[Any]:
+        """Take finite numbers of shape (n, d)."""
+        if samples.ndim != 2 or samples.dtype.kind not in "fiu" or not samples.shape[1]:
+            raise DataError(
+                f"{where} is {samples.dtype} of shape {samples.shape}; expected numbers of shape "
+                "(n, d)"
+            )
+        held = samples.astype(np.float32)
+        broken = np.flatnonzero(~np.isfinite(held).all(axis=1))
+        if broken.size:
+            raise DataError(
+                f"{where}: {broken.size} of {len(held)} have NaN or infinite numbers, the first is "
+                f"number {broken[0]} (counted from 0); compute it anew or leave it out"
+            )
+        return held
+
+    def in_words(self, spec: SampleSpec) -> str:
+        """Write the length."""
+        return f"{spec.shape[0]} numbers"
+
+    def check(self, spec: SampleSpec) -> None:
+        """Refuse what is not (d,) alone."""
+        if len(spec.shape) != 1 or spec.details:
+            raise ModalityError(f"sample-shape must be one positive integer, got {spec.shape}")
+
+    def moments(self, samples: NDArray[Any]) -> Rows:
+        """Return mean and mean square of each number."""
+        return mean_rows(samples)
+
+    def check_moments(self, spec: SampleSpec, moments: Rows) -> None:
+        """Refuse moments that no numbers have."""
+        check_mean_rows(moments, spec.shape[0], "numbers")
+
+    def scale(
+        self, spec: SampleSpec, moments: Sequence[Rows], weights: NDArray[np.float64]
+    ) -> Rows:
+        """Return mean and deviation of each number."""
+        del spec
+        return pooled_rows(moments, weights)
+
+    def plain_scale(self, spec: SampleSpec) -> Rows:
+        """Return mean 0 and deviation 1 for each number."""
+        return (PLAIN,) * spec.shape[0]
+
+    def check_scale(self, spec: SampleSpec, scale: Rows) -> None:
+        """Refuse deviations that are not positive."""
+        check_deviation_rows(scale, spec.shape[0], "numbers")
+
+    def to_device(self, device: torch.device, data: LabelledSamples, scale: Rows) -> Samples:
+        """Copy scaled embeddings to `device`."""
+        rows = torch.from_numpy(scaled(data.samples, scale).astype(np.float32))
+        return Samples(rows.to(device), torch.from_numpy(data.labels).to(device))
+
+    def subspace_matrix(self, samples: NDArray[Any], scale: Rows) -> NDArray[np.float64]:
+        """Return the scaled embeddings."""
+        return scaled(samples, scale)
+
+    def subspace_features(self, spec: SampleSpec) -> int:
+        """Return their length."""
+        return spec.shape[0]
+
+    def default_encoder(self, spec: SampleSpec) -> nn.Module:
+        """Make ``mlp``; the setting ``model`` also takes ``linear``."""
+        return MlpEncoder(spec.shape)

@@ -1,0 +1,123 @@
+"""Whether classes look as they did: chance is chance, and change is told."""
+
+import numpy as np
+import pytest
+from scipy.stats import f as f_distribution
+from scipy.stats import ttest_ind
+
+from feddag_flwr.similarity.looks import (
+    ENERGIES,
+    PROJECTIONS,
+    Looks,
+    _chance,
+    _whitening,
+    features_of,
+    looks_size,
+)
+
+CLASSES, SIDE = 3, 8
+
+
+def draw(rng, size=90, twist=lambda images: images):
+    """Images of classes with a bright quarter each, as features, and their labels."""
+    labels = np.sort(rng.integers(0, CLASSES, size))
+    images = rng.random((size, SIDE, SIDE)) * rng.random((size, 1, 1))
+    for label in range(CLASSES):
+        images[labels == label, 2 * label : 2 * label + 2, :3] += 0.5
+    matrix = twist(images).reshape(size, -1)
+    return features_of(matrix, np.random.default_rng(7)), labels
+
+
+def looks(rng):
+    return Looks.of(*draw(rng), CLASSES)
+
+
+def test_features_are_projections_and_energies():
+    rows = np.array([[3.0, 4.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    found = features_of(rows, np.random.default_rng(7))
+    axes = np.random.default_rng(7).standard_normal((4, PROJECTIONS)) / 2
+    np.testing.assert_allclose(found[:, :PROJECTIONS], rows @ axes)
+    # Mean squares (9 + 16) / 4, and of the steps 0, 1, -4, 0: (1 + 16) / 4.
+    np.testing.assert_allclose(found[:, PROJECTIONS:], [[2.5, np.sqrt(17) / 2], [0, 0]])
+
+
+def test_looks_go_through_a_row_of_numbers():
+    one = looks(np.random.default_rng(1))
+    row = one.numbers()
+    assert row.shape == (looks_size(CLASSES),) == (CLASSES * 35 + 32**2,)
+    two = Looks.of_numbers(row.tolist(), CLASSES)
+    for name, values in vars(one).items():
+        np.testing.assert_array_equal(getattr(two, name), values)
+    with pytest.raises(ValueError, match="looks of 4 classes are"):
+        Looks.of_numbers(row, 4)
+
+
+def test_equal_data_is_no_change_and_classes_kept_back_are_not_looked_at():
+    features, labels = draw(np.random.default_rng(2))
+    assert Looks.of(features, labels, CLASSES).chance_of(features, labels) == 1.0
+    least = int(np.bincount(labels).max()) + 1
+    back = Looks.of(features, labels, CLASSES, least)
+    assert not back.samples.any()
+    assert not back.means.any()
+    assert back.chance_of(9 * features, labels) == 1.0
+
+
+def test_one_class_and_one_feature_make_welchs_test():
+    """Against SciPy, for a difference of means whose variance is known to be the present one."""
+    rng = np.random.default_rng(3)
+    now = rng.standard_normal((40, 1))
+    difference, size = np.array([0.6]), 40 / 2
+    # Q / E = m delta^2 / s^2 is Student's t squared; its freedom comes from the fourth moment.
+    squares = np.square(now - now.mean())
+    freedom = 2 * now.var(ddof=1) ** 2 / (squares.var(ddof=1) / 40)
+    statistic = size * 0.36 / now.var(ddof=1)
+    expected = f_distribution.sf(statistic, 1, freedom)
+    assert _chance([(difference, now, size)]) == pytest.approx(expected, rel=1e-9)
+    other = now + 0.6
+    assert expected == pytest.approx(ttest_ind(now[:, 0], other[:, 0]).pvalue, rel=0.5)
+
+
+def test_without_any_spread_a_change_is_certain():
+    same = np.ones((9, 2))
+    assert _chance([(np.zeros(2), same, 4.5)]) == 1.0
+    assert _chance([(np.ones(2), same, 4.5)]) == 0.0
+
+
+def test_whitening_makes_projections_uncorrelated():
+    rng = np.random.default_rng(4)
+    mixed = rng.standard_normal((50_000, 3)) @ np.array([[5, 0, 0], [2, 1, 0], [0, 0.5, 0.1]])
+    white = mixed @ _whitening(mixed).T
+    np.testing.assert_allclose(white.T @ white / len(white), np.eye(3), atol=0.02)
+    assert np.isfinite(_whitening(np.zeros((4, 3)))).all()
+    assert np.isfinite(_whitening(np.zeros((0, 3)))).all()
+
+
+def test_samples_drawn_anew_come_below_a_level_no_more_often_than_it_says():
+    rng = np.random.default_rng(5)
+    chances = np.array([looks(rng).chance_of(*draw(rng, 60)) for _ in range(300)])
+    # 300 draws: three standard deviations above the level.
+    for level in (0.01, 0.05, 0.2):
+        assert np.mean(chances <= level) <= level + 3 * np.sqrt(level * (1 - level) / 300)
+
+
+@pytest.mark.parametrize(
+    "twist",
+    [
+        lambda images: np.rot90(images, 1, (1, 2)),
+        lambda images: np.rot90(images, 2, (1, 2)),
+        lambda images: 1.5 - images,
+        lambda images: images + np.random.default_rng(6).normal(0, 0.3, images.shape),
+    ],
+)
+def test_turned_inverted_and_noisy_images_are_told(twist):
+    rng = np.random.default_rng(8)
+    assert max(looks(rng).chance_of(*draw(rng, 90, twist)) for _ in range(5)) < 1e-6
+
+
+def test_other_counts_of_classes_are_no_change_of_looks():
+    rng = np.random.default_rng(9)
+    features, labels = draw(rng, 300)
+    few = np.concatenate([np.flatnonzero(labels == label)[:size] for label, size in
+                          ((0, 60), (1, 6), (2, 4))])  # fmt: skip
+    assert looks(rng).chance_of(features[few], labels[few]) > 1e-3
+    assert ENERGIES == 2
