@@ -28,16 +28,23 @@ REGISTRIES = (
 FORMS = {
     **{each.setting: ("no such", [*each.names, "package.module"]) for each in REGISTRIES},
     "algorithm": ("no such", [*ALGORITHMS, "package.module:Class"]),
-    "model": ("no such", ["auto", "small", "lenet", "cnn3", "package.module:factory"]),
+    "model": (
+        "no such",
+        ["auto", "small", "lenet", "cnn3", "mlp", "linear", "package.module:factory"],
+    ),
     "device": ("tpu", ["auto", "cpu", "cuda", "cuda:N"]),
     "schedule": ("0:1", ["both", "K:1", "1 to 9999"]),
     "corruptions": ("rain", ["empty", "all", "fog", "jpeg-compression"]),
+    "class-map": ("ill", ["label=class", "commas"]),
     "class-names": ("cat,,dog", ["different names", "commas"]),
     "frozen-layers": ("the trunk", ["names of layers", "commas"]),
     "run-name": ("a/b", ["one folder name"]),
 }
 # Any text will do: what it names is looked for when the run starts.
-PLACES = {"data-dir", "resume", "run-dir"}
+PLACES = {
+    "data-dir", "resume", "run-dir",
+    "label-column", "client-column", "categorical-columns", "drop-columns",
+}  # fmt: skip
 
 
 def kind_of(key):

@@ -84,10 +84,9 @@ def load_client_data(
                 f"client {data.name!r}: no {part} samples of the classes it holds; "
                 "expected at least one"
             )
-    train, validation = hold_back(
-        data.train, settings.data.validation_share, settings.run.seed, client=data.name
-    )
-    data = replace(data, train=train, validation=validation)
+    if share := settings.data.validation_share:
+        train, validation = hold_back(data.train, share, settings.run.seed, client=data.name)
+        data = replace(data, train=train, validation=validation)
     return in_classes(data, class_list(settings.data.class_names) or data.class_names)
 
 

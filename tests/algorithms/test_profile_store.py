@@ -96,9 +96,8 @@ def test_directions_and_looks_are_recalled_to_the_bit():
         "fusion": "evidence", "fusion_steps": 30, "false_positive_rate": 0.01,
     }  # fmt: skip
     first, second = some(whole, np.arange(FOUNDERS)), some(whole, np.arange(FOUNDERS - 2, 18))
-    proximity = measure_proximity(
-        first.updates, first.bases, first.counts, names=first.names, **options
-    )
+    subspaces = ClassSubspaces(first.bases, first.counts, options["angle"])
+    proximity = measure_proximity(first.updates, subspaces, names=first.names, **options)
     residents = ProfileArrays.of(first.updates, first.bases, first.counts, proximity)
     newcomer = first.directions.only([4])
     one = ProfileStore(

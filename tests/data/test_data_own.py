@@ -14,6 +14,14 @@ from feddag_flwr.modalities import SampleSpec, load_modality
 from feddag_flwr.settings import Settings
 
 
+def recording(calls, read):
+    def called(*arguments, **named):
+        calls.append(arguments)
+        return read(*arguments, **named)
+
+    return called
+
+
 def _load(path, kind="npz", **values):
     named = {key.replace("_", "-"): value for key, value in values.items()}
     settings = Settings.from_run_config({"scenario": "own", "dataset": kind, **named})
@@ -34,7 +42,7 @@ def _pictures(root, name, count):
 
 def test_an_archive_is_read_once_until_it_changes(tmp_path, monkeypatch):
     reads = []
-    monkeypatch.setattr(own, "read_own", lambda *a, read=own.read_own: reads.append(a) or read(*a))
+    monkeypatch.setattr(own, "read_own", recording(reads, own.read_own))
     path = _npz(tmp_path / "a.npz", [0, 1] * 8)
     first = _load(path)
     assert _load(path) is first
@@ -66,7 +74,7 @@ def test_a_tree_is_read_anew_when_a_file_comes_goes_or_changes(tmp_path):
 
 def test_what_is_kept_is_bounded(tmp_path, monkeypatch):
     reads = []
-    monkeypatch.setattr(own, "read_own", lambda *a, read=own.read_own: reads.append(a) or read(*a))
+    monkeypatch.setattr(own, "read_own", recording(reads, own.read_own))
     paths = [_npz(tmp_path / f"{index}.npz", [0, 1] * 4) for index in range(12)]
     for path in [*paths, paths[-8], paths[0]]:
         _load(path)
