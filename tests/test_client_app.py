@@ -88,7 +88,7 @@ def test_the_model_received_is_evaluated_and_not_the_trained_one():
             "for 'client-3', this is 'client-2'",
         ),
         (
-            RequestHeader("client-2", 3, CLASSES, (1, 9, 9), ((0.3, 0.4),)),
+            RequestHeader("client-2", 3, CLASSES, (2, 8, 8), ((0.3, 0.4), (0.3, 0.4))),
             "'client-2': samples are 8 x 8",
         ),
     ],

@@ -114,15 +114,17 @@ def test_classes_of_a_common_source_are_matched_too():
         load_client_data(few, {"partition-id": 3})
 
 
-def test_images_of_another_shape_are_refused(tmp_path):
+def test_images_of_another_shape_are_fitted_and_of_other_channels_refused(tmp_path):
     data = _load(_npz(tmp_path / "a.npz", [0, 0, 1, 1]))
     same = in_spec(data, SampleSpec((1, 4, 4)), load_modality("image"))
     assert same.train is data.train
     message = (
-        r"client 'ward-3': samples are 4 x 4 with 1 channel.*of the federation 4 x 5 with 3 ch"
+        r"client 'ward-3': samples are 4 x 4 with 1 channel.*of the federation 4 x 5 with 2 ch"
     )
+    fitted = in_spec(data, SampleSpec((3, 4, 5)), load_modality("image"))
+    assert fitted.train.samples.shape == (len(data.train), 3, 4, 5)
     with pytest.raises(DataError, match=message):
-        in_spec(data, SampleSpec((3, 4, 5)), load_modality("image"))
+        in_spec(data, SampleSpec((2, 4, 5)), load_modality("image"))
 
 
 def test_a_file_that_came_into_a_folder_below_a_class_is_read(tmp_path):
