@@ -366,9 +366,9 @@ def test_a_second_node_of_a_name(tmp_path, caplog, identity, first_has_left):
 def own_data_run(tmp_path, classes, shape, caplog):
     """Two good clients with own data; a third with `classes` and images of `shape` comes later."""
     rng = np.random.default_rng(1)
-    for name, names, size in (("a", "xyz", 8), ("b", "xyz", 8), ("c", classes, shape)):
+    for name, names, size in (("a", "xyz", (8, 8)), ("b", "xyz", (8, 8)), ("c", classes, shape)):
         labels = np.arange(30) % len(names)
-        images = rng.integers(0, 255, (30, size, size), dtype=np.uint8)
+        images = rng.integers(0, 255, (30, *size), dtype=np.uint8)
         np.savez(tmp_path / f"{name}.npz", images=images, labels=labels, class_names=list(names))
     settings = quick_settings(
         run_dir=str(tmp_path), run_name="run", num_clients=2, client_groups=1, num_rounds=3,
@@ -394,8 +394,8 @@ def own_data_run(tmp_path, classes, shape, caplog):
 @pytest.mark.parametrize(
     ("classes", "shape", "reason"),
     [
-        ("xq", 8, "class 'q' is unknown here; the federation has x, y, z"),
-        ("xy", 9, "samples are 9 x 9 with 1 channel(s), those of the federation 8"),
+        ("xq", (8, 8), "class 'q' is unknown here; the federation has x, y, z"),
+        ("xy", (8, 8, 2), "samples are 8 x 8 with 2 channel(s), those of the federation 8"),
     ],
 )
 def test_a_newcomer_that_does_not_fit_is_told_why(tmp_path, caplog, classes, shape, reason):
@@ -405,8 +405,9 @@ def test_a_newcomer_that_does_not_fit_is_told_why(tmp_path, caplog, classes, sha
     assert f"the server leaves this client out: client 'c': {reason}" in caplog.text
 
 
-def test_a_newcomer_with_fewer_classes_in_another_order_fits(tmp_path, caplog):
-    strategy = own_data_run(tmp_path, "zy", 8, caplog)
+@pytest.mark.parametrize("shape", [(8, 8), (9, 10)])
+def test_a_newcomer_with_fewer_classes_and_images_of_any_size_fits(tmp_path, caplog, shape):
+    strategy = own_data_run(tmp_path, "zy", shape, caplog)
     assert sorted(strategy.state.assignments) == ["a", "b", "c"]
 
 

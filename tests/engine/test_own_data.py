@@ -57,14 +57,14 @@ def test_one_faulty_file_costs_that_client_alone(tmp_path, hospital, caplog):
     assert "ward-4.npz" in caplog.text
 
 
-def test_images_of_another_size_cost_that_client_alone(tmp_path, hospital, caplog):
+def test_images_of_other_channels_cost_that_client_alone(tmp_path, hospital, caplog):
     rng = np.random.default_rng(0)
-    odd = rng.integers(0, 256, (120, 9, 8)).astype(np.uint8)
+    odd = rng.integers(0, 256, (120, 9, 8, 2)).astype(np.uint8)
     write_client(hospital / "ward-2.npz", [0, 1], ["zero", "one"], images=odd)
     with caplog.at_level(logging.WARNING, logger="flwr"):
         strategy, _ = run_quickly(tmp_path, data_dir=str(hospital), **OWN)
     assert "ward-2" not in strategy.state.clients
-    assert "client ward-2 is left out: samples are 9 x 8" in caplog.text
+    assert "client ward-2 is left out: samples are 9 x 8 with 2 channel(s)" in caplog.text
 
 
 @pytest.mark.parametrize("sizes", [(6, 14), (5, 20), (3, 14)])
