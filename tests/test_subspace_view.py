@@ -5,7 +5,7 @@ import pytest
 from digit_runs import run_of
 
 from feddag_flwr.data.samples import LabelledSamples
-from feddag_flwr.modalities.base import SampleSpec
+from feddag_flwr.modalities import ModalityError, SampleSpec, load_modality
 from feddag_flwr.settings import Settings
 from feddag_flwr.subspace_view import PROJECTED, make_view, view_features
 from feddag_flwr.training import profile as profiles
@@ -95,3 +95,10 @@ def test_runs_with_a_view(tmp_path, caplog, algorithm, view):
     assert run.checkpoint.server_round == 3
     length = {"resized": "1,024", "projected": "1,024"}[view]
     assert f"{length} values of 1,296 (setting view)" in caplog.text
+
+
+def test_a_kind_of_data_without_smaller_samples_says_so():
+    embedding = load_modality("embedding")
+    assert embedding.reduced_shape(SampleSpec((4,))) is None
+    with pytest.raises(ModalityError, match="setting view: Embedding has no smaller samples"):
+        embedding.reduced_matrix(np.zeros((2, 4)), ())

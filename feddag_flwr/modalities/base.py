@@ -177,7 +177,8 @@ class Modality(ABC):
 
     def reduced_matrix(self, samples: NDArray[Any], scale: Rows) -> NDArray[np.float64]:
         """Return the `subspace_matrix` of smaller versions of the samples (setting ``view``)."""
-        raise NotImplementedError
+        del samples, scale
+        raise ModalityError(f"setting view: {type(self).__name__} has no smaller samples")
 
     @abstractmethod
     def default_encoder(self, spec: SampleSpec) -> nn.Module:
