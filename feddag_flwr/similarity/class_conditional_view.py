@@ -21,6 +21,7 @@ from scipy.spatial.distance import squareform
 from feddag_flwr.similarity.class_kernels import ClassKernel, added, class_kernels
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
 from feddag_flwr.similarity.permutation import LikeSizes, p_value
+from feddag_flwr.similarity.threads import one_thread
 
 SPECTRA: Final = 50  # draws in which the eigenvalues are found that chance has
 CERTAIN: Final = 0.95  # share of these that an eigenvalue must exceed
@@ -43,6 +44,7 @@ class ClassConditionalView:
         """Whether there are two classes in which clients can be compared."""
         return len(self.kernels) >= 2
 
+    @one_thread
     def test(self, level: float, generator: np.random.Generator) -> float:
         """Find the chance that clients of one kind agree over the classes as much as these.
 
@@ -61,6 +63,7 @@ class ClassConditionalView:
 
         return p_value(agreement(added(self.kernels, self.clients)), draw, level)
 
+    @one_thread
     def split(self, generator: np.random.Generator) -> IntArray | None:
         """Part the clients in two (n,); None where only single clients stand apart.
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
 from feddag_flwr.similarity.normalisation import ROUNDING
+from feddag_flwr.similarity.threads import one_thread
 
 HOLDERS: Final = 4  # clients of a class that it takes to compare them
 # What is left of squared angles may be no more than their rounding, single precision.
@@ -92,6 +93,7 @@ class ClassKernel:
         return scores
 
 
+@one_thread
 def class_kernels(angles: npt.NDArray[np.floating], seen: IntArray) -> list[ClassKernel]:
     """Make the kernels of all classes that can be compared, from V' (C, n, n) and counts (n, C).
 

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from feddag_flwr.similarity.far_clients import ROBUST
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
 from feddag_flwr.similarity.permutation import BoolArray, LikeSizes, p_value
+from feddag_flwr.similarity.threads import one_thread
 from feddag_flwr.similarity.whitened_looks import WhitenedLooks
 
 SHORT: Final = 3.0  # deviations by which an exchange of labels may gain less than it should
@@ -48,6 +49,7 @@ class Relabelling:
         return cls(float(gains[rows, columns].sum()), pairs)
 
 
+@one_thread
 def exchanged_classes(
     looks: WhitenedLooks, fewest: int, level: float, rng: np.random.Generator
 ) -> dict[int, Exchanged]:

@@ -11,6 +11,7 @@ import numpy as np
 from feddag_flwr.similarity.class_kernels import HOLDERS, ClassKernel
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
 from feddag_flwr.similarity.permutation import LikeSizes, p_value
+from feddag_flwr.similarity.threads import one_thread
 from feddag_flwr.similarity.whitened_looks import WhitenedLooks
 
 ROBUST: Final = 1.4826  # standard deviations of a normal distribution a median absolute deviation
@@ -57,6 +58,7 @@ def of_distances(looks: WhitenedLooks) -> Iterator[Deviations]:
             yield Deviations.of(holders, sizes[holders], distances[holders])
 
 
+@one_thread
 def far_clients(
     deviations: list[Deviations], clients: int, fewest: int, level: float, rng: np.random.Generator
 ) -> dict[int, float]:

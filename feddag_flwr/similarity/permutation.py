@@ -103,14 +103,14 @@ class LikeSizes:
             begins[:, row, 0] = generator.random(), generator.integers(LIKE)
             generator.random(out=deals[row, :number])
         order = (self.ranks + ties).argsort(axis=1)
-        places = np.arange(order.shape[1])
-        doublings, tens = np.floor(self.logarithms + begins[0]), (places + begins[1]) // LIKE
+        places, rows = np.arange(order.shape[1]), np.arange(len(order))[:, None]
+        doublings = np.floor(self.logarithms + begins[0])
+        tens = np.floor((places + begins[1]) / LIKE)
         runs = tens * np.iinfo(np.int64).bits + doublings
-        number_of_run = np.diff(runs, axis=1, prepend=runs[:, :1]).astype(np.bool_).cumsum(axis=1)
-        keys = np.where(self.left_over, len(places) + places, number_of_run + deals)
-        dealt = keys.argsort(axis=1)
+        deals[:, 1:] += (runs[:, 1:] != runs[:, :-1]).cumsum(axis=1)  # number of the run
+        np.copyto(deals, len(places) + places, where=self.left_over)
         permutations = np.empty_like(order)
-        np.put_along_axis(permutations, order, np.take_along_axis(order, dealt, axis=1), axis=1)
+        permutations[rows, order] = order[rows, deals.argsort(axis=1)]
         return permutations
 
 

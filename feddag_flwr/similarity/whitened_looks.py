@@ -21,6 +21,7 @@ import numpy.typing as npt
 from scipy.linalg import cholesky, solve_triangular
 
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
+from feddag_flwr.similarity.threads import one_thread
 
 SPHERE: Final = 0.5  # share of the sphere in the covariance: as much as of what was sampled
 # Vectors, single precision, that scatter no more than this (squared) are equal.
@@ -40,6 +41,7 @@ class WhitenedLooks:
     share: float  # of one vector in the covariance
 
     @classmethod
+    @one_thread
     def of(cls, bases: npt.NDArray[np.float32], seen: IntArray) -> WhitenedLooks | None:
         """Whiten the first of bases (n, C, p, d) by samples seen (n, C); None where all are equal.
 
