@@ -14,7 +14,6 @@ one kind of all sizes, and labels by Dirichlet), `power` (images a class against
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+from records import Records
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import adjusted_rand_score
@@ -191,18 +190,10 @@ def run(trial: Trial, paths: Mapping[str, str]) -> Outcome:
 
 def run_plan(trials: list[Trial], paths: Mapping[str, str], output: Path) -> None:
     """Run what is not recorded yet."""
-    output.mkdir(parents=True, exist_ok=True)
-    records = output / "trials.jsonl"
-    done = set()
-    if records.exists():
-        lines = (json.loads(line) for line in records.read_text().splitlines())
-        done = {Trial(**line["trial"]) for line in lines}
-    for trial in trials:
-        if trial in done:
-            continue
+    records = Records.in_folder(output)
+    for trial in records.missing(trials):
         outcome = run(trial, paths)
-        with records.open("a") as file:
-            file.write(json.dumps({"trial": asdict(trial), **asdict(outcome)}) + "\n")
+        records.of_trial(trial, asdict(outcome))
         print(
             trial, f"{outcome.clusters} of {outcome.groups}, {outcome.rand_index:.3f}", flush=True
         )
@@ -210,8 +201,7 @@ def run_plan(trials: list[Trial], paths: Mapping[str, str], output: Path) -> Non
 
 def report(output: Path) -> Table:
     """Tabulate all records: mean adjusted Rand index, clusters, share parted at all."""
-    lines = [json.loads(line) for line in (output / "trials.jsonl").read_text().splitlines()]
-    frame = pd.DataFrame([{**line.pop("trial"), **line} for line in lines])
+    frame = Records.in_folder(output).frame()
     table = Table(title="Groups found by tests")
     for column in ("data", "scenario", "alpha'", "images", "clients", "groups", "seeds", "ARI",
                    "lowest", "clusters", "parted"):  # fmt: skip

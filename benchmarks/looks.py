@@ -14,7 +14,6 @@ Features and test were chosen on other draws: seed 5 of a random generator of it
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from records import Records
 from rich.console import Console
 from rich.table import Table
 
@@ -81,10 +81,8 @@ def chances(
 
 def run(paths: dict[str, str], images: int, numbers: range, output: Path, *, drawn: bool) -> None:
     """Look at clients that are not recorded yet; `drawn` draws anew and changes nothing else."""
-    output.mkdir(parents=True, exist_ok=True)
-    records = output / "looks.jsonl"
-    lines = map(json.loads, records.read_text().splitlines() if records.exists() else [])
-    done = {(each["data"], each["images"], each["client"]) for each in lines}
+    records = Records.in_folder(output, "looks.jsonl")
+    done = {(each["data"], each["images"], each["client"]) for each in records.read()}
     for dataset, path in paths.items():
         kind = {"cifar10": "npz"}.get(dataset, dataset)
         settings = Settings.from_run_config({"dataset": kind, "data-dir": path, "seed": 1})
@@ -92,16 +90,13 @@ def run(paths: dict[str, str], images: int, numbers: range, output: Path, *, dra
         kinds = () if drawn else TURNS if dataset == "digits" else (*TURNS, *CORRUPTIONS)
         for client in numbers:
             if (dataset, images, client) not in done:
-                found = chances(dataset, settings, images, client, kinds)
-                with records.open("a") as file:
-                    file.writelines(json.dumps(each) + "\n" for each in found)
+                records.add(*chances(dataset, settings, images, client, kinds))
         print(dataset, images, flush=True)
 
 
 def report(output: Path) -> Table:
     """Tabulate all records: who was told, and the least chance."""
-    lines = (output / "looks.jsonl").read_text().splitlines()
-    frame = pd.DataFrame([json.loads(line) for line in lines])
+    frame = pd.DataFrame(Records.in_folder(output, "looks.jsonl").read())
     table = Table(title=f"Changes of looks told at {LEVEL:g}")
     for column in ("data", "images", "change", "checks", "told", "least chance", "median"):
         table.add_column(column)

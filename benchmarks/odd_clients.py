@@ -14,7 +14,6 @@ the median), `none` (no odd client, 40 to 120 images).
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from records import Records
 from rich.console import Console
 from rich.table import Table
 
@@ -158,13 +158,8 @@ def run_plan(
     cells: list[tuple[Cell, tuple[str, ...]]], paths: Mapping[str, str], output: Path
 ) -> None:
     """Run what is not recorded yet."""
-    output.mkdir(parents=True, exist_ok=True)
-    records = output / "trials.jsonl"
-    done = set()
-    if records.exists():
-        for line in records.read_text().splitlines():
-            record = json.loads(line)
-            done.add((*(record[key] for key in Cell._fields), record["kind"]))
+    records = Records.in_folder(output)
+    done = {(*(each[key] for key in Cell._fields), each["kind"]) for each in records.read()}
     for cell, kinds in cells:
         missing = [kind for kind in kinds if (*cell, kind) not in done]
         if not missing:
@@ -175,15 +170,13 @@ def run_plan(
             rate = dealt.settings.similarity.false_positive_rate
             told = odd_clients(data, np.zeros(cell.clients, dtype=np.intp), rate)
             result = outcome(kind, dealt.swapped, told)
-            with records.open("a") as file:
-                file.write(json.dumps({**cell._asdict(), **asdict(result)}) + "\n")
+            records.add({**cell._asdict(), **asdict(result)})
         print(cell, flush=True)
 
 
 def report(output: Path) -> Table:
     """Tabulate all records: runs in which the first client was found, and false alarms."""
-    lines = [json.loads(line) for line in (output / "trials.jsonl").read_text().splitlines()]
-    frame = pd.DataFrame(lines)
+    frame = pd.DataFrame(Records.in_folder(output).read())
     table = Table(title="Odd clients")
     for column in ("data", "images", "clients", "kind", "runs", "found", "named", "others told"):
         table.add_column(column)

@@ -13,7 +13,6 @@ The statistic was chosen on seed 101.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from groups import ALL_CLASSES, SCENARIOS, TRAINING
+from records import Records
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import adjusted_rand_score
@@ -157,23 +157,16 @@ def run(trial: Trial, paths: Mapping[str, str]) -> Outcome:
 
 def run_plan(trials: list[Trial], paths: Mapping[str, str], output: Path) -> None:
     """Run what is not recorded yet."""
-    output.mkdir(parents=True, exist_ok=True)
-    records = output / "trials.jsonl"
-    lines = records.read_text().splitlines() if records.exists() else []
-    done = {Trial(**json.loads(line)["trial"]) for line in lines}
-    for trial in trials:
-        if trial in done:
-            continue
+    records = Records.in_folder(output)
+    for trial in records.missing(trials):
         outcome = run(trial, paths)
-        with records.open("a") as file:
-            file.write(json.dumps({"trial": asdict(trial), **asdict(outcome)}) + "\n")
+        records.of_trial(trial, asdict(outcome))
         print(trial, f"{sum(outcome.right)} of {len(outcome.right)}", flush=True)
 
 
 def report(output: Path) -> list[Table]:
     """Tabulate all records: who came right, and how often those are right that are so sure."""
-    lines = [json.loads(line) for line in (output / "trials.jsonl").read_text().splitlines()]
-    frame = pd.DataFrame([{**line.pop("trial"), **line} for line in lines])
+    frame = Records.in_folder(output).frame()
     table = Table(title="Newcomers without labels")
     for column in ("data", "groups by", "images", "seeds", "groups", "clusters", "ARI",
                    "newcomers", "right", "sure, median"):  # fmt: skip

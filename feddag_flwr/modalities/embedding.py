@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from feddag_flwr.data.samples import DataError, LabelledSamples
-from feddag_flwr.modalities.base import Modality, ModalityError, Rows, SampleSpec
+from feddag_flwr.modalities.base import Rows, SampleSpec
 from feddag_flwr.modalities.numbers import (
-    PLAIN,
-    check_deviation_rows,
-    check_mean_rows,
     mean_rows,
-    pooled_rows,
     scaled,
 )
+from feddag_flwr.modalities.scaled_numbers import ScaledNumbers
 from feddag_flwr.models.tabular import MlpEncoder
 from feddag_flwr.training.device import Samples
 
 
-class Embedding(Modality):
+class Embedding(ScaledNumbers):
     """Embeddings (n, d), held as float32, scaled by mean and deviation of each of the d numbers.
 
     Moments are mean and mean square of each. The subspaces are of the scaled numbers.
@@ -32,6 +28,7 @@ class Embedding(Modality):
 
     array = "embeddings"
     noun = "embedding"
+    unit = "numbers"
 
     def accept(self, samples: NDArray[Any], where: str) -> NDArray[Any]:
         """Take finite numbers of shape (n, d)."""
@@ -53,33 +50,9 @@ class Embedding(Modality):
         """Write the length."""
         return f"{spec.shape[0]} numbers"
 
-    def check(self, spec: SampleSpec) -> None:
-        """Refuse what is not (d,) alone."""
-        if len(spec.shape) != 1 or spec.details:
-            raise ModalityError(f"sample-shape must be one positive integer, got {spec.shape}")
-
     def moments(self, samples: NDArray[Any]) -> Rows:
         """Return mean and mean square of each number."""
         return mean_rows(samples)
-
-    def check_moments(self, spec: SampleSpec, moments: Rows) -> None:
-        """Refuse moments that no numbers have."""
-        check_mean_rows(moments, spec.shape[0], "numbers")
-
-    def scale(
-        self, spec: SampleSpec, moments: Sequence[Rows], weights: NDArray[np.float64]
-    ) -> Rows:
-        """Return mean and deviation of each number."""
-        del spec
-        return pooled_rows(moments, weights)
-
-    def plain_scale(self, spec: SampleSpec) -> Rows:
-        """Return mean 0 and deviation 1 for each number."""
-        return (PLAIN,) * spec.shape[0]
-
-    def check_scale(self, spec: SampleSpec, scale: Rows) -> None:
-        """Refuse deviations that are not positive."""
-        check_deviation_rows(scale, spec.shape[0], "numbers")
 
     def to_device(self, device: torch.device, data: LabelledSamples, scale: Rows) -> Samples:
         """Copy scaled embeddings to `device`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from feddag_flwr.data.samples import DataError, LabelledSamples
-from feddag_flwr.modalities.base import Modality, ModalityError, Rows, SampleSpec
+from feddag_flwr.modalities.base import Rows, SampleSpec
 from feddag_flwr.modalities.numbers import (
-    PLAIN,
-    check_deviation_rows,
-    check_mean_rows,
     mean_rows,
-    pooled_rows,
     scaled,
 )
+from feddag_flwr.modalities.scaled_numbers import ScaledNumbers
 from feddag_flwr.models.series import SeriesEncoder
 from feddag_flwr.training.device import Samples
 
@@ -27,7 +23,7 @@ from feddag_flwr.training.device import Samples
 STRETCHES = 16
 
 
-class Series(Modality):
+class Series(ScaledNumbers):
     """Series of shape (n, steps, channels), held as float32, NaN behind the end of each.
 
     Clients need not agree on the number of steps: the shape of a sample is its channels alone. A
@@ -38,6 +34,7 @@ class Series(Modality):
 
     array = "series"
     noun = "series"
+    unit = "channels"
 
     def accept(self, samples: NDArray[Any], where: str) -> NDArray[Any]:
         """Take (n, steps) or (n, steps, channels), NaN behind the end of shorter series."""
@@ -59,33 +56,9 @@ class Series(Modality):
         """Write the number of channels."""
         return f"series with {spec.shape[0]} channel(s)"
 
-    def check(self, spec: SampleSpec) -> None:
-        """Refuse what is not (channels,) alone."""
-        if len(spec.shape) != 1 or spec.details:
-            raise ModalityError(f"sample-shape must be one positive integer, got {spec.shape}")
-
     def moments(self, samples: NDArray[Any]) -> Rows:
         """Return each channel's mean and mean square."""
         return mean_rows(samples[~np.isnan(samples[:, :, 0])])
-
-    def check_moments(self, spec: SampleSpec, moments: Rows) -> None:
-        """Refuse moments that no numbers have."""
-        check_mean_rows(moments, spec.shape[0], "channels")
-
-    def scale(
-        self, spec: SampleSpec, moments: Sequence[Rows], weights: NDArray[np.float64]
-    ) -> Rows:
-        """Return mean and deviation of each channel; a client counts by its series."""
-        del spec
-        return pooled_rows(moments, weights)
-
-    def plain_scale(self, spec: SampleSpec) -> Rows:
-        """Return mean 0 and deviation 1 for each channel."""
-        return (PLAIN,) * spec.shape[0]
-
-    def check_scale(self, spec: SampleSpec, scale: Rows) -> None:
-        """Refuse deviations that are not positive."""
-        check_deviation_rows(scale, spec.shape[0], "channels")
 
     def to_device(self, device: torch.device, data: LabelledSamples, scale: Rows) -> Samples:
         """Copy scaled series with their mask to `device`."""

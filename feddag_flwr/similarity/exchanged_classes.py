@@ -69,10 +69,8 @@ def exchanged_classes(
         row = max(rest, key=lambda one: observed[one].gain)
         if observed[row].gain <= 0.0:
             return found
-        # With the client's own vectors among them, one draw in ten would deal two of them together.
-        others = np.array([one for one in rest if one != row], dtype=np.intp)
-        kept = looks.only(others)
-        draws = GainsByChance(kept, LikeSizes.of(list(kept.weights)), rng, [])
+        kept = looks.only(np.array(rest, dtype=np.intp))
+        draws = GainsByChance(kept, rest.index(row), LikeSizes.of(list(kept.weights)), rng, [])
         chance = p_value(observed[row].gain, draws, level)
         if chance > level:
             return found
@@ -101,17 +99,26 @@ def _as_others_lose(
 
 @dataclass(frozen=True, eq=False)
 class GainsByChance:
-    """Draws the largest gain of a permutation after shuffling, and keeps what it drew."""
+    """Draws the largest gain of a permutation after shuffling, and keeps what it drew.
+
+    Among the others are dealt what the client has in question. One of its classes in another's
+    place tells what a single odd class gains. Who is dealt two of them has no say: where labels are
+    exchanged, that is no chance, and it happens in one draw of ten.
+    """
 
     looks: WhitenedLooks
+    client: int  # in question
     sizes: LikeSizes
     rng: np.random.Generator
     values: list[float]
 
     def __call__(self) -> float:
         """Draw one."""
-        gains, usable = gains_of_labels(self.looks, self.sizes.shuffled(self.rng))
-        self.values.append(max(one.gain for one in relabellings(gains, usable)))
+        own = self.sizes.shuffled(self.rng)
+        gains, usable = gains_of_labels(self.looks, own)
+        by_chance = (own == self.client).sum(axis=0) < 2
+        drawn = relabellings(gains[by_chance], usable[by_chance])
+        self.values.append(max((one.gain for one in drawn), default=0.0))
         return self.values[-1]
 
 
