@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from feddag_flwr.similarity.matrices import (
     checked_counts,
     row_blocks,
 )
+
+PAIRED: Final = 200  # clients a cluster whose angles make its mean, where angles are many (cost)
+SEED: Final = 0  # the same clusters give the same graph in every run
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,7 @@ def complementarity(
     labels: npt.ArrayLike,
     top_k: int = 2,
     aligned: bool = True,
+    rows: IntArray | None = None,
 ) -> Complementarity:
     r"""Graph of which cluster learns from which, Eq. 11 to 14 of arXiv 2602.23504.
 
@@ -57,6 +62,8 @@ def complementarity(
         V' of Eq. 4, degrees.
     labels : array_like of int, shape (N,)
         Cluster of each client, 0 to Z - 1.
+    rows : ndarray of int, shape (n,), optional
+        The clients whose angles are given, of each cluster one at least; else all.
     """
     count_array = checked_counts(counts)
     clients, classes = count_array.shape
@@ -64,7 +71,10 @@ def complementarity(
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     demand, supply = _demand_and_supply(count_array, label_array)
-    alignment = _mean_alignment(angles, classes, label_array)
+    of_rows = label_array if rows is None else label_array[rows]
+    if len(np.unique(of_rows)) <= label_array.max():
+        raise ValueError("rows must have a client of each cluster")
+    alignment = _mean_alignment(angles, classes, of_rows)
     weighing = alignment if aligned else np.ones_like(alignment)
     scores = np.einsum("pc,qc,pqc->pq", demand, supply, weighing)
     np.fill_diagonal(scores, -np.inf)
@@ -78,6 +88,20 @@ def complementarity(
         teachers=tuple(tuple(int(source) for source in row) for row in order),
         arbitrary=tuple(int(p) for p in np.flatnonzero(scores.max(axis=1) == 0.0)),
     )
+
+
+def drawn_members(labels: IntArray) -> IntArray:
+    """Draw `PAIRED` clients of each cluster, or take all where there are fewer: rows, ascending.
+
+    The mean angle over all pairs of two clusters is so sampled without bias.
+    """
+    generator = np.random.default_rng(SEED)
+    drawn = [
+        generator.permutation(np.flatnonzero(labels == cluster))[:PAIRED]
+        for cluster in range(int(labels.max()) + 1)
+    ]
+    rows: IntArray = np.sort(np.concatenate(drawn))
+    return rows
 
 
 def rarity_ranks(counts: IntArray) -> IntArray:

@@ -35,6 +35,10 @@ class ClassSubspaces:
         """Samples of the classes that clients sent vectors of (N, C)."""
         return seen_counts(self.bases, self.counts)
 
+    def only(self, clients: IntArray) -> ClassSubspaces:
+        """Keep some clients."""
+        return ClassSubspaces(self.bases[clients], self.counts[clients], self.angle)
+
     def angles(self, clients: IntArray) -> npt.NDArray[np.float32]:
         """V' of Eq. 4 (C, n, n) among some clients; all are computed once where they are few."""
         if len(self.counts) <= ANGLES_KEPT:

@@ -7,11 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feddag_flwr.clustering.complementarity import complementarity, rarity_ranks
+from feddag_flwr.clustering.complementarity import (
+    PAIRED,
+    complementarity,
+    drawn_members,
+    rarity_ranks,
+)
 from feddag_flwr.clustering.labels import canonical_labels
 from feddag_flwr.similarity import matrices
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 # Clients A, B in cluster 0, C in 1, D in 2; three classes.
 COUNTS = np.array([[10, 5, 0], [0, 5, 10], [4, 4, 4], [0, 0, 7]])
@@ -180,9 +185,46 @@ def test_single_cluster_has_no_source():
         assert result.scores.tolist() == [[-math.inf]]
 
 
+def test_angles_of_some_clients_make_the_means_and_all_clients_the_rest():
+    rows = np.array([1, 2, 3])  # without A
+    result = complementarity(COUNTS, ANGLES[:, rows[:, None], rows], LABELS, rows=rows)
+    whole = complementarity(COUNTS, ANGLES, LABELS)
+    np.testing.assert_array_equal(result.demand, whole.demand)
+    np.testing.assert_array_equal(result.supply, whole.supply)
+    # B and C: 0, 90, 0 degrees, from the triangles above; C and D: 90, 90, 60.
+    np.testing.assert_allclose(result.alignment[0, 1], [1.0 - 90 / 90, 0.0, 1.0])
+    np.testing.assert_allclose(result.alignment[1, 2], whole.alignment[1, 2])
+
+
+def test_some_of_each_cluster_are_drawn_and_small_clusters_whole():
+    labels = np.repeat([0, 1, 2], [5, PAIRED, 3 * PAIRED])
+    np.random.default_rng(1).shuffle(labels)
+    rows = drawn_members(labels)
+    assert np.bincount(labels[rows]).tolist() == [5, PAIRED, PAIRED]
+    assert np.array_equal(rows, np.unique(rows))
+    assert np.array_equal(rows, drawn_members(labels))
+
+
+def test_sampled_means_are_near_those_of_all_pairs():
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0, 1], 2 * PAIRED)
+    angles = rng.uniform(0.0, 90.0, (1, len(labels), len(labels)))
+    angles += angles.swapaxes(1, 2)
+    angles /= 2.0
+    counts, rows = np.ones((len(labels), 1), dtype=int), drawn_members(labels)
+    whole = complementarity(counts, angles, labels).alignment[0, 1, 0]
+    some = complementarity(counts, angles[:, rows[:, None], rows], labels, rows=rows)
+    assert len(rows) == len(labels) // 2
+    assert some.alignment[0, 1, 0] != whole
+    # The mean of 200 x 200 independent pairs of 160,000: five standard errors.
+    error = (90.0 / np.sqrt(24.0)) / 90.0 / PAIRED
+    assert abs(some.alignment[0, 1, 0] - whole) < 5.0 * error
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"rows": np.array([0, 1, 2]), "angles": ANGLES[:, :3, :3]}, "a client of each cluster"),
         ({"counts": COUNTS - 5}, "must not be negative"),
         ({"counts": COUNTS * 1.0}, "must be integers"),
         ({"angles": ANGLES[:2]}, "angles must have shape"),

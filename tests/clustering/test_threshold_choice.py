@@ -12,7 +12,7 @@ from feddag_flwr.clustering.selection import choose
 from feddag_flwr.clustering.threshold import sweep
 from feddag_flwr.similarity.normalisation import normalise
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 GRID = [round(0.05 * k, 2) for k in range(1, 21)]
 

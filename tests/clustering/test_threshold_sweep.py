@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 from feddag_flwr.clustering.labels import canonical_labels
 from feddag_flwr.clustering.threshold import sweep
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 LINKAGES = ["average", "complete", "single"]
 GRID = [round(0.05 * k, 2) for k in range(1, 21)]

@@ -12,7 +12,7 @@ from feddag_flwr.similarity import matrices
 from feddag_flwr.similarity.normalisation import normalise
 from feddag_flwr.similarity.subspace import class_angles, data_dissimilarity
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=25, deadline=None)

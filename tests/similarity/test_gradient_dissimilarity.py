@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from feddag_flwr.similarity import matrices
 from feddag_flwr.similarity.gradient import gradient_dissimilarity
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=25, deadline=None)

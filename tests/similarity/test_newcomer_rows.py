@@ -24,7 +24,7 @@ from feddag_flwr.similarity.subspace import (
     data_dissimilarity_to,
 )
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=20, deadline=None)

@@ -90,7 +90,7 @@ def test_equal_clients_are_not_odd():
     st.integers(0, 2**32 - 1), st.integers(1, 14), st.integers(1, 6), st.sampled_from([1, 3, 3000])
 )
 @settings(max_examples=25)
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_whatever_clients_hold_chances_are_chances(seed, number, classes, most):
     """One image, no image, missing classes, equal clients and vectors of zeros are no obstacle."""
     rng = np.random.default_rng(seed)

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.clustering.complementarity import Complementarity, complementarity
+from feddag_flwr.clustering.complementarity import (
+    Complementarity,
+    complementarity,
+    drawn_members,
+)
 from feddag_flwr.clustering.selection import choose
 from feddag_flwr.clustering.threshold import Candidate, sweep, threshold_grid
 from feddag_flwr.run_folder import PROXIMITY, RunFolder
 from feddag_flwr.settings import Settings
-from feddag_flwr.similarity.class_subspaces import ClassSubspaces
+from feddag_flwr.similarity.class_subspaces import ANGLES_KEPT, ClassSubspaces
 from feddag_flwr.similarity.group_tree import Part
 from feddag_flwr.similarity.odd_clients import OddClient
 from feddag_flwr.similarity.proximity import Proximity, ProximityOptions
@@ -63,13 +67,19 @@ def cluster_clients(
 def draw_graph(
     settings: Settings, profiles: ClassSubspaces, labels: NDArray[np.intp]
 ) -> Complementarity:
-    """Phase 4: who learns from whom (Eq. 11 to 14)."""
+    """Phase 4: who learns from whom (Eq. 11 to 14).
+
+    Of more clients than angles are kept of, each cluster is compared by some that are drawn.
+    """
+    rows = drawn_members(labels) if len(labels) > ANGLES_KEPT else np.arange(len(labels))
+    compared = profiles.only(rows) if len(rows) < len(labels) else profiles
     return complementarity(
         profiles.counts,
-        profiles.angles_by_class(),
+        compared.angles_by_class(),
         labels,
         top_k=settings.sharing.top_k,
         aligned=settings.sharing.alignment,
+        rows=rows,
     )
 
 
