@@ -1,9 +1,11 @@
 r"""Whether a class still looks as it did, though nobody keeps the samples of then.
 
 What is kept of each class are the means of a few features of its samples: random projections, the
-same for all, and two energies, of the sample and of the steps between neighbouring values. The
-means of two draws of one distribution differ by chance alone, and how much chance makes of it is
-known from how samples of a class differ today (Welch 1947; Box 1954 for a sum of many).
+same for all, and three energies: of the sample, of the steps between neighbours along a row, and
+how much larger these are than those along a column. Of images, whose neighbours are alike, the
+projections are smooth: most of what makes images differ is. The means of two draws of one
+distribution differ by chance alone, and how much chance makes of it is known from how samples of a
+class differ today (Welch 1947; Box 1954 for a sum of many).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy.typing as npt
 from feddag_flwr.similarity.matrices import FloatArray
 
 PROJECTIONS: Final = 32
-ENERGIES: Final = 2
+ENERGIES: Final = 3
 SEEN: Final = 5  # samples of a class, then and now, that it takes to compare it
 _WIDTH: Final = 1 + PROJECTIONS + ENERGIES
 
@@ -28,13 +30,30 @@ def looks_size(classes: int) -> int:
     return classes * _WIDTH + PROJECTIONS**2
 
 
-def features_of(matrix: npt.NDArray[np.floating[Any]], rng: np.random.Generator) -> FloatArray:
-    """Features (n, PROJECTIONS + ENERGIES) of samples (n, d); `rng` draws the projections."""
-    samples = matrix.astype(np.float64)
-    axes = rng.standard_normal((samples.shape[1], PROJECTIONS)) / np.sqrt(samples.shape[1])
-    steps = np.diff(samples, axis=1, prepend=samples[:, :1])
-    energies = [np.sqrt(np.square(values).mean(axis=1)) for values in (samples, steps)]
-    return np.column_stack([samples @ axes, *energies])
+def features_of(
+    matrix: npt.NDArray[np.floating[Any]], shape: tuple[int, ...], rng: np.random.Generator
+) -> FloatArray:
+    """Features (n, PROJECTIONS + ENERGIES) of samples of a shape, as rows (n, d).
+
+    The last two axes of a shape of three are rows and columns of an image; nothing is known of
+    neighbours along others. `rng` draws the projections.
+    """
+    samples = matrix.astype(np.float64).reshape(len(matrix), *shape)
+    axes = rng.standard_normal((PROJECTIONS, *shape))
+    if images := len(shape) == 3:
+        axes = axes.cumsum(axis=-1).cumsum(axis=-2)  # a random walk in two dimensions
+    axes /= np.linalg.norm(axes.reshape(PROJECTIONS, -1), axis=1).reshape(-1, *[1] * len(shape))
+    inner = tuple(range(1, samples.ndim))
+
+    def energy(values: FloatArray) -> FloatArray:
+        return np.asarray(np.sqrt(np.square(values).sum(axis=inner) / matrix.shape[1]))
+
+    along = energy(np.diff(samples, axis=-1))
+    across = energy(np.diff(samples, axis=-2)) if images else along
+    least = np.finfo(np.float64).tiny
+    turned = np.log(np.maximum(along, least)) - np.log(np.maximum(across, least))
+    projected = samples.reshape(matrix.shape) @ axes.reshape(PROJECTIONS, -1).T
+    return np.column_stack([projected, energy(samples), along, turned])
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +109,7 @@ class Looks:
     def chance_of(self, features: FloatArray, labels: npt.NDArray[np.integer]) -> float:
         """Find the chance that samples drawn anew are as far from these looks as those given.
 
-        Three tests, of the projections and of each energy, share it (Bonferroni). Equal means say
+        Four tests, of the projections and of each energy, share it (Bonferroni). Equal means say
         that nothing has changed, without a test: 1.
         """
         pairs = list(self._compared(features, labels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -176,8 +177,10 @@ def look_features(
     spec: SampleSpec | None = None,
 ) -> NDArray[np.float64]:
     """Features of samples (n, k) by which a client tells whether its classes look otherwise."""
-    matrix = _view_of(samples, settings, spec).matrix(samples, scale)
-    return features_of(matrix, generator(settings.run.seed, "look-projections"))
+    view = _view_of(samples, settings, spec)
+    shape = view.shape if math.prod(view.shape) == view.features else (view.features,)
+    rng = generator(settings.run.seed, "look-projections")
+    return features_of(view.matrix(samples, scale), shape, rng)
 
 
 def looks_of(

@@ -6,7 +6,6 @@ from scipy.stats import f as f_distribution
 from scipy.stats import ttest_ind
 
 from feddag_flwr.similarity.looks import (
-    ENERGIES,
     PROJECTIONS,
     Looks,
     _chance,
@@ -25,7 +24,7 @@ def draw(rng, size=90, twist=lambda images: images):
     for label in range(CLASSES):
         images[labels == label, 2 * label : 2 * label + 2, :3] += 0.5
     matrix = twist(images).reshape(size, -1)
-    return features_of(matrix, np.random.default_rng(7)), labels
+    return features_of(matrix, (1, SIDE, SIDE), np.random.default_rng(7)), labels
 
 
 def looks(rng):
@@ -34,17 +33,33 @@ def looks(rng):
 
 def test_features_are_projections_and_energies():
     rows = np.array([[3.0, 4.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
-    found = features_of(rows, np.random.default_rng(7))
-    axes = np.random.default_rng(7).standard_normal((4, PROJECTIONS)) / 2
-    np.testing.assert_allclose(found[:, :PROJECTIONS], rows @ axes)
-    # Mean squares (9 + 16) / 4, and of the steps 0, 1, -4, 0: (1 + 16) / 4.
-    np.testing.assert_allclose(found[:, PROJECTIONS:], [[2.5, np.sqrt(17) / 2], [0, 0]])
+    found = features_of(rows, (4,), np.random.default_rng(7))
+    axes = np.random.default_rng(7).standard_normal((PROJECTIONS, 4))
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    np.testing.assert_allclose(found[:, :PROJECTIONS], rows @ axes.T)
+    # Mean squares (9 + 16) / 4, and of the steps 1, -4, 0: (1 + 16) / 4. No columns: no ratio.
+    np.testing.assert_allclose(found[:, PROJECTIONS:], [[2.5, np.sqrt(17) / 2, 0], [0, 0, 0]])
+
+
+def test_features_of_images_know_rows_from_columns():
+    image = np.array([[1.0, 2.0], [4.0, 8.0]])
+    found = features_of(image.reshape(1, 4), (1, 2, 2), np.random.default_rng(7))[0]
+    walk = np.random.default_rng(7).standard_normal((PROJECTIONS, 2, 2))
+    # A walk's value is the sum of all steps above and to the left.
+    axes = np.array([[a, a + b, a + c, a + b + c + d] for (a, b), (c, d) in walk.tolist()])
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    np.testing.assert_allclose(found[:PROJECTIONS], axes @ image.ravel())
+    # Steps along rows 1 and 4, along columns 3 and 6.
+    energies = [np.sqrt(85 / 4), np.sqrt(17 / 4), np.log(np.sqrt(17 / 45))]
+    np.testing.assert_allclose(found[PROJECTIONS:], energies)
+    turned = features_of(image.T.reshape(1, 4), (1, 2, 2), np.random.default_rng(7))[0]
+    np.testing.assert_allclose(turned[-1], -found[-1])
 
 
 def test_looks_go_through_a_row_of_numbers():
     one = looks(np.random.default_rng(1))
     row = one.numbers()
-    assert row.shape == (looks_size(CLASSES),) == (CLASSES * 35 + 32**2,)
+    assert row.shape == (looks_size(CLASSES),) == (CLASSES * 36 + 32**2,)
     two = Looks.of_numbers(row.tolist(), CLASSES)
     for name, values in vars(one).items():
         np.testing.assert_array_equal(getattr(two, name), values)
@@ -120,4 +135,3 @@ def test_other_counts_of_classes_are_no_change_of_looks():
     few = np.concatenate([np.flatnonzero(labels == label)[:size] for label, size in
                           ((0, 60), (1, 6), (2, 4))])  # fmt: skip
     assert looks(rng).chance_of(features[few], labels[few]) > 1e-3
-    assert ENERGIES == 2
