@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from feddag_flwr.similarity.far_clients import ROBUST
 from feddag_flwr.similarity.matrices import FloatArray, IntArray
-from feddag_flwr.similarity.permutation import BoolArray, LikeSizes, p_value
+from feddag_flwr.similarity.permutation import LIKE, BoolArray, LikeSizes, p_value
 from feddag_flwr.similarity.threads import one_thread
 from feddag_flwr.similarity.whitened_looks import WhitenedLooks
 
@@ -31,11 +31,12 @@ class Relabelling:
     """The labels that fit a client's classes best.
 
     `gain` is how much likelier they are (logarithm) than those it gave, `pairs` says so of each two
-    classes that they exchange.
+    classes that they exchange; `moves` has all classes that they call another one, and which.
     """
 
     gain: float
     pairs: dict[Pair, float]
+    moves: tuple[Pair, ...]
 
     @classmethod
     def of(cls, gains: FloatArray, classes: IntArray) -> Relabelling:
@@ -46,7 +47,15 @@ class Relabelling:
             for one, other in zip(rows, columns, strict=True)
             if one < other and columns[other] == one
         }
-        return cls(float(gains[rows, columns].sum()), pairs)
+        moves = [
+            (int(classes[one]), int(classes[other]))
+            for one, other in zip(rows, columns, strict=True)
+            if one != other
+        ]
+        return cls(float(gains[rows, columns].sum()), pairs, tuple(moves))
+
+
+SAME: Final = Relabelling(0.0, {}, ())
 
 
 @one_thread
@@ -57,13 +66,21 @@ def exchanged_classes(
 
     The largest gain of a permutation is held against the largest among the others, shuffled class
     by class among clients of like size. Who is found is left out, and the others are looked at
-    again, down to the `fewest` that are looked at. Pairs are told that alone gain more than any
-    permutation after shuffling, and as much as the others would lose.
+    again, down to the `fewest` that are looked at. Few odd vectors may be one client's by chance,
+    which `GainsByChance` leaves out: so two or three classes must also gain what it costs the
+    others to exchange them, as vectors between two classes do not. Pairs are told that do so by
+    themselves but for chance, and gain more than any permutation after shuffling.
     """
     number = looks.weights.shape[1]
     found: dict[int, Exchanged] = {}
     gains, usable = gains_of_labels(looks, np.tile(np.arange(number), (len(looks.weights), 1)))
-    observed = relabellings(gains, usable)
+    observed = [
+        one
+        if not _may_coincide(len(one.moves), level)
+        or _gained(gains, usable, looks.weights, row, one.moves, 0.0)
+        else SAME
+        for row, one in enumerate(relabellings(gains, usable))
+    ]
     while number - len(found) >= fewest:
         rest = [row for row in range(number) if row not in found]
         row = max(rest, key=lambda one: observed[one].gain)
@@ -77,24 +94,40 @@ def exchanged_classes(
         told = [
             pair
             for pair, gain in observed[row].pairs.items()
-            if gain > max(draws.values) and _as_others_lose(gains, usable, looks.weights, row, pair)
+            if gain > max(draws.values)
+            and _gained(gains, usable, looks.weights, row, (pair, pair[::-1]), SHORT)
         ]
         found[row] = Exchanged(chance, tuple(sorted(told)))
     return found
 
 
-def _as_others_lose(
-    gains: FloatArray, usable: BoolArray, weights: FloatArray, row: int, pair: Pair
+def _may_coincide(moves: int, level: float) -> bool:
+    """Whether chance deals so many odd vectors to one client more often than at a level."""
+    return moves < 2 or float(LIKE) ** (1 - moves) > level
+
+
+def _gained(
+    gains: FloatArray,
+    usable: BoolArray,
+    weights: FloatArray,
+    row: int,
+    moves: tuple[Pair, ...],
+    short_by: float,
 ) -> bool:
-    """Whether exchanging two classes gains, a sample, what it costs the others, but for chance."""
-    one, other = pair
-    having = usable[:, one] & usable[:, other]
-    samples = weights[one] + weights[other]
-    each = (gains[:, one, other] + gains[:, other, one]) / np.maximum(samples, 1.0)
+    """Whether calling classes others gains, a sample, what it costs the others.
+
+    It may be so many robust standard deviations of the others short of that.
+    """
+    if not moves:
+        return False
+    classes, names = (list(side) for side in zip(*moves, strict=True))
+    having = usable[:, classes].all(axis=1)
+    samples = weights[classes].sum(axis=0)
+    each = gains[:, classes, names].sum(axis=1) / np.maximum(samples, 1.0)
     middle = float(np.median(each[having]))
     away = (np.abs(each - middle) * np.sqrt(samples))[having]
     short = -(each[row] + middle) * np.sqrt(samples[row])
-    return bool(short <= SHORT * ROBUST * float(np.median(away)))
+    return bool(short <= short_by * ROBUST * float(np.median(away)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +168,7 @@ def gains_of_labels(looks: WhitenedLooks, own: IntArray) -> tuple[FloatArray, Bo
 
 def relabellings(gains: FloatArray, usable: BoolArray) -> list[Relabelling]:
     """Find the best labels of each client."""
-    found = [Relabelling(0.0, {})] * len(gains)
+    found = [SAME] * len(gains)
     # Where no class fits better under another label, no permutation does.
     for row in np.flatnonzero((gains > 0.0).any(axis=(1, 2))):
         classes = np.flatnonzero(usable[row])

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from looks import bases_of
 
 from feddag_flwr.similarity.class_subspaces import ClassSubspaces
+from feddag_flwr.similarity.exchanged_classes import exchanged_classes, gains_of_labels
 from feddag_flwr.similarity.odd_clients import odd_clients
+from feddag_flwr.similarity.whitened_looks import WhitenedLooks
 
 RATE = 0.01
 
@@ -125,3 +127,20 @@ def test_three_classes_that_went_round_are_told_but_no_pair():
     bases, counts = made(1)
     bases[3, [1, 2, 4]] = bases[3, [2, 4, 1]]
     assert [(one.row, one.exchanged) for one in found(bases, counts)] == [(3, ())]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_vectors_that_lie_between_two_classes_are_no_exchange(seed):
+    """Each may be odd by chance, and one client's both: it takes as much as an exchange gains."""
+    bases, counts = made(seed)
+    two, five = bases[3, 2].copy(), bases[3, 5].copy()
+    five *= np.sign((two[0] * five[0]).sum())
+    bases[3, 2], bases[3, 5] = 0.42 * two + 0.58 * five, 0.58 * two + 0.42 * five
+    bases[3, [2, 5]] /= np.linalg.norm(bases[3, [2, 5]], axis=-1, keepdims=True)
+    data = ClassSubspaces(bases, counts, "vectors")
+    looks = WhitenedLooks.of(data.bases, data.seen)
+    told = exchanged_classes(looks, 8, RATE / 3, np.random.default_rng(0))
+    own = np.tile(np.arange(len(counts)), (counts.shape[1], 1))
+    gains, _ = gains_of_labels(looks, own)
+    assert gains[3, 2, 5] + gains[3, 5, 2] > 0.0  # the labels do fit better exchanged
+    assert 3 not in told
