@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,8 @@ from feddag_flwr.similarity.matrices import FloatArray
 PROJECTIONS: Final = 32
 ENERGIES: Final = 3
 SEEN: Final = 5  # samples of a class, then and now, that it takes to compare it
-_WIDTH: Final = 1 + PROJECTIONS + ENERGIES
+_TINY: Final = np.finfo(np.float64).tiny
+_WIDTH: Final = 1 + PROJECTIONS + 2 * ENERGIES
 
 
 def looks_size(classes: int) -> int:
@@ -50,8 +51,7 @@ def features_of(
 
     along = energy(np.diff(samples, axis=-1))
     across = energy(np.diff(samples, axis=-2)) if images else along
-    least = np.finfo(np.float64).tiny
-    turned = np.log(np.maximum(along, least)) - np.log(np.maximum(across, least))
+    turned = np.log(np.maximum(along, _TINY)) - np.log(np.maximum(across, _TINY))
     projected = samples.reshape(matrix.shape) @ axes.reshape(PROJECTIONS, -1).T
     return np.column_stack([projected, energy(samples), along, turned])
 
@@ -66,12 +66,15 @@ class Looks:
         Samples of each class; 0 where nothing is said of it.
     means : ndarray, shape (C, PROJECTIONS + ENERGIES)
         Mean features.
+    variances : ndarray, shape (C, ENERGIES)
+        Of the energies.
     whitening : ndarray, shape (PROJECTIONS, PROJECTIONS)
         Makes the projections of samples of a class about uncorrelated and of variance 1.
     """
 
     samples: FloatArray
     means: FloatArray
+    variances: FloatArray
     whitening: FloatArray
 
     @classmethod
@@ -84,16 +87,19 @@ class Looks:
         """
         counts = np.bincount(labels, minlength=classes)
         samples = np.where(counts >= least, counts, 0).astype(np.float64)
-        means = np.zeros((classes, features.shape[1]))
+        means, variances = np.zeros((classes, features.shape[1])), np.zeros((classes, ENERGIES))
         for label in np.flatnonzero(samples):
-            means[label] = features[labels == label].mean(axis=0)
+            of_class = features[labels == label]
+            means[label] = of_class.mean(axis=0)
+            if len(of_class) > 1:
+                variances[label] = of_class[:, PROJECTIONS:].var(axis=0, ddof=1)
         inside = samples[labels] > 0
         residuals = features[inside] - means[labels[inside]]
-        return cls(samples, means, _whitening(residuals[:, :PROJECTIONS]))
+        return cls(samples, means, variances, _whitening(residuals[:, :PROJECTIONS]))
 
     def numbers(self) -> FloatArray:
         """Return all of it in one row."""
-        table = np.column_stack([self.samples, self.means])
+        table = np.column_stack([self.samples, self.means, self.variances])
         return np.concatenate([table.ravel(), self.whitening.ravel()])
 
     @classmethod
@@ -104,7 +110,7 @@ class Looks:
             raise ValueError(f"looks of {classes} classes are {looks_size(classes)} numbers")
         table = row[: classes * _WIDTH].reshape(classes, _WIDTH)
         whitening = row[classes * _WIDTH :].reshape(PROJECTIONS, PROJECTIONS)
-        return cls(table[:, 0], table[:, 1:], whitening)
+        return cls(table[:, 0], table[:, 1:-ENERGIES], table[:, -ENERGIES:], whitening)
 
     def chance_of(self, features: FloatArray, labels: npt.NDArray[np.integer]) -> float:
         """Find the chance that samples drawn anew are as far from these looks as those given.
@@ -113,54 +119,96 @@ class Looks:
         that nothing has changed, without a test: 1.
         """
         pairs = list(self._compared(features, labels))
-        if all(np.array_equal(before, now.mean(axis=0)) for before, now, _ in pairs):
+        if all(np.array_equal(self.means[label], now.mean(axis=0)) for label, now in pairs):
             return 1.0
-        blocks = [
-            _chance(
-                [
-                    ((now.mean(axis=0) - before)[part] @ turn, (now[:, part] @ turn), size)
-                    for before, now, size in pairs
-                ]
-            )
-            for part, turn in (
-                (slice(PROJECTIONS), self.whitening.T),
-                *((slice(k, k + 1), np.eye(1)) for k in range(PROJECTIONS, PROJECTIONS + ENERGIES)),
-            )
-        ]
-        return min(1.0, len(blocks) * min(blocks))
+        chances = [_chance([self._projected(label, now) for label, now in pairs])]
+        for energy in range(ENERGIES):
+            chances.append(_chance([self._energy(label, now, energy) for label, now in pairs]))
+        return min(1.0, len(chances) * min(chances))
 
     def _compared(
         self, features: FloatArray, labels: npt.NDArray[np.integer]
-    ) -> Iterator[tuple[FloatArray, FloatArray, float]]:
-        """Yield of each class that can be compared: means then, features now, 1 / (1/n + 1/m)."""
-        for label in np.unique(labels):
-            now, then = features[labels == label], float(self.samples[label])
-            if min(then, len(now)) >= SEEN:
-                yield self.means[label], now, 1.0 / (1.0 / then + 1.0 / len(now))
+    ) -> Iterator[tuple[int, FloatArray]]:
+        """Yield each class that can be compared, with its features now."""
+        for label in np.unique(labels).tolist():
+            now = features[labels == label]
+            if min(self.samples[label], len(now)) >= SEEN:
+                yield label, now
+
+    def _projected(self, label: int, now: FloatArray) -> Difference:
+        """Compare a class's projections; they spread as they do now."""
+        part = now[:, :PROJECTIONS] @ self.whitening.T
+        moved = part.mean(axis=0) - self.whitening @ self.means[label, :PROJECTIONS]
+        return Difference.of_many(moved, part, 1.0 / (1.0 / self.samples[label] + 1.0 / len(now)))
+
+    def _energy(self, label: int, now: FloatArray, energy: int) -> Difference:
+        """Compare one energy of a class; it spreads as it did and as it does now."""
+        part = now[:, PROJECTIONS + energy]
+        moved = float(part.mean()) - float(self.means[label, PROJECTIONS + energy])
+        return Difference.of_one(
+            moved,
+            (float(self.variances[label, energy]), float(part.var(ddof=1))),
+            (float(self.samples[label]), len(part)),
+        )
 
 
-def _chance(classes: Sequence[tuple[FloatArray, FloatArray, float]]) -> float:
+class Difference(NamedTuple):
+    r"""How far a class's means are from those of then, and how far chance would take them.
+
+    Attributes
+    ----------
+    seen : float
+        :math:`m |\delta|^2` of the difference of means :math:`\delta`.
+    expected : float
+        Its mean if only chance were at work, :math:`\mathrm{tr}\, S`.
+    square : float
+        :math:`\mathrm{tr}\, S^2`: its variance then is twice that.
+    unsure : float
+        Variance of the estimate `expected`.
+    """
+
+    seen: float
+    expected: float
+    square: float
+    unsure: float
+
+    @classmethod
+    def of_many(cls, moved: FloatArray, now: FloatArray, size: float) -> Difference:
+        """Take a difference (k,) of features that spread as now (n, k); size is m."""
+        residuals = now - now.mean(axis=0)
+        moment = residuals.T @ residuals / (len(now) - 1)
+        square = float(np.square(moment).sum())
+        # At least as of normal features: a few samples may be equally far by chance.
+        far = float(np.square(residuals).sum(axis=1).var(ddof=1)) / len(now)
+        unsure = max(far, 2.0 * square / (len(now) - 1))
+        return cls(size * float(moved @ moved), float(np.trace(moment)), square, unsure)
+
+    @classmethod
+    def of_one(
+        cls, moved: float, variances: tuple[float, float], samples: tuple[float, float]
+    ) -> Difference:
+        """Take a difference of one feature with two variances, of so many samples each (Welch)."""
+        size = 1.0 / (1.0 / samples[0] + 1.0 / samples[1])
+        parts = [size * variance / n for variance, n in zip(variances, samples, strict=True)]
+        unsure = sum(2.0 * part**2 / (n - 1.0) for part, n in zip(parts, samples, strict=True))
+        return cls(size * moved**2, sum(parts), sum(parts) ** 2, unsure)
+
+
+def _chance(classes: Sequence[Difference]) -> float:
     r"""Chance of :math:`Q = \sum_c m_c |\delta_c|^2` at least as large, of normal differences.
 
-    Of each class there are the difference of means (k,), the features now (n, k), and m. Q has the
-    mean :math:`E = \sum_c \mathrm{tr}\, S_c` and the variance :math:`2 \sum_c \mathrm{tr}\, S_c^2`;
-    with the same two moments, Q / E is chi-squared by its degrees of freedom. That E is estimated,
-    with a variance of its own, makes it an F distribution.
+    Q has the mean :math:`E = \sum_c \mathrm{tr}\, S_c` and the variance
+    :math:`2 \sum_c \mathrm{tr}\, S_c^2`; with the same two moments, Q / E is chi-squared by its
+    degrees of freedom. That E is estimated, with a variance of its own, makes it an F distribution;
+    of one class and one feature, that of Welch's t-test.
     """
     from scipy.special import fdtrc  # 0.2 s that no other message needs
 
-    seen, mean, squares, unsure = 0.0, 0.0, 0.0, 0.0
-    for difference, now, size in classes:
-        residuals = now - now.mean(axis=0)
-        moment = residuals.T @ residuals / (len(now) - 1)
-        seen += size * float(difference @ difference)
-        mean += float(np.trace(moment))
-        squares += float(np.square(moment).sum())
-        unsure += float(np.square(residuals).sum(axis=1).var(ddof=1)) / len(now)
-    if mean <= 0.0:
+    seen, expected, square, unsure = np.sum(np.array(classes).reshape(-1, 4), axis=0).tolist()
+    if expected <= 0.0:
         return float(seen <= 0.0)
-    freedom, of_mean = mean**2 / squares, 2.0 * mean**2 / max(unsure, np.finfo(float).tiny)
-    return float(fdtrc(freedom, min(of_mean, 1e12), seen / mean))
+    freedom, of_mean = expected**2 / square, 2.0 * expected**2 / max(unsure, _TINY)
+    return float(fdtrc(freedom, min(of_mean, 1e12), seen / expected))
 
 
 def _whitening(residuals: FloatArray) -> FloatArray:

@@ -7,6 +7,7 @@ from scipy.stats import ttest_ind
 
 from feddag_flwr.similarity.looks import (
     PROJECTIONS,
+    Difference,
     Looks,
     _chance,
     _whitening,
@@ -59,7 +60,7 @@ def test_features_of_images_know_rows_from_columns():
 def test_looks_go_through_a_row_of_numbers():
     one = looks(np.random.default_rng(1))
     row = one.numbers()
-    assert row.shape == (looks_size(CLASSES),) == (CLASSES * 36 + 32**2,)
+    assert row.shape == (looks_size(CLASSES),) == (CLASSES * 39 + 32**2,)
     two = Looks.of_numbers(row.tolist(), CLASSES)
     for name, values in vars(one).items():
         np.testing.assert_array_equal(getattr(two, name), values)
@@ -77,25 +78,41 @@ def test_equal_data_is_no_change_and_classes_kept_back_are_not_looked_at():
     assert back.chance_of(9 * features, labels) == 1.0
 
 
-def test_one_class_and_one_feature_make_welchs_test():
-    """Against SciPy, for a difference of means whose variance is known to be the present one."""
+@pytest.mark.parametrize(("then", "now"), [(40, 40), (19, 5), (5, 60)])
+def test_one_class_and_one_energy_make_welchs_test(then, now):
     rng = np.random.default_rng(3)
-    now = rng.standard_normal((40, 1))
-    difference, size = np.array([0.6]), 40 / 2
+    before, after = 3.0 * rng.standard_normal(then), rng.standard_normal(now) + 1.0
+    moved = float(after.mean() - before.mean())
+    variances = float(before.var(ddof=1)), float(after.var(ddof=1))
+    found = _chance([Difference.of_one(moved, variances, (then, now))])
+    expected = ttest_ind(before, after, equal_var=False).pvalue
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_one_class_and_one_projection_spread_as_now():
+    rng = np.random.default_rng(3)
+    now = rng.standard_t(3, (40, 1))
     # Q / E = m delta^2 / s^2 is Student's t squared; its freedom comes from the fourth moment.
-    squares = np.square(now - now.mean())
-    freedom = 2 * now.var(ddof=1) ** 2 / (squares.var(ddof=1) / 40)
-    statistic = size * 0.36 / now.var(ddof=1)
-    expected = f_distribution.sf(statistic, 1, freedom)
-    assert _chance([(difference, now, size)]) == pytest.approx(expected, rel=1e-9)
-    other = now + 0.6
-    assert expected == pytest.approx(ttest_ind(now[:, 0], other[:, 0]).pvalue, rel=0.5)
+    squares, variance = np.square(now - now.mean()), now.var(ddof=1)
+    freedom = 2 * variance**2 / (squares.var(ddof=1) / 40)
+    assert freedom < 39.0
+    expected = f_distribution.sf(20 * 0.36 / variance, 1, freedom)
+    found = _chance([Difference.of_many(np.array([0.6]), now, 20.0)])
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_few_equally_far_samples_are_not_taken_for_certain():
+    now = np.array([[1.0], [-1.0], [1.0], [-1.0], [1.0], [-1.0]])  # all squares are alike
+    found = _chance([Difference.of_many(np.array([3.0]), now, 6.0)])
+    expected = f_distribution.sf(6.0 * 9.0 / now.var(ddof=1), 1, 5)
+    assert found == pytest.approx(expected, rel=1e-9)
 
 
 def test_without_any_spread_a_change_is_certain():
     same = np.ones((9, 2))
-    assert _chance([(np.zeros(2), same, 4.5)]) == 1.0
-    assert _chance([(np.ones(2), same, 4.5)]) == 0.0
+    assert _chance([Difference.of_many(np.zeros(2), same, 4.5)]) == 1.0
+    assert _chance([Difference.of_many(np.ones(2), same, 4.5)]) == 0.0
+    assert _chance([Difference.of_one(1.0, (0.0, 0.0), (9, 9))]) == 0.0
 
 
 def test_whitening_makes_projections_uncorrelated():
