@@ -5,7 +5,7 @@ same for all, and three energies: of the sample, of the steps between neighbours
 how much larger these are than those along a column. Of images, whose neighbours are alike, the
 projections are smooth: most of what makes images differ is. The means of two draws of one
 distribution differ by chance alone, and how much chance makes of it is known from how samples of a
-class differ today (Welch 1947; Box 1954 for a sum of many).
+class differ (Student 1908; Box 1954 for a sum of many).
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Looks:
         return Difference.of_many(moved, part, 1.0 / (1.0 / self.samples[label] + 1.0 / len(now)))
 
     def _energy(self, label: int, now: FloatArray, energy: int) -> Difference:
-        """Compare one energy of a class; it spreads as it did and as it does now."""
+        """Compare one energy of a class; it spreads as it did or as now, whichever is more."""
         part = now[:, PROJECTIONS + energy]
         moved = float(part.mean()) - float(self.means[label, PROJECTIONS + energy])
         return Difference.of_one(
@@ -187,11 +187,15 @@ class Difference(NamedTuple):
     def of_one(
         cls, moved: float, variances: tuple[float, float], samples: tuple[float, float]
     ) -> Difference:
-        """Take a difference of one feature with two variances, of so many samples each (Welch)."""
+        """Take a difference of one feature, with two estimates of its variance from samples each.
+
+        The larger one counts. A few samples may all be of one sort, where there are several: their
+        variance says little then of how far from the mean they are.
+        """
         size = 1.0 / (1.0 / samples[0] + 1.0 / samples[1])
-        parts = [size * variance / n for variance, n in zip(variances, samples, strict=True)]
-        unsure = sum(2.0 * part**2 / (n - 1.0) for part, n in zip(parts, samples, strict=True))
-        return cls(size * moved**2, sum(parts), sum(parts) ** 2, unsure)
+        variance, number = max(zip(variances, samples, strict=True))
+        square = variance**2
+        return cls(size * moved**2, variance, square, 2.0 * square / (number - 1.0))
 
 
 def _chance(classes: Sequence[Difference]) -> float:
@@ -200,7 +204,7 @@ def _chance(classes: Sequence[Difference]) -> float:
     Q has the mean :math:`E = \sum_c \mathrm{tr}\, S_c` and the variance
     :math:`2 \sum_c \mathrm{tr}\, S_c^2`; with the same two moments, Q / E is chi-squared by its
     degrees of freedom. That E is estimated, with a variance of its own, makes it an F distribution;
-    of one class and one feature, that of Welch's t-test.
+    of one class and one feature, that of Student's t-test.
     """
     from scipy.special import fdtrc  # 0.2 s that no other message needs
 

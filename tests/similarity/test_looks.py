@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import f as f_distribution
-from scipy.stats import ttest_ind
+from scipy.stats import t as t_distribution
 
 from feddag_flwr.similarity.looks import (
     PROJECTIONS,
@@ -79,14 +79,17 @@ def test_equal_data_is_no_change_and_classes_kept_back_are_not_looked_at():
 
 
 @pytest.mark.parametrize(("then", "now"), [(40, 40), (19, 5), (5, 60)])
-def test_one_class_and_one_energy_make_welchs_test(then, now):
+def test_one_class_and_one_energy_make_a_t_test_with_the_larger_variance(then, now):
     rng = np.random.default_rng(3)
-    before, after = 3.0 * rng.standard_normal(then), rng.standard_normal(now) + 1.0
+    before, after = 3.0 * rng.standard_normal(then), rng.standard_normal(now) + 9.0
     moved = float(after.mean() - before.mean())
     variances = float(before.var(ddof=1)), float(after.var(ddof=1))
     found = _chance([Difference.of_one(moved, variances, (then, now))])
-    expected = ttest_ind(before, after, equal_var=False).pvalue
+    error = variances[0] * (1 / then + 1 / now)
+    expected = 2 * t_distribution.sf(abs(moved) / np.sqrt(error), then - 1)
     assert found == pytest.approx(expected, rel=1e-9)
+    again = _chance([Difference.of_one(moved, variances[::-1], (now, then))])
+    assert again == pytest.approx(expected, rel=1e-9)
 
 
 def test_one_class_and_one_projection_spread_as_now():
