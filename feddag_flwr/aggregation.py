@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+COLUMNS: Final = 100_000  # coordinates that are joined at a time (memory)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,37 @@ def weighted_mean(members: Sequence[Weights], samples: Sequence[float]) -> Weigh
         averaged([member.floats for member in members]).astype(np.float32),
         averaged([member.buffers for member in members]).astype(np.float32),
         np.rint(averaged([member.integers for member in members])).astype(np.int64),
+    )
+
+
+def by_coordinate(
+    members: Sequence[Weights], middle: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> Weights:
+    """Join members' weights number by number, a column (n,) of the members' values each.
+
+    `middle` takes some columns (n, k) at a time and returns k numbers. Integers are rounded.
+
+    Raises
+    ------
+    ValueError
+        No member, or differing shapes.
+    """
+    if not members:
+        raise ValueError("no members")
+    if not all(member.sizes == members[0].sizes for member in members):
+        raise ValueError("members differ in shape")
+
+    def joined(vectors: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+        made = np.empty(vectors[0].size)
+        for start in range(0, made.size, COLUMNS):
+            some = slice(start, start + COLUMNS)
+            made[some] = middle(np.stack([vector[some] for vector in vectors]).astype(np.float64))
+        return made
+
+    return Weights(
+        joined([member.floats for member in members]).astype(np.float32),
+        joined([member.buffers for member in members]).astype(np.float32),
+        np.rint(joined([member.integers for member in members])).astype(np.int64),
     )
 
 

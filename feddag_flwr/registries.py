@@ -7,7 +7,16 @@ from typing import Any
 from feddag_flwr.registry import Registry
 
 AGGREGATORS: Registry[Any] = Registry(
-    "aggregator", {"mean": "feddag_flwr.aggregators.mean:Mean"}, ["aggregate"]
+    "aggregator",
+    {
+        "mean": "feddag_flwr.aggregators.mean:Mean",
+        "clipped-mean": "feddag_flwr.aggregators.clipped_mean:ClippedMean",
+        "median": "feddag_flwr.aggregators.median:Median",
+        "trimmed-mean": "feddag_flwr.aggregators.trimmed_mean:TrimmedMean",
+        "multi-krum": "feddag_flwr.aggregators.multi_krum:MultiKrum",
+        "geometric-median": "feddag_flwr.aggregators.geometric_median:GeometricMedian",
+    },
+    ["aggregate"],
 )
 AUGMENTATIONS: Registry[Any] = Registry(
     "augmentation",

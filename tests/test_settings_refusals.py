@@ -137,9 +137,11 @@ def test_every_setting_is_refused_something():
          "setting client-groups = 46: scenario 'class-pairs' has 45 pairs of the 10 classes of "
          "dataset 'digits', must be 45 at most"),
         ({"aggregator": " "},
-         "setting aggregator = ' ': must be mean or package.module:attribute"),
+         "setting aggregator = ' ': must be mean, clipped-mean, median, trimmed-mean, multi-krum, "
+         "geometric-median or package.module:attribute"),
         ({"aggregator": "mean, mean"},
-         "setting aggregator = 'mean, mean': must be mean or package.module:attribute"),
+         "setting aggregator = 'mean, mean': must be mean, clipped-mean, median, trimmed-mean, "
+         "multi-krum, geometric-median or package.module:attribute"),
         ({"metrics": "accuracy, accuracy"},
          "setting metrics = 'accuracy, accuracy': must name each metric once"),
         ({"metrics": ""},

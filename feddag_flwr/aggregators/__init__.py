@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,13 @@ class Aggregator(Protocol):
         From `updates`, the part as each member trained it, in the order of client names, one at
         least; `weights`, positive, that each member counts; and `reference`, the part as received.
         """
+
+
+@runtime_checkable
+class AssumesLiars(Protocol):
+    """An aggregator that withstands a share of members who lie (setting ``assumed-liars``)."""
+
+    assumed_liars: float
 
 
 def capped(counts: npt.ArrayLike, most: float) -> NDArray[np.float64]:

@@ -61,6 +61,19 @@ class DeploymentSettings(Section):
     max_client_samples: int = advanced(
         10_000_000, "Sample counts above this are rejected as untrue", ge=1, unit="samples"
     )
+    max_weight_share: float = advanced(
+        1.0,
+        "What one member's samples count at most of a cluster's in aggregation; of fewer members "
+        "than that allows, all count alike",
+        gt=0,
+        le=1,
+    )
+    assumed_liars: float = advanced(
+        0.2,
+        "Share of a cluster's members that trimmed-mean and multi-krum withstand",
+        ge=0,
+        lt=0.5,
+    )
     max_update_ratio: float = advanced(
         100.0, "Updates longer than this many times the round's median are rejected", ge=1, le=1e12
     )

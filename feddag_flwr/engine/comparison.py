@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from feddag_flwr.aggregation import weighted_mean
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.algorithms.algorithm import Algorithm
+from feddag_flwr.engine.aggregator import make_aggregator
 from feddag_flwr.engine.gains import ALONE, CLUSTERED, ONE, Compared
 from feddag_flwr.engine.model_arrays import arrays_of, model_of
 from feddag_flwr.engine.resumption import PREFIX, evaluations_from_json, evaluations_to_json
@@ -24,7 +25,6 @@ from feddag_flwr.metrics import Evaluation, load_metrics, metric_names
 from feddag_flwr.models.flat import layout_of
 from feddag_flwr.postprocessors.chain import Postprocessors
 from feddag_flwr.records import EvaluateRequest, Model, TrainReply, TrainRequest
-from feddag_flwr.registries import AGGREGATORS
 from feddag_flwr.traffic import ARRAYS, SENT, Traffic, total
 
 logger = logging.getLogger("flwr")
@@ -72,7 +72,7 @@ class Comparison:
         self._context = context
         self._algorithm = algorithm
         # Others than the run's: what they may keep is not mixed up.
-        self._aggregator = AGGREGATORS.make(settings.run.aggregator)
+        self._aggregator = make_aggregator(settings)
         self._postprocessors = Postprocessors.of(settings.run.postprocessors)
         named = ALGORITHMS.get(settings.run.algorithm)
         self._stands_for = named.stands_for if named else ""

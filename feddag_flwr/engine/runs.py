@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from feddag_flwr.algorithm_names import algorithm_class
 from feddag_flwr.checkpoints import Checkpoint, check_continuation, newest_checkpoint
+from feddag_flwr.engine.aggregator import make_aggregator
 from feddag_flwr.engine.strategy import ClusteredStrategy
 from feddag_flwr.engine.watchers import Watchers
 from feddag_flwr.federation.context import FederationContext
@@ -11,7 +12,6 @@ from feddag_flwr.metrics import load_metrics, metric_names
 from feddag_flwr.modalities import Modality
 from feddag_flwr.models.registry import imported_encoder
 from feddag_flwr.registries import (
-    AGGREGATORS,
     AUGMENTATIONS,
     MODALITIES,
     OBJECTIVES,
@@ -52,7 +52,7 @@ def build_strategy(
 ) -> ClusteredStrategy:
     """Make the strategy that the settings name, perhaps to go on from a checkpoint."""
     import_parts(settings)
-    context = FederationContext(settings, folder, AGGREGATORS.make(settings.run.aggregator))
+    context = FederationContext(settings, folder, make_aggregator(settings))
     algorithm = algorithm_class(settings.run.algorithm)(context)
     observers = Watchers(name_list(settings.run.observers))
     return ClusteredStrategy(context, algorithm, observers, checkpoint)

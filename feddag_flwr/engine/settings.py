@@ -101,7 +101,9 @@ class RunSettings(Section):
         "format, last), or package.module:Class",
     )
     aggregator: str = advanced(
-        "mean", "How members' updates become one: mean, or package.module:Class"
+        "mean",
+        "How members' updates become one: mean (the paper's), clipped-mean, median, trimmed-mean, "
+        "multi-krum, geometric-median, or package.module:Class",
     )
     observers: str = advanced(
         "progress, round-log, checkpoints, closing-table",
