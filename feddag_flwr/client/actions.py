@@ -11,7 +11,8 @@ from flwr.app import Context, Error, RecordDict
 from feddag_flwr.client.action import Action, Training
 from feddag_flwr.client.session import ClientSession
 from feddag_flwr.data.newcomers import joining_round
-from feddag_flwr.data.own import Outline, outline_own_data
+from feddag_flwr.data.outline import Outline
+from feddag_flwr.data.own import outline_own_data
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.data.settings import class_list

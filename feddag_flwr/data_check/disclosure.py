@@ -160,6 +160,7 @@ def _model(header: RequestHeader, settings: Settings, *, dual: bool) -> ClusterM
         seed=settings.run.seed,
         modality=header.modality,
         details=header.sample_details,
+        normalisation=settings.training.normalisation_layer,
     )
 
 
