@@ -50,8 +50,8 @@ class DataSettings(Section):
 
     dataset: str = setting(
         "digits",
-        "Data set: digits, fashion-mnist, cifar10, cifar100, svhn, npz, image-folder, table, or "
-        "package.module:load, which is called for each client's own",
+        "Data set, or package.module:load, which returns each client's own",
+        choices=DATASETS,
         shapes_data=True,
     )
     modality: str = setting(

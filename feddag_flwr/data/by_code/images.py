@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,7 +162,7 @@ class ImageItems:
 
 
 def _looked_at(items: Items, *, skip: bool) -> list[tuple[Image.Image | NDArray[Any], str]]:
-    looked = []
+    looked: list[tuple[Image.Image | NDArray[Any], str]] = []
     bad = []
     for index in np.unique(np.linspace(0, len(items) - 1, LOOKED_AT).round().astype(int)).tolist():
         try:
@@ -226,4 +226,6 @@ def _in_form(image: Image.Image | NDArray[Any], form: ImageForm, where: str) -> 
             f"{where} has {len(image)} channels, others have {form.channels}; convert it"
         )
     fitted = fitted_arrays(image[np.newaxis], form)[0]
-    return fitted if fitted.dtype == np.uint8 else np.rint(fitted * 255).astype(np.uint8)
+    if fitted.dtype != np.uint8:
+        fitted = np.rint(fitted * 255).astype(np.uint8)
+    return cast("NDArray[np.uint8]", fitted)

@@ -117,9 +117,11 @@ def _parts(reference: str, returned: object) -> LoadedParts:
     return LoadedParts(returned)
 
 
-def _check_part(reference: str, name: str, part: object) -> None:
+def _check_part(reference: str, name: str, part: Any) -> None:  # noqa: ANN401
+    count = len(part) if hasattr(part, "__len__") else 0
     if is_pair(part):
-        samples, labels = part  # type: ignore[misc]
+        samples, labels = part
+        count = len(samples)
         if len(samples) != len(labels):
             raise _refusal(
                 reference, f"{name} has {len(samples)} samples and {len(labels)} labels; {RETURNS}"
@@ -130,7 +132,7 @@ def _check_part(reference: str, name: str, part: object) -> None:
             reference,
             f"{name} is a {type(part).__name__} without a length or items by number{own}",
         )
-    if not len(part[0] if is_pair(part) else part):  # type: ignore[index, arg-type]
+    if not count:
         raise _refusal(reference, f"{name} is empty; leave it out or fill it")
 
 
