@@ -1,6 +1,7 @@
 """Federations whose clients bring their own loaders: in runs, and looked at beforehand."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from sklearn.datasets import load_digits
 from torch.utils.data import Dataset
 
 from feddag_flwr.launcher import main
+
+ROOT = Path(__file__).resolve().parents[2]
 
 CLIENTS = 4
 CODE = {"dataset": "test_data_by_code_in_runs:load", "scenario": "own", "num_clients": CLIENTS}
@@ -74,3 +77,16 @@ def test_check_data_tells_what_is_wrong(capsys):
     told = capsys.readouterr().out
     assert "unusable: client 'client-00': dataset = 'test_data_by_code_in_runs:nothing': " in told
     assert "AttributeError" in told
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ('dataset="nowhere_at_all:load" scenario="own"', "No module named 'nowhere_at_all'; its"),
+        ('encoder-weights="nowhere.pth"', "nowhere.pth': no such file; download it first"),
+    ],
+)
+@pytest.mark.parametrize("how", [[], ["--in-process"]])
+def test_what_is_not_there_is_told_before_any_process_starts(config, words, how, capsys):
+    assert main(["run", str(ROOT), "--run-config", config, *how]) == 2
+    assert words in capsys.readouterr().err
