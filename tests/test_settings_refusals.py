@@ -49,6 +49,8 @@ FORMS = {
         "no such",
         ["digits", "svhn", "npz", "image-folder", "table", "package.module:load"],
     ),
+    "view-model": ("resnet", ["resnet18", "vit_b_16", "torchvision.models:NAME"]),
+    "view-digest": ("xyz", ["8 to 64"]),
     "device": ("tpu", ["auto", "cpu", "cuda", "cuda:N"]),
     "schedule": ("0:1", ["both", "K:1", "1 to 9999"]),
     "corruptions": ("rain", ["empty", "all", "fog", "jpeg-compression"]),
@@ -59,7 +61,7 @@ FORMS = {
 }
 # Any text will do: what it names is looked for when the run starts.
 PLACES = {
-    "data-dir", "encoder-weights", "resume", "run-dir",
+    "data-dir", "encoder-weights", "view-weights", "resume", "run-dir",
     "label-column", "client-column", "categorical-columns", "drop-columns",
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from feddag_flwr.engine.strategy import ClusteredStrategy
 from feddag_flwr.engine.watchers import Watchers
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.metrics import load_metrics, metric_names
-from feddag_flwr.modalities import Modality
+from feddag_flwr.modalities import Modality, SampleSpec
 from feddag_flwr.models.backbones import backbone_name
 from feddag_flwr.models.pretrained import matched, read_tensors, weights_file
 from feddag_flwr.models.registry import build_encoder, imported_encoder
@@ -25,6 +25,7 @@ from feddag_flwr.registries import (
 from feddag_flwr.registry import RegistryError, name_list
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
+from feddag_flwr.subspace_view import make_view, view_name
 
 # Height and width of the images that torchvision's networks are pretrained on.
 USUAL_SIDE = 224
@@ -54,6 +55,9 @@ def import_parts(settings: Settings) -> None:
         _check_backbone(settings)
     elif training.model.count(":") == 1:
         imported_encoder(training.model)
+    if settings.profile.view == "encoder":
+        side = settings.data.image_size or USUAL_SIDE
+        make_view(view_name(settings.profile), "image", SampleSpec((3, side, side)), 0)
     if training.encoder_weights and not backbone_name(training.model):
         read_tensors(weights_file(training.encoder_weights))
 

@@ -23,7 +23,7 @@ from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState, Unlabelled
-from feddag_flwr.subspace_view import make_view
+from feddag_flwr.subspace_view import make_view, view_name
 
 logger = logging.getLogger("flwr")
 
@@ -164,7 +164,7 @@ class FederationContext:
         """Say in the log what subspaces are of, where that is not the samples themselves."""
         settings = self.settings
         view = make_view(
-            settings.profile.view, settings.data.modality, self.state.spec, settings.run.seed
+            view_name(settings.profile), settings.data.modality, self.state.spec, settings.run.seed
         )
         if view.kind != "raw":
             logger.info("%s", view.in_words())
@@ -184,7 +184,7 @@ class FederationContext:
             self.settings.run.evaluate_participants,
             self.settings.profile.subspace_size,
             self.settings.data.modality,
-            self.settings.profile.view,
+            view_name(self.settings.profile),
             {str(part): variance_places(module) for part, module in parts.items()},
         )
 

@@ -21,7 +21,7 @@ Value = bool | int | float | str
 ALLOWED = "a number, a text in quotes, true or false"
 RUN_DIR = "run-dir"
 DATA_DIR = "data-dir"
-ENCODER_WEIGHTS = "encoder-weights"
+WEIGHTS = ("encoder-weights", "view-weights")
 RESUME = "resume"
 NUM_CLIENTS = "num-clients"
 DEFAULT_RUN_DIR = "runs"
@@ -182,7 +182,7 @@ def complete_overrides(
     Returns
     -------
     dict[str, Value]
-        The overrides, with ``run-dir``, ``data-dir``, ``encoder-weights`` and ``resume`` absolute
+        The overrides, with ``run-dir``, ``data-dir``, ``resume`` and files of weights absolute
         where the app has them.
 
     Raises
@@ -198,7 +198,7 @@ def complete_overrides(
                 f"run config {key!r} = {overrides[key]!r} is not a setting of this app{hint}"
             )
     completed = dict(overrides)
-    kinds = {RUN_DIR: "folder", DATA_DIR: "folder", ENCODER_WEIGHTS: "file", RESUME: "folder"}
+    kinds = dict.fromkeys((RUN_DIR, DATA_DIR, RESUME), "folder") | dict.fromkeys(WEIGHTS, "file")
     for key, kind in kinds.items():
         fallback = DEFAULT_RUN_DIR if key == RUN_DIR else ""
         path = overrides.get(key, defaults.get(key)) or fallback
