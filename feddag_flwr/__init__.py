@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from feddag_flwr.algorithms.fedavg.server import FedAvg
     from feddag_flwr.algorithms.feddag.server import FedDAG
     from feddag_flwr.checkpoints import Checkpoint, newest_checkpoint
+    from feddag_flwr.data.by_code.context import LoadContext
     from feddag_flwr.federation.context import FederationContext
     from feddag_flwr.inference.served import Served, load_served
     from feddag_flwr.metrics import ArraySpec, Metric
@@ -47,6 +48,7 @@ _PLACES = {
     "FedAvg": "algorithms.fedavg.server",
     "FedDAG": "algorithms.feddag.server",
     "FederationContext": "federation.context",
+    "LoadContext": "data.by_code.context",
     "LocalTrainer": "trainers",
     "Metric": "metrics",
     "Modality": "modalities",
@@ -83,6 +85,7 @@ __all__ = [
     "FedAvg",
     "FedDAG",
     "FederationContext",
+    "LoadContext",
     "LocalTrainer",
     "Metric",
     "Modality",

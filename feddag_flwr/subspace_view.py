@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.modalities import Modality, Rows, SampleSpec, load_modality
+from feddag_flwr.models.frozen import KIND, FrozenEncoder
 from feddag_flwr.seeds import derived_seed
+from feddag_flwr.training.profile_settings import ProfileSettings
 
 # Most values of a sample whose subspaces are of the samples themselves: 3 x 32 x 32, which are the
 # largest images of the data sets that Eq. 4 was tried on.
@@ -34,11 +36,13 @@ class SubspaceView:
     Attributes
     ----------
     kind : str
-        ``raw``, ``resized`` or ``projected``.
+        ``raw``, ``resized``, ``projected`` or ``encoder``.
     shape : tuple of int
         Of what a vector lists the values of.
     seed : int
         By which all clients draw the same projection.
+    encoder : FrozenEncoder or None
+        Whose features they are.
     """
 
     kind: str
@@ -46,6 +50,7 @@ class SubspaceView:
     modality: Modality
     spec: SampleSpec
     seed: int
+    encoder: FrozenEncoder | None = None
 
     @property
     def features(self) -> int:
@@ -60,6 +65,8 @@ class SubspaceView:
             return self.modality.subspace_matrix(samples, scale)
         if self.kind == "resized":
             return self.modality.reduced_matrix(samples, scale)
+        if self.encoder is not None:
+            return self._encoded(self.encoder, samples, scale)
         made = np.empty((len(samples), self.features))
         projection = _projection(self.modality.subspace_features(self.spec), self.seed)
         for start in range(0, len(samples), CHUNK):
@@ -68,10 +75,25 @@ class SubspaceView:
             made[chunk] = (projection @ rows.T).T
         return made
 
+    def _encoded(
+        self, encoder: FrozenEncoder, samples: NDArray[Any], scale: Rows
+    ) -> NDArray[np.float64]:
+        """Return the frozen encoder's features of images, standardised as a model's inputs are."""
+        made = np.empty((len(samples), self.features))
+        means, deviations = np.array(scale or ((0.0, 1.0),), dtype=np.float64).T
+        for start in range(0, len(samples), CHUNK):
+            chunk = samples[start : start + CHUNK]
+            pixels = self.modality.subspace_matrix(chunk, scale).reshape(chunk.shape)
+            inputs = (pixels - means[:, None, None]) / deviations[:, None, None]
+            made[start : start + CHUNK] = encoder.features(inputs.astype(np.float32))
+        return made
+
     def in_words(self) -> str:
         """Say what the vectors are."""
         values = self.modality.subspace_features(self.spec)
         what = {"resized": "samples made small", "projected": "random projections of samples"}
+        if self.encoder is not None:
+            what[KIND] = f"features of a frozen {self.encoder.model}"
         return (
             f"subspaces are of {what.get(self.kind, 'samples')}: {self.features:,} values of "
             f"{values:,} (setting view)"
@@ -82,9 +104,14 @@ def make_view(name: str, modality: str, spec: SampleSpec, seed: int) -> Subspace
     """Make the view that the setting ``view`` names, for samples of a spec.
 
     ``auto`` is ``raw`` for samples of up to `RAW_VALUES` values and where they cannot be made
-    smaller, else ``resized``. What would not be shorter than raw is raw. `seed` is the run's.
+    smaller, else ``resized``. What would not be shorter than raw is raw. A frozen
+    encoder is named as `FrozenEncoder.parsed` reads it. `seed` is the run's.
     """
     kind_of_samples = load_modality(modality)
+    if name.startswith(f"{KIND}|"):
+        encoder = FrozenEncoder.parsed(name)
+        size = encoder.feature_size(spec.shape)
+        return SubspaceView(KIND, (size,), kind_of_samples, spec, seed, encoder)
     raw, reduced = kind_of_samples.subspace_features(spec), kind_of_samples.reduced_shape(spec)
     if name == "auto":
         name = "resized" if raw > RAW_VALUES else "raw"
@@ -94,6 +121,13 @@ def make_view(name: str, modality: str, spec: SampleSpec, seed: int) -> Subspace
         name, shape = "raw", spec.shape
     seed = derived_seed(seed, "subspace-projection")
     return SubspaceView(name, shape, kind_of_samples, spec, seed)
+
+
+def view_name(profile: ProfileSettings) -> str:
+    """Return what `make_view` takes: the view, with its encoder where it is one's features."""
+    if profile.view != KIND:
+        return profile.view
+    return FrozenEncoder(profile.view_model, profile.view_digest, profile.view_weights).name
 
 
 def view_features(name: str, modality: str, spec: SampleSpec) -> int:

@@ -51,7 +51,7 @@ ALLOWED = {
         "aggregation", "data", "metrics", "modalities", "models", "objectives", "profile", "seeds",
         "settings", "similarity", "subspace_view",
     },
-    "subspace_view": {"modalities", "seeds"},
+    "subspace_view": {"modalities", "models", "seeds", "settings"},
     "modalities/kinds": {"data", "modalities", "models", "training"},
     "trainers": {"local_training", "models", "objectives", "optimisers", "training"},
     # -- messages and the client
@@ -89,7 +89,7 @@ ALLOWED = {
         "aggregation", "aggregators", "algorithm_names", "algorithms", "checkpoints", "class_names",
         "clustering", "federation", "local_training", "metrics", "modalities",
         "models", "observers", "postprocessors", "records", "registries", "registry", "run_folder",
-        "seeds", "settings", "state", "traffic",
+        "seeds", "settings", "state", "subspace_view", "traffic",
     },
     # -- commands and tools
     "simulation": {

@@ -5,7 +5,7 @@ import pytest
 from feddag_flwr import FedAvg, Metric
 from feddag_flwr.algorithm_names import algorithm_class
 from feddag_flwr.engine.runs import open_run
-from feddag_flwr.models.registry import ModelError
+from feddag_flwr.models.errors import ModelError
 from feddag_flwr.registries import (
     AGGREGATORS,
     METRICS,

@@ -102,7 +102,7 @@ def test_every_setting_is_read_somewhere():
         ({"run-name": "../x"}, "setting run-name = '../x': must be one folder name"),
         (
             {"model": "resnet"},
-            "setting model = 'resnet': must be auto, small, lenet, cnn3, mlp, linear or",
+            "setting model = 'resnet': must be auto, small, lenet, cnn3, mlp, linear, resnet18",
         ),
         ({"dataset": "cifar10"}, "data-dir = '': dataset 'cifar10' needs a folder or file"),
         ({"scenario": "own"}, "dataset = 'digits': scenario 'own' takes"),

@@ -30,8 +30,27 @@ FORMS = {
     "algorithm": ("no such", [*ALGORITHMS, "package.module:Class"]),
     "model": (
         "no such",
-        ["auto", "small", "lenet", "cnn3", "mlp", "linear", "package.module:factory"],
+        [
+            "auto",
+            "small",
+            "lenet",
+            "cnn3",
+            "mlp",
+            "linear",
+            "resnet18",
+            "resnet50",
+            "efficientnet_b0",
+            "vit_b_16",
+            "torchvision.models:NAME",
+            "package.module:factory",
+        ],
     ),
+    "dataset": (
+        "no such",
+        ["digits", "svhn", "npz", "image-folder", "table", "package.module:load"],
+    ),
+    "view-model": ("resnet", ["resnet18", "vit_b_16", "torchvision.models:NAME"]),
+    "view-digest": ("xyz", ["8 to 64"]),
     "device": ("tpu", ["auto", "cpu", "cuda", "cuda:N"]),
     "schedule": ("0:1", ["both", "K:1", "1 to 9999"]),
     "corruptions": ("rain", ["empty", "all", "fog", "jpeg-compression"]),
@@ -42,7 +61,7 @@ FORMS = {
 }
 # Any text will do: what it names is looked for when the run starts.
 PLACES = {
-    "data-dir", "resume", "run-dir",
+    "data-dir", "encoder-weights", "view-weights", "resume", "run-dir",
     "label-column", "client-column", "categorical-columns", "drop-columns",
 }  # fmt: skip
 

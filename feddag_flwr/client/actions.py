@@ -11,13 +11,16 @@ from flwr.app import Context, Error, RecordDict
 from feddag_flwr.client.action import Action, Training
 from feddag_flwr.client.session import ClientSession
 from feddag_flwr.data.newcomers import joining_round
-from feddag_flwr.data.own import Outline, outline_own_data
+from feddag_flwr.data.outline import Outline
+from feddag_flwr.data.own import outline_own_data
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.data.settings import class_list
 from feddag_flwr.flower.private import ErrorCode
 from feddag_flwr.modalities import load_modality
+from feddag_flwr.models.errors import ModelError
 from feddag_flwr.models.flat import get_weights
+from feddag_flwr.models.frozen import FrozenEncoder
 from feddag_flwr.records import (
     CandidateLosses,
     CandidateLossesRequest,
@@ -49,6 +52,9 @@ def describe(content: RecordDict, context: Context) -> RecordDict | Error:
     request = describe_request_of(content)
     modality = load_modality(settings.data.modality)
     try:
+        if settings.profile.view == "encoder":
+            profile = settings.profile
+            FrozenEncoder(profile.view_model, profile.view_digest, profile.view_weights).check()
         if isinstance(request, PrepareRequest):
             modality.check(request.spec)
             data = load_client_data(
@@ -58,7 +64,10 @@ def describe(content: RecordDict, context: Context) -> RecordDict | Error:
             return _outlined(outline, settings, context)
         else:
             data = load_client_data(settings, context.node_config, request.server_round)
-    except DataError as error:  # told, not raised: Flower would print a traceback for each client
+    except (
+        DataError,
+        ModelError,
+    ) as error:  # told, not raised: Flower would print a traceback for each client
         if (
             settings.data.scenario == "own"
         ):  # else all clients fail alike, and the server says it once

@@ -104,6 +104,7 @@ class ClientSession:
             seed=self.settings.run.seed,
             modality=self.settings.data.modality,
             details=self.header.sample_details,
+            normalisation=self.settings.training.normalisation_layer,
         )
         self.fill(model, parts)
         # The layout that convolutions and pooling are fastest in; the numbers mean the same.

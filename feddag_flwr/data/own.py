@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from feddag_flwr.data.by_code.client import load_by_code, outline_by_code
+from feddag_flwr.data.by_code.loading import is_reference
 from feddag_flwr.data.client import ClientData, NodeConfig, read_partition_id, read_text
 from feddag_flwr.data.datasets import read_own, reading_of
 from feddag_flwr.data.folders import FolderOfClasses, files_below, subfolders
 from feddag_flwr.data.holdout import held_back_indices, stratified_test_indices, with_test_part
 from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.data.images.preparation import Reading
+from feddag_flwr.data.outline import Outline
 from feddag_flwr.data.samples import DataError, Parts
 from feddag_flwr.data.tables import TableOptions, client_names, table_files
 from feddag_flwr.modalities.base import SampleSpec
@@ -87,16 +90,6 @@ class Source(NamedTuple):
         return _read(self, None).spec
 
 
-class Outline(NamedTuple):
-    """What is known of a client's data before it is read."""
-
-    name: str
-    class_names: tuple[str, ...]
-    spec: SampleSpec
-    train: int
-    test: int
-
-
 def load_own_data(
     settings: Settings, node_config: NodeConfig, spec: SampleSpec | None = None
 ) -> ClientData:
@@ -106,6 +99,8 @@ def load_own_data(
     change. Where a test part is held out, more samples mean another draw. Images are brought to
     the federation's `spec` where it is known.
     """
+    if is_reference(settings.data.dataset):
+        return load_by_code(settings, node_config, spec)
     source = Source.of(settings, node_config)
     if spec is None or source.modality != "image" or spec == source.own_spec():
         return _read(source, None)
@@ -117,6 +112,8 @@ def outline_own_data(settings: Settings, node_config: NodeConfig) -> Outline | N
 
     Counts are those of the files whose heads can be read.
     """
+    if settings.data.scenario == "own" and is_reference(settings.data.dataset):
+        return outline_by_code(settings, node_config)
     if settings.data.scenario != "own" or settings.data.dataset != "image-folder":
         return None
     source = Source.of(settings, node_config)

@@ -50,7 +50,8 @@ def load_client_data(
     variation have equal test parts: the draws of a corruption there depend on its kind and severity
     and not on the client. Where the setting ``class-names`` names classes, labels are in that
     order. ``validation-share`` of the training part is held back, drawn by seed and client: in the
-    same data the same samples in every round.
+    same data the same samples in every round. A validation part of the client's own takes its
+    place.
 
     Parameters
     ----------
@@ -84,7 +85,10 @@ def load_client_data(
                 f"client {data.name!r}: no {part} samples of the classes it holds; "
                 "expected at least one"
             )
-    if share := settings.data.validation_share:
+    share = settings.data.validation_share
+    if not share:
+        data = replace(data, validation=None)
+    elif data.validation is None:  # else the client has one of its own
         train, validation = hold_back(data.train, share, settings.run.seed, client=data.name)
         data = replace(data, train=train, validation=validation)
     return in_classes(data, class_list(settings.data.class_names) or data.class_names)

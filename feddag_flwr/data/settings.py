@@ -33,6 +33,10 @@ CORRUPTIONS = (
     "pixelate",
     "jpeg-compression",
 )
+# Values of ``dataset``; the user's own are ``package.module:attribute``.
+DATASETS = (
+    "digits", "fashion-mnist", "cifar10", "cifar100", "svhn", "npz", "image-folder", "table",
+)  # fmt: skip
 # Where settings of tables have an effect; modalities that read them.
 _TABLES = ({"dataset": ("table",)},)
 _FILES = ({"dataset": ("table", "npz")},)
@@ -44,9 +48,12 @@ _DATASET_CLASSES = {"digits": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100"
 class DataSettings(Section):
     """Which samples there are, and which client holds which of them."""
 
-    dataset: Literal[
-        "digits", "fashion-mnist", "cifar10", "cifar100", "svhn", "npz", "image-folder", "table"
-    ] = setting("digits", "Data set", shapes_data=True)
+    dataset: str = setting(
+        "digits",
+        "Data set, or package.module:load, which returns each client's own",
+        choices=DATASETS,
+        shapes_data=True,
+    )
     modality: str = setting(
         "image",
         "Kind of the samples: image, tabular, series (both also as table), embedding, or "
@@ -236,6 +243,13 @@ class DataSettings(Section):
         "turned by 90 or by 180 degrees, or inverted (simulation)",
     )
 
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, value: str) -> str:
+        if value not in DATASETS and value.count(":") != 1:
+            raise ValueError(f"must be {', '.join(DATASETS)} or package.module:load")
+        return value
+
     @field_validator("class_names")
     @classmethod
     def _different_classes(cls, value: str) -> str:
@@ -281,11 +295,20 @@ class DataSettings(Section):
 
     @model_validator(mode="after")
     def _dataset_suits_scenario(self) -> DataSettings:
-        if self.dataset != "digits" and not self.data_dir and self.scenario != "own":
+        common = self.dataset in DATASETS and self.dataset != "digits"
+        if common and not self.data_dir and self.scenario != "own":
             raise ValueError(f"data-dir = '': dataset {self.dataset!r} needs a folder or file")
+        by_code = self.dataset not in DATASETS
         if self.scenario == "own" and self.dataset not in {"npz", "image-folder", "table"}:
+            if not by_code:
+                raise ValueError(
+                    f"dataset = {self.dataset!r}: scenario 'own' takes 'npz', 'image-folder', "
+                    "'table' or package.module:load"
+                )
+        elif by_code:
             raise ValueError(
-                f"dataset = {self.dataset!r}: scenario 'own' takes 'npz', 'image-folder' or 'table'"
+                f"dataset = {self.dataset!r}: is called for each client's own data, needs "
+                f"scenario = 'own', which is {self.scenario!r}"
             )
         if self.client_column and self.dataset == "table" and self.scenario != "own":
             raise ValueError(
@@ -305,9 +328,11 @@ class DataSettings(Section):
             )
         if self.modality == "image":
             return self
-        if self.dataset != "npz" and not (of_tables and self.dataset == "table"):
+        by_code = self.dataset not in DATASETS and not of_tables
+        if self.dataset != "npz" and not (of_tables and self.dataset == "table") and not by_code:
+            kinds = "'npz' or 'table'" if of_tables else "'npz' or package.module:load"
             raise ValueError(
-                f"dataset = {self.dataset!r}: modality {self.modality!r} takes 'npz' alone"
+                f"dataset = {self.dataset!r}: modality {self.modality!r} takes {kinds}"
             )
         for name, nothing in (("rotations", 1), ("corruptions", "")):
             if getattr(self, name) != nothing:

@@ -76,8 +76,9 @@ def _print_disclosure(
         from feddag_flwr.data_check.picture import draw_vectors
 
         view = view_of(data, settings)
-        if view.kind == "projected":
-            console.print("Projections are no images: nothing is drawn.")
+        if view.kind in {"projected", "encoder"}:
+            what = "Projections" if view.kind == "projected" else "Features"
+            console.print(f"{what} are no images: nothing is drawn.")
             return
         draw_vectors(data, vectors, picture, view.shape)
         console.print(f"vectors as images: {escape(str(picture))}", soft_wrap=True)

@@ -26,7 +26,7 @@ from feddag_flwr.profile import Profile, sparse_size
 from feddag_flwr.records import Description, RequestHeader, TrainReply
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
-from feddag_flwr.subspace_view import SubspaceView, make_view
+from feddag_flwr.subspace_view import SubspaceView, make_view, view_name
 from feddag_flwr.training.profile import class_subspaces, leading_directions, looks_of
 
 # Samples compared with the vectors at a time.
@@ -68,7 +68,7 @@ def class_vectors(data: ClientData, settings: Settings) -> list[ClassVectors]:
 def view_of(data: ClientData, settings: Settings) -> SubspaceView:
     """Return what the vectors are of: samples, small images, or projections."""
     spec = seen_spec(data, settings)
-    return make_view(settings.profile.view, settings.data.modality, spec, settings.run.seed)
+    return make_view(view_name(settings.profile), settings.data.modality, spec, settings.run.seed)
 
 
 def _compared(
@@ -160,6 +160,7 @@ def _model(header: RequestHeader, settings: Settings, *, dual: bool) -> ClusterM
         seed=settings.run.seed,
         modality=header.modality,
         details=header.sample_details,
+        normalisation=settings.training.normalisation_layer,
     )
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from feddag_flwr.data.by_code.client import load_with_origins
+from feddag_flwr.data.by_code.loading import is_reference
 from feddag_flwr.data.classes import in_classes
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.datasets import read_own, reading_of
@@ -18,7 +20,7 @@ from feddag_flwr.data.settings import class_list
 from feddag_flwr.data.tables import TableOptions, row_names
 from feddag_flwr.data_check.findings import find_weaknesses
 from feddag_flwr.data_check.folder import folder_notes, unreadable
-from feddag_flwr.data_check.kinds import FOLDER, NPZ, TABLE, kind_of
+from feddag_flwr.data_check.kinds import CODE, FOLDER, NPZ, TABLE, kind_of
 from feddag_flwr.data_check.seen import SeenData, as_seen, describe
 from feddag_flwr.data_check.words import listed, several
 from feddag_flwr.modalities import load_modality
@@ -26,7 +28,7 @@ from feddag_flwr.profile import DIRECTIONS
 from feddag_flwr.records import Description, RecordError
 from feddag_flwr.settings import Settings
 
-__all__ = ["FOLDER", "NPZ", "TABLE", "Inspection", "inspect_data", "kind_of"]
+__all__ = ["CODE", "FOLDER", "NPZ", "TABLE", "Inspection", "inspect_data", "kind_of"]
 
 # Arrays that are read beside samples, labels and names of classes.
 _READ_TOO = frozenset({"column_names", "lengths", "test_lengths"})
@@ -38,7 +40,7 @@ class Inspection:
 
     name: str
     path: Path  # of its data
-    kind: str  # value of the setting ``dataset``: npz, image-folder or table
+    kind: str  # value of the setting ``dataset``: npz, image-folder, table or code
     data: ClientData | None = None  # as the client will use it; None where it could not be read
     split_made: bool = False  # the test part is held out by seed, for the files have none
     faults: list[str] = field(default_factory=list)  # why it would be refused, or could not start
@@ -52,6 +54,8 @@ def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
     `settings` are those of the run, with scenario own and the `kind_of` the path; an empty name
     stands for that of the files.
     """
+    if is_reference(settings.data.dataset):
+        return _inspect_code(path, name, settings)
     kind = settings.data.dataset
     name = name or default_name(kind, path.absolute())
     reading = reading_of(settings)
@@ -79,6 +83,21 @@ def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
         warnings += _archive_notes(npz_layout(path, array), data)
     faults += _refusals(data, path, settings)
     return Inspection(name, path, kind, data, parts.test is None, faults, warnings, changes)
+
+
+def _inspect_code(path: Path, name: str, settings: Settings) -> Inspection:
+    """Call a client's own loader as the client does, as the first of all clients."""
+    node_config: dict[str, int | str] = {"partition-id": 0}
+    if name:
+        node_config["client-name"] = name
+    try:
+        data, origins = load_with_origins(settings, node_config)
+    except DataError as error:
+        return Inspection(name, path, CODE, faults=[str(error)])
+    made = bool(origins[1]) and origins[1][0].startswith("train")
+    warnings = find_weaknesses(data, origins, settings)
+    faults = _refusals(data, path, settings)
+    return Inspection(data.name, path, CODE, data, made, faults, warnings)
 
 
 def _read(path: Path, name: str, settings: Settings) -> Parts:
@@ -157,7 +176,8 @@ def _kind_in_words(seen: SeenData) -> str:
 
 def _refusals(data: ClientData, path: Path, settings: Settings) -> list[str]:
     """Say why the federation would refuse this client, or the client fail."""
-    from feddag_flwr.models.registry import ImageShapeError, build_encoder  # PyTorch: seconds
+    from feddag_flwr.models.errors import ImageShapeError
+    from feddag_flwr.models.registry import build_encoder  # PyTorch: seconds
 
     faults = []
     seen = as_seen(data, settings)
@@ -167,6 +187,7 @@ def _refusals(data: ClientData, path: Path, settings: Settings) -> list[str]:
             seen.spec.shape,
             modality=settings.data.modality,
             details=seen.spec.details,
+            normalisation=settings.training.normalisation_layer,
         )
     except ImageShapeError as error:
         faults.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from feddag_flwr.data.by_code.loading import is_reference
 from feddag_flwr.data.files import opened_archive
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.table_files import TABLE_SUFFIXES
@@ -12,10 +13,14 @@ from feddag_flwr.modalities import load_modality
 from feddag_flwr.registries import MODALITIES
 
 NPZ, FOLDER, TABLE = "npz", "image-folder", "table"
+# What a client's own code returns; its setting ``dataset`` is the reference itself.
+CODE = "code"
 
 
 def kind_of(path: Path) -> str:
     """Tell from a path which setting ``dataset`` reads it; a `DataError` where none does."""
+    if is_reference(str(path)) and not path.exists():
+        return str(path)
     if path.is_dir():
         return TABLE if _has_tables(path) else FOLDER
     if not path.exists():

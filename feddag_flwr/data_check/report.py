@@ -10,7 +10,7 @@ from rich.table import Table
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.pixels import pixel_moments
 from feddag_flwr.data_check.disclosure import ClassVectors, Item
-from feddag_flwr.data_check.inspection import FOLDER, NPZ, TABLE, Inspection
+from feddag_flwr.data_check.inspection import CODE, FOLDER, NPZ, TABLE, Inspection
 from feddag_flwr.data_check.words import plural
 from feddag_flwr.modalities import load_modality
 from feddag_flwr.modalities.columns import table_in_words
@@ -36,7 +36,7 @@ def print_data(console: Console, inspection: Inspection, settings: Settings) -> 
 
 
 def _kind(inspection: Inspection) -> str:
-    kinds = {NPZ: ".npz archive", TABLE: "table", FOLDER: "folder of images"}
+    kinds = {NPZ: ".npz archive", TABLE: "table", FOLDER: "folder of images", CODE: "own code"}
     words = kinds[inspection.kind]
     if inspection.kind == FOLDER:
         words += " with train" if (inspection.path / "train").is_dir() else ""

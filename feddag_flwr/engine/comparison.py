@@ -198,8 +198,8 @@ class Comparison:
         A tensor that the clusters' models lack, or have in another shape, starts at random.
         """
         context, state = self._context, self._context.state
-        layout = layout_of(context.initial_model(dual=False))
-        theirs = layout_of(context.initial_model(dual="secondary" in state.models[0]))
+        layout = layout_of(context.bare_model(dual=False))
+        theirs = layout_of(context.bare_model(dual="secondary" in state.models[0]))
         random = layout.named(self._algorithm.random_start())
         models: list[Model] = []
         samples: list[int] = []

@@ -52,7 +52,7 @@ def checkpoint_of(run: ClusteredStrategy) -> Checkpoint:
         notes["best-round"] = run.best.notes()
         kept = replace(kept, arrays=kept.arrays | run.best.arrays())
     settings = lasting_settings(run.settings)
-    layout = layout_of(context.initial_model(dual="secondary" in run.state.models[0]))
+    layout = layout_of(context.bare_model(dual="secondary" in run.state.models[0]))
     return Checkpoint(run.state.server_round, settings, run.state, layout, kept, notes)
 
 

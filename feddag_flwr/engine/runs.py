@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from feddag_flwr.algorithm_names import algorithm_class
 from feddag_flwr.checkpoints import Checkpoint, check_continuation, newest_checkpoint
 from feddag_flwr.engine.aggregator import make_aggregator
@@ -9,8 +11,10 @@ from feddag_flwr.engine.strategy import ClusteredStrategy
 from feddag_flwr.engine.watchers import Watchers
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.metrics import load_metrics, metric_names
-from feddag_flwr.modalities import Modality
-from feddag_flwr.models.registry import imported_encoder
+from feddag_flwr.modalities import Modality, SampleSpec
+from feddag_flwr.models.backbones import backbone_name
+from feddag_flwr.models.pretrained import matched, read_tensors, weights_file
+from feddag_flwr.models.registry import build_encoder, imported_encoder
 from feddag_flwr.registries import (
     AUGMENTATIONS,
     MODALITIES,
@@ -21,6 +25,10 @@ from feddag_flwr.registries import (
 from feddag_flwr.registry import RegistryError, name_list
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.settings import Settings
+from feddag_flwr.subspace_view import make_view, view_name
+
+# Height and width of the images that torchvision's networks are pretrained on.
+USUAL_SIDE = 224
 
 
 def import_parts(settings: Settings) -> None:
@@ -43,8 +51,30 @@ def import_parts(settings: Settings) -> None:
     OBJECTIVES.load(training.objective)
     OPTIMISERS.load(training.optimiser)
     TRAINERS.load(training.trainer)
-    if training.model.count(":") == 1:
+    if backbone_name(training.model):
+        _check_backbone(settings)
+    elif training.model.count(":") == 1:
         imported_encoder(training.model)
+    if settings.profile.view == "encoder":
+        side = settings.data.image_size or USUAL_SIDE
+        make_view(view_name(settings.profile), "image", SampleSpec((3, side, side)), 0)
+    if training.encoder_weights and not backbone_name(training.model):
+        read_tensors(weights_file(training.encoder_weights))
+
+
+def _check_backbone(settings: Settings) -> None:
+    """Make a network of torchvision once, and look whether ``encoder-weights`` is of it.
+
+    Of other encoders that is known once samples have a shape, before anybody trains.
+    """
+    training, side = settings.training, settings.data.image_size or USUAL_SIDE
+    with torch.random.fork_rng(devices=[]):
+        encoder = build_encoder(
+            training.model, (3, side, side), normalisation=training.normalisation_layer
+        )
+    if training.encoder_weights:
+        path = weights_file(training.encoder_weights)
+        matched(encoder, read_tensors(path), path)
 
 
 def build_strategy(

@@ -184,7 +184,7 @@ class ClusteredStrategy(Strategy):
     def begin_algorithm(self) -> None:
         """Let replies be checked against the run's model, and requests ask for drift."""
         context = self.context
-        model = context.initial_model(dual=True)
+        model = context.bare_model(dual=True)
         frozen = name_list(self.settings.training.frozen_layers)
         if unknown := unknown_layers(model, frozen):
             names = [name for name, _ in model.primary.named_parameters()]

@@ -16,13 +16,14 @@ from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.metrics import metric_names
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import variance_places
+from feddag_flwr.models.pretrained import load_encoders
 from feddag_flwr.models.registry import build_model
 from feddag_flwr.records import Limits, Request, RequestHeader
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState, Unlabelled
-from feddag_flwr.subspace_view import make_view
+from feddag_flwr.subspace_view import make_view, view_name
 
 logger = logging.getLogger("flwr")
 
@@ -66,6 +67,7 @@ class FederationContext:
         self.unlabelled: dict[str, Unlabelled] = {}
         self.drifted: set[str] = set()
         self.absent: set[str] = set()
+        self._told_start = False
         self.looks_of: Callable[[str], tuple[float, ...]] = lambda _: ()
         self.reference_of: Callable[[str], tuple[int, ...]] = lambda _: ()
 
@@ -132,7 +134,20 @@ class FederationContext:
     # -- models ------------------------------------------------------------------------------------
 
     def initial_model(self, *, dual: bool, number: int = 0) -> ClusterModel:
-        """Make the run's model with the random start that all share, or draw another `number`."""
+        """Make the run's model with the start that all share, or draw another `number`.
+
+        At random; but encoders have the weights of ``encoder-weights`` where that names a file.
+        """
+        model = self.bare_model(dual=dual, number=number)
+        if self.settings.training.encoder_weights:
+            said = load_encoders(model, self.settings.training.encoder_weights)
+            if not self._told_start:
+                self._told_start = True
+                logger.info("encoders start from %s", said)
+        return model
+
+    def bare_model(self, *, dual: bool, number: int = 0) -> ClusterModel:
+        """Make the run's model with a random start, where its weights do not matter."""
         seed = self.settings.run.seed
         return build_model(
             self.settings.training.model,
@@ -142,13 +157,14 @@ class FederationContext:
             seed=derived_seed(seed, f"start-{number}") if number else seed,
             modality=self.settings.data.modality,
             details=self.state.sample_details,
+            normalisation=self.settings.training.normalisation_layer,
         )
 
     def tell_view(self) -> None:
         """Say in the log what subspaces are of, where that is not the samples themselves."""
         settings = self.settings
         view = make_view(
-            settings.profile.view, settings.data.modality, self.state.spec, settings.run.seed
+            view_name(settings.profile), settings.data.modality, self.state.spec, settings.run.seed
         )
         if view.kind != "raw":
             logger.info("%s", view.in_words())
@@ -168,7 +184,7 @@ class FederationContext:
             self.settings.run.evaluate_participants,
             self.settings.profile.subspace_size,
             self.settings.data.modality,
-            self.settings.profile.view,
+            view_name(self.settings.profile),
             {str(part): variance_places(module) for part, module in parts.items()},
         )
 

@@ -21,6 +21,7 @@ Value = bool | int | float | str
 ALLOWED = "a number, a text in quotes, true or false"
 RUN_DIR = "run-dir"
 DATA_DIR = "data-dir"
+WEIGHTS = ("encoder-weights", "view-weights")
 RESUME = "resume"
 NUM_CLIENTS = "num-clients"
 DEFAULT_RUN_DIR = "runs"
@@ -181,8 +182,8 @@ def complete_overrides(
     Returns
     -------
     dict[str, Value]
-        The overrides, with ``run-dir``, ``data-dir`` and ``resume`` absolute where the app has
-        them.
+        The overrides, with ``run-dir``, ``data-dir``, ``resume`` and files of weights absolute
+        where the app has them.
 
     Raises
     ------
@@ -197,12 +198,14 @@ def complete_overrides(
                 f"run config {key!r} = {overrides[key]!r} is not a setting of this app{hint}"
             )
     completed = dict(overrides)
-    for key, fallback in ((RUN_DIR, DEFAULT_RUN_DIR), (DATA_DIR, ""), (RESUME, "")):
-        folder = overrides.get(key, defaults.get(key)) or fallback
-        if key in defaults and not isinstance(folder, str):
-            raise ValueError(f"setting {key} = {folder!r}: must be the path of a folder, a text")
-        if key in defaults and folder:
-            completed[key] = str((caller_dir / Path(str(folder)).expanduser()).resolve())
+    kinds = dict.fromkeys((RUN_DIR, DATA_DIR, RESUME), "folder") | dict.fromkeys(WEIGHTS, "file")
+    for key, kind in kinds.items():
+        fallback = DEFAULT_RUN_DIR if key == RUN_DIR else ""
+        path = overrides.get(key, defaults.get(key)) or fallback
+        if key in defaults and not isinstance(path, str):
+            raise ValueError(f"setting {key} = {path!r}: must be the path of a {kind}, a text")
+        if key in defaults and path:
+            completed[key] = str((caller_dir / Path(str(path)).expanduser()).resolve())
     return completed
 
 

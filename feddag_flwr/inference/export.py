@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from feddag_flwr.data.images.form import ImageForm
+from feddag_flwr.inference.recipe import image_recipe, table_recipe
 from feddag_flwr.inference.served import Served
 from feddag_flwr.modalities import load_modality
 from feddag_flwr.modalities.columns import table_of
@@ -89,7 +90,7 @@ def describe(served: Served, kind: str) -> dict[str, Any]:
     return {
         "format": kind,
         "input": _input(served),
-        **({"preparation": _preparation(served.form)} if served.modality == "image" else {}),
+        **_recipe(served),
         "output": {"name": "logits", "shape": ["n", len(served.class_names)]},
         "labels": list(served.class_names),
         **{key: getattr(served, key) for key in ("algorithm", "cluster", "client", "personal")},
@@ -97,6 +98,15 @@ def describe(served: Served, kind: str) -> dict[str, Any]:
         "checkpoint": served.checkpoint,
         "feddag-flwr": version("feddag-flwr"),
     }
+
+
+def _recipe(served: Served) -> dict[str, Any]:
+    """Say how samples become inputs, in words and for programs."""
+    if served.modality == "image":
+        return {"preparation": _preparation(served.form), "recipe": image_recipe(served.form)}
+    if served.modality == "tabular":
+        return {"recipe": table_recipe(table_of(served.spec), served.sample_scale)}
+    return {}
 
 
 def _preparation(form: ImageForm) -> list[str]:

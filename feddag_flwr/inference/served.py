@@ -84,6 +84,8 @@ class Served:
         Kind of the samples, and what else it says of them (`SampleSpec`).
     options : TableOptions
         How tables are read.
+    sample_scale : tuple of rows
+        By which the classifier scales its inputs.
     """
 
     classifier: nn.Module
@@ -98,6 +100,7 @@ class Served:
     modality: str = "image"
     sample_details: str = ""
     options: TableOptions = field(default_factory=TableOptions)
+    sample_scale: Rows = ()
 
     @property
     def spec(self) -> SampleSpec:
@@ -163,6 +166,7 @@ def load_served(
         settings.data.modality,
         state.sample_details,
         TableOptions.of(settings.data),
+        state.sample_scale,
     )
 
 
@@ -217,6 +221,7 @@ def _classifier(
         seed=settings.run.seed,
         modality=modality,
         details=state.sample_details,
+        normalisation=settings.training.normalisation_layer,
     )
     tensors = checkpoint.layout.named(weights)
     try:

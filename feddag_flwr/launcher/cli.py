@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from feddag_flwr.data.settings import DATASETS
 from feddag_flwr.data_check import command as data_check
 from feddag_flwr.deployment import cli as deployment
 from feddag_flwr.flower.private_home import require_posix
@@ -70,7 +71,9 @@ def _run_in_process(options: argparse.Namespace) -> int:
 
     defaults = read_defaults(options.app_dir)
     overrides = complete_overrides(_overrides(options), defaults, Path.cwd())
-    run_in_process(Settings.from_run_config({**defaults, **overrides}))
+    settings = Settings.from_run_config({**defaults, **overrides})
+    _check_named(settings)
+    run_in_process(settings)
     return 0
 
 
@@ -92,7 +95,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, Value]:
 def _simulate(options: argparse.Namespace) -> RunOutcome:
     overrides, defaults = _overrides(options), read_defaults(options.app_dir)
     if set(keys()) <= defaults.keys():  # not an app with settings of its own
-        Settings.from_run_config({**defaults, **overrides})
+        _check_named(Settings.from_run_config({**defaults, **overrides}))
     supernodes = options.num_supernodes
     if supernodes is None:
         supernodes = count_supernodes(overrides, defaults)
@@ -108,6 +111,17 @@ def _simulate(options: argparse.Namespace) -> RunOutcome:
         stream=sys.stdout,
         keep_logs=options.keep_logs,
     )
+
+
+def _check_named(settings: Settings) -> None:
+    """Refuse, before any process starts, a missing file of weights and a loader that is none."""
+    weights = settings.training.encoder_weights
+    if weights and not Path(weights).expanduser().is_file():
+        raise ValueError(f"setting encoder-weights = {weights!r}: no such file; download it first")
+    if settings.data.dataset not in DATASETS:
+        from feddag_flwr.data.by_code.loading import imported  # NumPy takes a moment
+
+        imported(settings.data.dataset)
 
 
 def _report(outcome: RunOutcome) -> None:

@@ -7,8 +7,11 @@ import torch
 from torch import nn
 
 from feddag_flwr.modalities import SampleSpec, load_modality
+from feddag_flwr.models.backbones import Backbone, backbone_name
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.encoders import Cnn3Encoder, LeNetEncoder, SmallEncoder
+from feddag_flwr.models.errors import ImageShapeError, ModelError
+from feddag_flwr.models.normalisation import with_group_norm
 from feddag_flwr.models.tabular import LinearEncoder, MlpEncoder
 from feddag_flwr.seeds import derived_seed
 
@@ -23,15 +26,7 @@ ENCODERS: dict[str, EncoderFactory] = {
 }
 
 # Names and shapes that have passed the check in this process: each request makes its model anew.
-_checked: set[tuple[str, str, SampleSpec]] = set()
-
-
-class ModelError(ValueError):
-    """The setting ``model`` names nothing that can be used."""
-
-
-class ImageShapeError(ModelError):
-    """The encoder cannot be made for samples of this shape, or fails on them."""
+_checked: set[tuple[str, str, str, SampleSpec]] = set()
 
 
 def imported_encoder(model: str) -> EncoderFactory:
@@ -48,19 +43,26 @@ def imported_encoder(model: str) -> EncoderFactory:
 
 
 def build_encoder(
-    model: str, sample_shape: tuple[int, ...], *, modality: str = "image", details: str = ""
+    model: str,
+    sample_shape: tuple[int, ...],
+    *,
+    modality: str = "image",
+    details: str = "",
+    normalisation: str = "batch",
 ) -> nn.Module:
     """Make one encoder.
 
     Parameters
     ----------
     model : str
-        ``auto``, a name of `ENCODERS`, or ``package.module:factory`` where
-        ``factory(sample_shape)`` returns a module with an int ``feature_size``.
+        ``auto``, a name of `ENCODERS` or of torchvision (`Backbone`), or ``package.module:factory``
+        where ``factory(sample_shape)`` returns a module with an int ``feature_size``.
     sample_shape : tuple of int
         Shape of one sample; of an image (channels, height, width).
     modality, details : str
         Kind of the samples, and what else it says of them (`SampleSpec`).
+    normalisation : {"batch", "group"}
+        Whether batch norm stays, or group norm takes its place.
 
     Raises
     ------
@@ -71,6 +73,8 @@ def build_encoder(
     try:
         if model == "auto":
             encoder = load_modality(modality).default_encoder(spec)
+        elif backbone := backbone_name(model):
+            encoder = Backbone(backbone, sample_shape)
         else:
             factory = ENCODERS[model] if model in ENCODERS else imported_encoder(model)
             encoder = factory(sample_shape)
@@ -78,9 +82,16 @@ def build_encoder(
         raise
     except Exception as error:
         raise ImageShapeError(f"setting model = {model!r}: {error}") from error
-    if (model, modality, spec) not in _checked:
+    if normalisation == "group" and not (
+        isinstance(encoder, nn.Module) and with_group_norm(encoder)
+    ):
+        raise ModelError(
+            f"setting normalisation-layer = 'group': model {model!r} has no batch norm whose place "
+            "group norm could take, must be 'batch'"
+        )
+    if (model, normalisation, modality, spec) not in _checked:
         _check(model, encoder, modality, spec)
-        _checked.add((model, modality, spec))
+        _checked.add((model, normalisation, modality, spec))
     return encoder
 
 
@@ -119,6 +130,7 @@ def build_model(
     seed: int,
     modality: str = "image",
     details: str = "",
+    normalisation: str = "batch",
 ) -> ClusterModel:
     """Make a cluster model for `num_classes`; its start depends on `seed` alone.
 
@@ -128,10 +140,14 @@ def build_model(
     # Only the CPU's generator: parameters are drawn there, and seeding every GPU takes longer.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derived_seed(seed, "initial-primary"))
-        primary = build_encoder(model, sample_shape, modality=modality, details=details)
+        primary = build_encoder(
+            model, sample_shape, modality=modality, details=details, normalisation=normalisation
+        )
         torch.default_generator.manual_seed(derived_seed(seed, "initial-secondary"))
         secondary = None
         if dual:
-            secondary = build_encoder(model, sample_shape, modality=modality, details=details)
+            secondary = build_encoder(
+                model, sample_shape, modality=modality, details=details, normalisation=normalisation
+            )
         torch.default_generator.manual_seed(derived_seed(seed, "initial-classifier"))
         return ClusterModel(primary, secondary, num_classes)

@@ -44,6 +44,11 @@ def contradictions(settings: Settings) -> Iterator[str]:
             f"view = 'resized': modality {settings.data.modality!r} is none of images, which alone "
             "can be made smaller; 'projected' can be of any"
         )
+    if settings.profile.view == "encoder" and settings.data.modality != "image":
+        yield (
+            f"view = 'encoder': modality {settings.data.modality!r} is none of images, which alone "
+            "the networks take; 'projected' can be of any"
+        )
     yield from _changes_that_cannot_happen(settings)
     yield from _newcomers_nobody_places(settings)
     if settings.data.drift_looks != "none" and not settings.data.drift_share:

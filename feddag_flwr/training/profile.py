@@ -24,7 +24,7 @@ from feddag_flwr.profile import (
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.looks import Looks, features_of
-from feddag_flwr.subspace_view import SubspaceView, make_view
+from feddag_flwr.subspace_view import SubspaceView, make_view, view_name
 
 # Singular values below this share of the largest are noise of the Gram matrix, not directions.
 RANK_TOLERANCE = 1e-6
@@ -167,7 +167,7 @@ def leading_directions(
 
 def _view_of(samples: NDArray[Any], settings: Settings, spec: SampleSpec | None) -> SubspaceView:
     spec = spec or load_modality(settings.data.modality).spec(samples)
-    return make_view(settings.profile.view, settings.data.modality, spec, settings.run.seed)
+    return make_view(view_name(settings.profile), settings.data.modality, spec, settings.run.seed)
 
 
 def look_features(

@@ -18,7 +18,10 @@ _REGISTRIES = {
 # What has training steps of its own, or none.
 _OTHERS = tuple(name for name in ALGORITHMS if name != "per-fedavg")
 
-_MODELS = ("auto", "small", "lenet", "cnn3", "mlp", "linear")
+_MODELS = (
+    "auto", "small", "lenet", "cnn3", "mlp", "linear",
+    "resnet18", "resnet50", "efficientnet_b0", "vit_b_16",
+)  # fmt: skip
 
 
 class LocalTrainingSettings(Section):
@@ -26,7 +29,18 @@ class LocalTrainingSettings(Section):
 
     model: str = setting(
         "auto",
-        "Encoder: auto, small, lenet, cnn3, mlp, linear, or package.module:factory",
+        "Encoder: auto, small, lenet, cnn3, mlp, linear, torchvision's resnet18, resnet50, "
+        "efficientnet_b0, vit_b_16 or torchvision.models:NAME, or package.module:factory",
+    )
+    encoder_weights: str = advanced(
+        "",
+        "File of the weights that encoders start from, .safetensors, .pt or .pth, where the server "
+        "runs; empty: random",
+    )
+    normalisation_layer: Literal["batch", "group"] = advanced(
+        "batch",
+        "Batch norm of the encoders stays (batch), or group norm of up to 32 groups takes its "
+        "place (group)",
     )
     local_epochs: int = setting(10, "Epochs of local training a round and phase", ge=1, le=1000)
     local_steps: int = advanced(
@@ -149,5 +163,7 @@ class LocalTrainingSettings(Section):
     @classmethod
     def _known_model(cls, value: str) -> str:
         if value not in _MODELS and value.count(":") != 1:
-            raise ValueError(f"must be {', '.join(_MODELS)} or package.module:factory")
+            raise ValueError(
+                f"must be {', '.join(_MODELS)}, torchvision.models:NAME or package.module:factory"
+            )
         return value

@@ -10,6 +10,7 @@ from memory_grid import quick_settings
 
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.inference.export import METADATA, export
+from feddag_flwr.inference.predict import predict
 from feddag_flwr.inference.rows import read_samples
 from feddag_flwr.inference.served import load_served
 from feddag_flwr.launcher import main
@@ -94,13 +95,61 @@ def test_tables_that_do_not_fit_are_refused(hospitals, tmp_path, text, words):
 def test_an_exported_model_says_what_its_numbers_are(hospitals, tmp_path):
     served = load_served(hospitals[0], cluster=0)
     written = json.loads(export(served, tmp_path / "model.pt").read_text())
+    recipe = written.pop("recipe")
     assert written["input"] == {
         "name": "features", "shape": ["n", 5], "type": "float32",
         "numbers": ["pressure"], "levels": {"colour": ["blue", "red"]},
     }  # fmt: skip
     files = {METADATA: ""}
     loaded = torch.jit.load(str(tmp_path / "model.pt"), _extra_files=files)
-    assert json.loads(files[METADATA]) == written
+    assert json.loads(files[METADATA]) == written | {"recipe": recipe}
     rows = torch.tensor([[150.0, 0, 0, 0, 1], [float("nan"), 1, 1, 0, 0]])
     assert torch.isfinite(loaded(rows)).all()
     assert written["labels"][int(loaded(rows)[0].argmax())] == "ill"
+
+
+def prepared(row, recipe):
+    """The numbers of a row, made by the recipe alone."""
+    numbers = [0.0] * recipe["width"]
+    for column in recipe["columns"]:
+        cell = row.get(column["name"], "")
+        if column["kind"] == "number":
+            numbers[column["value-at"]] = float(cell or "nan")
+            numbers[column["missing-flag-at"]] = float(not cell)
+        else:
+            numbers[column["level-at"].get(cell, column["missing-or-unknown-at"])] = 1.0
+    return numbers
+
+
+def test_onnx_by_its_recipe_says_what_predict_says(hospitals, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    served = load_served(hospitals[0], client="h1")
+    path = tmp_path / "new.csv"
+    path.write_text("colour,pressure\nred,150\nblue,110.5\ngreen,\n,130\nred,90\n")
+    export(served, tmp_path / "model.onnx")
+    description = json.loads((tmp_path / "model.onnx.json").read_text())
+    with path.open(newline="") as stream:
+        rows = [prepared(row, description["recipe"]) for row in csv.DictReader(stream)]
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    (logits,) = session.run(None, {"features": np.array(rows, np.float32)})
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    said = list(predict(served, read_samples([path], served)))
+    expected = [each.probabilities for each in said]
+    np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), expected, atol=1e-5)
+    assert [description["labels"][place] for place in logits.argmax(axis=1)] == [
+        each.label for each in said
+    ]
+
+
+def test_the_recipe_has_the_scale_that_the_model_applies_itself(hospitals, tmp_path):
+    served = load_served(hospitals[0], cluster=0)
+    written = json.loads(export(served, tmp_path / "model.pt").read_text())["recipe"]
+    state = json.loads(
+        (sorted(hospitals[0].glob("checkpoints/round-*"))[-1] / "state.json").read_text()
+    )
+    assert [written["columns"][0][key] for key in ("mean", "deviation")] == state["sample-scale"][0]
+    assert written["columns"][1] == {
+        "name": "colour", "kind": "category", "missing-or-unknown-at": 2,
+        "level-at": {"blue": 3, "red": 4},
+    }  # fmt: skip

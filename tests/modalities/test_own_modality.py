@@ -149,7 +149,7 @@ def test_an_archive_of_another_kind_is_refused_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataset": "digits"}, "modality .* takes 'npz' alone"),
+        ({"dataset": "digits"}, "modality .* takes 'npz' or package.module:load"),
         ({"dataset": "npz", "data-dir": "x", "rotations": 2}, "rotations = 2: only images"),
         ({"dataset": "npz", "data-dir": "x", "corruptions": "fog"}, "corruptions = 'fog': only"),
     ],

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from feddag_flwr.aggregation import Weights, weighted_mean
+from feddag_flwr.models.errors import ModelError
 from feddag_flwr.models.flat import (
     get_parts,
     get_weights,
@@ -13,7 +14,7 @@ from feddag_flwr.models.flat import (
     set_weights,
     variance_places,
 )
-from feddag_flwr.models.registry import ModelError, build_encoder, build_model
+from feddag_flwr.models.registry import build_encoder, build_model
 
 
 @pytest.mark.parametrize(

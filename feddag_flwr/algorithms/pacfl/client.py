@@ -11,7 +11,7 @@ from feddag_flwr.client.action import Action
 from feddag_flwr.client.session import ClientSession
 from feddag_flwr.profile import subspace_size
 from feddag_flwr.records import RequestHeader
-from feddag_flwr.subspace_view import make_view
+from feddag_flwr.subspace_view import make_view, view_name
 from feddag_flwr.training.profile import leading_vectors_of_all
 
 
@@ -20,7 +20,7 @@ def vectors(content: RecordDict, context: Context) -> RecordDict:
     header = RequestHeader.decode(content)
     session = ClientSession.open(context, header)
     settings = session.settings
-    view = make_view(settings.profile.view, header.modality, header.spec, settings.run.seed)
+    view = make_view(view_name(settings.profile), header.modality, header.spec, settings.run.seed)
     samples = session.data.train.samples
     size = subspace_size(settings.profile.subspace_size, len(samples))
     found = leading_vectors_of_all(samples, view, header.sample_scale, size)

@@ -72,7 +72,7 @@ def read_head(file: Path) -> Head:
         if _is_lying(image):
             width, height = height, width
         deep = _is_deep(image)
-        highest = float(_deep_values(file, image).max()) if deep else 0.0
+        highest = float(_deep_values(str(file), image).max()) if deep else 0.0
         grey = deep or image.mode in GREY_MODES
         return Head(height, width, grey, 0.0 if image.mode == "F" else highest)
 
@@ -86,16 +86,21 @@ def decode(file: Path, form: ImageForm) -> NDArray[np.uint8]:
     """
     with opened_image(file) as image:
         _reduce(image, form)
-        pixels = image.width * image.height
-        if pixels > MOST_PIXELS:
-            raise DataError(
-                f"{file}: {image.width:,} x {image.height:,} pixels (width x height), "
-                f"{MOST_PIXELS:,} at most are decoded"
-            )
-        with _one_large if pixels > LARGE else nullcontext():
-            ImageOps.exif_transpose(image, in_place=True)
-            picture = fitted(_in_mode(file, image, form), form.height, form.width)
-            decoded = np.asarray(picture)
+        return pixels_of(image, form, str(file))
+
+
+def pixels_of(image: Image.Image, form: ImageForm, where: str) -> NDArray[np.uint8]:
+    """Return what `decode` does of an open image, which it changes; `where` is for messages."""
+    pixels = image.width * image.height
+    if pixels > MOST_PIXELS:
+        raise DataError(
+            f"{where}: {image.width:,} x {image.height:,} pixels (width x height), "
+            f"{MOST_PIXELS:,} at most are decoded"
+        )
+    with _one_large if pixels > LARGE else nullcontext():
+        ImageOps.exif_transpose(image, in_place=True)
+        picture = fitted(_in_mode(where, image, form), form.height, form.width)
+        decoded = np.asarray(picture)
     return decoded[np.newaxis] if form.channels == 1 else decoded.transpose(2, 0, 1)
 
 
@@ -116,7 +121,7 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
 
 
-def _deep_values(file: Path, image: Image.Image) -> NDArray[Any]:
+def _deep_values(file: str, image: Image.Image) -> NDArray[Any]:
     values = np.asarray(image)
     floating = image.mode == "F"
     most = 1 if floating else 2**16 - 1
@@ -128,7 +133,7 @@ def _deep_values(file: Path, image: Image.Image) -> NDArray[Any]:
     return values
 
 
-def _in_mode(file: Path, image: Image.Image, form: ImageForm) -> Image.Image:
+def _in_mode(file: str, image: Image.Image, form: ImageForm) -> Image.Image:
     """Return an image of 8 bits, grey or of three colours, and nothing transparent."""
     if _is_deep(image):
         most = 1.0 if image.mode == "F" else 2.0 ** (form.bits or 16) - 1

@@ -1,0 +1,1 @@
+"""A client's own data by code (setting ``dataset`` = ``package.module:load``)."""
