@@ -90,7 +90,7 @@ def run(trial: Trial) -> dict[str, Any]:
     """Run a trial; return what became of honest clients."""
     liars = liars_of(trial.liars)
     os.environ[LIE] = json.dumps({"liars": liars, "attack": trial.attack})
-    config = {
+    config: dict[str, bool | int | float | str] = {
         "num-clients": CLIENTS,
         "client-groups": GROUPS,
         "seed": trial.seed,
