@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from feddag_flwr.data.cells import number_texts
+from feddag_flwr.data.cells import number_in_words, number_texts, unusable_numbers
 from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.modalities.base import Modality, ModalityError, Rows, SampleSpec
 from feddag_flwr.modalities.columns import (
@@ -58,11 +58,12 @@ class Tabular(Modality):
                 "(n, columns)"
             )
         numbers = samples.astype(np.float64)
-        if (infinite := np.argwhere(np.isinf(numbers))).size:
-            row, column = infinite[0]
+        if (wrong := np.argwhere(unusable_numbers(numbers))).size:
+            row, column = wrong[0]
             raise DataError(
-                f"{where} is infinite in row {row}, column {column} (counted from 0); leave it out "
-                "or write NaN where a number is missing"
+                f"{where}: row {row}, column {column} (counted from 0) "
+                f"{number_in_words(numbers[row, column])}; leave it out or write NaN where a "
+                "number is missing"
             )
         fields = [(str(column), np.float64) for column in range(samples.shape[1])]
         table = np.empty(len(numbers), dtype=fields)
