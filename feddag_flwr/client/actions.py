@@ -77,6 +77,7 @@ def describe(content: RecordDict, context: Context) -> RecordDict | Error:
         joining_round(settings, context.node_config),
         settings.data.modality,
         spec.details,
+        data.files_left_out,
     ).encode()
 
 
@@ -94,6 +95,7 @@ def _outlined(outline: Outline, settings: Settings, context: Context) -> RecordD
         joining_round(settings, context.node_config),
         settings.data.modality,
         outline.spec.details,
+        outline.files_left_out,
     ).encode()
 
 

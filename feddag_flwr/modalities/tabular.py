@@ -112,6 +112,13 @@ class Tabular(Modality):
                     "holds numbers: write numbers, or name it in categorical-columns at all clients"
                 )
 
+    def left_out(self, own: SampleSpec, spec: SampleSpec) -> tuple[str, ...]:
+        """Name the columns that fewer than half of the clients have."""
+        if own == spec or not (own.details and spec.details):
+            return ()
+        agreed = {column.name for column in columns_of(spec)}
+        return tuple(column.name for column in columns_of(own) if column.name not in agreed)
+
     def in_spec(self, samples: NDArray[Any], spec: SampleSpec) -> NDArray[Any]:
         """Make each row the vector that `Table` describes; what is not known here is a hole."""
         if samples.dtype.names is None:
