@@ -14,7 +14,7 @@ from client_app.app import app
 from feddag_flwr.client.registry import ACTIONS as BUILT_IN
 from feddag_flwr.client.registry import CUSTOM, load_action
 from feddag_flwr.federation.client_registry import ClientRegistry
-from feddag_flwr.federation.exchange import Exchange, Letter
+from feddag_flwr.federation.exchange import Exchange, Letter, Wait
 from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.models.registry import build_model
@@ -261,7 +261,7 @@ def test_an_algorithm_of_ones_own_brings_its_actions():
     settings = quick_settings(algorithm=OWN)
     grid = MemoryGrid(settings)
     exchange = Exchange(grid, 5, ClientRegistry(), Limits(9))
-    ((_, pixels),) = exchange.stream([Letter(103, PixelsRequest(HEADER))], 5.0)
+    ((_, pixels),) = exchange.stream([Letter(103, PixelsRequest(HEADER))], Wait(5.0))
     assert pixels.tolist() == [64.0]
     assert grid.sent == [("query.custom", 103)]
     assert list(exchange.traffic.take()["bytes"]["up"]) == ["pixels"]

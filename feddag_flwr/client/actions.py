@@ -86,6 +86,7 @@ def describe(content: RecordDict, context: Context) -> RecordDict | Error:
         joining_round(settings, context.node_config),
         settings.data.modality,
         spec.details,
+        data.files_left_out,
     ).encode()
 
 
@@ -103,6 +104,7 @@ def _outlined(outline: Outline, settings: Settings, context: Context) -> RecordD
         joining_round(settings, context.node_config),
         settings.data.modality,
         outline.spec.details,
+        outline.files_left_out,
     ).encode()
 
 

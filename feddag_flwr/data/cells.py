@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 # Empty cells, in small letters; an empty text is what they become.
 EMPTY = frozenset({"", "?", "na", "n/a", "nan", "null"})
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
+_WITH_COMMA = re.compile(r"[+-]?\d+(?:\.\d+)*,\d+")
+# The largest number that a model can be given.
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def cell_text(cell: str) -> str:
@@ -49,3 +52,24 @@ def number_of(text: str) -> float | None:
         return float(text) if "_" not in text else None
     except ValueError:
         return None
+
+
+def has_decimal_comma(text: str) -> bool:
+    """Tell whether a text is a number but for its comma.
+
+    >>> [has_decimal_comma(text) for text in ("1,5", "-1.234,5", "1.5", "a,b")]
+    [True, True, False, False]
+    """
+    return _WITH_COMMA.fullmatch(text) is not None
+
+
+def unusable_numbers(numbers: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which numbers are infinite, or larger than any that a model can be given."""
+    small = numbers.dtype.kind == "f" and numbers.dtype.itemsize <= 4  # can hold none too large
+    found: NDArray[np.bool_] = np.isinf(numbers) if small else np.abs(numbers) > LARGEST
+    return found
+
+
+def number_in_words(number: float) -> str:
+    """Say what is wrong with a number that is unusable: "is infinite", or "1e+200 is too large"."""
+    return "is infinite" if np.isinf(number) else f"{number:g} is too large"

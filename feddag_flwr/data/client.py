@@ -20,6 +20,8 @@ class ClientData:
     ----------
     spec : SampleSpec or None
         What the samples have in common, where they do not tell it themselves.
+    files_left_out : int
+        As in `Parts`.
     """
 
     name: str  # the same in every round
@@ -29,6 +31,7 @@ class ClientData:
     true_group: int | None  # that the scenario put it in; for evaluation only, never for training
     validation: LabelledSamples | None = None  # held back from training; None: nothing is
     spec: SampleSpec | None = None
+    files_left_out: int = 0
 
     def spec_by(self, modality: Modality) -> SampleSpec:
         """Return what the samples have in common."""

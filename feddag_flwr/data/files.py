@@ -14,6 +14,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from feddag_flwr.class_names import class_name
+from feddag_flwr.data.labels import classes_of, label_texts
 from feddag_flwr.data.npz_layout import Layout, Pair, find_layout, find_samples, missing
 from feddag_flwr.data.samples import DataError, LabelledSamples, Parts, in_one_line
 from feddag_flwr.modalities import Modality, load_modality
@@ -25,24 +26,25 @@ def read_npz(path: Path, modality: Modality, *, unlabelled: bool = False) -> Par
     """Read an .npz archive; pickled content is refused.
 
     The archive holds samples under the name and in the form that the modality says (``images``),
-    and ``labels``, (n,) or (n, 1) integers from 0; optionally ``test_images`` and ``test_labels``
-    alike, and ``class_names``, a one-dimensional array of unicode strings, else "0" to the highest
-    label. Other common names of the arrays are known too (`feddag_flwr.data.npz_layout`). Where
-    `unlabelled` lets it, an archive without any labels is read too, for its training samples.
+    and ``labels``, (n,) or (n, 1) whole numbers from 0; optionally ``test_images`` and
+    ``test_labels`` alike, and ``class_names``, a one-dimensional array of unicode strings, else "0"
+    to the highest label. Labels may be texts instead, the names of classes. Other common names of
+    the arrays are known too (`feddag_flwr.data.npz_layout`). Where `unlabelled` lets it, an archive
+    without any labels is read too, for its training samples.
     """
     with opened_archive(path) as archive:
         layout = find_layout(archive.files, modality.array)
         if unlabelled and layout.train.labels not in archive.files and layout.test is None:
             return _npz_without_labels(path, archive, layout, modality)
-        train, test = _npz_part(path, archive, layout.train, modality), None
+        pairs = [layout.train] + ([layout.test] if layout.test else [])
+        parts, names = _npz_parts(path, archive, pairs, layout.class_names, modality)
+        train, test = parts[0], parts[1] if layout.test else None
         if not len(train):
             what = f"{modality.array} ({layout.train.samples!r} has length 0)"
             raise DataError(f"{path}: no train {what}")
-        if layout.test is not None:
-            test = _npz_part(path, archive, layout.test, modality)
+        if layout.test is not None and test is not None:
             _check_test(path, layout.test.samples, test, layout.train.samples, train, modality)
-        highest = max(int(part.labels.max()) for part in (train, test) if part is not None)
-        return Parts(train, test, npz_class_names(path, archive, layout.class_names, highest))
+        return Parts(train, test, names)
 
 
 def _npz_without_labels(path: Path, archive: NpzFile, layout: Layout, modality: Modality) -> Parts:
@@ -78,10 +80,8 @@ def read_npz_images(path: Path) -> NpzImages:
             stored = array_in(path, archive, pair.samples, modality.array)
             images = modality.accept(stored, f"{path}: {pair.samples!r}")
             return NpzImages(images, pair.samples, None, ())
-        part = _npz_part(path, archive, pair, modality)
-        highest = int(part.labels.max()) if len(part) else -1
         key = find_layout(archive.files).class_names
-        names = npz_class_names(path, archive, key, highest)
+        (part,), names = _npz_parts(path, archive, [pair], key, modality)
         return NpzImages(part.samples, pair.samples, part.labels, names)
 
 
@@ -118,27 +118,70 @@ def array_in(path: Path, archive: NpzFile, key: str, array: str) -> NDArray[Any]
     return stored
 
 
-def _npz_part(path: Path, archive: NpzFile, pair: Pair, modality: Modality) -> LabelledSamples:
-    stored = array_in(path, archive, pair.samples, modality.array)
-    labels = array_in(path, archive, pair.labels, modality.array)
-    samples = modality.accept(stored, f"{path}: {pair.samples!r}")
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+def _npz_parts(
+    path: Path, archive: NpzFile, pairs: list[Pair], class_names: str | None, modality: Modality
+) -> tuple[list[LabelledSamples], tuple[str, ...]]:
+    """Return the samples of some pairs of arrays, and the names of their classes."""
+    held, stored = [], []
+    for pair in pairs:
+        samples = array_in(path, archive, pair.samples, modality.array)
+        labels = array_in(path, archive, pair.labels, modality.array)
+        held.append(modality.accept(samples, f"{path}: {pair.samples!r}"))
+        stored.append(labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels)
+    for pair, samples, labels in zip(pairs, held, stored, strict=True):
+        if labels.ndim == 1 and len(labels) != len(samples):
+            raise DataError(
+                f"{path}: {len(samples)} {pair.samples!r} but {len(labels)} {pair.labels!r}"
+            )
+    keys = [pair.labels for pair in pairs]
+    if stored[0].dtype.kind == "U":
+        numbers, names = _labels_by_name(path, keys, stored, class_names)
+    else:
+        numbers = [_whole(path, key, each) for key, each in zip(keys, stored, strict=True)]
+        highest = max(int(each.max(initial=-1)) for each in numbers)
+        names = npz_class_names(path, archive, class_names, highest)
+    return [LabelledSamples(*pair) for pair in zip(held, numbers, strict=True)], names
+
+
+def _labels_by_name(
+    path: Path, keys: list[str], stored: list[NDArray[Any]], class_names: str | None
+) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
+    """Give the classes that labels name, which are texts, their numbers."""
+    if class_names is not None:
         raise DataError(
-            f"{path}: {pair.labels!r} is {labels.dtype} of shape {labels.shape}; "
-            "expected integers of shape (n,)"
+            f"{path}: {keys[0]!r} are texts, which name their classes, but {class_names!r} is "
+            "there too; leave it out, or write labels as numbers"
         )
-    if len(labels) != len(samples):
+    texts = [label_texts(each, f"{path}: {key!r}") for key, each in zip(keys, stored, strict=True)]
+    places = [
+        f"{key}[{row}]" for key, each in zip(keys, texts, strict=True) for row in range(len(each))
+    ]
+    numbers, names = classes_of(
+        np.concatenate(texts), f"{path}: {keys[0]!r}", renamed={}, place=places.__getitem__
+    )
+    return np.split(numbers, np.cumsum([len(each) for each in texts])[:-1]), names
+
+
+def _whole(path: Path, key: str, labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Return labels as integers, whole numbers from 0; a `DataError` names one that is none."""
+    labels = labels.astype(np.int64) if labels.dtype.kind == "b" else labels
+    if labels.dtype.kind not in "iuf" or labels.ndim != 1:
         raise DataError(
-            f"{path}: {len(samples)} {pair.samples!r} but {len(labels)} {pair.labels!r}"
+            f"{path}: {key!r} is {labels.dtype} of shape {labels.shape}; "
+            "expected integers or texts of shape (n,)"
         )
-    if len(labels) and (labels.min() < 0 or labels.max() >= MAX_CLASSES):
+    if (empty := np.flatnonzero(np.isnan(labels))).size:
         raise DataError(
-            f"{path}: {pair.labels!r} run from {labels.min()} to {labels.max()}; "
-            f"expected 0 to {MAX_CLASSES - 1} at most"
+            f"{path}: {key}[{empty[0]}] has no label; write one, or leave it out "
+            f"({empty.size} have none)"
         )
-    return LabelledSamples(samples, labels.astype(np.int64))
+    wrong = np.flatnonzero((labels < 0) | (labels >= MAX_CLASSES) | (labels % 1 != 0))
+    if wrong.size:
+        raise DataError(
+            f"{path}: {key}[{wrong[0]}] = {labels[wrong[0]]}; expected a whole number, "
+            f"0 to {MAX_CLASSES - 1} at most: mend it or leave it out ({wrong.size} such labels)"
+        )
+    return labels.astype(np.int64)
 
 
 def _check_test(

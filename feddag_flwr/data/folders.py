@@ -9,6 +9,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,7 +82,8 @@ class FolderOfClasses:
             raise DataError(f"{self.root}: no train image can be read")
         if test is not None and not len(test):
             raise DataError(f"{self.root}: no test image can be read")
-        return Parts(train, test, self.class_names, spec=form.spec)
+        left_out = self.files_left_out
+        return Parts(train, test, self.class_names, spec=form.spec, files_left_out=left_out)
 
     def read_and_tell(self, form: ImageForm | None = None) -> Parts:
         """Decode the images as `read` does; the log tells what is changed or left out."""
@@ -113,9 +115,7 @@ class FolderOfClasses:
 
     def passed_over(self) -> Iterator[str]:
         """Say which files are no images, or hidden, or in no folder of a class."""
-        read = set(self.images.files)
-        rest = [file for file in files_below(self.root) if file not in read]
-        if rest:
+        if rest := self._rest:
             suffixes = Counter(file.suffix.lower() or "no suffix" for file in rest)
             kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
             named = listed([str(file.relative_to(self.root)) for file in rest])
@@ -125,6 +125,18 @@ class FolderOfClasses:
                 "hidden, in folders of classes, which lie in 'train' and 'test' where there is a "
                 "'train'"
             )
+
+    @property
+    def files_left_out(self) -> int:
+        """Count files that cannot be read, as far as that is known, and images of no class."""
+        self.images.survey  # noqa: B018 - looks at the heads
+        return len(self.images.bad) + sum(map(_is_image, self._rest))
+
+    @cached_property
+    def _rest(self) -> list[Path]:
+        """Files that are not read."""
+        read = set(self.images.files)
+        return [file for file in files_below(self.root) if file not in read]
 
     def _prepared(self, listing: Listing, part: slice, form: ImageForm) -> LabelledSamples:
         prepared = self.images.prepare(form, part, "test" if part.start else "train")
@@ -250,11 +262,11 @@ def files_below(root: Path) -> list[Path]:
 
 def images_below(root: Path) -> list[Path]:
     """Return those of `files_below` that are read as images: neither hidden nor of other kinds."""
-    return [
-        file
-        for file in files_below(root)
-        if file.suffix.lower() in IMAGE_SUFFIXES and not _hidden(file.name)
-    ]
+    return [file for file in files_below(root) if _is_image(file)]
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES and not _hidden(file.name)
 
 
 def _hidden(name: str) -> bool:

@@ -15,3 +15,4 @@ class Outline(NamedTuple):
     spec: SampleSpec
     train: int
     test: int
+    files_left_out: int = 0

@@ -123,7 +123,8 @@ def outline_own_data(settings: Settings, node_config: NodeConfig) -> Outline | N
         if not folder.images.is_large(form):
             return None
         train, test = _sizes(folder, source, settings.data.validation_share)
-        return Outline(source.name, folder.class_names, form.spec, train, test)
+        left_out = folder.files_left_out
+        return Outline(source.name, folder.class_names, form.spec, train, test, left_out)
 
 
 def _sizes(folder: FolderOfClasses, source: Source, validation_share: float) -> tuple[int, int]:
@@ -234,7 +235,15 @@ def _read(source: Source, spec: SampleSpec | None) -> ClientData:
 def as_client(parts: Parts, name: str, path: Path, seed: int, test_fraction: float) -> ClientData:
     """Return what was read as a client's data, with a test part held out where there is none."""
     if not parts.class_names:
-        nothing = parts.train.select(np.arange(0))
-        return ClientData(name, parts.train, nothing, (), None, spec=parts.spec)
-    train, test = with_test_part(parts, test_fraction, seed, origin=str(path), client=name)
-    return ClientData(name, train, test, parts.class_names, None, spec=parts.spec)
+        train, test = parts.train, parts.train.select(np.arange(0))
+    else:
+        train, test = with_test_part(parts, test_fraction, seed, origin=str(path), client=name)
+    return ClientData(
+        name,
+        train,
+        test,
+        parts.class_names,
+        None,
+        spec=parts.spec,
+        files_left_out=parts.files_left_out,
+    )

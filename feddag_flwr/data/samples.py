@@ -62,6 +62,8 @@ class Parts(NamedTuple):
     ----------
     spec : SampleSpec or None
         What the samples have in common, where they do not tell it themselves.
+    files_left_out : int
+        Files that cannot be read, and images in no class's folder.
     """
 
     train: LabelledSamples
@@ -69,6 +71,7 @@ class Parts(NamedTuple):
     class_names: tuple[str, ...]
     domain_names: tuple[str, ...] = ()
     spec: SampleSpec | None = None
+    files_left_out: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.data.cells import cell_text, number_of, number_texts
+from feddag_flwr.data.cells import (
+    cell_text,
+    has_decimal_comma,
+    number_in_words,
+    number_of,
+    number_texts,
+    unusable_numbers,
+)
 from feddag_flwr.data.labels import MAX_LETTERS, classes_of, label_texts
 from feddag_flwr.data.samples import DataError, LabelledSamples, Parts
 from feddag_flwr.data.settings import DataSettings, class_map, column_list
@@ -77,6 +84,11 @@ def row_names(path: Path, options: TableOptions, client: str = "") -> tuple[list
     """Return what to call each row of the training and the test part that `read_table` reads."""
     names = [list(rows_of(raw, options, client).rows) for raw in _raw_parts(path)]
     return names[0], names[1] if len(names) > 1 else []
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the columns of the training part that `read_table` reads, with those left out."""
+    return list(_raw_parts(path)[0].columns)
 
 
 def table_files(root: Path) -> list[Path]:
@@ -230,9 +242,14 @@ def _cells(
         return np.zeros(len(texts), dtype="U1")  # which kind it is, other clients say
     if not broken:
         return _finite(np.array(read, dtype=np.float64), name, rows)
+    raw, row = rows[broken[0]]
+    if all(has_decimal_comma(texts[place]) for place in broken):
+        raise DataError(
+            f"{raw.path}: {raw.rows[row]}, column {name!r}: {str(texts[broken[0]])!r} is a number "
+            "with a comma; write a decimal point, or name the column in categorical-columns"
+        )
     if numbers is None and len(broken) == int(filled.sum()):
         return _levels(texts, name, raws)
-    raw, row = rows[broken[0]]
     raise DataError(
         f"{raw.path}: {raw.rows[row]}, column {name!r}: {str(texts[broken[0]])!r} is no number, "
         "other cells are; mend it, leave it empty, or name the column in categorical-columns or "
@@ -243,11 +260,11 @@ def _cells(
 def _finite(
     numbers: NDArray[np.float64], name: str, rows: Sequence[tuple[RawTable, int]]
 ) -> NDArray[np.float64]:
-    if (infinite := np.flatnonzero(np.isinf(numbers))).size:
-        raw, row = rows[infinite[0]]
+    if (wrong := np.flatnonzero(unusable_numbers(numbers))).size:
+        raw, row = rows[wrong[0]]
         raise DataError(
-            f"{raw.path}: {raw.rows[row]}, column {name!r}: is infinite; write a number or leave "
-            "it empty"
+            f"{raw.path}: {raw.rows[row]}, column {name!r}: {number_in_words(numbers[wrong[0]])}; "
+            "write a number or leave it empty"
         )
     return numbers
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.data.client import ClientData
+from feddag_flwr.data.settings import DataSettings, column_list
 from feddag_flwr.data_check.words import listed
 
 # Share of a column's cells that may be empty before it is named.
@@ -38,6 +39,17 @@ def weak_columns(data: ClientData) -> Iterator[str]:
             "levels that one training row has are told to all clients, as all levels are: "
             + listed(rare)
         )
+
+
+def unknown_columns(names: Collection[str], data: DataSettings) -> Iterator[str]:
+    """Say which columns that settings name are not there: other clients may have them."""
+    for key, given in (
+        ("categorical-columns", data.categorical_columns),
+        ("drop-columns", data.drop_columns),
+    ):
+        unknown = [name for name in column_list(given) if name not in names]
+        if unknown:
+            yield f"setting {key}: no column {listed([repr(name) for name in unknown])} here"
 
 
 def _empty(cells: NDArray[Any]) -> NDArray[np.bool_]:

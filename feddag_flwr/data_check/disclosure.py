@@ -105,12 +105,15 @@ def _introduction(data: ClientData, settings: Settings) -> list[Item]:
     description, when = describe(data, settings), "on joining"
     names = listed([repr(name) for name in description.class_names])
     samples = f"{description.train_samples:,} to train, {description.test_samples:,} to test"
+    files = description.files_left_out
+    left_out = [Item(when, "files left out", f"their number, {files:,}", 8)] if files else []
     return [
         Item(when, "name", repr(data.name), len(data.name.encode())),
         Item(when, "class names", names, sum(len(n.encode()) for n in description.class_names)),
         _form(description, when),
         Item(when, "samples", samples, 8 * 2),
         _moments(description, when),
+        *left_out,
     ]
 
 

@@ -17,7 +17,8 @@ from feddag_flwr.data.npz_layout import Layout
 from feddag_flwr.data.own import as_client, default_name
 from feddag_flwr.data.samples import DataError, Parts, in_one_line
 from feddag_flwr.data.settings import class_list
-from feddag_flwr.data.tables import TableOptions, row_names
+from feddag_flwr.data.tables import TableOptions, column_names, row_names
+from feddag_flwr.data_check.columns import unknown_columns
 from feddag_flwr.data_check.findings import find_weaknesses
 from feddag_flwr.data_check.folder import folder_notes, unreadable
 from feddag_flwr.data_check.kinds import CODE, FOLDER, NPZ, TABLE, kind_of
@@ -78,6 +79,8 @@ def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
         warnings.append(_no_labels(data))
         return Inspection(name, path, kind, faults=faults, warnings=warnings)
     warnings += find_weaknesses(data, _origins(parts, path, data, settings, folder), settings)
+    if kind == TABLE:
+        warnings += unknown_columns(column_names(path), settings.data)
     if kind == NPZ:
         array = load_modality(settings.data.modality).array
         warnings += _archive_notes(npz_layout(path, array), data)

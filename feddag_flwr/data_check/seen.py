@@ -36,6 +36,7 @@ def describe(data: ClientData, settings: Settings) -> Description:
         data.true_group,
         modality=settings.data.modality,
         sample_details=spec.details,
+        files_left_out=data.files_left_out,
     )
 
 

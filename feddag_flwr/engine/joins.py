@@ -14,11 +14,12 @@ from feddag_flwr.engine.registration import (
     client_of,
     describe,
     describe_letter,
+    note_data,
     refuse_node,
     rejection,
 )
 from feddag_flwr.federation.context import FederationContext
-from feddag_flwr.federation.exchange import Letter
+from feddag_flwr.federation.exchange import Letter, Wait
 from feddag_flwr.modalities import load_modality
 from feddag_flwr.records import DescribeRequest, Description, RecordError
 from feddag_flwr.state import Unlabelled
@@ -81,12 +82,11 @@ class Joins:
     def stream(self, letters: Iterable[Letter]) -> Iterator[tuple[Letter, Any]]:
         """Exchange letters, and let clients in meanwhile; yield the replies about other things."""
         context, settings = self.context, self.context.settings
-        patience = {
-            "describe": min(context.round_timeout, settings.deployment.join_timeout),
-            "profile": settings.deployment.profile_timeout,
-        }
+        wait = Wait(context.round_timeout)
+        joining = Wait(settings.deployment.join_timeout, "join-timeout")
+        patience = {"describe": min(wait, joining), "profile": context.profile_wait}
         for letter, reply in context.exchange.stream(
-            letters, context.round_timeout, self.follow_ups, patience=patience, refuse=self._refuse
+            letters, wait, self.follow_ups, patience=patience, refuse=self._refuse
         ):
             if not self._is_mine(letter):
                 yield letter, reply
@@ -106,7 +106,7 @@ class Joins:
     def _refuse(self, letter: Letter, reason: RecordError) -> None:
         """Leave a reply out; tell a client if what it sent to come in cannot be used."""
         if self._is_mine(letter):
-            refuse_node(self.follow_ups, self.context.clients, letter, reason)
+            refuse_node(self.follow_ups, self.context.exchange, letter, reason)
         else:
             self.context.exchange.leave_out(letter, reason)
 
@@ -164,7 +164,8 @@ class Joins:
         self._round = server_round
         self._there = set(exchange.nodes())
         self._pending = self._there - clients.names.keys() - held.keys()
-        nodes, wait = sorted(self._pending), self.context.settings.deployment.join_timeout
+        wait = Wait(self.context.settings.deployment.join_timeout, "join-timeout")
+        nodes = sorted(self._pending)
         for node, described in describe(exchange, nodes, server_round, wait, self.follow_ups):
             self._introduce(node, described, resuming=True)
         for node, delay in held.items():  # a client may be on another node by now
@@ -214,7 +215,9 @@ class Joins:
             else:
                 self._let_in_unlabelled(node, described, resuming=resuming)
         except RecordError as error:
-            self.follow_ups.append(rejection(self.context.clients.name_of(node), node, error))
+            exchange = self.context.exchange
+            name = exchange.clients.name_of(node)
+            self.follow_ups.append(rejection(exchange, name, node, error))
 
     def _let_in(self, node: int, described: Description, *, resuming: bool) -> None:
         """Let a client in whose node has described it, and ask what the algorithm wants of it."""
@@ -237,6 +240,7 @@ class Joins:
         if name in context.held_out:
             self._through(node)
             return
+        note_data(context.exchange, described, state.spec, modality)
         state.admit(client_of(described))
         if name not in state.assignments or name in context.drifted:
             request = self.algorithm.newcomer_request(self._round, name)

@@ -13,7 +13,7 @@ from feddag_flwr.class_names import in_other_writing, unknown_classes, warn_of_s
 from feddag_flwr.data.settings import class_list
 from feddag_flwr.federation.client_registry import ClientRegistry
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
-from feddag_flwr.federation.exchange import Exchange, Letter
+from feddag_flwr.federation.exchange import Exchange, Letter, Wait
 from feddag_flwr.modalities import Modality, ModalityError, Rows, SampleSpec, load_modality
 from feddag_flwr.records import (
     MAX_NAMES,
@@ -84,7 +84,8 @@ def register_clients(
     that fewer than two clients are left.
     """
     nodes = wait_for_nodes(exchange, settings)
-    described = dict(describe(exchange, nodes, 0, settings.deployment.join_timeout, deque()))
+    wait = Wait(settings.deployment.join_timeout, "join-timeout")
+    described = dict(describe(exchange, nodes, 0, wait, deque()))
     labelled = {node: told for node, told in described.items() if told.labelled}
     modality = load_modality(settings.data.modality)
     spec = agreed_spec(labelled.values(), settings.data.modality) if labelled else None
@@ -102,8 +103,9 @@ def register_clients(
             check_fit(description, allowed, spec, modality)
             clients.claim(description.client, node_id, nodes)
         except RecordError as error:
-            refused.append(rejection(description.client, node_id, error))
+            refused.append(rejection(exchange, description.client, node_id, error))
             continue
+        note_data(exchange, description, spec, modality)
         descriptions.append(description)
     exchange.tell(refused, settings.deployment.round_timeout)
     if len(descriptions) < MIN_CLIENTS:
@@ -151,7 +153,8 @@ def _prepared(
         modality.in_words(spec), len(unlike), len(described),
     )  # fmt: skip
     letters = (Letter(node, PrepareRequest(0, spec), "0") for node in sorted(others))
-    again = _answers(exchange, letters, settings.deployment.profile_timeout, deque())
+    wait = Wait(settings.deployment.profile_timeout, "profile-timeout")
+    again = _answers(exchange, letters, wait, deque())
     return {node: told for node, told in described.items() if node not in others} | dict(again)
 
 
@@ -167,27 +170,28 @@ def describe(
     exchange: Exchange,
     nodes: Iterable[int],
     server_round: int,
-    timeout: float,
+    wait: Wait,
     follow_ups: deque[Letter],
 ) -> Iterator[tuple[int, Description]]:
     """Yield what each node says of itself, as it comes; one that says nonsense is told."""
     letters = (describe_letter(node, server_round) for node in nodes)
-    yield from _answers(exchange, letters, timeout, follow_ups)
+    yield from _answers(exchange, letters, wait, follow_ups)
 
 
 def _answers(
-    exchange: Exchange, letters: Iterable[Letter], timeout: float, follow_ups: deque[Letter]
+    exchange: Exchange, letters: Iterable[Letter], wait: Wait, follow_ups: deque[Letter]
 ) -> Iterator[tuple[int, Description]]:
-    refuse = partial(refuse_node, follow_ups, exchange.clients)
-    for letter, description in exchange.stream(letters, timeout, follow_ups, refuse=refuse):
+    refuse = partial(refuse_node, follow_ups, exchange)
+    for letter, description in exchange.stream(letters, wait, follow_ups, refuse=refuse):
         yield letter.node_id, description
 
 
 def refuse_node(
-    follow_ups: deque[Letter], clients: ClientRegistry, letter: Letter, reason: RecordError
+    follow_ups: deque[Letter], exchange: Exchange, letter: Letter, reason: RecordError
 ) -> None:
     """Tell a node why what it says of itself is not believed."""
-    follow_ups.append(rejection(clients.name_of(letter.node_id), letter.node_id, reason))
+    name = exchange.clients.name_of(letter.node_id)
+    follow_ups.append(rejection(exchange, name, letter.node_id, reason))
 
 
 def describe_letter(node_id: int, server_round: int) -> Letter:
@@ -195,8 +199,17 @@ def describe_letter(node_id: int, server_round: int) -> Letter:
     return Letter(node_id, DescribeRequest(server_round), str(server_round))
 
 
-def rejection(name: str, node_id: int, reason: Exception) -> Letter:
+def note_data(
+    exchange: Exchange, description: Description, spec: SampleSpec | None, modality: Modality
+) -> None:
+    """Note what of a client's data is left out, by itself and by the federation."""
+    columns = () if spec is None else modality.left_out(description.spec, spec)
+    exchange.left_out.note_data(description.client, description.files_left_out, columns)
+
+
+def rejection(exchange: Exchange, name: str, node_id: int, reason: Exception) -> Letter:
     """Log why a client is left out, and make the message that tells its owner."""
+    exchange.left_out.note_client(name, "describe", str(reason))
     logger.warning("describe: client %s is left out: %s", name, reason)
     return Letter(node_id, Rejection(str(reason)), "rejection")
 

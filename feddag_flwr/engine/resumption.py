@@ -44,6 +44,8 @@ def checkpoint_of(run: ClusteredStrategy) -> Checkpoint:
     }
     if context.unlabelled:
         notes["unlabelled"] = as_json(context.unlabelled)
+    if context.exchange.left_out.anything:
+        notes["left-out"] = context.exchange.left_out.state_dict()
     kept = run.algorithm.state_dict()
     if run.comparison.on:
         notes["comparison"] = run.comparison.notes()
@@ -70,6 +72,8 @@ def resume(run: ClusteredStrategy, checkpoint: Checkpoint) -> None:
     context.unlabelled = {
         name: Unlabelled(**each) for name, each in notes.get("unlabelled", {}).items()
     }
+    if "left-out" in notes:
+        context.exchange.left_out.load_state_dict(notes["left-out"])
     evaluator.evaluations = evaluations_from_json(notes["evaluations"], metrics)
     evaluator.held_out_evaluations = evaluations_from_json(notes["held-out-evaluations"], metrics)
     evaluator.placements = notes["placements"]

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
+import numpy as np
 from flwr.app import MetricRecord
 
 from feddag_flwr.clustering.rand_index import adjusted_rand_index
+from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.metrics import Evaluation, mean_over_clients, pooled, spread_over_clients
 from feddag_flwr.state import ServerState, Unlabelled
 from feddag_flwr.traffic import ARRAYS, LEAST, SENT, Counts, overhead, total
@@ -144,3 +146,23 @@ def closing_summary(
         "overhead": overhead(totals),
         "true-groups": dict(sorted(true_groups.items())),
     }
+
+
+def left_out_at_the_end(
+    context: FederationContext, evaluations: Mapping[str, Evaluation]
+) -> dict[str, Any]:
+    """Return which clients, files, columns and classes a finished run did without; perhaps none.
+
+    Classes are those of the clients' own data alone: made-up scenarios need not hand out all.
+    """
+    state = context.state
+    members = state.assignments.keys() | context.held_out.keys() | context.unlabelled.keys()
+    drifted = "its data has drifted, and it was not placed anew"
+    sit_out = dict.fromkeys(context.absent & members, "not connected")
+    sit_out |= dict.fromkeys(context.drifted, drifted)
+    totals = [evaluation.totals for evaluation in evaluations.values()]
+    own = totals and context.settings.data.scenario == "own"
+    judged = np.sum(totals, axis=0) if own else np.ones(len(state.class_names))
+    classes = [name for name, count in zip(state.class_names, judged, strict=True) if not count]
+    nodes = context.clients.names
+    return context.exchange.left_out.summary(members, nodes, sit_out, classes)

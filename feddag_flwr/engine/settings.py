@@ -79,6 +79,11 @@ class RunSettings(Section):
         le=1000,
         unit="epochs",
     )
+    strict: bool = advanced(
+        False,
+        "A run that left something out (clients, files, columns, classes) ends with exit status 1",
+        may_differ=True,
+    )
     compare: bool = setting(
         False,
         "Train beside the run one model for all and, of each client, one of its own; at the end "

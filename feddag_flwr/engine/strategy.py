@@ -29,7 +29,12 @@ from feddag_flwr.engine.registration import (
     sample_scale,
 )
 from feddag_flwr.engine.resumption import checkpoint_of, resume
-from feddag_flwr.engine.round_report import RoundReport, as_json, closing_summary
+from feddag_flwr.engine.round_report import (
+    RoundReport,
+    as_json,
+    closing_summary,
+    left_out_at_the_end,
+)
 from feddag_flwr.engine.training import TrainingRound
 from feddag_flwr.engine.watchers import Watchers
 from feddag_flwr.federation.context import FederationContext, listed
@@ -39,7 +44,7 @@ from feddag_flwr.metrics import load_metrics, mean_over_clients, metric_names
 from feddag_flwr.models.freezing import unknown_layers
 from feddag_flwr.observers import RoundOver, RunOver, RunStarted
 from feddag_flwr.registry import name_list
-from feddag_flwr.run_folder import RunFolder
+from feddag_flwr.run_folder import SUMMARY, RunFolder
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import ServerState
@@ -329,6 +334,8 @@ class ClusteredStrategy(Strategy):
             summary["validation"] = self.best.summary()
         if self.comparison.on:
             summary["comparison"] = self.comparison.summary(evaluations)
+        if left_out := left_out_at_the_end(context, evaluations):
+            summary["left-out"] = left_out
         self.observers.tell(lambda observer: observer.run_over(RunOver(summary)))
         if rounds and not self.rounds_with_replies:
             raise FederationError(f"no client sent a valid reply in any of {rounds} rounds")
@@ -336,6 +343,11 @@ class ClusteredStrategy(Strategy):
             raise FederationError(
                 f"nobody sent a valid reply in the last {self._silent_rounds} rounds, nor to the "
                 f"evaluation; go on with resume = {str(context.folder.path)!r}"
+            )
+        if left_out and self.settings.run.strict:
+            raise FederationError(
+                f"something was left out, and strict = true: {', '.join(left_out)}; the closing "
+                f"table and {context.folder.path / SUMMARY} say what"
             )
 
     def summary(self) -> None:

@@ -71,7 +71,11 @@ class TrainingRound:
 
     def _usable(self, server_round: int, replies: dict[str, TrainReply]) -> dict[str, TrainReply]:
         processed = self.postprocessors.on_server(replies, server_round)
-        return without_outliers(processed, self._context.settings.deployment.max_update_ratio)
+        ratio = self._context.settings.deployment.max_update_ratio
+        usable = without_outliers(processed, ratio)
+        for name in processed.keys() - usable.keys():
+            self._context.leave_out_for_length(name, "train")
+        return usable
 
     def _note(self, round_replies: RoundReplies) -> None:
         """Record who was asked in vain, how far updates went, and what clients have now."""

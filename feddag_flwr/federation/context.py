@@ -10,7 +10,7 @@ from typing import Any
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.aggregators import Aggregator
 from feddag_flwr.federation.client_registry import ClientRegistry
-from feddag_flwr.federation.exchange import Exchange
+from feddag_flwr.federation.exchange import Exchange, Wait
 from feddag_flwr.federation.stopwatch import Stopwatch
 from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.metrics import metric_names
@@ -112,24 +112,35 @@ class FederationContext:
             self.looks_of(name),
         )
 
-    def ask(self, requests: Iterable[Request[Any]], timeout: float | None = None) -> dict[str, Any]:
+    def ask(self, requests: Iterable[Request[Any]], wait: Wait | None = None) -> dict[str, Any]:
         """Ask clients; return checked replies, in the order of client names.
 
-        Whoever sends none within `timeout` seconds (by default ``round_timeout``) is left out, with
-        a log line. Requests, one a client, are drawn one by one: no more than are under way need
+        Whoever sends none in time (by default ``round_timeout`` seconds) is left out, with a log
+        line. Requests, one a client, are drawn one by one: no more than are under way need
         memory.
         """
-        replies = dict(self.stream(requests, timeout))
+        replies = dict(self.stream(requests, wait))
         return {name: replies[name] for name in sorted(replies)}
 
     def stream(
-        self, requests: Iterable[Request[Any]], timeout: float | None = None
+        self, requests: Iterable[Request[Any]], wait: Wait | None = None
     ) -> Iterator[tuple[str, Any]]:
         """Ask clients as `ask` does, and yield name and checked reply as they come."""
         letters = (self.exchange.to_client(request) for request in requests)
-        wait = self.round_timeout if timeout is None else timeout
+        wait = Wait(self.round_timeout) if wait is None else wait
         for letter, reply in self.exchange.stream(letters, wait):
             yield self.clients.name_of(letter.node_id), reply
+
+    @property
+    def profile_wait(self) -> Wait:
+        """How long a profile is waited for."""
+        return Wait(self.settings.deployment.profile_timeout, "profile-timeout")
+
+    def leave_out_for_length(self, name: str, kind: str) -> None:
+        """Note that a client's update was longer than others' by far; the log has said so."""
+        ratio = self.settings.deployment.max_update_ratio
+        reason = f"an update longer than max-update-ratio = {ratio:g} times the median"
+        self.exchange.left_out.note_client(name, kind, reason)
 
     # -- models ------------------------------------------------------------------------------------
 

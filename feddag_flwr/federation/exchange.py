@@ -20,7 +20,8 @@ from flwr.serverapp import Grid
 
 from feddag_flwr.client.registry import as_sent
 from feddag_flwr.federation.client_registry import ClientRegistry
-from feddag_flwr.flower.private import DecodeError, HTTPStatusError, ObjectPushError
+from feddag_flwr.federation.left_out import LeftOut
+from feddag_flwr.flower.private import DecodeError, ErrorCode, HTTPStatusError, ObjectPushError
 from feddag_flwr.records import Limits, RecordError, Rejection, Request
 from feddag_flwr.traffic import Traffic
 
@@ -28,6 +29,12 @@ logger = logging.getLogger("flwr")
 
 # Seconds between two looks for replies: short at first, longer while nothing comes.
 POLL_FIRST, POLL_LAST, POLL_GROWTH = 0.02, 0.2, 1.3
+# Seconds without a reply after which the log says who is waited for.
+HEARTBEAT = 60.0
+# Names in that line at most.
+MOST_NAMED = 5
+# Flower's errors for messages whose time is over, and seconds that its clock may be ahead of ours.
+EXPIRED, CLOCKS = frozenset({ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE}), 1
 # Letters that are read of a client's reason for an error, and of each of its lines.
 LONGEST_REASON, LONGEST_LINE = 20_000, 500
 # Letters of an error by which a second line reminds of it.
@@ -46,6 +53,13 @@ class Letter(NamedTuple):
     group: str = "0"
 
 
+class Wait(NamedTuple):
+    """How long a reply is waited for, and the setting that says so."""
+
+    seconds: float
+    setting: str = "round-timeout"
+
+
 # What is done about a reply that cannot be used: by default a log line.
 Refuse = Callable[[Letter, RecordError], None]
 
@@ -54,7 +68,8 @@ Refuse = Callable[[Letter, RecordError], None]
 class _Sent:
     letter: Letter
     message_type: str
-    seconds: float
+    wait: Wait
+    made: float
     deadline: float
     least_up: int
 
@@ -74,6 +89,8 @@ class Exchange:
     ----------
     traffic : Traffic
         Bytes of messages sent and of good replies, by kind of message.
+    left_out : LeftOut
+        Whose replies could not be used.
     """
 
     def __init__(
@@ -84,6 +101,7 @@ class Exchange:
         self.clients = clients
         self.limits = limits
         self.traffic = Traffic()
+        self.left_out = LeftOut()
         self._one_by_one = False
         self._repeated: dict[tuple[str, str], list[str]] = {}
         self._nodes: list[int] = []
@@ -98,10 +116,10 @@ class Exchange:
     def stream(
         self,
         letters: Iterable[Letter],
-        timeout: float,
+        wait: Wait,
         follow_ups: deque[Letter] | None = None,
         *,
-        patience: Mapping[str, float] | None = None,
+        patience: Mapping[str, Wait] | None = None,
         refuse: Refuse | None = None,
     ) -> Iterator[tuple[Letter, Any]]:
         """Send requests and yield each with its checked reply, as they come.
@@ -113,11 +131,11 @@ class Exchange:
 
         Letters are drawn one by one, so that no more than are under way need memory; `follow_ups`,
         to which the caller may add while it takes replies, go first. No reply to a rejection is
-        awaited. Each message may take `timeout` seconds from when it is sent, or its kind's
+        awaited. Each message may take as long as `wait` says from when it is sent, or its kind's
         `patience`.
         """
         refuse = refuse or self.leave_out
-        for sent, message in self._replies(letters, timeout, follow_ups, patience):
+        for sent, message in self._replies(letters, wait, follow_ups, patience):
             try:
                 yield sent.letter, sent.letter.request.read_reply(message.content, self.limits)
             except RecordError as error:
@@ -130,26 +148,25 @@ class Exchange:
     def _replies(
         self,
         letters: Iterable[Letter],
-        timeout: float,
+        wait: Wait,
         follow_ups: deque[Letter] | None,
-        patience: Mapping[str, float] | None,
+        patience: Mapping[str, Wait] | None,
     ) -> Iterator[tuple[_Sent, Message]]:
         """Send requests and yield the messages that answer them."""
         waiting: dict[str, _Sent] = {}
         self._repeated.clear()
         longest = patience or {}
         source = iter(letters)
-        pause = POLL_FIRST
+        pause, heard = POLL_FIRST, time.monotonic()
         while True:
             while len(waiting) < self.max_in_flight:
                 letter = follow_ups.popleft() if follow_ups else next(source, None)
                 if letter is None:
                     break
                 if isinstance(letter.request, Rejection):
-                    self.tell([letter], timeout)
+                    self.tell([letter], wait.seconds)
                 else:
-                    seconds = longest.get(letter.request.counted_as, timeout)
-                    self._push(letter, seconds, waiting)
+                    self._push(letter, longest.get(letter.request.counted_as, wait), waiting)
             if not waiting:
                 self._tell_repeated()
                 return
@@ -158,6 +175,7 @@ class Exchange:
                 if sent := self._accept(reply, waiting):
                     yield sent, reply
             self._drop_late(waiting)
+            heard = time.monotonic() if replies else self._tell_waiting(waiting, heard)
             pause = POLL_FIRST if replies else min(POLL_LAST, pause * POLL_GROWTH)
             if waiting and not replies:
                 time.sleep(pause)
@@ -188,14 +206,15 @@ class Exchange:
         for letter in letters:
             self._hand_over(_message_of(letter, timeout), letter.request.counted_as)
 
-    def _push(self, letter: Letter, timeout: float, waiting: dict[str, _Sent]) -> None:
+    def _push(self, letter: Letter, wait: Wait, waiting: dict[str, _Sent]) -> None:
         # The TTL ends with the wait: a node that comes back later must not work on stale messages.
-        message, request = _message_of(letter, timeout), letter.request
+        made = time.monotonic()
+        message, request = _message_of(letter, wait.seconds), letter.request
         message_id = self._hand_over(message, request.counted_as)
         if message_id is None:
             return
-        kind, deadline = message.metadata.message_type, time.monotonic() + timeout
-        waiting[message_id] = _Sent(letter, kind, timeout, deadline, request.least_up())
+        kind, deadline = message.metadata.message_type, time.monotonic() + wait.seconds
+        waiting[message_id] = _Sent(letter, kind, wait, made, deadline, request.least_up())
         self.traffic.count("down", request.counted_as, message.content, request.least_down())
 
     def _hand_over(self, message: Message, kind: str) -> str | None:
@@ -257,6 +276,10 @@ class Exchange:
             return None
         kind = sent.kind
         if reply.has_error():
+            late = time.monotonic() - sent.made >= sent.wait.seconds - CLOCKS
+            if reply.error.code in EXPIRED and late:
+                self._drop(sent)
+                return None
             reason = one_line(reply.error.reason or "")
             self._log_error(sent.node_id, kind, f"error {reply.error.code}: {reason}")
             return None
@@ -276,11 +299,31 @@ class Exchange:
     def _drop_late(self, waiting: dict[str, _Sent]) -> None:
         now = time.monotonic()
         for message_id in [key for key, sent in waiting.items() if sent.deadline <= now]:
-            sent = waiting.pop(message_id)
-            self._log(sent.node_id, sent.kind, f"no reply within {sent.seconds:g} s")
+            self._drop(waiting.pop(message_id))
+
+    def _drop(self, sent: _Sent) -> None:
+        """Log that a reply did not come in time."""
+        seconds, setting = sent.wait
+        self._log(sent.node_id, sent.kind, f"no reply within {seconds:g} s: passed {setting}")
+
+    def _tell_waiting(self, waiting: dict[str, _Sent], heard: float) -> float:
+        """Say who is waited for, now and then; return when something was last heard or said."""
+        now = time.monotonic()
+        if now - heard < HEARTBEAT or not waiting:
+            return heard
+        last = max(waiting.values(), key=lambda sent: sent.deadline)
+        names = sorted(self.clients.name_of(sent.node_id) for sent in waiting.values())
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        logger.info(
+            "%s: waiting for %d replies, for %.0f s more at most (%s): %s%s",
+            last.kind, len(names), last.deadline - now, last.wait.setting,
+            ", ".join(names[:MOST_NAMED]), more,
+        )  # fmt: skip
+        return now
 
     def _log_error(self, node_id: int, kind: str, reason: str) -> None:
         """Log a node's error, unless another's of this call was the same."""
+        self.left_out.note_client(self.clients.name_of(node_id), kind, reason)
         if (kind, reason) in self._repeated:
             self._repeated[kind, reason].append(self.clients.name_of(node_id))
         else:
@@ -297,6 +340,7 @@ class Exchange:
         self._repeated.clear()
 
     def _log(self, node_id: int, kind: str, reason: str) -> None:
+        self.left_out.note_client(self.clients.name_of(node_id), kind, reason)
         logger.warning("%s: client %s is left out: %s", kind, self.clients.name_of(node_id), reason)
 
 

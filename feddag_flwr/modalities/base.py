@@ -108,6 +108,11 @@ class Modality(ABC):
                 + (details if own.shape == spec.shape else "")
             )
 
+    def left_out(self, own: SampleSpec, spec: SampleSpec) -> tuple[str, ...]:
+        """Name what a client's samples have and the federation's have not: nothing."""
+        del own, spec
+        return ()
+
     def in_spec(self, samples: NDArray[Any], spec: SampleSpec) -> NDArray[Any]:
         """Bring a client's samples, which fit, to the federation's spec; by default they are."""
         del spec

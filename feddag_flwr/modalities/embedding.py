@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from feddag_flwr.data.cells import unusable_numbers
 from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.modalities.base import Rows, SampleSpec
 from feddag_flwr.modalities.numbers import (
@@ -37,14 +38,14 @@ class Embedding(ScaledNumbers):
                 f"{where} is {samples.dtype} of shape {samples.shape}; expected numbers of shape "
                 "(n, d)"
             )
-        held = samples.astype(np.float32)
-        broken = np.flatnonzero(~np.isfinite(held).all(axis=1))
+        broken = np.flatnonzero((unusable_numbers(samples) | np.isnan(samples)).any(axis=1))
         if broken.size:
             raise DataError(
-                f"{where}: {broken.size} of {len(held)} have NaN or infinite numbers, the first is "
-                f"number {broken[0]} (counted from 0); compute it anew or leave it out"
+                f"{where}: {broken.size} of {len(samples)} have NaN, infinite or too large "
+                f"numbers, the first is number {broken[0]} (counted from 0); compute it anew or "
+                "leave it out"
             )
-        return held
+        return samples.astype(np.float32)
 
     def in_words(self, spec: SampleSpec) -> str:
         """Write the length."""

@@ -53,7 +53,9 @@ class Image(Modality):
                 f"{where} has shape {images.shape}; expected (n, height, width) or "
                 "(n, height, width, channels) with 1 to 4 channels"
             )
-        if images.dtype != np.uint8:
+        if images.dtype.kind in "iu" and images.min(initial=0) >= 0 and images.max(initial=0) < 256:
+            images = images.astype(np.uint8, copy=False)
+        elif images.dtype != np.uint8:
             images = _unit_floats(images, where)
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
@@ -212,12 +214,15 @@ def _small_size(height: int, width: int) -> tuple[int, int]:
 
 def _unit_floats(images: NDArray[Any], where: str) -> NDArray[np.float32]:
     if images.dtype.kind != "f":
-        raise DataError(f"{where} is {images.dtype}; expected uint8 or floating in [0, 1]")
+        raise DataError(
+            f"{where} is {images.dtype}; expected uint8, integers from 0 to 255 or floating in "
+            "[0, 1]"
+        )
     broken = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
     if broken.size:
         raise DataError(
             f"{where}: {broken.size} of {len(images)} have NaN or infinite pixels, "
-            f"the first is number {broken[0]} (counted from 0)"
+            f"the first is number {broken[0]} (counted from 0); leave it out, with its label"
         )
     if images.size and not (images.min() >= 0 and images.max() <= 1):
         raise DataError(

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from feddag_flwr.data.cells import number_in_words, unusable_numbers
 from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.modalities.base import Rows, SampleSpec
 from feddag_flwr.modalities.numbers import (
@@ -44,9 +45,8 @@ class Series(ScaledNumbers):
                 f"{where} is {samples.dtype} of shape {samples.shape}; expected numbers of shape "
                 "(n, steps) or (n, steps, channels)"
             )
-        held = series.astype(np.float32)
-        _check_steps(held, where)
-        return held
+        _check_steps(series, where)
+        return series.astype(np.float32)
 
     def spec(self, samples: NDArray[Any]) -> SampleSpec:
         """Return the number of channels."""
@@ -111,13 +111,13 @@ def _stretched(series: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate(means)
 
 
-def _check_steps(series: NDArray[np.float32], where: str) -> None:
+def _check_steps(series: NDArray[Any], where: str) -> None:
     """Refuse infinite numbers, holes before the end, and series without a step."""
-    if (infinite := np.argwhere(np.isinf(series))).size:
-        number, step = infinite[0][:2]
+    if (wrong := np.argwhere(unusable_numbers(series))).size:
+        number, step, channel = wrong[0]
         raise DataError(
-            f"{where} is infinite in series {number}, step {step} (counted from 0); mend it or "
-            "leave the series out"
+            f"{where}: series {number}, step {step} (counted from 0) "
+            f"{number_in_words(series[number, step, channel])}; mend it or leave the series out"
         )
     there = ~np.isnan(series).any(axis=2)
     lengths = there.sum(axis=1)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from feddag_flwr.data.cells import number_texts
+from feddag_flwr.data.cells import number_in_words, number_texts, unusable_numbers
 from feddag_flwr.data.samples import DataError, LabelledSamples
 from feddag_flwr.modalities.base import Modality, ModalityError, Rows, SampleSpec
 from feddag_flwr.modalities.columns import (
@@ -58,11 +58,12 @@ class Tabular(Modality):
                 "(n, columns)"
             )
         numbers = samples.astype(np.float64)
-        if (infinite := np.argwhere(np.isinf(numbers))).size:
-            row, column = infinite[0]
+        if (wrong := np.argwhere(unusable_numbers(numbers))).size:
+            row, column = wrong[0]
             raise DataError(
-                f"{where} is infinite in row {row}, column {column} (counted from 0); leave it out "
-                "or write NaN where a number is missing"
+                f"{where}: row {row}, column {column} (counted from 0) "
+                f"{number_in_words(numbers[row, column])}; leave it out or write NaN where a "
+                "number is missing"
             )
         fields = [(str(column), np.float64) for column in range(samples.shape[1])]
         table = np.empty(len(numbers), dtype=fields)
@@ -110,6 +111,13 @@ class Tabular(Modality):
                     f"column {column.name!r} holds texts such as {levels[0]!r}, the federation's "
                     "holds numbers: write numbers, or name it in categorical-columns at all clients"
                 )
+
+    def left_out(self, own: SampleSpec, spec: SampleSpec) -> tuple[str, ...]:
+        """Name the columns that fewer than half of the clients have."""
+        if own == spec or not (own.details and spec.details):
+            return ()
+        agreed = {column.name for column in columns_of(spec)}
+        return tuple(column.name for column in columns_of(own) if column.name not in agreed)
 
     def in_spec(self, samples: NDArray[Any], spec: SampleSpec) -> NDArray[Any]:
         """Make each row the vector that `Table` describes; what is not known here is a hole."""

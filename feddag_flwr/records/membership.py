@@ -138,6 +138,8 @@ class Description:
         Round from which the client takes part; 0: from now on.
     sample_shape, sample_details : tuple of int, str
         As in `SampleSpec`.
+    files_left_out : int
+        Files that could not be read, and images in no class's folder.
     """
 
     client: str
@@ -150,6 +152,7 @@ class Description:
     joins_in: int = 0
     modality: str = "image"
     sample_details: str = ""
+    files_left_out: int = 0
 
     @property
     def labelled(self) -> bool:
@@ -176,6 +179,8 @@ class Description:
         }
         if self.true_group is not None:
             info["true-group"] = self.true_group
+        if self.files_left_out:
+            info["files-left-out"] = self.files_left_out
         return RecordDict({"info": ConfigRecord(info)})
 
     @classmethod
@@ -206,6 +211,10 @@ class Description:
         unlabelled = value_of(info, "class-names", list) == []
         names = () if unlabelled else class_names_of(info)
         joins_in = value_of(info, "joins-in", int)
+        files = value_of(info, "files-left-out", int) if "files-left-out" in info else 0
+        if not 0 <= files <= limit:
+            raise RecordError(f"files-left-out = {files} is outside 0..{limit}")
+        shape, details = spec
         return cls(
-            client, names, spec.shape, train, test, moments, group, joins_in, modality, spec.details
+            client, names, shape, train, test, moments, group, joins_in, modality, details, files
         )

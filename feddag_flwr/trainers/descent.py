@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from feddag_flwr.trainers import TrainJob
+from feddag_flwr.trainers.training_time import TrainingTime
 from feddag_flwr.training.local import batches
 
 # From the indices of a batch to its loss, a scalar.
@@ -37,12 +38,15 @@ class ProximalTerm:
                 parameter.grad.add_(parameter.detach() - anchor, alpha=self.weight)
 
 
-def descend(job: TrainJob, trained: nn.Module, loss: BatchLoss) -> NDArray[np.float64]:
+def descend(
+    job: TrainJob, trained: nn.Module, loss: BatchLoss, pull: ProximalTerm | None = None
+) -> NDArray[np.float64]:
     """Train the parameters of `trained` in place, as the job's config says.
 
     `loss` goes from the indices of a batch, on the model's device, to a scalar; the proximal term
-    pulls to the weights at the start. Returns the mean loss a sample of each epoch, shape
-    (epochs,), or of all steps, shape (1,), while it was being trained, without the proximal term.
+    pulls to the weights at the start, or is the `pull` given. Returns the mean loss a sample of
+    each epoch, shape (epochs,), or of all steps, shape (1,), while it was being trained, without
+    the proximal term.
 
     Raises
     ------
@@ -53,9 +57,11 @@ def descend(job: TrainJob, trained: nn.Module, loss: BatchLoss) -> NDArray[np.fl
     if not any(parameter.requires_grad for parameter in parameters):
         raise ValueError("setting frozen-layers leaves nothing to train")
     optimiser = job.optimiser(parameters)
-    proximal = ProximalTerm.to_present(config.proximal, parameters) if config.proximal else None
+    proximal = pull
+    if proximal is None and config.proximal:
+        proximal = ProximalTerm.to_present(config.proximal, parameters)
     _train_mode(trained)
-    device, losses = parameters[0].device, []
+    device, losses, time_left = parameters[0].device, [], TrainingTime(job)
     for epoch in _passes(job):
         total, seen = torch.zeros((), device=device), 0
         for index in epoch:
@@ -70,6 +76,7 @@ def descend(job: TrainJob, trained: nn.Module, loss: BatchLoss) -> NDArray[np.fl
             optimiser.step()
             total += value.detach() * len(index)
             seen += len(index)
+            time_left.batch_done()
         losses.append((total, seen))  # read after the last epoch: a GPU is not made to wait
     return np.array([float(total) / seen for total, seen in losses], dtype=np.float64)
 

@@ -61,7 +61,10 @@ def test_npz_colour_float_with_test_part_and_names(tmp_path):
         ({"images": GREY[0]}, r"'images' has shape \(4, 5\); expected \(n, height, width\)"),
         ({"images": np.zeros((6, 3, 8, 8), np.uint8)}, r"has shape \(6, 3, 8, 8\).*1 to 4 chan"),
         ({"images": np.zeros((6, 0, 8), np.uint8)}, r"has shape \(6, 0, 8"),
-        ({"images": GREY.astype(np.int32)}, "'images' is int32; expected uint8 or floating"),
+        (
+            {"images": GREY.astype(np.int32) * 3},
+            "'images' is int32; expected uint8, integers",
+        ),
         ({"images": GREY.astype(float)}, r"runs from 0.0 to 119.0; expected floating in \[0, 1\]"),
         (
             {"images": np.where(np.arange(6) > 3, np.inf, 0.5)[:, None, None] * np.ones((6, 4, 4))},
@@ -70,11 +73,14 @@ def test_npz_colour_float_with_test_part_and_names(tmp_path):
         ({"images": np.full((6, 4, 4), np.nan)}, "6 of 6 have NaN or infinite pixels"),
         ({"images": GREY[:0], "labels": LABELS[:0]}, "no train images"),
         ({"labels": LABELS[:5]}, "6 'images' but 5 'labels'"),
-        ({"labels": LABELS.astype(float)}, "'labels' is float64 .*expected integers"),
-        ({"labels": LABELS > 0}, "'labels' is bool"),
+        ({"labels": LABELS + 0.5}, r"labels\[0\] = 0.5; expected a whole number"),
+        (
+            {"labels": np.array(["a"] * 6), "class_names": np.array(["a", "b"])},
+            "'labels' are texts, which name their classes, but 'class_names' is there too",
+        ),
         ({"labels": np.stack([LABELS, LABELS], 1)}, r"'labels' is int64 of shape \(6, 2\)"),
-        ({"labels": LABELS - 1}, "'labels' run from -1 to 1; expected 0 to 9999"),
-        ({"labels": LABELS + 10_000}, "'labels' run from 10000 to 10002"),
+        ({"labels": LABELS - 1}, r"labels\[0\] = -1; expected a whole number, 0 to 9999"),
+        ({"labels": LABELS + 10_000}, r"labels\[0\] = 10000; expected a whole number"),
         ({"class_names": np.array(["a", "b"])}, "label 2 is out of range for 2 'class_names'"),
         ({"class_names": np.array(["a", "b", "a"])}, "'class_names' has duplicates"),
         ({"class_names": np.array([1, 2, 3])}, "'class_names' is int64 .*expected unicode"),
@@ -92,6 +98,25 @@ def test_npz_faults_are_named(tmp_path, arrays, message):
     with pytest.raises(DataError, match=message) as caught:
         read_npz(path, load_modality("image"))
     assert "faulty.npz" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers", "names"),
+    [
+        (LABELS.astype(float), LABELS, ("0", "1", "2")),
+        (LABELS > 0, LABELS > 0, ("0", "1")),
+        (np.array(["b", "a", "d"])[LABELS], np.array([1, 0, 2])[LABELS], ("a", "b", "c", "d")),
+    ],
+)
+def test_npz_labels_of_other_kinds(tmp_path, labels, numbers, names):
+    """Texts name classes, whichever part has them."""
+    more = {"test_images": GREY[:1], "test_labels": np.array(["c"])} if "c" in names else {}
+    parts = read_npz(_npz(tmp_path / "a.npz", labels=labels, **more), load_modality("image"))
+    assert parts.class_names == names
+    wanted = np.where(numbers == 2, 3, numbers) if "c" in names else numbers
+    assert parts.train.labels.tolist() == wanted.astype(int).tolist()
+    if more:
+        assert parts.test.labels.tolist() == [2]
 
 
 @pytest.mark.parametrize("missing", ["images", "labels"])

@@ -114,7 +114,7 @@ def test_a_wrong_setting_is_a_wrong_command_line(tmp_path, capsys):
     ("labels", "arrays", "message"),
     [
         ([0, 1, 3], {}, "label 3 is out of range for 3 'class_names'"),
-        ([0, -1, 1], {}, "'labels' run from -1 to 1"),
+        ([0, -1, 1], {}, "labels[1] = -1; expected a whole number"),
         ([0, 1], {"images": np.full((2, 4, 4), np.nan)}, "2 of 2 have NaN or infinite pixels"),
         ([0, 1, 2], {}, "has no test part and none can be held out of 3 sample"),
         ([], {"images": np.zeros((0, 4, 4), np.uint8)}, "no train images"),

@@ -9,7 +9,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from memory_grid import MemoryGrid, quick_settings
 
 from feddag_flwr.federation.client_registry import ClientRegistry
-from feddag_flwr.federation.exchange import Exchange, Letter
+from feddag_flwr.federation.exchange import Exchange, Letter, Wait
 from feddag_flwr.records import Limits, RecordError, Rejection
 
 
@@ -59,7 +59,7 @@ def exchange_on(grid, max_in_flight=50, believed=9):
 def ask(exchange, nodes, timeout=5.0):
     """Return the nodes whose replies could be used."""
     letters = (question(node) for node in nodes)
-    return [letter.node_id for letter, _ in exchange.stream(letters, timeout)]
+    return [letter.node_id for letter, _ in exchange.stream(letters, Wait(timeout))]
 
 
 def test_every_node_answers_and_bytes_are_counted():
@@ -88,7 +88,7 @@ def test_messages_are_made_only_when_there_is_room():
             made.append(node)
             yield question(node)
 
-    next(exchange.stream(messages(), 5.0))
+    next(exchange.stream(messages(), Wait(5.0)))
     assert len(made) <= 4
 
 
@@ -101,7 +101,7 @@ def test_messages_are_made_only_when_there_is_room():
             "error 2: CudaError: lost",
         ),
         (lambda r: Message(Error(2, " \n"), reply_to=r), "error 2: no reason given"),
-        (lambda r: None, "no reply within 300 s"),
+        (lambda r: None, "no reply within 300 s: passed round-timeout"),
         ("other-node", "the reply came from another node, client-105"),
         ("unknown-message", "dropped a reply to no message of this round"),
     ],
@@ -127,6 +127,44 @@ def test_a_fault_costs_one_reply_and_a_log_line(fault, logged, caplog):
     assert logged in caplog.text
     if fault != "unknown-message":
         assert "client-103" in caplog.text
+
+
+def test_flower_s_word_for_a_timeout_is_told_as_what_it_is(clock, caplog):
+    """The SuperLink calls a message expired a moment before we do, or gone with its node."""
+
+    def tamper(partition, action, reply):
+        request = Message(content(), 101 + partition, "train")
+        request.metadata.__dict__["_message_id"] = reply.metadata.reply_to_message_id
+        clock.now += (0.0, 39.5)[partition]
+        return Message(Error(3 + partition, "it may have expired due to its TTL"), reply_to=request)
+
+    _, exchange = make(tamper, nodes=2)
+    for node in (101, 102):
+        letters = [question(node)]
+        assert list(exchange.stream(letters, Wait(40.0, "profile-timeout"))) == []
+    assert "client-101 is left out: error 3: it may have expired" in caplog.text
+    assert "client-102 is left out: no reply within 40 s: passed profile-timeout" in caplog.text
+    assert caplog.text.count("expired") == 1
+    (first, second) = exchange.left_out.summary(set(), set(), {}, [])["clients"]
+    assert first["client"] == "client-101"
+    assert second == {
+        "client": "client-102",
+        "at": "train",
+        "reason": "no reply within 40 s: passed profile-timeout",
+    }
+
+
+def test_the_log_says_now_and_then_who_is_waited_for(clock, caplog):
+    def tamper(partition, action, reply):
+        return None if partition < 7 else reply
+
+    grid, exchange = make(tamper, nodes=8)
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        assert ask(exchange, sorted(grid.contexts), timeout=200.0) == [108]
+    said = [each.getMessage() for each in caplog.records if "waiting for" in each.getMessage()]
+    assert len(said) == 3
+    assert said[0].startswith("train: waiting for 7 replies, for 140 s more at most (round-")
+    assert said[0].endswith("client-101, client-102, client-103, client-104, client-105 and 2 more")
 
 
 def test_a_message_that_cannot_be_pushed_costs_that_node_alone(caplog):
@@ -273,7 +311,7 @@ def test_nobody_waits_for_a_notice_to_be_read():
     grid, exchange = make(tamper)
     follow_ups = deque([Letter(101, Rejection("late"), "rejection")])
     messages = (question(node) for node in (102, 103))
-    replies = [letter.node_id for letter, _ in exchange.stream(messages, 60.0, follow_ups)]
+    replies = [letter.node_id for letter, _ in exchange.stream(messages, Wait(60.0), follow_ups)]
     assert replies == [102, 103]
     assert grid.sent[0] == ("query.rejection", 101)
 
@@ -282,7 +320,7 @@ def test_follow_ups_go_out_in_the_same_exchange():
     _, exchange = make(max_in_flight=1)
     follow_ups = deque()
     seen = []
-    for letter, _ in exchange.stream([question(101)], 5.0, follow_ups):
+    for letter, _ in exchange.stream([question(101)], Wait(5.0), follow_ups):
         seen.append(letter.node_id)
         if seen == [101]:
             follow_ups += [question(node) for node in (103, 102)]
@@ -325,7 +363,9 @@ def test_a_reply_that_its_request_refuses_is_left_out_where_nobody_else_takes_it
     with caplog.at_level(logging.WARNING, logger="flwr"):
         assert ask(exchange, [101, 102]) == []
         letters = [question(103)]
-        taken = exchange.stream(letters, 5.0, refuse=lambda letter, why: refused.append(letter))
+        taken = exchange.stream(
+            letters, Wait(5.0), refuse=lambda letter, why: refused.append(letter)
+        )
         assert list(taken) == []
     assert "train: client client-101 is left out: nobody is believed" in caplog.text
     assert "client-103" not in caplog.text

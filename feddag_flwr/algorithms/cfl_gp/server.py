@@ -96,7 +96,7 @@ class CFLGP(Algorithm):
     def _collect(self, server_round: int, criterion: int) -> dict[str, NDArray[np.float32]]:
         """Ask all clients what the criterion makes of their data; valid replies, by name."""
         model = self.state.models[criterion]
-        context, wait = self.context, self.settings.deployment.profile_timeout
+        context, wait = self.context, self.context.profile_wait
         names = context.largest_first(context.connected(sorted(self.state.assignments)))
         headers = (context.header(name, server_round) for name in names)
         if self.settings.own(CFLGPSettings).profile == "gradient":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +28,11 @@ from feddag_flwr.profile import Profile
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.similarity.proximity import pack_bases
 from feddag_flwr.similarity.unlabelled import Directions
+
+logger = logging.getLogger("flwr")
+
+# Seconds between two lines on how far profiles are.
+SAID_EVERY = 1.0
 
 
 class DiskBackedWeights:
@@ -130,16 +138,43 @@ class Profiler:
         Where `encoders` takes the encoders, who moved its own absurdly far is left out.
         """
         context, profiles = self._context, {}
+        asked = context.largest_first(names)
+        progress = ProfileProgress(len(asked))
         lengths: dict[str, dict[str, float]] = {}
-        requests = (self.request(name, server_round) for name in context.largest_first(names))
-        for name, profile in context.stream(requests, context.settings.deployment.profile_timeout):
+        requests = (self.request(name, server_round) for name in asked)
+        for name, profile in context.stream(requests, context.profile_wait):
+            progress.done(name)
             if encoders is not None:
                 encoders.put(name, profile.encoder)
                 start = self._start["primary"]
                 lengths[name] = dict(update_lengths(profile.encoder, start, "the encoder"))
             profiles[name] = without_encoder(profile)
         excessive = too_long(lengths, context.settings.deployment.max_update_ratio, "profile")
+        for name in excessive:
+            context.leave_out_for_length(name, "profile")
         return {name: profile for name, profile in profiles.items() if name not in excessive}
+
+
+class ProfileProgress:
+    """Logs profiles as they come, a line each, but no more than one a second."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._start = self._said = time.monotonic()
+
+    def done(self, name: str) -> None:
+        """Note that a profile is there."""
+        self._done += 1
+        now = time.monotonic()
+        if 1 < self._done < self._total and now - self._said < SAID_EVERY:
+            return
+        self._said = now
+        seconds = now - self._start
+        left = timedelta(seconds=round(seconds / self._done * (self._total - self._done)))
+        logger.info(
+            "profile %*d/%d: %s after %.1f s | about %s left",
+            len(str(self._total)), self._done, self._total, name, seconds, left,
+        )  # fmt: skip
 
 
 def without_encoder(profile: Profile) -> Profile:

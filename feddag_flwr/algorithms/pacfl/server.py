@@ -96,7 +96,7 @@ class PACFL(Algorithm):
                 )
                 for name in names
             ),
-            self.settings.deployment.profile_timeout,
+            context.profile_wait,
         )
 
 

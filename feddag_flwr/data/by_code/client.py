@@ -147,7 +147,17 @@ class _CodeSource:
         if parts.test is None:
             labels = parts.train.labels
             self._held_out = stratified_test_indices(labels, self.test_fraction, seed, client=name)
-        return ClientData(name, kept, tested, names, None, labelled.get("validation"), spec=spec)
+        left_out = sum(len(self.parts[part]) - len(good) for part, good in self._good.items())
+        return ClientData(
+            name,
+            kept,
+            tested,
+            names,
+            None,
+            labelled.get("validation"),
+            spec=spec,
+            files_left_out=left_out,
+        )
 
     def _samples(self, part: str, spec: SampleSpec | None) -> tuple[NDArray[Any], list[str]]:
         if self.modality == "image":
