@@ -200,7 +200,7 @@ def test_what_is_large_is_outlined_before_it_is_read(own, monkeypatch):
         {"dataset": "own_loader:load", "scenario": "own", "num-clients": 3}
     )
     outline = by_code.outline_by_code(settings, NODE)
-    assert outline == ("ward-1", ("cat", "dog", "eel"), SampleSpec((3, 6, 5)), 6, 2)
+    assert outline == ("ward-1", ("cat", "dog", "eel"), SampleSpec((3, 6, 5)), 6, 2, 0)
 
 
 def test_vectors_are_embeddings(own):
