@@ -52,6 +52,7 @@ ALGORITHMS: dict[str, Entry] = {
         "Per-FedAvg (Fallah et al. 2020)",
         "per_fedavg.settings:PerFedAvgSettings",
     ),
+    "ditto": Entry("ditto.server:Ditto", "Ditto (Li et al. 2021)", "ditto.settings:DittoSettings"),
     "pacfl": Entry(
         "pacfl.server:PACFL", "PACFL (Vahidian et al. 2023)", "pacfl.settings:PACFLSettings"
     ),

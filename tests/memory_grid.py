@@ -18,7 +18,7 @@ from feddag_flwr.simulation.grid import FIRST_NODE, partitions
 Tamper = Callable[[int, str, Message], Message | None]
 
 # Message types that ask for a round of training.
-TRAINING = {"train", "train.dual", "train.choice", "train.mixture", "train.fomaml"}
+TRAINING = {"train", "train.dual", "train.choice", "train.mixture", "train.fomaml", "train.ditto"}
 
 QUICK = {
     "num-clients": 6,

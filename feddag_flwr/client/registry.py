@@ -50,6 +50,7 @@ ACTIONS: dict[str, str] = {
         f"{_ALGORITHMS}.feddag.client",
     ),
     **dict.fromkeys(("train.fomaml",), f"{_ALGORITHMS}.per_fedavg.client"),
+    **dict.fromkeys(("train.ditto",), f"{_ALGORITHMS}.ditto.client"),
     **dict.fromkeys(("query.vectors",), f"{_ALGORITHMS}.pacfl.client"),
     **dict.fromkeys(("train.choice",), f"{_ALGORITHMS}.ifca.client"),
     **dict.fromkeys(("query.gradient",), f"{_ALGORITHMS}.cfl_gp.client"),

@@ -64,10 +64,10 @@ def _nothing_to_look_at(settings: Settings) -> Iterator[str]:
         yield f"keep = {run.keep!r}: needs data held back, validation-share above 0"
     if run.patience and not share:
         yield f"patience = {run.patience}: needs data held back, validation-share above 0"
-    if run.keep != "last" and run.algorithm == "fedsoft":
+    if run.keep != "last" and run.algorithm in {"ditto", "fedsoft"}:
         yield (
-            f"keep = {run.keep!r}: must be 'last' with algorithm = 'fedsoft', whose clients have "
-            "models of their own"
+            f"keep = {run.keep!r}: must be 'last' with algorithm = {run.algorithm!r}, whose "
+            "clients have models of their own"
         )
 
 

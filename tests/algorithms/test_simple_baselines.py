@@ -16,7 +16,7 @@ from feddag_flwr.simulation import load_client_app
 
 pytestmark = pytest.mark.integration
 
-SIMPLE = ["fedavg", "fedprox", "local", "oracle", "pacfl", "per-fedavg"]
+SIMPLE = ["ditto", "fedavg", "fedprox", "local", "oracle", "pacfl", "per-fedavg"]
 FULL = {"participation": 1.0, "num_rounds": 1, "evaluate_every": 1}
 HEADER = 128  # bytes that NumPy puts before an array
 

@@ -113,8 +113,8 @@ def dealt(saved):
 
 
 SPOILED = {
-    "feddag": rolled, "cfl": dealt, "cfl-gp": dealt, "fedsoft": rolled, "fedrc": rolled,
-    "fedgwc": rolled, "pacfl": dealt, "oracle": rolled,
+    "feddag": rolled, "ditto": rolled, "cfl": dealt, "cfl-gp": dealt, "fedsoft": rolled,
+    "fedrc": rolled, "fedgwc": rolled, "pacfl": dealt, "oracle": rolled,
 }  # fmt: skip
 
 
@@ -126,7 +126,9 @@ def load_spoiled(algorithm):
         notes = {
             key: value[::-1] if key == "groups" else value for key, value in saved.notes.items()
         }
-        load(self, AlgorithmState(SPOILED[algorithm](saved), notes, saved.models))
+        models = dict(zip(saved.models, reversed(saved.models.values()), strict=True))
+        kept = models if algorithm == "ditto" else saved.models
+        load(self, AlgorithmState(SPOILED[algorithm](saved), notes, kept))
 
     return spoiled
 

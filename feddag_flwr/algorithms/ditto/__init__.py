@@ -1,0 +1,1 @@
+"""Ditto: every client has a model of its own, held near the global one."""
