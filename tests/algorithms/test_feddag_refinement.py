@@ -11,6 +11,7 @@ from memory_grid import TRAINING, MemoryGrid, quick_settings, replace_array, run
 from sklearn.metrics import adjusted_rand_score
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.feddag.messages import DualTrainRequest
 from feddag_flwr.algorithms.feddag.server import FedDAG
 from feddag_flwr.engine.runs import open_run
 from feddag_flwr.records import TrainReply, ValidationLosses
@@ -57,6 +58,10 @@ class Points(Bench):
         replies = {}
         for request in requests:
             name = request.header.client
+            if isinstance(request, DualTrainRequest):
+                if name not in self.silent:
+                    replies[name] = self.trained(name, request.parts)
+                continue
             points = np.stack([model["primary"].floats for model in request.models()])
             trained_on = self.centres[name] + np.zeros((24, 1))
             away = points[:, None] - (trained_on if request.trained_on else self.held_back[name])
@@ -73,14 +78,13 @@ class Points(Bench):
             for name in self.names:
                 if name in self.away | self.silent:
                     continue
-                start = self.model_of(name)
-                moved = start["primary"].floats + 0.5 * (
-                    self.centres[name] - start["primary"].floats
-                    + 0.3 * self.rng.normal(size=SIZE)
-                )  # fmt: skip
-                parts = start | {"primary": Weights(moved.astype(np.float32))}
-                replies[name] = TrainReply(10, parts, start)
+                replies[name] = self.trained(name, self.model_of(name))
             self.aggregate(self.rounds, replies, asked=self.names)
+
+    def trained(self, name, start):
+        away = self.centres[name] - start["primary"].floats + 0.3 * self.rng.normal(size=SIZE)
+        moved = start["primary"].floats + 0.5 * away
+        return TrainReply(10, start | {"primary": Weights(moved.astype(np.float32))}, start)
 
     @property
     def labels(self):
@@ -218,28 +222,6 @@ def test_each_change_halves_the_level_and_five_are_the_most(tmp_path):
     assert refiner._halved(0.32, ["client-00", "client-01"]) == 0.32  # one of two never moved
 
 
-@pytest.mark.parametrize(
-    ("schedule", "checks"), [("both", [3, 6, 9]), ("2:1", [4, 7, 10])]
-)  # rounds 3, 6 and 9 train no primary encoder
-def test_checks_are_in_rounds_with_a_primary_phase(tmp_path, schedule, checks):
-    settings = Settings.from_run_config(
-        {"run-dir": str(tmp_path), "refine-every": 3, "validation-share": 0.2, "schedule": schedule}
-    )
-    refiner, found = Bench(FedDAG, settings).algorithm._refiner, []
-    for number in range(1, 11):
-        if refiner.due(number):
-            found.append(number)
-            refiner._last = number
-    assert found == checks
-
-
-def test_everybody_there_is_called_to_a_check(tmp_path):
-    points = Points(tmp_path, THREE, THREE.tolist())
-    points.away = {"client-07"}
-    called = points.algorithm._refiner.called(1, ["client-02"])
-    assert called == [name for name in points.names if name != "client-07"]
-
-
 def test_its_state_goes_through_a_checkpoint(tmp_path):
     points = Points(tmp_path, THREE, STARTS["merged"].tolist())
     points.train(2)
@@ -306,7 +288,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_and_a_liar_costs_its_say(
     changes = DIGITS | {"encoders": encoders}
     whole, grid = run_quickly(tmp_path, name="whole", tamper=nonsense, **changes)
     assert "client client-3 is left out: array 'number.losses'" in caplog.text
-    assert sum(action == "train.dual" for action, _ in grid.sent) == 5 + 10 + 5
+    assert sum(action == "train.dual" for action, _ in grid.sent) == 5 + 5 + 10 + 5
     text = (tmp_path / "whole" / "metrics.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     (split,) = lines[2]["refined"]

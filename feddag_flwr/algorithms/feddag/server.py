@@ -401,8 +401,6 @@ class FedDAG(Algorithm):
         S' of every source, the mean of its learners' S, is computed once.
         """
         sampled = self.sample_clients(server_round)
-        if self._refiner.due(server_round):
-            sampled = self._refiner.called(server_round, sampled)
         connected = self.context.connected(sampled)
         self._recluster_if_due()
         self._sharing.before_round(self.state)
@@ -466,7 +464,7 @@ class FedDAG(Algorithm):
         self._sharing.part(self.state, round_replies.replies)
         self._told = {}
         if self._refiner.due(round_replies.server_round):
-            self._take_over(self._refiner.check(round_replies))
+            self._take_over(self._refiner.check(round_replies.server_round))
 
     # -- refinement --------------------------------------------------------------------------------
 
