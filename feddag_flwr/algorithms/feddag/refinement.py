@@ -505,7 +505,7 @@ class Choosing:
             partitions = _distinct(parts for parts in chosen if parts not in known)
             if not partitions:
                 break
-        several = [pair for pair in found if len(set(pair[0].values())) > 1]
+        several = [pair for pair in found if len(set(pair[0].values())) > 1 and not _lone(pair[0])]
         return _sufficient(several) if several else {}
 
     def _asked(self, partitions: Iterable[Parts]) -> dict[str, Answer]:
@@ -580,6 +580,11 @@ def _distinct(partitions: Iterable[Parts]) -> list[Parts]:
         if parts and parts not in kept:
             kept.append(parts)
     return kept
+
+
+def _lone(parts: Parts) -> bool:
+    """Tell whether one client alone has trained some part."""
+    return min(map(len, parts.values())) < 2
 
 
 def _sufficient(partitions: Sequence[tuple[Parts, Mapping[str, float]]]) -> Parts:
