@@ -126,7 +126,7 @@ def settings_of(trial: Trial, data: str, folder: str) -> Settings:
 
 def run(trial: Trial, data: str) -> dict[str, Any]:
     """Run a trial; return what becomes of its clustering by round."""
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         path = run_in_process(settings_of(trial, data, folder))
         lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
@@ -135,7 +135,7 @@ def run(trial: Trial, data: str) -> dict[str, Any]:
         **_by_round(lines, summary["true-groups"]),
         "balanced-accuracy": summary["overall"]["balanced-accuracy"],
         "seconds": round(time.perf_counter() - started, 1),
-        "cpu-seconds": round(time.process_time(), 1),
+        "cpu-seconds": round(time.process_time() - worked, 1),
     }
 
 
