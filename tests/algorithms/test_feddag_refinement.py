@@ -11,8 +11,9 @@ from memory_grid import TRAINING, MemoryGrid, quick_settings, replace_array, run
 from sklearn.metrics import adjusted_rand_score
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.feddag.choosing import sufficient
+from feddag_flwr.algorithms.feddag.draft import Draft
 from feddag_flwr.algorithms.feddag.messages import DualTrainRequest
-from feddag_flwr.algorithms.feddag.refinement import Draft, _sufficient
 from feddag_flwr.algorithms.feddag.server import FedDAG
 from feddag_flwr.algorithms.feddag.training_from_one import trained_from_one
 from feddag_flwr.engine.runs import open_run
@@ -288,9 +289,9 @@ def test_of_as_many_parts_the_better_is_taken_and_of_equal_ones_the_first():
     pairs = dict.fromkeys("ab", ("a", "b")) | dict.fromkeys("cd", ("c", "d"))
     others = dict.fromkeys("ac", ("a", "c")) | dict.fromkeys("bd", ("b", "d"))
     losses, lower = dict.fromkeys("abcd", 2.0), dict.fromkeys("abcd", 1.0)
-    assert _sufficient([(pairs, losses), (others, lower)]) == others
-    assert _sufficient([(pairs, lower), (others, losses)]) == pairs
-    assert _sufficient([(others, lower), (pairs, lower)]) == others
+    assert sufficient([(pairs, losses), (others, lower)]) == others
+    assert sufficient([(pairs, lower), (others, losses)]) == pairs
+    assert sufficient([(others, lower), (pairs, lower)]) == others
 
 
 def test_random_groups_are_regrouped_in_one_check(tmp_path, caplog):

@@ -17,6 +17,7 @@ from feddag_flwr.records import (
     ValidationLosses,
     ValidationLossesRequest,
 )
+from feddag_flwr.similarity.matrices import FloatArray
 
 # A model that clients are asked about: what some of them have trained for a check, on average,
 # without the one who is asked; or the model of a cluster as it is now, or one of those added.
@@ -195,3 +196,24 @@ class Panel:
         )
         lacking = {part for part in base if any(part not in each for each in candidates)}
         return candidates, {part: base[part] for part in base if part in lacking}
+
+
+def losses_under(
+    answers: Mapping[str, Answer], pairs: Mapping[str, tuple[Choice, Choice]]
+) -> FloatArray:
+    """Return what those clients lose under two models (2, n) who have judged both."""
+    both = [
+        (answers[name].loss(now), answers[name].loss(then))
+        for name, (now, then) in pairs.items()
+        if now in answers[name].places and then in answers[name].places
+    ]
+    return np.array(both, dtype=np.float64).reshape(-1, 2).T
+
+
+def gains_under(
+    answers: Mapping[str, Answer], pairs: Mapping[str, tuple[Choice, Choice]]
+) -> FloatArray:
+    """Return how much less clients lose under another model, of those who have judged both."""
+    now, then = losses_under(answers, pairs)
+    gains: FloatArray = now - then
+    return gains

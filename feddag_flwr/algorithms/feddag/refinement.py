@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.algorithms.feddag.held_back import Answer, Choice, Panel
+from feddag_flwr.algorithms.feddag.choosing import LIKELY, Choosing, Parts, joined, parts_of
+from feddag_flwr.algorithms.feddag.draft import Change, Draft
+from feddag_flwr.algorithms.feddag.held_back import (
+    Answer,
+    Choice,
+    Panel,
+    gains_under,
+    losses_under,
+)
 from feddag_flwr.algorithms.feddag.training_from_one import mean_model, trained_from_one
 from feddag_flwr.clustering.refinement import (
     chance_of_common_gain,
@@ -20,143 +27,17 @@ from feddag_flwr.clustering.refinement import (
     level_of_check,
     nested_groups,
     outermost,
-    proposed_parts,
-    sufficient_parts,
     trimmed_mean,
 )
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.records import Model
-from feddag_flwr.similarity.matrices import FloatArray
 
 logger = logging.getLogger("flwr")
 
-# The part of each client, as its members that have trained.
-Parts = Mapping[str, tuple[str, ...]]
-
 KINDS: Final = 4  # of changes, which share a check's chance of an error
 PARTS: Final = (2, 3, 5)  # into so many a cluster, or all, may be parted at a time
-STEPS: Final = 4  # times that clients choose among the parts that are proposed
-LIKELY: Final = 0.05  # chance of a gain up to which it is likely, where it need not be certain
 NEAREST: Final = 9  # other clusters that a client compares with its own
 MOST_CHANGES: Final = 5  # times that a client may change cluster, each at half the chance
-
-
-class Change(NamedTuple):
-    """One change: its kind, the clusters before and after, and what clients lose on the mean.
-
-    `clients` counts those of each cluster afterwards, but before a merge; `name` is who moves.
-    """
-
-    kind: str
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    clients: tuple[int, ...]
-    name: str = ""
-    losses: tuple[float, float] = (0.0, 0.0)
-
-    def notes(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        notes: dict[str, Any] = {
-            "kind": self.kind,
-            "from": list(self.before),
-            "to": list(self.after),
-            "clients": list(self.clients),
-            "loss-before": self.losses[0],
-            "loss-after": self.losses[1],
-        }
-        return notes | ({"client": self.name} if self.name else {})
-
-    def __str__(self) -> str:
-        losses = "{:.3f} -> {:.3f}".format(*self.losses)
-        if self.kind == "move":
-            return f"{self.name} moved {self.before[0]} -> {self.after[0]} ({losses})"
-        counts = " and ".join(str(count) for count in self.clients)
-        clusters = f"clusters {', '.join(map(str, self.before))}"
-        if self.kind == "split":
-            what = f"cluster {self.before[0]} split in {len(self.after)}"
-        elif self.kind == "merge":
-            what = f"{clusters} merged into {self.after[0]}"
-        else:
-            what = f"{clusters} regrouped into {', '.join(map(str, self.after))}"
-        return f"{what} ({counts} clients), held-back loss {losses}"
-
-
-@dataclass
-class Draft:
-    """Clusters as a check would have them.
-
-    Attributes
-    ----------
-    assignments : dict of str to int
-        Cluster of each client.
-    choices : dict of str to Choice
-        What each client is judged by: its cluster as it is drafted, without itself.
-    clusters : int
-        How many there are, those that nobody is in among them.
-    changes : list of Change
-    changed : set of int
-        Clusters that are no longer as clients have judged them.
-    """
-
-    assignments: dict[str, int]
-    choices: dict[str, Choice]
-    clusters: int
-    changes: list[Change] = field(default_factory=list)
-    changed: set[int] = field(default_factory=set)
-    models: list[Model] = field(default_factory=list)
-
-    @property
-    def regrouped(self) -> bool:
-        """Whether clusters have been made anew, not clients moved alone."""
-        return any(change.kind != "move" for change in self.changes)
-
-    def members(self, clusters: Collection[int]) -> list[str]:
-        """Return who is in one of some clusters."""
-        return [name for name, cluster in self.assignments.items() if cluster in clusters]
-
-    def join(self, group: tuple[int, ...], joint: tuple[str, ...]) -> tuple[int, ...]:
-        """Make several clusters the first of them; return how many clients each had."""
-        names = self.members(group)
-        sizes = Counter(self.assignments[name] for name in names)
-        self.assignments |= dict.fromkeys(names, group[0])
-        self.choices |= {name: joint for name in names if name in self.choices}
-        self.changed |= set(group)
-        return tuple(sizes[cluster] for cluster in group)
-
-    def part(self, group: Collection[int], parts: Parts) -> tuple[int, ...]:
-        """Let parts be in the place of some clusters; return their numbers, the largest first.
-
-        A part has the number of the cluster that most of it comes from, if that is free. Who is in
-        no part goes where most of its cluster have gone.
-        """
-        names, sizes = self.members(group), Counter(parts.values())
-        ordered = sorted(sizes, key=lambda part: (-sizes[part], part))
-        overlap = Counter((parts[n], self.assignments[n]) for n in names if n in parts)
-        numbers: dict[tuple[str, ...], int] = {}
-        for part, cluster in sorted(overlap, key=lambda pair: (-overlap[pair], pair)):
-            if part not in numbers and cluster not in numbers.values():
-                numbers[part] = cluster
-        free = self._free_numbers(group, numbers.values())
-        for part in ordered:
-            if part not in numbers:
-                numbers[part] = next(free)
-        largest = {
-            cluster: max(ordered, key=lambda part: overlap[part, cluster]) for cluster in group
-        }
-        placed = {n: parts.get(n, largest[self.assignments[n]]) for n in names}
-        self.assignments |= {name: numbers[part] for name, part in placed.items()}
-        self.choices |= {name: part for name, part in parts.items() if name in self.choices}
-        self.changed |= {*group, *numbers.values()}
-        return tuple(numbers[part] for part in ordered)
-
-    def _free_numbers(self, group: Collection[int], used: Collection[int]) -> Iterator[int]:
-        """Yield numbers of clusters that nobody is in or that are parted, then new ones."""
-        elsewhere = set(self.assignments.values()) | self.changed
-        taken = (elsewhere - set(group)) | set(used)
-        yield from [number for number in range(self.clusters) if number not in taken]
-        while True:
-            self.clusters += 1
-            yield self.clusters - 1
 
 
 class Refiner:
@@ -243,7 +124,9 @@ class Refiner:
         for group, joint in questions.joints.items():
             pairs = {n: (questions.own[n], joint) for n in answers if draft.assignments[n] in group}
             of_each = [
-                _gains(answers, {n: pairs[n] for n in pairs if draft.assignments[n] == cluster})
+                gains_under(
+                    answers, {n: pairs[n] for n in pairs if draft.assignments[n] == cluster}
+                )
                 for cluster in group
             ]
             if not all(len(gains) and np.median(gains) > 0.0 for gains in of_each):
@@ -308,7 +191,7 @@ class Refiner:
         parts = Choosing(panel, members, proposals).run()
         asked = [name for name in parts if name in draft.choices]
         answers = panel.ask({name: [draft.choices[name], parts[name]] for name in asked})
-        gains = _gains(answers, {name: (draft.choices[name], parts[name]) for name in answers})
+        gains = gains_under(answers, {name: (draft.choices[name], parts[name]) for name in answers})
         return joined(panel, parts) if chance_of_common_gain(gains) <= level else {}
 
     # -- moving ------------------------------------------------------------------------------------
@@ -363,7 +246,7 @@ class Refiner:
         for cluster, members in of_cluster.items():
             pairs = {n: (places[cluster], joints[cluster]) for n in members if n in answers}
             model = panel.models[places[cluster]]
-            if panel.trains_encoder and trimmed_mean(_gains(answers, pairs)) > 0.0:
+            if panel.trains_encoder and trimmed_mean(gains_under(answers, pairs)) > 0.0:
                 model = model | self._aggregated(panel, joints[cluster])
             draft.models[cluster] = model
         draft.changes = [
@@ -386,7 +269,9 @@ class Refiner:
             for name in draft.members(change.after)
             if name in answers
         }
-        told = _losses(answers, pairs)
+        told = losses_under(answers, pairs)
+        if not told.size:
+            return change
         return change._replace(losses=(float(told[0].mean()), float(told[1].mean())))
 
     def _aggregated(self, panel: Panel, members: tuple[str, ...]) -> Model:
@@ -475,174 +360,6 @@ class Questions:
         return [self.own[name], *self.others(name).values(), *joint]
 
 
-class Choosing:
-    """Clients choose among parts of theirs, which are made anew of who chose them.
-
-    They choose by what they lose on training data: so held-back data can judge.
-    """
-
-    def __init__(self, panel: Panel, members: Sequence[str], proposals: Iterable[Parts]) -> None:
-        there = set(panel.names)
-        self._panel = panel
-        self._members = [name for name in members if name in there]
-        self._proposals = proposals
-
-    def run(self) -> Parts:
-        """Let clients choose until nobody chooses otherwise, `STEPS` times at most.
-
-        Of the partitions proposed and chosen one is returned, by what they lose on training data:
-        see `_sufficient`. None, where there are only such of one part.
-        """
-        found: list[tuple[Parts, Mapping[str, float]]] = []
-        partitions = list(self._proposals)
-        for _ in range(STEPS + 1):
-            answers = self._asked(partitions)
-            for parts in partitions:
-                judges = [n for n in parts if n in answers and parts[n] in answers[n].places]
-                found.append((parts, {n: answers[n].loss(parts[n]) for n in judges}))
-            known = [parts for parts, _ in found]
-            chosen = [self._chosen(parts, answers) for parts in partitions]
-            partitions = _distinct(parts for parts in chosen if parts not in known)
-            if not partitions:
-                break
-        several = [pair for pair in found if len(set(pair[0].values())) > 1 and not _lone(pair[0])]
-        return _sufficient(several) if several else {}
-
-    def _asked(self, partitions: Iterable[Parts]) -> dict[str, Answer]:
-        choices = sorted({part for parts in partitions for part in parts.values()})
-        return self._panel.ask(dict.fromkeys(self._members, choices), trained_on=True)
-
-    def _chosen(self, parts: Parts, answers: Mapping[str, Answer]) -> Parts:
-        """Take the part of lowest loss each; a part that one client alone has trained is none."""
-        trained, left = self._panel.trained.replies, sorted(set(parts.values()))
-        while True:
-            chosen = {name: _best(answer, left) for name, answer in answers.items()}
-            sizes = Counter(part for name, part in chosen.items() if name in trained)
-            lone = [part for part in left if sizes[part] < 2]
-            if not lone or len(left) == 1:
-                break
-            left.remove(min(lone, key=lambda part: (sizes[part], part)))
-        members = {
-            part: tuple(sorted(n for n, p in chosen.items() if p == part and n in trained))
-            for part in left
-        }
-        return {name: members[part] for name, part in chosen.items() if part and members[part]}
-
-
-def joined(panel: Panel, parts: Parts) -> Parts:
-    """Join two parts at a time whose members hardly gain by being apart; two are left."""
-    while len(left := sorted(set(parts.values()))) > 2:
-        joints = {pair: tuple(sorted(pair[0] + pair[1])) for pair in combinations(left, 2)}
-        answers = panel.ask(
-            {
-                name: [part, *(joint for pair, joint in joints.items() if part in pair)]
-                for name, part in parts.items()
-            }
-        )
-        chances = {}
-        for pair, joint in joints.items():
-            judges = [name for name in answers if parts[name] in pair]
-            gains = _gains(answers, {name: (joint, parts[name]) for name in judges})
-            chances[pair] = chance_of_common_gain(gains)
-        likest = max(chances, key=chances.__getitem__)
-        if chances[likest] <= LIKELY:
-            break
-        parts = {name: joints[likest] if part in likest else part for name, part in parts.items()}
-    return parts
-
-
-def _best(answer: Answer, parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the part of lowest loss; none where there is no mean without the client itself."""
-    judged = [part for part in parts if part in answer.places]
-    return min(judged, key=answer.loss) if judged else ()
-
-
-def parts_of(panel: Panel, names: tuple[str, ...], numbers: Iterable[int]) -> list[Parts]:
-    """Propose partitions of clients that have trained, into so many parts each."""
-    possible = [number for number in numbers if number <= len(names) // 2]
-    if not possible:
-        return []
-    updates = panel.trained.updates(names, panel.trained.parts[0])
-    proposals: list[Parts] = []
-    for number, labels in proposed_parts(updates, possible).items():
-        members = [
-            tuple(n for n, z in zip(names, labels, strict=True) if z == part)
-            for part in range(number)
-        ]
-        proposals.append({name: members[z] for name, z in zip(names, labels, strict=True)})
-    return proposals
-
-
-def _distinct(partitions: Iterable[Parts]) -> list[Parts]:
-    """Keep the first of those that are the same."""
-    kept: list[Parts] = []
-    for parts in partitions:
-        if parts and parts not in kept:
-            kept.append(parts)
-    return kept
-
-
-def _lone(parts: Parts) -> bool:
-    """Tell whether one client alone has trained some part."""
-    return min(map(len, parts.values())) < 2
-
-
-def _sufficient(partitions: Sequence[tuple[Parts, Mapping[str, float]]]) -> Parts:
-    """Return the partition of fewest parts than which none of more parts is likely better.
-
-    Of those of as many parts it is the one of lowest mean loss, the first of equal ones. What
-    counts is what clients lose that have judged all of them.
-    """
-    judges = [n for n in partitions[0][1] if all(n in of for _, of in partitions)]
-    best: dict[int, tuple[float, Parts, FloatArray]] = {}
-    for parts, of in partitions:
-        losses = np.array([of[name] for name in judges])
-        number, mean = len(set(parts.values())), trimmed_mean(losses)
-        if number not in best or mean < best[number][0]:
-            best[number] = (mean, parts, losses)
-    number = sufficient_parts({number: losses for number, (_, _, losses) in best.items()}, LIKELY)
-    return best[number][1]
-
-
-def _distinct(partitions: Iterable[Parts]) -> list[Parts]:
-    """Keep the first of those that are the same."""
-    kept: list[Parts] = []
-    for parts in partitions:
-        if parts and parts not in kept:
-            kept.append(parts)
-    return kept
-
-
-def _best_of(partitions: Sequence[tuple[Parts, Mapping[str, float]]]) -> Parts:
-    """Return the partition of lowest mean loss over the clients that have judged all of them."""
-    judges = [
-        name
-        for name in (partitions[0][1] if partitions else ())
-        if all(name in losses for _, losses in partitions)
-    ]
-    means = [trimmed_mean(np.array([of[name] for name in judges])) for _, of in partitions]
-    return partitions[int(np.argmin(means))][0] if partitions else {}
-
-
 def _vector(panel: Panel, members: tuple[str, ...]) -> NDArray[np.float32]:
     mean = panel.trained.mean(members)
     return np.concatenate([mean[part].floats for part in panel.trained.parts])
-
-
-def _losses(
-    answers: Mapping[str, Answer], pairs: Mapping[str, tuple[Choice, Choice]]
-) -> FloatArray:
-    """Return what those clients lose under two models (2, n) who have judged both."""
-    both = [
-        (answers[name].loss(now), answers[name].loss(then))
-        for name, (now, then) in pairs.items()
-        if now in answers[name].places and then in answers[name].places
-    ]
-    return np.array(both, dtype=np.float64).reshape(-1, 2).T
-
-
-def _gains(answers: Mapping[str, Answer], pairs: Mapping[str, tuple[Choice, Choice]]) -> FloatArray:
-    """Return how much less clients lose under another model, of those who have judged both."""
-    now, then = _losses(answers, pairs)
-    gains: FloatArray = now - then
-    return gains

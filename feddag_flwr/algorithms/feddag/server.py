@@ -21,6 +21,7 @@ from feddag_flwr.algorithms.feddag.clustering_result import (
     draw_graph,
     options_of,
 )
+from feddag_flwr.algorithms.feddag.draft import Draft
 from feddag_flwr.algorithms.feddag.messages import (
     DirectionsRequest,
     DualEvaluateRequest,
@@ -34,7 +35,7 @@ from feddag_flwr.algorithms.feddag.profiling import (
     Profiles,
     without_encoder,
 )
-from feddag_flwr.algorithms.feddag.refinement import Draft, Refiner
+from feddag_flwr.algorithms.feddag.refinement import Refiner
 from feddag_flwr.algorithms.feddag.sharing import Sharing
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import matched_labels

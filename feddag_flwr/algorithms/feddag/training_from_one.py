@@ -36,6 +36,8 @@ def trained_from_one(context: FederationContext, server_round: int) -> tuple[Mod
     """
     state, settings = context.state, context.settings
     settled = sorted(state.assignments.keys() - context.drifted)
+    if not settled:
+        return dict(state.models[0]), TrainedMeans({}, TRAINED)
     base, heads = mean_model(state, settled), settings.sharing.classifier_training == "separate"
 
     def requests() -> Iterator[DualTrainRequest]:
