@@ -52,18 +52,18 @@ def chance_of_gain(gain: float, variance: float, freedom: int) -> float:
     return float(t.sf(gain / np.sqrt(variance), freedom))
 
 
-def mean_gain(gains: FloatArray) -> float:
-    """Mean of the gains of clients (n,) but for a tenth at either end, one at least.
+def trimmed_mean(values: FloatArray) -> float:
+    """Mean of what clients say (n,) but for a tenth at either end, one at least.
 
     So a single client that lies neither makes a gain nor hides it. Minus infinity of too few.
 
     Examples
     --------
-    >>> mean_gain(np.array([1e6, 1.0, 2.0, -1e6, 3.0]))
+    >>> trimmed_mean(np.array([1e6, 1.0, 2.0, -1e6, 3.0]))
     2.0
     """
-    trimmed = _trimmed(len(gains))
-    kept = np.sort(gains)[trimmed : len(gains) - trimmed]
+    trimmed = _trimmed(len(values))
+    kept = np.sort(values)[trimmed : len(values) - trimmed]
     return float(kept.mean()) if len(kept) else -np.inf
 
 
@@ -72,7 +72,7 @@ def chance_of_common_gain(gains: FloatArray) -> float:
 
     Yuen's t-test of a trimmed mean (1974), one sample, one-sided; 1 of fewer than `FEWEST`.
     """
-    number, mean = len(gains), mean_gain(gains)
+    number, mean = len(gains), trimmed_mean(gains)
     if number < FEWEST or mean <= 0.0:
         return 1.0
     trimmed = _trimmed(number)

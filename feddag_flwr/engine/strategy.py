@@ -199,6 +199,7 @@ class ClusteredStrategy(Strategy):
             )
         context.exchange.limits = context.limits(model)
         context.reference_of = self.algorithm.reference_of
+        context.usable = self.training.usable
         context.looks_of = self.algorithm.looks_of
 
     def _started(self, rounds: int, first: int) -> None:

@@ -43,7 +43,7 @@ class TrainingRound:
         plan = self._algorithm.plan_round(server_round)
         self._report.line["sampled"] = plan.sampled
         replies = self._exchange(server_round, plan)
-        round_replies = RoundReplies(server_round, plan, self._usable(server_round, replies))
+        round_replies = RoundReplies(server_round, plan, self.usable(replies, server_round))
         self._note(round_replies)
         with self._context.phase("aggregate"):
             self._algorithm.update(round_replies)
@@ -69,7 +69,8 @@ class TrainingRound:
         replies = self._joins.stream(chain(letters, self._joins.questions(server_round)))
         return {context.clients.name_of(letter.node_id): reply for letter, reply in replies}
 
-    def _usable(self, server_round: int, replies: dict[str, TrainReply]) -> dict[str, TrainReply]:
+    def usable(self, replies: dict[str, TrainReply], server_round: int) -> dict[str, TrainReply]:
+        """Return replies as postprocessors leave them, but for updates that are far too long."""
         processed = self.postprocessors.on_server(replies, server_round)
         ratio = self._context.settings.deployment.max_update_ratio
         usable = without_outliers(processed, ratio)

@@ -18,7 +18,7 @@ from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import variance_places
 from feddag_flwr.models.pretrained import load_encoders
 from feddag_flwr.models.registry import build_model
-from feddag_flwr.records import Limits, Request, RequestHeader
+from feddag_flwr.records import Limits, Request, RequestHeader, TrainReply
 from feddag_flwr.run_folder import RunFolder
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.settings import Settings
@@ -50,6 +50,9 @@ class FederationContext:
         From a client's name to the class counts that it tells drift by; none by default.
     looks_of : callable
         The same for how its classes looked.
+    usable : callable
+        From replies to a request to train, by client, and the round to those that can be used,
+        as the run's postprocessors leave them.
     """
 
     state: ServerState
@@ -70,6 +73,9 @@ class FederationContext:
         self._told_start = False
         self.looks_of: Callable[[str], tuple[float, ...]] = lambda _: ()
         self.reference_of: Callable[[str], tuple[int, ...]] = lambda _: ()
+        self.usable: Callable[[dict[str, TrainReply], int], dict[str, TrainReply]] = (
+            lambda replies, _: replies
+        )
 
     # -- who is there ------------------------------------------------------------------------------
 

@@ -4,11 +4,21 @@
 """
 
 from feddag_flwr.sections.errors import SettingsError
-from feddag_flwr.sections.field import FROM_PRESET, Effect, Facts, Place, Preset, advanced, setting
+from feddag_flwr.sections.field import (
+    FROM_PRESET,
+    Above,
+    Effect,
+    Facts,
+    Place,
+    Preset,
+    advanced,
+    setting,
+)
 from feddag_flwr.sections.section import Section, SettingValue, prefixed
 
 __all__ = [
     "FROM_PRESET",
+    "Above",
     "Effect",
     "Facts",
     "Place",

@@ -13,8 +13,20 @@ FROM_PRESET = "preset"
 
 # What a setting names the place of: a run's files, or the data's.
 Place = Literal["", "run", "data"]
+
+
+@dataclass(frozen=True)
+class Above:
+    """Numbers above a bound."""
+
+    bound: int
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and value > self.bound
+
+
 # Settings that must all have one of these values; any of several such tables is enough.
-Effect = tuple[Mapping[str, tuple[bool | int | float | str, ...]], ...]
+Effect = tuple[Mapping[str, tuple[bool | int | float | str, ...] | Above], ...]
 
 
 class Preset(NamedTuple):

@@ -15,7 +15,7 @@ from feddag_flwr.data.settings import DataSettings
 from feddag_flwr.deployment.settings import DeploymentSettings
 from feddag_flwr.engine.settings import RunSettings
 from feddag_flwr.registry import RegistryError
-from feddag_flwr.sections import FROM_PRESET, Facts, Section, SettingsError, SettingValue
+from feddag_flwr.sections import FROM_PRESET, Above, Facts, Section, SettingsError, SettingValue
 from feddag_flwr.sections.section import facts_of, is_setting
 from feddag_flwr.similarity.settings import SimilaritySettings
 from feddag_flwr.training.profile_settings import ProfileSettings
@@ -83,9 +83,7 @@ class Setting(NamedTuple):
     def condition(self) -> str:
         """Under which values of other settings it has an effect, in words; empty: always."""
         return "; or ".join(
-            " and ".join(
-                f"{key} = {' or '.join(map(_written, values))}" for key, values in table.items()
-            )
+            " and ".join(f"{key} {_written_of(values)}" for key, values in table.items())
             for table in self.facts.effect
         )
 
@@ -95,6 +93,13 @@ class Setting(NamedTuple):
             all(values[key] in allowed for key, allowed in table.items())
             for table in self.facts.effect
         )
+
+
+def _written_of(values: tuple[SettingValue, ...] | Above) -> str:
+    """Write which values a setting may have."""
+    if isinstance(values, Above):
+        return f"> {values.bound}"
+    return f"= {' or '.join(map(_written, values))}"
 
 
 def _written(value: SettingValue) -> str:

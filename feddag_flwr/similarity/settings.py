@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from feddag_flwr.sections import Effect, Preset, Section, advanced, setting
+from feddag_flwr.sections import Above, Effect, Preset, Section, advanced, setting
 
 # Evidence looks at class angles, but not at V of Eq. 6, which weighs them by frequencies.
 _WEIGHED: Effect = ({"fusion": ("entropy", "data")},)
@@ -31,10 +31,11 @@ class SimilaritySettings(Section):
     )
     false_positive_rate: float = setting(
         0.01,
-        "Chance at which clients of one kind are parted, where they are compared by evidence",
+        "Chance at which clients of one kind are parted, where they are compared by evidence, and "
+        "at which checks change clusters falsely",
         gt=0,
         le=0.5,
-        effect=({"fusion": ("evidence",)},),
+        effect=({"fusion": ("evidence",)}, {"refine-every": Above(0)}),
     )
     angle: Literal["vectors", "principal"] = advanced(
         "vectors",

@@ -11,7 +11,11 @@ from memory_grid import TRAINING, MemoryGrid, quick_settings, replace_array, run
 from sklearn.metrics import adjusted_rand_score
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.algorithms.feddag.choosing import sufficient
+from feddag_flwr.algorithms.feddag.draft import Draft
+from feddag_flwr.algorithms.feddag.messages import DualTrainRequest
 from feddag_flwr.algorithms.feddag.server import FedDAG
+from feddag_flwr.algorithms.feddag.training_from_one import trained_from_one
 from feddag_flwr.engine.runs import open_run
 from feddag_flwr.records import TrainReply, ValidationLosses
 from feddag_flwr.settings import Settings
@@ -57,6 +61,10 @@ class Points(Bench):
         replies = {}
         for request in requests:
             name = request.header.client
+            if isinstance(request, DualTrainRequest):
+                if name not in self.silent:
+                    replies[name] = self.trained(name, request.parts)
+                continue
             points = np.stack([model["primary"].floats for model in request.models()])
             trained_on = self.centres[name] + np.zeros((24, 1))
             away = points[:, None] - (trained_on if request.trained_on else self.held_back[name])
@@ -73,14 +81,13 @@ class Points(Bench):
             for name in self.names:
                 if name in self.away | self.silent:
                     continue
-                start = self.model_of(name)
-                moved = start["primary"].floats + 0.5 * (
-                    self.centres[name] - start["primary"].floats
-                    + 0.3 * self.rng.normal(size=SIZE)
-                )  # fmt: skip
-                parts = start | {"primary": Weights(moved.astype(np.float32))}
-                replies[name] = TrainReply(10, parts, start)
+                replies[name] = self.trained(name, self.model_of(name))
             self.aggregate(self.rounds, replies, asked=self.names)
+
+    def trained(self, name, start):
+        away = self.centres[name] - start["primary"].floats + 0.3 * self.rng.normal(size=SIZE)
+        moved = start["primary"].floats + 0.5 * away
+        return TrainReply(10, start | {"primary": Weights(moved.astype(np.float32))}, start)
 
     @property
     def labels(self):
@@ -218,28 +225,6 @@ def test_each_change_halves_the_level_and_five_are_the_most(tmp_path):
     assert refiner._halved(0.32, ["client-00", "client-01"]) == 0.32  # one of two never moved
 
 
-@pytest.mark.parametrize(
-    ("schedule", "checks"), [("both", [3, 6, 9]), ("2:1", [4, 7, 10])]
-)  # rounds 3, 6 and 9 train no primary encoder
-def test_checks_are_in_rounds_with_a_primary_phase(tmp_path, schedule, checks):
-    settings = Settings.from_run_config(
-        {"run-dir": str(tmp_path), "refine-every": 3, "validation-share": 0.2, "schedule": schedule}
-    )
-    refiner, found = Bench(FedDAG, settings).algorithm._refiner, []
-    for number in range(1, 11):
-        if refiner.due(number):
-            found.append(number)
-            refiner._last = number
-    assert found == checks
-
-
-def test_everybody_there_is_called_to_a_check(tmp_path):
-    points = Points(tmp_path, THREE, THREE.tolist())
-    points.away = {"client-07"}
-    called = points.algorithm._refiner.called(1, ["client-02"])
-    assert called == [name for name in points.names if name != "client-07"]
-
-
 def test_its_state_goes_through_a_checkpoint(tmp_path):
     points = Points(tmp_path, THREE, STARTS["merged"].tolist())
     points.train(2)
@@ -251,6 +236,72 @@ def test_its_state_goes_through_a_checkpoint(tmp_path):
     assert (
         notes["checks"] == 2 and set(notes["moved"].values()) == {1} and len(notes["moved"]) == 12
     )
+
+
+def test_a_check_trains_from_the_mean_of_all_models(tmp_path):
+    points = Points(tmp_path, THREE, THREE.tolist())
+    points.train(1)
+    for cluster, model in enumerate(points.state.models):
+        model["primary"] = Weights(np.full(SIZE, 3.0 * cluster, np.float32))
+    base, trained = trained_from_one(points.context, 2)
+    assert base["primary"].floats == pytest.approx(np.full(SIZE, 3.0))
+    assert sorted(trained.replies) == points.names
+    assert all(
+        reply.starts["primary"].equals(base["primary"]) for reply in trained.replies.values()
+    )
+
+
+def test_only_what_the_run_can_use_is_compared(tmp_path):
+    points = Points(tmp_path, THREE, THREE.tolist())
+    points.away = {"client-07"}
+
+    def usable(replies, server_round):
+        assert server_round == 5
+        return {name: reply for name, reply in replies.items() if name != "client-04"}
+
+    points.context.usable = usable
+    _, trained = trained_from_one(points.context, 5)
+    assert set(points.names) - trained.replies.keys() == {"client-04", "client-07"}
+
+
+def test_two_hundred_are_drawn_where_more_are_there(tmp_path):
+    many = np.zeros(210, int)
+    points = Points(tmp_path, many, many.tolist())
+    drawn = [sorted(trained_from_one(points.context, number)[1].replies) for number in (1, 1, 2)]
+    assert [len(names) for names in drawn] == [200] * 3
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_parts_keep_the_numbers_of_the_clusters_that_most_of_them_come_from():
+    draft = Draft({"a": 0, "b": 0, "c": 1, "d": 1, "e": 1, "f": 3, "g": 1}, {}, 5)
+    parts = {"a": ("a", "c", "d"), "c": ("a", "c", "d"), "d": ("a", "c", "d"), "b": ("b",)}
+    parts |= {"e": ("e",), "f": ("f",)}
+    assert draft.part((0, 1, 3), parts) == (1, 0, 2, 3)
+    # The new part of e alone has a number that nobody is in; g, in no part, goes with most of 1.
+    assert draft.assignments == {"a": 1, "b": 0, "c": 1, "d": 1, "e": 2, "f": 3, "g": 1}
+    assert draft.changed == {0, 1, 2, 3} and draft.clusters == 5
+    other = Draft({"a": 0, "b": 0}, {"a": 0, "b": 0}, 1)
+    assert other.part((0,), {"a": ("a",), "b": ("b",)}) == (0, 1)
+    assert other.clusters == 2 and other.choices == {"a": ("a",), "b": ("b",)}
+
+
+def test_of_as_many_parts_the_better_is_taken_and_of_equal_ones_the_first():
+    pairs = dict.fromkeys("ab", ("a", "b")) | dict.fromkeys("cd", ("c", "d"))
+    others = dict.fromkeys("ac", ("a", "c")) | dict.fromkeys("bd", ("b", "d"))
+    losses, lower = dict.fromkeys("abcd", 2.0), dict.fromkeys("abcd", 1.0)
+    assert sufficient([(pairs, losses), (others, lower)]) == others
+    assert sufficient([(pairs, lower), (others, losses)]) == pairs
+    assert sufficient([(others, lower), (pairs, lower)]) == others
+
+
+def test_random_groups_are_regrouped_in_one_check(tmp_path, caplog):
+    points = Points(tmp_path, THREE, STARTS["random"].tolist())
+    with caplog.at_level(logging.INFO, logger="flwr"):
+        points.train(1)
+    (change,) = points.changes
+    assert points.rand_index == 1.0 and change["kind"] == "regroup"
+    assert change["from"] == [0, 1, 2] and change["clients"] == [6, 6, 6]
+    assert "clusters 0, 1, 2 regrouped into" in caplog.text
 
 
 # -- on digits -------------------------------------------------------------------------------------
@@ -306,7 +357,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_and_a_liar_costs_its_say(
     changes = DIGITS | {"encoders": encoders}
     whole, grid = run_quickly(tmp_path, name="whole", tamper=nonsense, **changes)
     assert "client client-3 is left out: array 'number.losses'" in caplog.text
-    assert sum(action == "train.dual" for action, _ in grid.sent) == 5 + 10 + 5
+    assert sum(action == "train.dual" for action, _ in grid.sent) == 5 + 5 + 10 + 5
     text = (tmp_path / "whole" / "metrics.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     (split,) = lines[2]["refined"]
@@ -322,3 +373,27 @@ def test_a_resumed_run_is_the_uninterrupted_one_and_a_liar_costs_its_say(
     for path in ("metrics.jsonl", "summary.json", "checkpoints/round-000003/manifest.json"):
         stopped, expected = (tmp_path / name / path for name in ("stopped", "whole"))
         assert stopped.read_bytes() == expected.read_bytes(), path
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "sharing", [{"secondary": "own"}, {"teacher_clusters": "graph", "classifier_training": "joint"}]
+)
+def test_who_learns_from_whom_follows_a_split_newcomers_and_drift(tmp_path, together, sharing):
+    changes = DIGITS | {
+        "newcomer_share": 0.2, "newcomer_round": 1, "drift_share": 0.2, "drift_round": 2,
+        "num_rounds": 5, "evaluate_every": 5,
+    }  # fmt: skip
+    strategy, _ = run_quickly(tmp_path, **changes, **sharing)
+    state = strategy.context.state
+    assert set(state.assignments) == set(state.clients) and len(state.clients) == 10
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    kinds = [change["kind"] for line in lines for change in line.get("refined", [])]
+    assert "split" in kinds and any(line.get("placed") for line in lines)
+    there = set(state.assignments.values())
+    assert len(there) >= 2
+    for cluster, row in enumerate(state.teachers):
+        assert set(row) <= there and (cluster in there or not row)
+        if sharing.get("secondary") == "own":
+            assert list(row) == ([cluster] if cluster in there else [])

@@ -12,11 +12,11 @@ from feddag_flwr.clustering.refinement import (
     chance_of_common_gain,
     chance_of_gain,
     level_of_check,
-    mean_gain,
     nested_groups,
     outermost,
     proposed_parts,
     sufficient_parts,
+    trimmed_mean,
 )
 
 NUMBERS = st.floats(-100, 100, width=32)
@@ -48,7 +48,7 @@ def test_the_chance_of_a_common_gain_is_yuens(number):
 
 @given(arrays(float, st.integers(FEWEST, 12), elements=NUMBERS), st.floats(-1e12, 1e12))
 def test_one_client_moves_the_mean_no_further_than_the_others_reach(values, lie):
-    lying = mean_gain(np.append(values, lie))
+    lying = trimmed_mean(np.append(values, lie))
     assert values.min() - 1e-9 <= lying <= values.max() + 1e-9
 
 
@@ -61,7 +61,7 @@ def test_one_liar_neither_makes_nor_hides_a_gain():
 
 def test_three_clients_are_too_few():
     assert chance_of_common_gain(np.ones(3)) == 1.0 and chance_of_common_gain(np.ones(4)) == 0.0
-    assert mean_gain(np.zeros(0)) == -np.inf
+    assert trimmed_mean(np.zeros(0)) == -np.inf
 
 
 def test_where_nobody_gains_a_gain_is_seen_at_the_rate_at_most():

@@ -76,8 +76,12 @@ WEIGHTS = {"weight-delta": 0.5, "weight-scope": "all"}
         ({"fusion": "gradient", "angle": "principal", **GRAPH}, []),
         ({"fusion": "gradient", "angle": "principal", "alignment": False, **GRAPH}, ["angle"]),
         ({"fusion": "gradient", "preset": "paper"}, []),
+        ({"fusion": "gradient", "false-positive-rate": 0.1}, ["false-positive-rate"]),
+        # Checks on held-back data take their level from it.
+        ({"fusion": "gradient", "false-positive-rate": 0.1, "refine-every": 3,
+          "validation-share": 0.2}, []),
     ],
-)
+)  # fmt: skip
 def test_settings_of_similarity_without_effect_are_told(caplog, changes, told):
     assert list(told_of(caplog, changes)) == told
 

@@ -1,4 +1,4 @@
-"""Clients say on held-back data how well models suit them that a round's training has made."""
+"""Clients say on held-back data how well models suit them that training for a check has made."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from feddag_flwr.records import (
     ValidationLosses,
     ValidationLossesRequest,
 )
+from feddag_flwr.similarity.matrices import FloatArray
 
-# A model that clients are asked about: what some of them have trained in this round, on average,
-# without the one who is asked; or the model of a cluster as it is now.
+# A model that clients are asked about: what some of them have trained for a check, on average,
+# without the one who is asked; or the model of a cluster as it is now, or one of those added.
 Choice = tuple[str, ...] | int
 
 _KINDS = ("floats", "buffers", "integers")
@@ -33,7 +34,7 @@ class _Total(NamedTuple):
 
 
 class TrainedMeans:
-    """Means over clients of what they have trained in a round, with or without one of them.
+    """Means over clients of what they have trained from one model, with or without one of them.
 
     Each counts by its samples (Eq. 18). `parts` are those that are averaged.
     """
@@ -108,14 +109,19 @@ class Answer:
 
 
 class Panel:
-    """Asks clients about models, each about its own; who holds nothing back says nothing."""
+    """Asks clients about models, each about its own; who holds nothing back says nothing.
+
+    `base` is what clients have trained from; of it is all that they have not trained.
+    """
 
     def __init__(
-        self, context: FederationContext, server_round: int, trained: TrainedMeans
+        self, context: FederationContext, server_round: int, base: Model, trained: TrainedMeans
     ) -> None:
         self._context = context
         self._server_round = server_round
+        self.base = base
         self.trained = trained
+        self.models = list(context.state.models)
         settled = sorted(context.state.assignments.keys() - context.drifted)
         self.names = context.connected(settled)
         self.founders = {
@@ -133,6 +139,16 @@ class Panel:
         members = self.founders[cluster]
         return members if set(members) - {name} else cluster
 
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether clusters have encoders of their own."""
+        return "primary" in self.trained.parts
+
+    def add(self, model: Model) -> int:
+        """Take in one more model that clients may be asked about."""
+        self.models.append(model)
+        return len(self.models) - 1
+
     def ask(
         self, choices: Mapping[str, Collection[Choice]], *, trained_on: bool = False
     ) -> dict[str, Answer]:
@@ -149,7 +165,7 @@ class Panel:
                 models = {each: model for each, model in models.items() if model}
                 if models:
                     places[name] = {each: place for place, each in enumerate(models)}
-                    candidates, common = self._parted(name, list(models.values()))
+                    candidates, common = self._parted(list(models.values()))
                     header = self._context.header(name, self._server_round)
                     yield ValidationLossesRequest(header, candidates, common, objective, trained_on)
 
@@ -159,19 +175,17 @@ class Panel:
         }
 
     def _model(self, name: str, choice: Choice) -> Model:
-        state = self._context.state
         if isinstance(choice, int):
-            return state.models[choice]
+            return self.models[choice]
         mean = self.trained.mean(choice, name)
-        return state.models[state.assignments[name]] | mean if mean else {}
+        return self.base | mean if mean else {}
 
-    def _parted(self, name: str, models: Sequence[Model]) -> tuple[tuple[Model, ...], Model]:
-        """Part models into what is each one's own, and what they have in common with the client's.
+    def _parted(self, models: Sequence[Model]) -> tuple[tuple[Model, ...], Model]:
+        """Part models into what is each one's own, and what they have in common with the base.
 
         What is trained is always a candidate's own.
         """
-        state = self._context.state
-        base = state.models[state.assignments[name]]
+        base = self.base
         candidates = tuple(
             {
                 part: weights
@@ -182,3 +196,24 @@ class Panel:
         )
         lacking = {part for part in base if any(part not in each for each in candidates)}
         return candidates, {part: base[part] for part in base if part in lacking}
+
+
+def losses_under(
+    answers: Mapping[str, Answer], pairs: Mapping[str, tuple[Choice, Choice]]
+) -> FloatArray:
+    """Return what those clients lose under two models (2, n) who have judged both."""
+    both = [
+        (answers[name].loss(now), answers[name].loss(then))
+        for name, (now, then) in pairs.items()
+        if now in answers[name].places and then in answers[name].places
+    ]
+    return np.array(both, dtype=np.float64).reshape(-1, 2).T
+
+
+def gains_under(
+    answers: Mapping[str, Answer], pairs: Mapping[str, tuple[Choice, Choice]]
+) -> FloatArray:
+    """Return how much less clients lose under another model, of those who have judged both."""
+    now, then = losses_under(answers, pairs)
+    gains: FloatArray = now - then
+    return gains

@@ -21,6 +21,7 @@ from feddag_flwr.algorithms.feddag.clustering_result import (
     draw_graph,
     options_of,
 )
+from feddag_flwr.algorithms.feddag.draft import Draft
 from feddag_flwr.algorithms.feddag.messages import (
     DirectionsRequest,
     DualEvaluateRequest,
@@ -34,7 +35,7 @@ from feddag_flwr.algorithms.feddag.profiling import (
     Profiles,
     without_encoder,
 )
-from feddag_flwr.algorithms.feddag.refinement import Draft, Refiner
+from feddag_flwr.algorithms.feddag.refinement import Refiner
 from feddag_flwr.algorithms.feddag.sharing import Sharing
 from feddag_flwr.checkpoints import AlgorithmState
 from feddag_flwr.clustering.labels import matched_labels
@@ -401,8 +402,6 @@ class FedDAG(Algorithm):
         S' of every source, the mean of its learners' S, is computed once.
         """
         sampled = self.sample_clients(server_round)
-        if self._refiner.due(server_round):
-            sampled = self._refiner.called(server_round, sampled)
         connected = self.context.connected(sampled)
         self._recluster_if_due()
         self._sharing.before_round(self.state)
@@ -466,7 +465,7 @@ class FedDAG(Algorithm):
         self._sharing.part(self.state, round_replies.replies)
         self._told = {}
         if self._refiner.due(round_replies.server_round):
-            self._take_over(self._refiner.check(round_replies))
+            self._take_over(self._refiner.check(round_replies.server_round))
 
     # -- refinement --------------------------------------------------------------------------------
 
