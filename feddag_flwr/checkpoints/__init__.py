@@ -6,6 +6,7 @@ from feddag_flwr.checkpoints.checkpoint import (
     CheckpointError,
     CheckpointWriteError,
 )
+from feddag_flwr.checkpoints.choice import Choice, chosen_checkpoint
 from feddag_flwr.checkpoints.continuation import check_continuation, lasting_settings
 from feddag_flwr.checkpoints.folder import CHECKPOINTS, CheckpointFolder, newest_checkpoint
 
@@ -16,7 +17,9 @@ __all__ = [
     "CheckpointError",
     "CheckpointFolder",
     "CheckpointWriteError",
+    "Choice",
     "check_continuation",
+    "chosen_checkpoint",
     "lasting_settings",
     "newest_checkpoint",
 ]

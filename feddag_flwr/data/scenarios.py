@@ -86,9 +86,9 @@ def load_client_data(
                 "expected at least one"
             )
     share = settings.data.validation_share
-    if not share:
+    if not share and data.validation is not None:
         data = replace(data, validation=None)
-    elif data.validation is None:  # else the client has one of its own
+    elif share and data.validation is None:  # else the client has one of its own
         train, validation = hold_back(data.train, share, settings.run.seed, client=data.name)
         data = replace(data, train=train, validation=validation)
     return in_classes(data, class_list(settings.data.class_names) or data.class_names)

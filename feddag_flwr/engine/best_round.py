@@ -11,7 +11,8 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from feddag_flwr.algorithms.algorithm import Algorithm
-from feddag_flwr.engine.model_arrays import arrays_of, model_of
+from feddag_flwr.checkpoints.choice import BEST_MODELS
+from feddag_flwr.checkpoints.model_arrays import arrays_of, model_of
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.metrics import load_metrics, mean_over_clients, metric_names
 from feddag_flwr.records import Model
@@ -19,7 +20,7 @@ from feddag_flwr.records import Model
 logger = logging.getLogger("flwr")
 
 # What the groups of its arrays in a checkpoint begin with.
-PREFIX: Final = "best."
+PREFIX: Final = BEST_MODELS
 
 
 @dataclass

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from feddag_flwr.aggregation import weighted_mean
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.algorithms.algorithm import Algorithm
+from feddag_flwr.checkpoints.model_arrays import arrays_of, model_of
 from feddag_flwr.engine.aggregator import make_aggregator
 from feddag_flwr.engine.gains import ALONE, CLUSTERED, ONE, Compared
-from feddag_flwr.engine.model_arrays import arrays_of, model_of
 from feddag_flwr.engine.resumption import PREFIX, evaluations_from_json, evaluations_to_json
 from feddag_flwr.federation.context import FederationContext, listed
 from feddag_flwr.federation.outliers import without_outliers

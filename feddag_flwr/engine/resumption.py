@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feddag_flwr.checkpoints import Checkpoint, CheckpointError, lasting_settings
+from feddag_flwr.checkpoints.choice import BEST_ROUND
 from feddag_flwr.engine import best_round
 from feddag_flwr.engine.registration import await_nodes
 from feddag_flwr.engine.round_report import as_json
@@ -51,7 +52,7 @@ def checkpoint_of(run: ClusteredStrategy) -> Checkpoint:
         notes["comparison"] = run.comparison.notes()
         kept = replace(kept, arrays=kept.arrays | run.comparison.arrays())
     if run.best.on:
-        notes["best-round"] = run.best.notes()
+        notes[BEST_ROUND] = run.best.notes()
         kept = replace(kept, arrays=kept.arrays | run.best.arrays())
     settings = lasting_settings(run.settings)
     layout = layout_of(context.bare_model(dual="secondary" in run.state.models[0]))
@@ -91,7 +92,7 @@ def resume(run: ClusteredStrategy, checkpoint: Checkpoint) -> None:
         if run.comparison.on:
             run.comparison.load(beside, notes["comparison"])
         if run.best.on:
-            run.best.load(best, notes["best-round"])
+            run.best.load(best, notes[BEST_ROUND])
     except KeyError as error:
         raise CheckpointError(
             f"the checkpoint lacks {error}: it is of another version of this app"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from feddag_flwr.checkpoints import Choice
     from feddag_flwr.inference.pictures import Batch
     from feddag_flwr.inference.served import Served
 
@@ -23,7 +24,7 @@ def _add_export(commands: Any) -> None:  # noqa: ANN401
     export = commands.add_parser(
         "export",
         help="write a model of a run as TorchScript or ONNX",
-        description="Write the model of a cluster, or of a client, from a run's newest checkpoint. "
+        description="Write the model of a cluster, or of a client, from a checkpoint of a run. "
         "The file takes float32 images in [0, 1], or samples that are not scaled yet, any number "
         "of them, and gives logits; the names of the labels are in it, and in OUTPUT.json beside "
         "it.",
@@ -39,7 +40,7 @@ def _add_predict(commands: Any) -> None:  # noqa: ANN401
         help="classify images or rows with a model of a run",
         description="Classify image files, folders of them, tables (CSV, ARFF, Parquet) and .npz "
         "archives (their test part where they have one) with the model of a client, or of a "
-        "cluster, from a run's newest checkpoint: path, label, probability. Images of any size are "
+        "cluster, from a checkpoint of a run: path, label, probability. Images of any size are "
         "prepared as in training; one that cannot be read gets a line with the reason. The table "
         "of --output has the probabilities of all classes. Where folders are called like classes, "
         "or archives and tables have labels, the accuracy follows.",
@@ -55,13 +56,38 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     whose = parser.add_mutually_exclusive_group(required=True)
     whose.add_argument("--client", metavar="NAME", help="the model that this client is given")
     whose.add_argument("--cluster", type=int, metavar="Z", help="a cluster's model, from 0")
+    parser.add_argument(
+        "--round",
+        type=_round,
+        metavar="N|best",
+        help="a round whose checkpoint is kept, or best: that which did best on data held back; "
+        "default: the newest",
+    )
+
+
+def _round(text: str) -> Choice:
+    if text == "best":
+        return "best"
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a round or 'best'")
+    return int(text)
+
+
+def _served(options: argparse.Namespace) -> Served:
+    from feddag_flwr.inference.served import load_served  # PyTorch takes seconds
+
+    return load_served(
+        options.run_folder,
+        cluster=options.cluster,
+        client=options.client,
+        server_round=options.round,
+    )
 
 
 def _export(options: argparse.Namespace) -> int:
     from feddag_flwr.inference.export import export  # PyTorch takes seconds
-    from feddag_flwr.inference.served import load_served
 
-    served = load_served(options.run_folder, cluster=options.cluster, client=options.client)
+    served = _served(options)
     description = export(served, options.output)
     print(f"{options.output}: cluster {served.cluster} after round {served.server_round}")
     print(description)
@@ -70,10 +96,9 @@ def _export(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     from feddag_flwr.inference.predict import accuracy_line, line_of, predict, write_csv
-    from feddag_flwr.inference.served import load_served
     from feddag_flwr.modalities import load_modality
 
-    served = load_served(options.run_folder, cluster=options.cluster, client=options.client)
+    served = _served(options)
     predictions = list(predict(served, _batches(options.images, served)))
     if options.output is not None:
         write_csv(predictions, options.output, served.class_names)

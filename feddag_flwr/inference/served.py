@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.checkpoints import Checkpoint, newest_checkpoint
+from feddag_flwr.checkpoints import Checkpoint, Choice, chosen_checkpoint
 from feddag_flwr.class_names import class_name
 from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.data.tables import TableOptions
@@ -114,20 +114,26 @@ class Served:
 
 
 def load_served(
-    run_folder: Path, *, cluster: int | None = None, client: str | None = None
+    run_folder: Path,
+    *,
+    cluster: int | None = None,
+    client: str | None = None,
+    server_round: Choice = None,
 ) -> Served:
-    """Load a model from a run's newest whole checkpoint.
+    """Load a model from a checkpoint of a run, by default the newest that is whole.
 
     Parameters
     ----------
     run_folder : Path
     cluster, client : optional
         Exactly one of the two: whose model.
+    server_round : int or "best", optional
+        Which round's, see `chosen_checkpoint`.
 
     Raises
     ------
     CheckpointError
-        The run has no checkpoint that can be used.
+        The run has no checkpoint that can be used, or none of that round.
     ChoiceError
         There is no such cluster or client, or no model for it.
     ModelError, SettingsError
@@ -135,7 +141,7 @@ def load_served(
     """
     if (cluster is None) == (client is None):
         raise ChoiceError("name either a cluster or a client")
-    checkpoint = newest_checkpoint(run_folder)
+    checkpoint = chosen_checkpoint(run_folder, server_round)
     state = checkpoint.state
     own: Mapping[str, Weights] | None = None
     if client is not None:

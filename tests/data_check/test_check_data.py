@@ -382,9 +382,9 @@ def test_what_settings_add_to_the_profile_is_told(tmp_path):
     settings = settings_of(path, unlabelled="place", looks_level=1e-6)
     data = inspect_data(path, "ward-3", settings).data
     items = {item.what: item for item in disclosures(data, class_vectors(data, settings), settings)}
-    # Ten vectors of 64 numbers and their shares; 3 classes of 35 numbers and 32 x 32.
+    # Ten vectors of 64 numbers and their shares; 3 classes of 39 numbers and 32 x 32.
     assert items["principal vectors of all images together"].nbytes == 2 * 128 + 10 * (64 * 4 + 8)
-    assert items["looks of the classes"].nbytes == 128 + 8 * (3 * 35 + 32**2)
+    assert items["looks of the classes"].nbytes == 128 + 8 * (3 * 39 + 32**2)
 
 
 def test_data_without_labels_can_be_placed_and_cannot_train(tmp_path):

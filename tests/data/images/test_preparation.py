@@ -272,7 +272,7 @@ def test_a_large_client_is_outlined_without_decoding(tmp_path, large, monkeypatc
     outline = own.outline_own_data(settings, node)
     monkeypatch.setattr(preparation, "decode", real)
     data = load_client_data(settings, node)
-    assert outline == ("ward", ("ape", "bee"), ImageForm(1, 8, 9).spec, 12, 4)
+    assert outline == ("ward", ("ape", "bee"), ImageForm(1, 8, 9).spec, 12, 4, 0)
     assert (len(data.train), len(data.test)) == (12, 4)
     assert isinstance(data.test.samples, np.memmap)
     monkeypatch.setattr(preparation, "IN_MEMORY", 2**20)

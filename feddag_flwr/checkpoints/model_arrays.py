@@ -8,7 +8,6 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.records import Model
 
 KINDS: Final = ("floats", "buffers", "integers")
 
@@ -22,7 +21,7 @@ def arrays_of(model: Mapping[str, Weights]) -> dict[str, NDArray[Any]]:
     }
 
 
-def model_of(arrays: Mapping[str, NDArray[Any]]) -> Model:
+def model_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Weights]:
     """Return the model whose arrays these are."""
     vectors: dict[str, dict[str, NDArray[Any]]] = {}
     for name, values in arrays.items():
