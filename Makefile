@@ -24,8 +24,8 @@ $(STAMP): pyproject.toml
 run: $(STAMP) ## simulate the app, and say what clustering gained; settings in RUN_CONFIG
 	"$(BIN)/feddag-flwr" run . --run-config compare=true $(if $(RUN_CONFIG),--run-config "$$RUN_CONFIG")
 
-deploy-demo: $(STAMP) ## a real federation as local processes: TLS, keys, four nodes; see docs/deploy.md
-	"$(BIN)/feddag-lab" deploy-demo .
+deploy-demo: $(STAMP) ## a real federation as local processes: TLS, keys, four nodes; options in DEMO
+	"$(BIN)/feddag-lab" deploy-demo . $(DEMO)
 
 smoke: $(STAMP) ## run every algorithm on every scenario, small, and make tables; goes on where it stopped
 	@status=0; \

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from feddag_flwr.flower.private_home import require_posix
+from feddag_lab.demonstration.examples import NAMES, example
 
 MIN_ROUNDS = 4
 
@@ -25,6 +26,14 @@ def add_command(commands: Any) -> None:  # noqa: ANN401 - argparse has no public
     demo.add_argument(
         "--run-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: runs"
     )
+    demo.add_argument(
+        "--example",
+        choices=NAMES,
+        default=NAMES[0],
+        help="four wards with handwritten digits (default), or the four hospitals of the example "
+        "heart, whose tables are in --data-dir",
+    )
+    demo.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of the tables of heart")
     demo.add_argument("--rounds", type=_rounds, default=4, metavar="N", help="4 (default) or more")
     demo.add_argument("--insecure", action="store_true", help="without TLS and keys")
     demo.add_argument(
@@ -49,6 +58,7 @@ def _demo(options: argparse.Namespace) -> int:
     require_posix()
     demonstration = DeployDemo(
         options.app_dir,
+        example(options.example, options.app_dir, options.data_dir),
         options.run_dir.expanduser(),
         options.rounds,
         options.insecure,

@@ -19,7 +19,7 @@ from feddag_flwr.flower.run_status import RunOutcome
 from feddag_flwr.settings import Settings
 from feddag_flwr.state import ServerState
 from feddag_lab.demonstration.comparison import compare_states
-from feddag_lab.demonstration.example_parts import write_parts
+from feddag_lab.demonstration.examples import Example
 from feddag_lab.demonstration.federation import Federation, federation
 from feddag_lab.demonstration.refusals import Refusal, prepare_intruders
 
@@ -34,6 +34,8 @@ class DeployDemo:
     ----------
     app_dir : Path
         The folder of the app's ``pyproject.toml``.
+    example : Example
+        What is trained on.
     run_dir : Path
         Where the run folder goes, the only thing that is left.
     rounds : int
@@ -47,6 +49,7 @@ class DeployDemo:
     """
 
     app_dir: Path
+    example: Example
     run_dir: Path
     rounds: int = 4
     insecure: bool = False
@@ -62,7 +65,7 @@ class DeployDemo:
             Whether the run completed, equals its simulation to the bit, and nobody got in.
         """
         with private_home() as folder:
-            parts = write_parts(folder)
+            parts = self.example.write(folder)
             outcome, refusals = self._deploy(parts)
             _say(f"the run is {outcome.status} after {outcome.seconds:.1f} s {outcome.details}")
             if not outcome.succeeded:
@@ -101,9 +104,7 @@ class DeployDemo:
 
     def _run_config(self) -> dict[str, Value]:
         return {
-            "scenario": "own",
-            "dataset": "npz",
-            "num-clients": 4,
+            **self.example.settings,
             "participation": 1.0,
             "num-rounds": self.rounds,
             "evaluate-every": self.rounds,

@@ -1,6 +1,7 @@
 """What the demonstration shows with: parts of the digits, the comparison, the command's options."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,14 @@ from sklearn.datasets import load_digits
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.data.files import read_npz
 from feddag_flwr.modalities.image import Image
+from feddag_flwr.settings import Settings
 from feddag_flwr.state import Client, ServerState
 from feddag_lab.cli import main
 from feddag_lab.demonstration.comparison import compare_states
 from feddag_lab.demonstration.example_parts import write_parts
+from feddag_lab.demonstration.examples import HOSPITALS, example
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_each_ward_has_real_digits_of_its_own(tmp_path):
@@ -97,3 +102,31 @@ def test_the_demonstration_takes_four_rounds_at_least(arguments, capsys):
         main(["deploy-demo", *arguments])
     assert end.value.code == 2
     assert "--rounds" in capsys.readouterr().err
+
+
+def test_four_hospitals_are_four_clients_with_the_example_s_settings(tmp_path):
+    data, folder = tmp_path / "data", tmp_path / "home"
+    data.mkdir()
+    folder.mkdir()
+    for name in HOSPITALS:
+        (data / f"{name}.csv").write_text("age,num\n50,1\n60,0\n")
+    made = example("heart", ROOT, data)
+    settings = Settings.from_run_config(made.settings)
+    assert (settings.run.num_clients, settings.data.modality) == (4, "tabular")
+    parts = made.write(folder)
+    assert list(parts) == list(HOSPITALS)
+    assert all(path.read_text() == "age,num\n50,1\n60,0\n" for path in parts.values())
+    assert {path.parent for path in parts.values()} == {folder}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("heart", None, "needs --data-dir"),
+        ("heart", Path("gone"), r"--data-dir gone: no file gone/cleveland.csv, gone/hungarian.csv"),
+        ("wards", Path("here"), "the example 'wards' brings its own data"),
+    ],
+)
+def test_examples_without_their_data_are_refused(name, data, message):
+    with pytest.raises(ValueError, match=message):
+        example(name, ROOT, data)

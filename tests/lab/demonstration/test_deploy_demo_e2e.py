@@ -92,6 +92,9 @@ def test_its_models_are_the_simulation_s_to_the_bit(shown, simulated):
     for summary in (ours, theirs):  # the demonstration's strangers were asked who they are, too
         assert summary.pop("bytes-sent-per-client") > 0
         assert summary.pop("overhead") > 1
+    (impostor,) = ours.pop("left-out")["clients"]
+    assert impostor["at"] == "describe"
+    assert "name 'ward-1' belongs to another node already" in impostor["reason"]
     assert ours == theirs
     name = "clustering.json"
     assert (run_folder / name).read_bytes() == (simulated / name).read_bytes()
