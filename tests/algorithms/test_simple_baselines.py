@@ -139,12 +139,13 @@ def test_a_client_that_raises_costs_its_own_update(tmp_path, caplog, algorithm):
     assert line["all"]["overall"]["clients"] == 6
     # Participants do not judge the model received, where that is not wanted.
     assert line["participants"]["overall"] == {"clients": 0}
-    # A model a client travels down to train, five come back, and six are judged.
+    # A model a client travels down to train, five come back, and six are judged. Ditto trains two.
+    trained = 2 if algorithm == "ditto" else 1
     model = sum(weights.nbytes + HEADER for weights in faulty.state.models[0].values())
     counts = 2 * (10 * 8 + HEADER)  # hits and totals of ten classes
     moved = {
-        "down": {"train": 6 * model, "evaluate": 6 * model},
-        "up": {"train": 5 * model, "evaluate": 6 * counts},
+        "down": {"train": 6 * trained * model, "evaluate": 6 * model},
+        "up": {"train": 5 * trained * model, "evaluate": 6 * counts},
     }
     assert line["bytes"] == ({"down": {}, "up": {}} if algorithm == "local" else moved)
 

@@ -175,7 +175,7 @@ def test_whose_settings_are_whose_is_what_the_algorithms_read():
     for key, setting in CATALOGUE.items():
         if set(setting.readers) == obeying:
             assert setting.section == "local-training", key
-        elif key == "view":  # read where a profile is made, for those who ask for one
+        elif key == "view" or key.startswith("view-"):  # read where a profile is made
             assert setting.readers == ("feddag", "pacfl")
         elif setting.readers and key != "preset":  # which changes others of them
             assert {name for name in read if key in read[name]} == set(setting.readers), key
