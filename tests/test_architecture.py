@@ -106,7 +106,8 @@ ALLOWED = {
     },
     "deployment": {"flower"},
     "launcher": {
-        "data", "data_check", "deployment", "flower", "inference", "settings", "simulation",
+        "data", "data_check", "deployment", "flower", "inference", "registries", "settings",
+        "simulation",
     },
 }  # fmt: skip
 

@@ -39,6 +39,11 @@ def test_all_modules_of_the_packages_travel(checkout):
     assert bundled(checkout) == modules | MADE_BY_FLOWER
 
 
+def test_own_code_in_the_client_app_s_folder_travels(checkout):
+    (checkout / "client_app/mine.py").write_text("def build(shape): ...")
+    assert "client_app/mine.py" in bundled(checkout)
+
+
 def test_what_else_lies_in_the_checkout_neither_travels_nor_breaks(checkout):
     before = bundled(checkout)
     deep = checkout / ".venv311/lib/python3.11/site-packages/a/b/c/d/e/f/g"

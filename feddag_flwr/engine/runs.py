@@ -16,10 +16,13 @@ from feddag_flwr.models.backbones import backbone_name
 from feddag_flwr.models.pretrained import matched, read_tensors, weights_file
 from feddag_flwr.models.registry import build_encoder, imported_encoder
 from feddag_flwr.registries import (
+    AGGREGATORS,
     AUGMENTATIONS,
     MODALITIES,
     OBJECTIVES,
+    OBSERVERS,
     OPTIMISERS,
+    POSTPROCESSORS,
     TRAINERS,
 )
 from feddag_flwr.registry import RegistryError, name_list
@@ -60,6 +63,23 @@ def import_parts(settings: Settings) -> None:
         make_view(view_name(settings.profile), "image", SampleSpec((3, side, side)), 0)
     if training.encoder_weights and not backbone_name(training.model):
         read_tensors(weights_file(training.encoder_weights))
+
+
+def check_parts(settings: Settings) -> None:
+    """Import all parts that the settings name, as a run does, without starting one.
+
+    Raises
+    ------
+    RegistryError, ModelError
+        Of the first that cannot be used.
+    """
+    import_parts(settings)
+    run = settings.run
+    algorithm_class(run.algorithm)
+    AGGREGATORS.load(run.aggregator)
+    for registry, names in ((POSTPROCESSORS, run.postprocessors), (OBSERVERS, run.observers)):
+        for name in name_list(names):
+            registry.load(name)
 
 
 def _check_backbone(settings: Settings) -> None:
