@@ -1,6 +1,6 @@
 """A client's own data, read and split as the client will, or the faults for which it cannot be."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.datasets import read_own, reading_of
 from feddag_flwr.data.files import npz_layout
 from feddag_flwr.data.folders import FolderOfClasses
-from feddag_flwr.data.holdout import stratified_test_indices
+from feddag_flwr.data.holdout import hold_back, stratified_test_indices
 from feddag_flwr.data.npz_layout import Layout
 from feddag_flwr.data.own import as_client, default_name
 from feddag_flwr.data.samples import DataError, Parts, in_one_line
@@ -79,6 +79,10 @@ def inspect_data(path: Path, name: str, settings: Settings) -> Inspection:
         warnings.append(_no_labels(data))
         return Inspection(name, path, kind, faults=faults, warnings=warnings)
     warnings += find_weaknesses(data, _origins(parts, path, data, settings, folder), settings)
+    train, held_back = hold_back(
+        data.train, settings.data.validation_share, settings.run.seed, client=name
+    )
+    data = replace(data, train=train, validation=held_back)
     if kind == TABLE:
         warnings += unknown_columns(column_names(path), settings.data)
     if kind == NPZ:

@@ -32,7 +32,15 @@ def print_data(console: Console, inspection: Inspection, settings: Settings) -> 
             f"{settings.data.test_fraction:.0%} of each class held out by seed {settings.run.seed}"
         )
         table.add_row("test part", made if inspection.split_made else "given")
+        if share := settings.data.validation_share:
+            table.add_row("held back", _held_back(inspection.data, share))
     console.print(table)
+
+
+def _held_back(data: ClientData, share: float) -> str:
+    """Say what is held back from training, and what remains."""
+    held_back = 0 if data.validation is None else len(data.validation)
+    return f"{held_back:,} (validation-share = {share:g}); {len(data.train):,} remain to train on"
 
 
 def _kind(inspection: Inspection) -> str:

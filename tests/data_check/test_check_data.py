@@ -9,6 +9,7 @@ from PIL import Image
 
 from client_app.app import app
 from feddag_flwr.algorithms.feddag.messages import DualTrainRequest, ProfileRequest
+from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.data_check.disclosure import class_vectors, disclosures
 from feddag_flwr.data_check.inspection import inspect_data, kind_of
 from feddag_flwr.launcher import main
@@ -497,3 +498,25 @@ def test_vectors_of_large_images_are_those_of_small_ones(tmp_path):
     picture.unlink()
     assert main([*arguments, 'model="small" view="projected"']) == 0
     assert not picture.exists()
+
+
+def test_what_is_held_back_from_training_is_counted(tmp_path, capsys):
+    path = archive(tmp_path / "a.npz", [0, 1, 2] * 8)
+    share = ["--client-name", "ward-3", "--run-config", "validation-share=0.34"]
+    assert main(["check-data", str(path), *share]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "held back │ 6 (validation-share = 0.34); 12 remain to train on" in told
+    settings = settings_of(path, validation_share=0.34)
+    found = inspect_data(path, "ward-3", settings).data
+    used = load_client_data(settings, {"data-path": str(path), "client-name": "ward-3"})
+    assert (found.train.samples == used.train.samples).all()
+    assert (found.validation.samples == used.validation.samples).all()
+    assert "12 to train, 6 to test" in {
+        item.content for item in disclosures(found, class_vectors(found, settings), settings)
+    }
+    assert "held back" not in tell(capsys, path)
+
+
+def tell(capsys, path):
+    assert main(["check-data", str(path)]) == 0
+    return capsys.readouterr().out

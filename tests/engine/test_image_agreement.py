@@ -9,6 +9,7 @@ from memory_grid import MemoryGrid, quick_settings, run_quickly
 from PIL import Image
 
 from feddag_flwr.checkpoints import newest_checkpoint
+from feddag_flwr.data import own
 from feddag_flwr.data.images import preparation
 from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.modalities import ModalityError, load_modality
@@ -182,3 +183,63 @@ def test_images_become_such_of_one_or_three_channels():
 def test_details_that_say_no_bits_are_refused(details):
     with pytest.raises(ModalityError, match="must be three positive integers"):
         load_modality("image").check(SampleSpec((1, 8, 8), details))
+
+
+def kept_in_files(monkeypatch, tmp_path):
+    """Let all images be mapped, in a folder of the test's."""
+    monkeypatch.setattr(preparation, "IN_MEMORY", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_mapped_images_with_a_part_held_back_train_as_those_in_memory(tmp_path, sites, monkeypatch):
+    changes = settings_of(sites, validation_share=0.3, keep="best-validation", evaluate_every=1)
+    plain, _ = run_quickly(tmp_path, name="plain", **changes)
+    own._read.cache_clear()
+    own._listed.cache_clear()
+    kept_in_files(monkeypatch, tmp_path)
+    mapped, _ = run_quickly(tmp_path, name="mapped", **changes)
+    assert list((tmp_path / "cache").rglob("rows-*.u8"))  # what is held out and back
+    names = ("metrics.jsonl", "summary.json")
+    for name in names:
+        one, other = (tmp_path / folder / name for folder in ("plain", "mapped"))
+        lines = [
+            [json.loads(line) for line in path.read_text().splitlines()]
+            if name.endswith("l")
+            else json.loads(path.read_text())
+            for path in (one, other)
+        ]
+        assert without_bytes(lines[0]) == without_bytes(lines[1])
+    for one, other in zip(plain.state.models, mapped.state.models, strict=True):
+        assert all((one[part].floats == other[part].floats).all() for part in one)
+    assert mapped.state.clients["a"].train_samples == plain.state.clients["a"].train_samples
+
+
+def without_bytes(found):
+    """A client whose images are mapped is asked once more, which costs bytes and nothing else."""
+    if isinstance(found, list):
+        return [without_bytes(each) for each in found]
+    told = ("bytes", "overhead")
+    return {key: value for key, value in found.items() if not key.startswith(told)}
+
+
+def test_large_loose_images_are_placed_in_a_whole_run(tmp_path, sites, monkeypatch):
+    """A folder of images in no class, prepared in files: it has a cluster, and does not train."""
+    site(tmp_path / "more", (16, 16), "L", seed=9)
+    loose = sites / "d"
+    loose.mkdir()
+    for number, file in enumerate(sorted((tmp_path / "more").rglob("*.png"))):
+        file.rename(loose / f"{number}.png")
+    kept_in_files(monkeypatch, tmp_path)
+    strategy, grid = run_quickly(
+        tmp_path,
+        **settings_of(sites, num_clients=4, algorithm="feddag", unlabelled="place", num_rounds=2),
+    )
+    assert sorted(strategy.state.clients) == ["a", "b", "c"]
+    placed = strategy.context.unlabelled["d"]
+    assert placed.samples == 24
+    assert 0 <= placed.cluster < strategy.state.num_clusters
+    asked = {action for action, node in grid.sent if node == strategy.context.clients.nodes["d"]}
+    assert asked == {"query.describe", "query.directions"}
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["unlabelled"]["d"]["samples"] == 24
+    assert "left-out" not in summary
