@@ -82,7 +82,10 @@ def test_check_data_tells_what_is_wrong(capsys):
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ('dataset="nowhere_at_all:load" scenario="own"', "No module named 'nowhere_at_all'; its"),
+        (
+            'dataset="nowhere_at_all:load" scenario="own"',
+            "there is no module 'nowhere_at_all', neither installed, nor in PYTHONPATH, nor in",
+        ),
         ('encoder-weights="nowhere.pth"', "nowhere.pth': no such file; download it first"),
     ],
 )
