@@ -96,9 +96,9 @@ ALLOWED = {
         "client", "engine", "flower", "records", "registries", "settings", "trainers",
     },
     "data_check": {
-        "algorithms/client", "class_names", "data", "metrics", "modalities", "modalities/kinds",
-        "models", "profile", "records", "registries", "seeds", "settings", "subspace_view",
-        "training",
+        "algorithms/client", "class_names", "client", "data", "metrics", "modalities",
+        "modalities/kinds", "models", "profile", "records", "registries", "seeds", "settings",
+        "subspace_view", "training",
     },
     "inference": {
         "aggregation", "checkpoints", "class_names", "data", "modalities", "modalities/kinds",

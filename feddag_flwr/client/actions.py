@@ -9,13 +9,12 @@ import torch
 from flwr.app import Context, Error, RecordDict
 
 from feddag_flwr.client.action import Action, Training
+from feddag_flwr.client.introduction import introduce, introduce_outline
 from feddag_flwr.client.session import ClientSession
 from feddag_flwr.data.newcomers import joining_round
-from feddag_flwr.data.outline import Outline
 from feddag_flwr.data.own import outline_own_data
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.scenarios import load_client_data
-from feddag_flwr.data.settings import class_list
 from feddag_flwr.flower.private import ErrorCode
 from feddag_flwr.modalities import load_modality
 from feddag_flwr.models.errors import ModelError
@@ -43,69 +42,42 @@ logger = logging.getLogger("flwr")
 
 
 def describe(content: RecordDict, context: Context) -> RecordDict | Error:
-    """Introduce this client: name, classes, samples, sizes.
+    """Introduce this client.
 
     Where many images have to be decoded for their moments, this is left to a `PrepareRequest`,
     which says what they are to become.
     """
     settings = Settings.from_run_config(context.run_config)
-    request = describe_request_of(content)
-    modality = load_modality(settings.data.modality)
     try:
-        if settings.profile.view == "encoder":
-            profile = settings.profile
-            FrozenEncoder(profile.view_model, profile.view_digest, profile.view_weights).check()
-        if isinstance(request, PrepareRequest):
-            modality.check(request.spec)
-            data = load_client_data(
-                settings, context.node_config, request.server_round, request.spec
-            )
-        elif outline := outline_own_data(settings, context.node_config):
-            return _outlined(outline, settings, context)
-        else:
-            data = load_client_data(settings, context.node_config, request.server_round)
-    except (
-        DataError,
-        ModelError,
-    ) as error:  # told, not raised: Flower would print a traceback for each client
-        if (
-            settings.data.scenario == "own"
-        ):  # else all clients fail alike, and the server says it once
+        return _introduction(content, settings, context).encode()
+    # Told, not raised: Flower would print a traceback for each client.
+    except (DataError, ModelError) as error:
+        # Made-up clients fail alike, and the server says it once.
+        if settings.data.scenario == "own":
             logger.error("this client cannot take part: %s", error)
         reason = f"{type(error).__name__}: {error}"
         return Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
-    spec = data.spec_by(modality)
-    return Description(
-        data.name,
-        data.class_names,
-        spec.shape,
-        len(data.train),
-        len(data.test),
-        modality.moments(data.train.samples),
-        data.true_group,
-        joining_round(settings, context.node_config),
-        settings.data.modality,
-        spec.details,
-        data.files_left_out,
-    ).encode()
 
 
-def _outlined(outline: Outline, settings: Settings, context: Context) -> RecordDict:
-    """Introduce a client whose images are not decoded yet."""
-    names = class_list(settings.data.class_names) or outline.class_names
-    return Description(
-        outline.name,
-        names,
-        outline.spec.shape,
-        outline.train,
-        outline.test,
-        (),
-        None,
-        joining_round(settings, context.node_config),
-        settings.data.modality,
-        outline.spec.details,
-        outline.files_left_out,
-    ).encode()
+def _introduction(content: RecordDict, settings: Settings, context: Context) -> Description:
+    request, node_config = describe_request_of(content), context.node_config
+    joins_in = joining_round(settings, node_config)
+    _check_frozen_encoder(settings)
+    if not isinstance(request, PrepareRequest):
+        if outline := outline_own_data(settings, node_config):
+            return introduce_outline(outline, settings, joins_in)
+        data = load_client_data(settings, node_config, request.server_round)
+        return introduce(data, settings, joins_in)
+    load_modality(settings.data.modality).check(request.spec)
+    data = load_client_data(settings, node_config, request.server_round, request.spec)
+    return introduce(data, settings, joins_in)
+
+
+def _check_frozen_encoder(settings: Settings) -> None:
+    """Refuse weights of the subspace view's network that are missing or others than agreed."""
+    own = settings.profile
+    if own.view == "encoder":
+        FrozenEncoder(own.view_model, own.view_digest, own.view_weights).check()
 
 
 def rejection(content: RecordDict, context: Context) -> RecordDict:

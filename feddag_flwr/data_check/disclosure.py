@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from feddag_flwr.algorithms.feddag.messages import encode_profile
+from feddag_flwr.client.introduction import introduce
 from feddag_flwr.data.client import ClientData
-from feddag_flwr.data_check.seen import SeenData, as_seen, describe, seen_spec
+from feddag_flwr.data_check.seen import SeenData, as_seen, seen_spec
 from feddag_flwr.data_check.words import listed, plural, several
 from feddag_flwr.metrics import Evaluation, load_metrics, metric_names
 from feddag_flwr.modalities import load_modality
@@ -102,7 +103,7 @@ def disclosures(data: ClientData, vectors: list[ClassVectors], settings: Setting
 
 
 def _introduction(data: ClientData, settings: Settings) -> list[Item]:
-    description, when = describe(data, settings), "on joining"
+    description, when = introduce(data, settings), "on joining"
     names = listed([repr(name) for name in description.class_names])
     samples = f"{description.train_samples:,} to train, {description.test_samples:,} to test"
     files = description.files_left_out

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from feddag_flwr.client.introduction import introduce
 from feddag_flwr.data.by_code.client import load_with_origins
 from feddag_flwr.data.by_code.loading import is_reference
 from feddag_flwr.data.classes import in_classes
@@ -22,7 +23,7 @@ from feddag_flwr.data_check.columns import unknown_columns
 from feddag_flwr.data_check.findings import find_weaknesses
 from feddag_flwr.data_check.folder import folder_notes, unreadable
 from feddag_flwr.data_check.kinds import CODE, FOLDER, NPZ, TABLE, kind_of
-from feddag_flwr.data_check.seen import SeenData, as_seen, describe
+from feddag_flwr.data_check.seen import SeenData, as_seen
 from feddag_flwr.data_check.words import listed, several
 from feddag_flwr.modalities import load_modality
 from feddag_flwr.profile import DIRECTIONS
@@ -203,7 +204,7 @@ def _refusals(data: ClientData, path: Path, settings: Settings) -> list[str]:
         )
     try:
         Description.decode(
-            describe(data, settings).encode(),
+            introduce(data, settings).encode(),
             settings.deployment.max_client_samples,
             settings.data.modality,
         )

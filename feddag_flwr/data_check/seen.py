@@ -9,7 +9,6 @@ import numpy as np
 from feddag_flwr.data.classes import in_spec
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.modalities import Modality, Rows, SampleSpec, load_modality
-from feddag_flwr.records import Description
 from feddag_flwr.settings import Settings
 
 
@@ -20,24 +19,6 @@ class SeenData(NamedTuple):
     modality: Modality
     spec: SampleSpec
     scale: Rows
-
-
-def describe(data: ClientData, settings: Settings) -> Description:
-    """Return how the client will introduce itself."""
-    modality = load_modality(settings.data.modality)
-    spec = data.spec_by(modality)
-    return Description(
-        data.name,
-        data.class_names,
-        spec.shape,
-        len(data.train),
-        len(data.test),
-        modality.moments(data.train.samples),
-        data.true_group,
-        modality=settings.data.modality,
-        sample_details=spec.details,
-        files_left_out=data.files_left_out,
-    )
 
 
 def seen_spec(data: ClientData, settings: Settings) -> SampleSpec:
