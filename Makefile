@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export RUN_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run deploy-demo docker-demo smoke test test-unit faults lint types docs bench clean
+.PHONY: help venv run deploy-demo docker-demo smoke test test-unit faults lint types audit docs bench clean
 
 help: ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ lint: $(STAMP) ## check style and format
 
 types: $(STAMP) ## check the types
 	"$(BIN)/mypy"
+
+audit: $(STAMP) ## look up known weaknesses of all that is installed (needs the advisories of PyPI)
+	"$(BIN)/pip" install --quiet pip-audit
+	"$(BIN)/pip-audit" --local --skip-editable
 
 docs: $(STAMP) ## build the documentation as a site, in site/
 	"$(BIN)/mkdocs" build --strict

@@ -75,9 +75,11 @@ def clear_stale(base: Path) -> None:
 
 def _base() -> Path:
     base = Path(tempfile.gettempdir())
-    if len(str(base)) > LONGEST_TEMPORARY_FOLDER and os.access("/tmp", os.W_OK):
-        base = Path("/tmp")
-    return base
+    # A folder of this user's alone is made in it, by mkdtemp.
+    short = Path("/tmp")  # noqa: S108
+    return (
+        short if len(str(base)) > LONGEST_TEMPORARY_FOLDER and os.access(short, os.W_OK) else base
+    )
 
 
 def _own(home: Path) -> int:

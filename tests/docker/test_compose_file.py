@@ -54,6 +54,7 @@ def test_no_container_has_privileges(service):
     assert body["cap_drop"] == ["ALL"]
     assert body["security_opt"] == ["no-new-privileges:true"]
     assert body["read_only"] is True
+    assert body["pids_limit"] == 1024
     assert not {"privileged", "cap_add", "pid", "ports"} & body.keys()
 
 
@@ -66,6 +67,15 @@ def test_what_lives_long_is_watched_restarted_and_bounded(service):
     check = body["healthcheck"]["test"]
     assert options_of(service).health_server_address == check[3] == "127.0.0.1:9095"
     assert body["logging"]["options"]["max-size"] == "10m"
+
+
+def test_nodes_reach_the_superlink_alone():
+    assert COMPOSE["networks"]["nodes"] == {"internal": True}
+    on_it = {name for name, body in SERVICES.items() if "nodes" in body.get("networks", [])}
+    assert on_it == {"superlink", *NODES}
+    assert all(SERVICES[node]["networks"] == ["nodes"] for node in NODES)
+    assert SERVICES["prepare"]["network_mode"] == "none"  # it makes keys
+    assert all("networks" in body for name, body in SERVICES.items() if name != "prepare")
 
 
 def test_a_node_is_healthy_when_it_is_connected():

@@ -47,9 +47,10 @@ def test_the_image_needs_no_buildkit_and_ends_without_privileges():
     assert "# syntax" not in text
     assert "--mount" not in text
     assert {line for line in INSTRUCTIONS if line.startswith("FROM")} == {
-        "FROM python:3.11-slim AS requirements",
-        "FROM python:3.11-slim",
+        "FROM ${BASE} AS requirements",
+        "FROM ${BASE}",
     }
+    assert INSTRUCTIONS[0] == "ARG BASE=python:3.11-slim"  # before the first FROM: for both stages
     assert INSTRUCTIONS[-1] == "USER feddag"
     assert "ARG DEVICE=gpu" in INSTRUCTIONS
 
