@@ -58,6 +58,15 @@ class DeploymentSettings(Section):
         machine=True,
         may_differ=True,
     )
+    max_reply_size: int = advanced(
+        512,
+        "A deployed node's reply that is larger is refused as it comes",
+        ge=1,
+        le=65_536,
+        unit="MB",
+        machine=True,
+        may_differ=True,
+    )
     max_client_samples: int = advanced(
         10_000_000, "Sample counts above this are rejected as untrue", ge=1, unit="samples"
     )

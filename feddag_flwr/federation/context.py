@@ -203,6 +203,7 @@ class FederationContext:
             self.settings.data.modality,
             view_name(self.settings.profile),
             {str(part): variance_places(module) for part, module in parts.items()},
+            self.settings.deployment.max_reply_size * 2**20,
         )
 
     def replace_part(self, cluster: int, part: str, weights: Weights) -> None:

@@ -7,7 +7,6 @@ named and left out. (Updates of odd length, which only all of a round tell: `out
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +20,10 @@ from flwr.serverapp import Grid
 from feddag_flwr.client.registry import as_sent
 from feddag_flwr.federation.client_registry import ClientRegistry
 from feddag_flwr.federation.left_out import LeftOut
-from feddag_flwr.flower.private import DecodeError, ErrorCode, HTTPStatusError, ObjectPushError
+from feddag_flwr.flower.errors import check_passing, one_line
+from feddag_flwr.flower.inbox import Inbox, WholeReplies
+from feddag_flwr.flower.parcels import BoundedReplies
+from feddag_flwr.flower.private import ErrorCode, HTTPStatusError, ObjectPushError, RuntimeObjects
 from feddag_flwr.records import Limits, RecordError, Rejection, Request
 from feddag_flwr.traffic import Traffic
 
@@ -35,14 +37,8 @@ HEARTBEAT = 60.0
 MOST_NAMED = 5
 # Flower's errors for messages whose time is over, and seconds that its clock may be ahead of ours.
 EXPIRED, CLOCKS = frozenset({ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE}), 1
-# Letters that are read of a client's reason for an error, and of each of its lines.
-LONGEST_REASON, LONGEST_LINE = 20_000, 500
 # Letters of an error by which a second line reminds of it.
 _LONGEST_REMINDER = 40
-# What Flower raises over bytes that are no message; not what it raises when the SuperLink is gone.
-UNREADABLE = (
-    ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError, DecodeError,
-)  # fmt: skip
 
 
 class Letter(NamedTuple):
@@ -96,15 +92,22 @@ class Exchange:
     def __init__(
         self, grid: Grid, max_in_flight: int, clients: ClientRegistry, limits: Limits
     ) -> None:
-        self.grid = grid
         self.max_in_flight = max_in_flight
         self.clients = clients
         self.limits = limits
+        self.connect(grid)
         self.traffic = Traffic()
         self.left_out = LeftOut()
-        self._one_by_one = False
         self._repeated: dict[tuple[str, str], list[str]] = {}
         self._nodes: list[int] = []
+
+    def connect(self, grid: Grid) -> None:
+        """Talk through a grid from now on."""
+        self.grid = grid
+        objects = RuntimeObjects.of(grid)
+        self.inbox: Inbox = (
+            BoundedReplies(objects, self.limits.max_reply_bytes) if objects else WholeReplies(grid)
+        )
 
     def to_client(self, request: Request[Any]) -> Letter:
         """Address a request to the node of the client that its header names."""
@@ -197,7 +200,7 @@ class Exchange:
         try:
             self._nodes = sorted(self.grid.get_node_ids())
         except HTTPStatusError as error:
-            _check_passing(error)
+            check_passing(error)
             logger.warning("the SuperLink names no nodes now: %s", one_line(str(error)))
         return self._nodes
 
@@ -226,7 +229,7 @@ class Exchange:
         try:
             ids = [message_id for message_id in self.grid.push_messages([message]) if message_id]
         except (ObjectPushError, HTTPStatusError) as error:
-            _check_passing(error)
+            check_passing(error)
             ids, reason = [], f": {one_line(str(error))}"
         if len(ids) == 1:
             return ids[0]
@@ -235,38 +238,12 @@ class Exchange:
         return None
 
     def _pull(self, waiting: dict[str, _Sent]) -> list[Message]:
-        """Take the replies that are there.
-
-        Flower reads them as it hands them over, and one that it cannot read takes all others of the
-        same call with it. From then on each is taken by itself, so that it costs its sender alone.
-        """
-        if not self._one_by_one:
-            try:
-                return self._ask(list(waiting))
-            except UNREADABLE as error:
-                self._one_by_one = True
-                logger.error(
-                    "a reply cannot be read (%s) and takes others with it; replies are taken one "
-                    "by one from now on", one_line(f"{type(error).__name__}: {error}"),
-                )  # fmt: skip
-        replies: list[Message] = []
-        for message_id in list(waiting):
-            try:
-                replies += self._ask([message_id])
-            except UNREADABLE as error:
-                sent = waiting.pop(message_id)
-                reason = one_line(f"{type(error).__name__}: {error}")
-                self._log(sent.node_id, sent.kind, f"the reply cannot be read: {reason}")
-        return replies
-
-    def _ask(self, message_ids: list[str]) -> list[Message]:
-        """Ask Flower for replies; it has none while the SuperLink's database is locked."""
-        try:
-            return list(self.grid.pull_messages(message_ids))
-        except HTTPStatusError as error:
-            _check_passing(error)
-            logger.warning("the SuperLink hands over no replies now: %s", one_line(str(error)))
-            return []
+        """Take the replies that are there; name those who sent what cannot be used."""
+        taken = self.inbox.take(list(waiting))
+        for message_id, reason in taken.refused.items():
+            sent = waiting.pop(message_id)
+            self._log(sent.node_id, sent.kind, reason)
+        return taken.messages
 
     def _accept(self, reply: Message, waiting: dict[str, _Sent]) -> _Sent | None:
         """Return what a reply answers, if it is one that may be read."""
@@ -299,6 +276,7 @@ class Exchange:
     def _drop_late(self, waiting: dict[str, _Sent]) -> None:
         now = time.monotonic()
         for message_id in [key for key, sent in waiting.items() if sent.deadline <= now]:
+            self.inbox.drop(message_id)
             self._drop(waiting.pop(message_id))
 
     def _drop(self, sent: _Sent) -> None:
@@ -344,12 +322,6 @@ class Exchange:
         logger.warning("%s: client %s is left out: %s", kind, self.clients.name_of(node_id), reason)
 
 
-def _check_passing(error: Exception) -> None:
-    """Raise an error again that says that the run, not the SuperLink, is at fault."""
-    if isinstance(error, HTTPStatusError) and not error.response.is_server_error:
-        raise error
-
-
 def _message_of(letter: Letter, timeout: float) -> Message:
     content = letter.request.encode()
     action = as_sent(letter.request.action, content)
@@ -361,14 +333,3 @@ def _message_of(letter: Letter, timeout: float) -> Message:
 def kind_of(message: Message) -> str:
     """Return the action that a message asks for or answers, as logs have it: train, profile, .."""
     return one_line(message.metadata.message_type.rpartition(".")[2])
-
-
-def one_line(reason: str) -> str:
-    """Shorten an error's reason to one printable line: the last that names an error, or the first.
-
-    A traceback names its error in its last lines, which may be followed by advice.
-    """
-    lines = [line.strip()[:LONGEST_LINE] for line in reason[-LONGEST_REASON:].splitlines()]
-    named = [line for line in lines if re.search(r"(Error|Exception)\b", line)]
-    line = (named[-1:] or [line for line in lines if line][:1] or ["no reason given"])[0]
-    return "".join(char if char.isprintable() else " " for char in line)

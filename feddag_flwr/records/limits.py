@@ -21,6 +21,8 @@ class Limits:
     max_samples : int
         Largest believable number of samples (setting ``max-client-samples``). A client's data may
         have grown since it described itself.
+    max_reply_bytes : int
+        Size of a reply at most (setting ``max-reply-size``).
     view : str
         What subspaces are of (setting ``view``).
     variances : mapping of str to ndarray of int
@@ -34,6 +36,7 @@ class Limits:
     modality: str = "image"
     view: str = "auto"
     variances: Mapping[str, NDArray[np.intp]] = field(default_factory=dict)
+    max_reply_bytes: int = 512 * 2**20
 
     def check_weights(self, part: str, weights: Weights) -> None:
         """Refuse weights that are not finite, and running variances below 0, which give NaN.

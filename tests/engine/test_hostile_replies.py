@@ -122,7 +122,8 @@ class Scene:
             strategy._open()
         strategy.algorithm.__dict__.pop("begin", None)
         self.grid.connected.add(HOSTILE)
-        strategy.context.exchange.grid = None
+        exchange = strategy.context.exchange
+        exchange.grid = exchange.inbox = None  # they are not copied with the rest
         self._before = strategy
         self.silent, _, _ = self.play(lambda reply: None)
         honest, _, _ = self.play(lambda reply: reply)
@@ -134,7 +135,7 @@ class Scene:
         Returns what the server knows then, as text; the strategy; and its warnings.
         """
         strategy = copy.deepcopy(self._before)
-        strategy.context.exchange.grid = self.grid
+        strategy.context.exchange.connect(self.grid)
         strategy.folder.open = lambda: None
         self.grid.kind, self.grid.change = self.kind, change
         with Lines() as lines:

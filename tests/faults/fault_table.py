@@ -74,6 +74,16 @@ FAULTS = {
     "wrong-parts": ("a node replies other parts than asked for", "as above"),
     "oversized": ("a node replies arrays of 64 MB where 65 kB were to be expected", "as above"),
     "absurd": ("a node replies an update a million times too long", "as above"),
+    "many-arrays": ("a node replies 6,000 arrays", "as above, before any is read"),
+    "gigabyte": (
+        "a node replies 1 GB, `max-reply-size` is 256 MB",
+        "as above, once so much has come; the SuperLink's database forgets it",
+    ),
+    "trickle": (
+        "a node sends its reply bit by bit, a part every 20 s",
+        "the round ends without it after `round-timeout`; the others' replies are read meanwhile",
+    ),
+    "stall": ("a node begins its reply and sends nothing more", "as above"),
     "many": (
         "eight real nodes join a run at once",
         "all are placed within ordinary rounds; nobody else moves",

@@ -5,15 +5,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LIES = ("nan", "garbage", "wrong-parts", "oversized", "absurd")
+# What would fill a server or hold it up.
+BURDENS = ("many-arrays", "gigabyte", "trickle", "stall")
 
 # Put beside the client app; the file that the node config names says how to lie from now on.
 CODE = '''"""The honest client app, whose training replies are spoilt on their way out."""
 
+import time
 from pathlib import Path
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
 from flwr.clientapp import ClientApp
+from flwr.supernode.runtime import run_clientapp
 
 from client_app.app import app as honest
 
@@ -37,6 +41,36 @@ def oversized(arrays):
 
 def absurd(arrays):
     return {k: Array(1e6 * v.numpy()) if k.endswith("floats") else v for k, v in arrays.items()}
+
+
+def many_arrays(arrays):
+    return {str(i): Array(np.full(1, i, np.float32)) for i in range(6_000)}
+
+
+def gigabyte(arrays):
+    return {f"{i}": Array(np.random.default_rng(i).random(1 << 26, np.float32)) for i in range(4)}
+
+
+def slowly(seconds):
+    """Send the objects of a reply one by one, each after some seconds."""
+    push = run_clientapp.push_objects
+
+    def pushing(objects, push_object_fn, object_ids_to_push):
+        for object_id in object_ids_to_push:
+            time.sleep(seconds)
+            push(objects, push_object_fn, object_ids_to_push={object_id})
+
+    run_clientapp.push_objects = pushing
+
+
+def trickle(arrays):
+    slowly(20)
+    return arrays
+
+
+def stall(arrays):
+    slowly(600)
+    return arrays
 
 
 class Hostile(ClientApp):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
+from http_errors import http_error
 from memory_grid import MemoryGrid, quick_settings
 
 from feddag_flwr.federation.client_registry import ClientRegistry
@@ -180,13 +181,6 @@ def test_a_message_that_cannot_be_pushed_costs_that_node_alone(caplog):
         replies = ask(exchange, sorted(grid.contexts))
     assert len(replies) == 5
     assert "client-102 is left out: the message could not be sent" in caplog.text
-
-
-def http_error(status):
-    request = httpx.Request("POST", "http://superlink/pull")
-    return httpx.HTTPStatusError(
-        f"error {status}", request=request, response=httpx.Response(status, request=request)
-    )
 
 
 def test_a_superlink_whose_database_is_locked_for_a_moment_costs_nothing(caplog):
