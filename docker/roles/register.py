@@ -6,18 +6,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from connection import Connection
+from connection import connect
+
+from feddag_flwr.deployment.superlink import SuperLink
 
 KNOWN = "public key already in use"
 
 
-def register(connection: Connection, key: Path) -> str:
+def register(superlink: SuperLink, key: Path) -> str:
     """Register a node.
 
     Parameters
     ----------
-    connection : Connection
-        To the SuperLink.
+    superlink : SuperLink
     key : Path
         The node's public key.
 
@@ -32,7 +33,7 @@ def register(connection: Connection, key: Path) -> str:
         If the SuperLink refuses for another reason.
     """
     try:
-        return f"node {connection.ask('supernode', 'register', str(key))['node-id']}"
+        return f"node {superlink.ask(['supernode', 'register', str(key)])['node-id']}"
     except RuntimeError as error:
         if KNOWN not in str(error).lower():
             raise
@@ -49,9 +50,9 @@ def main() -> int:
     if not keys:
         print(f"{options.folder} holds no *.pub: no node to register", file=sys.stderr)
         return 1
-    connection = Connection(options.control_api, options.folder / "ca.crt")
+    superlink = connect(options.control_api, options.folder / "ca.crt")
     for key in keys:
-        print(f"{key.stem}: {register(connection, key)}", flush=True)
+        print(f"{key.stem}: {register(superlink, key)}", flush=True)
     return 0
 
 

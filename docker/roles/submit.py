@@ -1,7 +1,6 @@
 """Submit a run, show its log to the end, and exit with 0 if Flower calls the run completed.
 
-``flwr run --stream`` exits with 0 when the run failed, and its stream ends when the SuperLink dies,
-which the run survives. So the log is followed anew until ``flwr ls`` says that the run is over.
+A run that fails goes on from its folder, see `feddag_flwr.deployment.submission`.
 """
 
 from __future__ import annotations
@@ -10,9 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from connection import Connection
+from connection import connect
 
-from feddag_flwr.deployment.run import Run
+from feddag_flwr.deployment.submission import Patience, Submission
+from feddag_flwr.flower.run_config import parse_overrides
 
 WEEK = 7 * 24 * 3600.0
 
@@ -25,16 +25,19 @@ def main() -> int:
     parser.add_argument("--control-api", default="superlink:9093")
     parser.add_argument("--root-certificates", type=Path, default=Path("/run/secrets/ca.crt"))
     parser.add_argument("--timeout", type=float, default=WEEK, metavar="SECONDS")
+    parser.add_argument("--resumes", type=int, default=5, metavar="N")
     options = parser.parse_args()
-    connection = Connection(options.control_api, options.root_certificates)
-    started = connection.ask("run", str(options.app), "--run-config", str(options.run_config))
-    run_id = int(started["run-id"])
-    print(f"submit: run {run_id}", flush=True)
-    run = Run(run_id, connection.flower, connection.home / f"run-{run_id}.log", sys.stdout)
-    outcome = run.wait(options.timeout)
+    superlink = connect(options.control_api, options.root_certificates)
+    settings = parse_overrides([str(options.run_config)])
+    submission = Submission(superlink, options.app, settings, superlink.home, sys.stdout, _tell)
+    outcome = submission.to_the_end(Patience(options.timeout, options.resumes))
     reason = f": {outcome.details}" if outcome.details else ""
-    print(f"submit: {outcome.status} after {outcome.seconds:.0f} s{reason}", flush=True)
+    _tell(f"{outcome.status} after {outcome.seconds:.0f} s{reason}")
     return 0 if outcome.succeeded else 1
+
+
+def _tell(line: str) -> None:
+    print(f"submit: {line}", flush=True)
 
 
 if __name__ == "__main__":

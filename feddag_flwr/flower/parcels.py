@@ -85,9 +85,13 @@ class BoundedReplies:
         return Taken(messages, refused)
 
     def drop(self, message_id: str) -> None:
-        """Forget a reply, whole or not, and delete what the SuperLink holds of it."""
+        """Forget a reply, whole or not, and delete what the SuperLink holds of it.
+
+        One of very many parts stays there until the run ends: Flower deletes each part by a search
+        through all, in one go, and its database is locked for minutes meanwhile.
+        """
         parcel = self._parcels.pop(message_id, None)
-        if parcel is None:
+        if parcel is None or len(parcel.head.parts) > MOST_PARTS:
             return
         try:
             self._objects.delete(parcel.head)

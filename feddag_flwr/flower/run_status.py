@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from feddag_flwr.flower.commands import ANSI_STYLE
 
 COMPLETED = "finished:completed"
+FAILED = "finished:failed"
 FINISHED = "finished"
 TIMED_OUT = "timed-out"
 NOT_STARTED = "not-started"

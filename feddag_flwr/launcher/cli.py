@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from feddag_flwr.data.settings import DATASETS
 from feddag_flwr.data_check import command as data_check
 from feddag_flwr.deployment import cli as deployment
 from feddag_flwr.flower.private_home import require_posix
@@ -21,8 +20,9 @@ from feddag_flwr.flower.run_config import (
 )
 from feddag_flwr.flower.run_status import TIMED_OUT, RunOutcome
 from feddag_flwr.inference import cli as inference
+from feddag_flwr.launcher import submit
 from feddag_flwr.launcher.command import EXIT_FAILED, EXIT_USAGE, run_command
-from feddag_flwr.launcher.own_code import find_own_code, own_parts
+from feddag_flwr.launcher.named_parts import check_named
 from feddag_flwr.launcher.simulation import run_simulation
 from feddag_flwr.settings import OWN, Settings, keys, refuse_old_names
 
@@ -73,7 +73,7 @@ def _run_in_process(options: argparse.Namespace) -> int:
     defaults = read_defaults(options.app_dir)
     overrides = complete_overrides(_overrides(options), defaults, Path.cwd())
     settings = Settings.from_run_config({**defaults, **overrides})
-    _check_named(settings, options.app_dir)
+    check_named(settings, options.app_dir)
     run_in_process(settings)
     return 0
 
@@ -96,7 +96,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, Value]:
 def _simulate(options: argparse.Namespace) -> RunOutcome:
     overrides, defaults = _overrides(options), read_defaults(options.app_dir)
     if set(keys()) <= defaults.keys():  # not an app with settings of its own
-        _check_named(Settings.from_run_config({**defaults, **overrides}), options.app_dir)
+        check_named(Settings.from_run_config({**defaults, **overrides}), options.app_dir)
     supernodes = options.num_supernodes
     if supernodes is None:
         supernodes = count_supernodes(overrides, defaults)
@@ -112,23 +112,6 @@ def _simulate(options: argparse.Namespace) -> RunOutcome:
         stream=sys.stdout,
         keep_logs=options.keep_logs,
     )
-
-
-def _check_named(settings: Settings, app_dir: Path) -> None:
-    """Refuse, before any process starts, a missing file of weights and own parts that are none."""
-    weights = settings.training.encoder_weights
-    if weights and not Path(weights).expanduser().is_file():
-        raise ValueError(f"setting encoder-weights = {weights!r}: no such file; download it first")
-    own = list(own_parts(settings))
-    find_own_code(own, [Path.cwd(), app_dir])
-    if own:
-        from feddag_flwr.simulation import check_parts  # PyTorch and Flower take seconds
-
-        check_parts(settings)
-    if settings.data.dataset not in DATASETS:
-        from feddag_flwr.data.by_code.loading import imported  # NumPy takes a moment
-
-        imported(settings.data.dataset)
 
 
 def _report(outcome: RunOutcome) -> None:
@@ -162,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     data_check.add_command(commands, parse_overrides)
     inference.add_commands(commands)
     deployment.add_commands(commands)
+    submit.add_command(commands)
     return parser
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import psutil
 
 from feddag_flwr.deployment.keys import KeyFolder, make_keys
 from feddag_flwr.deployment.run import Run
-from feddag_flwr.flower.commands import ANSI_STYLE, free_ports, spawn
+from feddag_flwr.deployment.superlink import SuperLink
+from feddag_flwr.flower.commands import free_ports
 from feddag_flwr.flower.private_home import private_home
-from feddag_flwr.flower.processes import child_environment
 from feddag_flwr.flower.run_config import (
     Value,
     complete_overrides,
@@ -67,6 +66,7 @@ class Federation:
         self.host = host
         self.keys = KeyFolder(home / "keys")
         self.nodes: dict[str, Node] = {}
+        self._user = SuperLink(home, CONNECTION)
         self._runs: list[Run] = []
         self._assign_ports()
 
@@ -158,17 +158,17 @@ class Federation:
         RuntimeError
             Flower refuses the key.
         """
-        answer = self.ask(["supernode", "register", str(public_key)])
+        answer = self._user.ask(["supernode", "register", str(public_key)])
         return int(answer["node-id"])
 
     def unregister(self, name: str) -> None:
         """Take a node's key from the SuperLink: it is cut off."""
         node_id = self.nodes[name].node_id
-        self.ask(["supernode", "unregister", str(node_id)])
+        self._user.ask(["supernode", "unregister", str(node_id)])
 
     def node_status(self) -> dict[int, str]:
         """Return what Flower says of the nodes it knows, by node id: ``online``, ``offline``, .."""
-        listed = self.ask(["supernode", "list"])["nodes"]
+        listed = self._user.ask(["supernode", "list"])["nodes"]
         return {int(node["node-id"]): str(node["status"]) for node in listed}
 
     def submit(
@@ -204,8 +204,8 @@ class Federation:
             path = self.home / f"run-{len(self._runs) + 1}.toml"
             write_overrides(overrides, path)
             options = ["--run-config", str(path)]
-        run_id = int(self.ask(arguments, options)["run-id"])
-        run = Run(run_id, self._flower, self.home / f"run-{len(self._runs) + 1}.log", stream)
+        run_id = int(self._user.ask(arguments, options)["run-id"])
+        run = Run(run_id, self._user.flower, self.home / f"run-{len(self._runs) + 1}.log", stream)
         self._runs.append(run)
         return run
 
@@ -235,40 +235,6 @@ class Federation:
         deadline = time.monotonic() + CLOSE_SECONDS
         for daemon in daemons:
             daemon.terminate(max(0.0, deadline - time.monotonic()))
-
-    def ask(self, arguments: list[str], options: list[str] | None = None) -> dict[str, Any]:
-        """Let ``flwr`` do something at once, and return its answer.
-
-        Raises
-        ------
-        RuntimeError
-            It says that it did not succeed; the message has its reason.
-        """
-        process = self._flower([*arguments, *(options or []), "--format", "json"])
-        text = ANSI_STYLE.sub("", process.communicate()[0])
-        try:
-            answer: dict[str, Any] = json.loads(text[text.index("{") :])
-        except ValueError:
-            answer = {}
-        if process.returncode or not answer.get("success"):
-            reason = answer.get("error-message") or text.strip()
-            raise RuntimeError(f"flwr {' '.join(arguments)}: {reason}")
-        return answer
-
-    def _flower(self, arguments: list[str]) -> subprocess.Popen[str]:
-        """Start ``flwr``; the name of the connection follows the command's own operands."""
-        operands = next((i for i, word in enumerate(arguments) if word.startswith("--")), None)
-        words = [*arguments[:operands], CONNECTION, *arguments[operands:]] if operands else [
-            *arguments, CONNECTION
-        ]  # fmt: skip
-        return spawn(
-            "flwr",
-            words,
-            subprocess.PIPE,
-            errors=subprocess.STDOUT,
-            folder=self.home,
-            environment=child_environment(self.home),
-        )
 
     def _assign_ports(self) -> None:
         fleet, control, runtime = free_ports(3)

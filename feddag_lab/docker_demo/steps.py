@@ -9,7 +9,7 @@ from typing import Any
 
 from feddag_lab.docker_demo.engine import Project
 from feddag_lab.docker_demo.progress import StepTable, say
-from feddag_lab.docker_demo.submission import Submission, wait
+from feddag_lab.docker_demo.submission import SubmitService, wait
 
 NODES = [f"ward-{number}" for number in range(1, 7)]
 LONG_LIVED = ["superlink", "superexec", *NODES]
@@ -65,7 +65,7 @@ class ContainerDemo:
     def run(self) -> None:
         """Submit a run, and harm the federation while it goes on."""
         started = time.monotonic()
-        submission = Submission(self.project)
+        submission = SubmitService(self.project)
         try:
             submission.wait_round(NODE_DIES_AFTER_ROUND, self.deadline)
             self.kill_node(submission)
@@ -75,7 +75,7 @@ class ContainerDemo:
         finally:
             submission.close()
 
-    def kill_node(self, submission: Submission) -> None:
+    def kill_node(self, submission: SubmitService) -> None:
         """Kill a node while its client works; see it come back and take part again."""
         victim = self.project.container(VICTIM)
         hit = submission.rounds + 1
@@ -95,7 +95,7 @@ class ContainerDemo:
         over = submission.wait_round(hit, self.deadline)
         self.table.add("", f"round {hit} over, with {self.trained_in(hit)}", over - killed)
 
-    def kill_superlink(self, submission: Submission) -> None:
+    def kill_superlink(self, submission: SubmitService) -> None:
         """Kill the SuperLink while clients work; see it come back and the run go on."""
         superlink = self.project.container("superlink")
         hit = submission.rounds + 1
@@ -109,7 +109,7 @@ class ContainerDemo:
         result = f"the same run goes on: round {hit} over, with {self.trained_in(hit)}"
         self.table.add("", result, over - killed)
 
-    def finish(self, submission: Submission, started: float) -> None:
+    def finish(self, submission: SubmitService, started: float) -> None:
         """Wait for the end of the run; check what it left.
 
         Raises

@@ -27,7 +27,7 @@ def wait(what: str, deadline: float, found: Callable[[], bool]) -> None:
         time.sleep(POLL)
 
 
-class Submission:
+class SubmitService:
     """The service ``submit``: shows its log, and knows which round is over.
 
     Parameters

@@ -8,7 +8,7 @@ import numpy as np
 import prepare
 import pytest
 import register
-from connection import Connection
+from connection import connect
 from flwr.cli.flower_config import read_superlink_connection
 from flwr.supercore.grpc_health import run_health_server_grpc_no_tls
 from sklearn.datasets import load_digits
@@ -68,8 +68,8 @@ class Refusing:
     def __init__(self, words):
         self.words = words
 
-    def ask(self, *arguments):
-        assert arguments[:2] == ("supernode", "register")
+    def ask(self, arguments):
+        assert arguments[:2] == ["supernode", "register"]
         raise RuntimeError(self.words)
 
 
@@ -89,7 +89,7 @@ def test_no_key_is_a_fault(tmp_path, monkeypatch, capsys):
 def test_flower_reads_the_connection(tmp_path, monkeypatch):
     monkeypatch.setenv("FLWR_HOME", str(tmp_path / "home"))
     (tmp_path / "ca.crt").write_text("certificate")
-    Connection("superlink:9093", tmp_path / "ca.crt")
+    connect("superlink:9093", tmp_path / "ca.crt")
     read = read_superlink_connection()
     assert (read.address, read.root_certificates) == ("superlink:9093", str(tmp_path / "ca.crt"))
     assert not read.insecure

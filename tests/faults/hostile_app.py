@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LIES = ("nan", "garbage", "wrong-parts", "oversized", "absurd")
 # What would fill a server or hold it up.
-BURDENS = ("many-arrays", "gigabyte", "trickle", "stall")
+BURDENS = ("gigabyte", "trickle", "stall", "many-arrays")
 
 # Put beside the client app; the file that the node config names says how to lie from now on.
 CODE = '''"""The honest client app, whose training replies are spoilt on their way out."""

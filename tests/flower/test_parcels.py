@@ -126,6 +126,7 @@ def test_a_reply_of_very_many_parts_is_refused_before_any_is_read(monkeypatch):
     reason = inbox.take(["asked-1"]).refused["asked-1"]
     assert reason == f"the reply has {len(head.parts)} parts, 3 at most are read"
     assert all(look == 0 for look in store.looks.values())
+    assert store.deleted == []  # that would lock the SuperLink's database
 
 
 def test_garbage_costs_its_sender_alone():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from feddag_lab.docker_demo.engine import Project
-from feddag_lab.docker_demo.submission import Submission
+from feddag_lab.docker_demo.submission import SubmitService
 
 pytestmark = pytest.mark.integration
 
@@ -157,7 +157,7 @@ def project(minutes=1.0):
 
 def test_rounds_are_counted_and_the_exit_status_is_that_of_the_run(docker, capfd):
     docker(version={}, run={"out": "round  1/12 | 3 clusters\nround 2/12 | 3", "status": 5})
-    submission = Submission(project())
+    submission = SubmitService(project())
     submission.wait_round(2, time.monotonic() + 60)
     assert submission.wait_end(time.monotonic() + 60) == 5
     assert submission.rounds == 2
