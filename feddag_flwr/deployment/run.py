@@ -35,6 +35,7 @@ class Run:
         self._end: tuple[str, str] | None = None
         self._closed = threading.Event()
         self._starting = threading.Lock()
+        self._listening: subprocess.Popen[str] | None = None
         self._follower = threading.Thread(
             target=self._follow, args=(Echo(log_path, stream),), daemon=True
         )
@@ -72,10 +73,13 @@ class Run:
     def close(self) -> None:
         """Give up following the run: nobody may be there to ask.
 
-        No ``flwr`` is started from here on, so that none outlives those who end the others.
+        No ``flwr`` is started from here on, and the one that listens is ended, so that none
+        outlives those who end the others.
         """
         with self._starting:
             self._closed.set()
+        if self._listening is not None and self._listening.poll() is None:
+            self._listening.terminate()
 
     def _start(self, arguments: list[str]) -> subprocess.Popen[str]:
         with self._starting:
@@ -88,7 +92,7 @@ class Run:
         with closing(log):
             while not self._closed.is_set():
                 try:
-                    process = self._start(["log", str(self.run_id), "--stream"])
+                    self._listening = process = self._start(["log", str(self.run_id), "--stream"])
                 except ConnectionAbortedError:
                     return
                 assert process.stdout is not None

@@ -11,7 +11,7 @@ from typing import IO, Final, NamedTuple
 from feddag_flwr.deployment.run import Run
 from feddag_flwr.deployment.superlink import SuperLink
 from feddag_flwr.flower.run_config import RESUME, Value, write_overrides
-from feddag_flwr.flower.run_status import FAILED, NOT_STARTED, TIMED_OUT, RunOutcome
+from feddag_flwr.flower.run_status import FAILED, NOT_STARTED, RunOutcome
 
 RUN_FOLDER: Final = re.compile(r"run folder: (.+)")
 ROUND: Final = re.compile(r"round +\d+/\d+ \|")
@@ -117,7 +117,7 @@ class Submission:
     def _follow(self, run_id: int, deadline: float) -> RunOutcome:
         log = self._work_dir / f"run-{run_id}.log"
         run = Run(run_id, self._superlink.flower, log, self._stream)
-        outcome = run.wait(max(0.0, deadline - time.monotonic()))
-        if outcome.status == TIMED_OUT:
+        try:
+            return run.wait(max(0.0, deadline - time.monotonic()))
+        finally:  # whoever interrupts, or has waited long enough, leaves the run alone
             run.close()
-        return outcome

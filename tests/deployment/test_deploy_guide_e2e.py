@@ -104,7 +104,7 @@ class Guide:
             capture_output=True, text=True, timeout=PATIENCE,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return done.stdout + done.stderr
 
     def environment(self, name):
         return {**child_environment(self.home / name), "PYTHONPATH": str(ROOT)}
@@ -215,15 +215,16 @@ def resumed(guide, run_folder):
 
 
 def run_id_in(printed):
-    return re.search(r"Successfully started run (\d+)", printed)[1]
+    return re.search(r"(?:Successfully started|feddag-flwr:) run (\d+)", printed)[1]
 
 
 def test_the_guide_works_as_it_is_written(guide):
     first, _ = set_up(guide)
 
     guide.write("run.toml", guide.home / "run.toml", smaller)
-    printed = guide.run("flwr run", ROOT)
+    printed = guide.run("feddag-flwr submit", ROOT)
     assert "After round 2" in printed
+    assert "feddag-flwr: finished:completed after" in printed
     assert "finished:completed" in guide.run("flwr ls")
     assert "round 2/2" in guide.run("flwr log", RUN_ID=run_id_in(printed))
     (run_folder,) = (guide.home / "srv/runs").iterdir()

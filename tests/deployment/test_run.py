@@ -23,6 +23,9 @@ class Answer:
     def wait(self):
         return 0
 
+    def poll(self):
+        return 0
+
 
 class Flower:
     """Answers `log` and `ls` with the next of its texts; the last one stays."""
