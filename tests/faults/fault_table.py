@@ -75,8 +75,8 @@ FAULTS = {
     "oversized": ("a node replies arrays of 64 MB where 65 kB were to be expected", "as above"),
     "absurd": ("a node replies an update a million times too long", "as above"),
     "many-arrays": ("a node replies 6,000 arrays", "as above, before any is read"),
-    "gigabyte": (
-        "a node replies 1 GB, `max-reply-size` is 256 MB",
+    "large": (
+        "a node replies 256 MB, `max-reply-size` is 64 MB",
         "as above, once so much has come; the SuperLink's database forgets it",
     ),
     "trickle": (

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LIES = ("nan", "garbage", "wrong-parts", "oversized", "absurd")
 # What would fill a server or hold it up.
-BURDENS = ("gigabyte", "trickle", "stall", "many-arrays")
+BURDENS = ("trickle", "stall", "large", "many-arrays")
 
 # Put beside the client app; the file that the node config names says how to lie from now on.
 CODE = '''"""The honest client app, whose training replies are spoilt on their way out."""
@@ -47,8 +47,9 @@ def many_arrays(arrays):
     return {str(i): Array(np.full(1, i, np.float32)) for i in range(6_000)}
 
 
-def gigabyte(arrays):
-    return {f"{i}": Array(np.random.default_rng(i).random(1 << 26, np.float32)) for i in range(4)}
+def large(arrays):
+    rng = np.random.default_rng(1)
+    return {str(i): Array(rng.random(1 << 24, np.float32)) for i in range(4)}
 
 
 def slowly(seconds):
