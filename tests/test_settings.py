@@ -185,6 +185,22 @@ def test_faults_of_several_sections_and_old_names_are_told_together():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("model", "modality", "words"),
+    [
+        ("lenet", "embedding", "is for images, with modality = 'embedding' must be auto, mlp, lin"),
+        ("torchvision.models:vgg11", "embedding", "is for images, with modality = 'embedding'"),
+        ("mlp", "series", "is for rows and embeddings, with modality = 'series' must be auto or"),
+    ],
+)
+def test_a_model_of_another_kind_of_data_is_refused(model, modality, words):
+    config = {"dataset": "npz", "scenario": "own", "data-dir": "x"}
+    with pytest.raises(SettingsError, match=f"model = '{model}': {words}"):
+        Settings.from_run_config({**config, "model": model, "modality": modality})
+    Settings.from_run_config({**config, "model": "auto", "modality": modality})
+    Settings.from_run_config({**config, "model": model, "modality": "own_kind:Kind"})
+
+
 def test_contradictions_of_several_sections_are_told_at_once():
     with pytest.raises(SettingsError) as caught:
         Settings.from_run_config({"client-groups": 30, "min-clients": 40})

@@ -111,6 +111,20 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _batches(paths: Sequence[Path], served: Served) -> Iterator[Batch]:
+    """Read what is to be classified; of many paths, one that cannot be read costs itself alone."""
+    from feddag_flwr.data.samples import DataError
+    from feddag_flwr.inference.pictures import broken
+
+    for path in paths:
+        try:
+            yield from _read([path], served)
+        except DataError as error:
+            if len(paths) == 1:
+                raise
+            yield broken(path, error)
+
+
+def _read(paths: Sequence[Path], served: Served) -> Iterator[Batch]:
     if served.modality == "image":
         from feddag_flwr.inference.pictures import read_batches
 

@@ -111,10 +111,10 @@ def _recipe(served: Served) -> dict[str, Any]:
 
 def _preparation(form: ImageForm) -> list[str]:
     """Say how an image becomes an input, step by step."""
-    most = 2 ** (form.bits or 16) - 1
+    deep = f"0 to {2**form.bits - 1} becomes 0 to 255" if form.bits else "not taken"
     return [
         "upright by EXIF orientation",
-        f"more than 8 bits a channel: 0 to {most} becomes 0 to 255",
+        f"more than 8 bits a channel: {deep}",
         "transparent parts on white",
         "grey" if form.channels == 1 else "red, green, blue",
         f"resized, bilinear with antialiasing, to cover {form.width} x {form.height} pixels "

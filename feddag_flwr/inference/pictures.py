@@ -36,6 +36,11 @@ class Batch(NamedTuple):
     images: NDArray[np.float32]
 
 
+def broken(path: Path, error: DataError) -> Batch:
+    """Return the batch of a path of which nothing can be read."""
+    return Batch([str(path)], [None], [str(error)], np.zeros((0,), dtype=np.float32))
+
+
 def read_batches(
     paths: Sequence[Path], form: ImageForm, class_names: Sequence[str]
 ) -> Iterator[Batch]:

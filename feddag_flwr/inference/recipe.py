@@ -17,13 +17,15 @@ def image_recipe(form: ImageForm) -> Mapping[str, Any]:
 
     ``cover`` resizes so that one side is as said and the other is no smaller; ``crop`` begins at
     half of what is over. Both at once, with the ``box`` of the image that is seen in the end, gives
-    the very pixels of training; one after the other, pixels may be a grey level off.
+    the very pixels of training; one after the other, pixels may be a grey level off. Deep files
+    are those with more than 8 bits a channel; where no image of the federation was, they are none
+    that the model takes.
     """
     size = {"width": form.width, "height": form.height}
     bilinear = {"filter": "bilinear", "antialias": True}
     return {
         "exif-orientation": "applied",
-        "full-scale-of-deep-files": 2 ** (form.bits or 16) - 1,
+        "full-scale-of-deep-files": 2**form.bits - 1 if form.bits else None,
         "background-of-transparency": BYTE,
         "mode": "L" if form.channels == 1 else "RGB",
         "cover": {**size, **bilinear, "other-side": "in proportion, rounded down"},

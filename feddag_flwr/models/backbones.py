@@ -47,6 +47,7 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, image_shape: tuple[int, ...]) -> None:
         super().__init__()
+        _check_name(name)
         _check_shape(name, image_shape)
         self.trunk = _made(name, image_shape)
         heads = [
@@ -81,9 +82,25 @@ class Backbone(nn.Module):
 
 
 def backbone_name(model: str) -> str:
-    """Return torchvision's name of what the setting ``model`` names; empty if it is none of it."""
+    """Return torchvision's name of what the setting ``model`` names; empty if it is none of it.
+
+    What else torchvision has is no factory of encoders: called as one, it would download weights.
+    Its whole reference comes back, which is the name of no classifier.
+    """
     place, _, name = model.rpartition(":")
-    return name if (name in BACKBONES and not place) or place == PLACE else ""
+    if (name in BACKBONES and not place) or place == PLACE:
+        return name
+    return model if place.split(".")[0] == "torchvision" else ""
+
+
+def _check_name(name: str) -> None:
+    from torchvision import models  # takes a second
+
+    if name not in models.list_models(module=models):
+        raise ValueError(
+            f"torchvision has no classifier {name!r}, must be {PLACE}:NAME; docs.pytorch.org lists "
+            "all"
+        )
 
 
 def _check_shape(name: str, shape: tuple[int, ...]) -> None:
@@ -100,10 +117,8 @@ def _check_shape(name: str, shape: tuple[int, ...]) -> None:
 
 
 def _made(name: str, shape: tuple[int, ...]) -> nn.Module:
-    from torchvision import models  # takes a second
+    from torchvision import models
 
-    if name not in models.list_models(module=models):
-        raise ValueError(f"torchvision has no classifier {name!r}; docs.pytorch.org lists all")
     options: dict[str, Any] = {}
     if name.startswith("vit_"):
         patch = int(name.rpartition("_")[2])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.clustering.settings import MOST_CANDIDATES
+from feddag_flwr.training.settings import IMAGE_MODELS, VECTOR_MODELS
 
 if TYPE_CHECKING:
     from feddag_flwr.settings.composition import Settings
@@ -31,6 +32,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
             f"label-smoothing = {training.label_smoothing}: must be 0 with objective = "
             f"{training.objective!r}, is for cross-entropy"
         )
+    yield from _models_of_other_data(settings)
     yield from _nothing_to_look_at(settings)
     yield from _too_many_models(settings)
     yield from _nobody_held_out(settings)
@@ -55,6 +57,20 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield f"drift-looks = {settings.data.drift_looks!r}: needs drift-share above 0"
     if settings.data.drift_looks != "none" and settings.data.modality != "image":
         yield f"drift-looks = {settings.data.drift_looks!r}: only images can be varied so"
+
+
+def _models_of_other_data(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with an encoder of images where samples are none, or of vectors."""
+    model, modality = settings.training.model, settings.data.modality
+    if modality == "image" or ":" in modality:  # which shape samples of one's own have, they say
+        return
+    of_images = model in IMAGE_MODELS or model.startswith("torchvision.")
+    if of_images or (modality == "series" and model in VECTOR_MODELS):
+        others = "" if modality == "series" else f", {', '.join(VECTOR_MODELS)}"
+        yield (
+            f"model = {model!r}: is for {'images' if of_images else 'rows and embeddings'}, with "
+            f"modality = {modality!r} must be auto{others} or package.module:factory"
+        )
 
 
 def _nothing_to_look_at(settings: Settings) -> Iterator[str]:

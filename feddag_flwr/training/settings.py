@@ -18,6 +18,11 @@ _REGISTRIES = {
 # What has training steps of its own, or none.
 _OTHERS = tuple(name for name in ALGORITHMS if name != "per-fedavg")
 
+# Encoders of images alone, and of vectors.
+IMAGE_MODELS = (
+    "small", "lenet", "cnn3", "resnet18", "resnet50", "efficientnet_b0", "vit_b_16",
+)  # fmt: skip
+VECTOR_MODELS = ("mlp", "linear")
 _MODELS = (
     "auto", "small", "lenet", "cnn3", "mlp", "linear",
     "resnet18", "resnet50", "efficientnet_b0", "vit_b_16",

@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    random_split,
+)
 
 from feddag_flwr.data.by_code import client as by_code
 from feddag_flwr.data.by_code import images
+from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.scenarios import load_client_data
 from feddag_flwr.modalities import SampleSpec
@@ -226,6 +234,33 @@ def test_one_bad_item_is_passed_over_and_named(own, caplog):
         load(own, lambda context: Dicts(make=make), on_bad_file="refuse")
 
 
+def test_a_label_that_is_none_is_not_passed_over_with_its_class(own):
+    labels = [-1, 1] * 20  # as many write two classes
+    pixels = np.repeat(PIXELS, 5, axis=0)
+    with pytest.raises(DataError, match="item 0 has label -1; classes are counted from 0"):
+        load(own, lambda context: (pixels, labels))
+    labels[:] = [1] * 40
+    labels[1] = None  # not among the 32 that are looked at first
+    with pytest.raises(DataError, match="item 1 has no label"):
+        load(own, lambda context: (pixels, labels))
+
+
+def test_a_loader_that_ends_the_process_is_refused_alone(own):
+    with pytest.raises(DataError, match="raised SystemExit: 3"):
+        load(own, lambda context: sys.exit(3))
+    with pytest.raises(DataError, match="item 0 raised SystemExit: 4"):
+        load(own, lambda context: Dicts(make=lambda pixels: sys.exit(4)))
+
+
+def test_images_of_more_than_8_bits_have_the_range_of_their_largest_value(own):
+    deep = np.linspace(0, 4095, 8 * 30).round().astype(np.uint16).reshape(8, 6, 5)
+    images = [(Image.fromarray(each), label) for each, label in zip(deep, LABELS, strict=True)]
+    data = load(own, lambda context: images)
+    assert data.spec == ImageForm(1, 6, 5, 12).spec
+    expected = {np.rint(each * (255 / 4095)).astype(np.uint8).tobytes() for each in deep}
+    assert everything(data) == expected
+
+
 def raising(context):
     raise FileNotFoundError("no disk")
 
@@ -255,6 +290,10 @@ def labelled(label):
         (
             lambda context: None,
             "returned nothing to train on; return a dataset to train on, or a mapping",
+        ),
+        (
+            lambda context: random_split(pairs(), [6, 2]),
+            "train is a list of 2 datasets; name them: {'train': .., 'test': ..}",
         ),
         (lambda context: Endless(), "train is a Endless without a length or items by number"),
         (lambda context: DataLoader(pairs()), "without a length or .* return its .dataset"),

@@ -153,6 +153,14 @@ def test_predictions_go_on_past_a_broken_picture(feddag, tree, tmp_path, capsys)
     assert capsys.readouterr().out.startswith(f"{mine / '00.png'}\t\t\t")
 
 
+def test_deep_pictures_need_a_range_that_the_model_knows(tmp_path):
+    Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(tmp_path / "deep.png")
+    (batch,) = read([tmp_path], ImageForm(1, 8, 8))
+    assert "more than 8 bits a channel, which no image of the federation has" in batch.errors[0]
+    (batch,) = read([tmp_path], ImageForm(1, 8, 8, 12))
+    assert np.allclose(batch.images, 249 / 255)
+
+
 def test_grey_images_will_do_for_a_colour_model(tmp_path):
     save(tmp_path / "a.png", "L")
     save(tmp_path / "b.png", "RGBA")

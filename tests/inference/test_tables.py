@@ -92,6 +92,20 @@ def test_tables_that_do_not_fit_are_refused(hospitals, tmp_path, text, words):
         list(read_samples([path], served))
 
 
+def test_one_broken_table_of_several_costs_itself_alone(hospitals, tmp_path, capsys):
+    run, folder = hospitals
+    bad = tmp_path / "bad.csv"
+    bad.write_bytes(b"pressure\n\xff\n")
+    paths = [str(bad), str(folder / "h0.csv"), str(tmp_path / "gone.csv")]
+    assert main(["predict", str(run), "--cluster", "0", *paths]) == 0
+    first, *good, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{bad}\t\t\t{bad}: is not UTF-8 text")
+    assert "gone.csv: no such file" in last
+    assert good
+    assert all(line.startswith(paths[1]) and "\t\t" not in line for line in good)
+    assert main(["predict", str(run), "--cluster", "0", str(bad)]) == 2
+
+
 def test_an_exported_model_says_what_its_numbers_are(hospitals, tmp_path):
     served = load_served(hospitals[0], cluster=0)
     written = json.loads(export(served, tmp_path / "model.pt").read_text())

@@ -25,6 +25,7 @@ def test_the_setting_knows_the_names_that_can_be_made():
         ("convnext_tiny", ""),
         ("lenet", ""),
         ("mymodel:resnet18", ""),
+        ("torchvision.models.resnet:resnet18", "torchvision.models.resnet:resnet18"),
     ],
 )
 def test_which_names_are_torchvision_s(model, name):
@@ -77,6 +78,12 @@ def test_a_grey_image_is_one_of_three_equal_channels():
         ("resnet18", (3, 32, 31), "32 x 32 pixels at least, got 32 x 31: set image-size = 32"),
         ("vit_b_16", (3, 64, 48), "square images whose side 16 divides, got 64 x 48: set image"),
         ("torchvision.models:nothing", (3, 32, 32), "torchvision has no classifier 'nothing'"),
+        # Called as a factory it would take the shape for its weights, and download them.
+        (
+            "torchvision.models.video:r3d_18",
+            (3, 32, 32),
+            "no classifier 'torchvision.models.video:r3d_18', must be torchvision.models:NAME",
+        ),
         ("torchvision.models:squeezenet1_1", (3, 64, 64), "0 last linear layers, must be 1"),
         ("torchvision.models:inception_v3", (3, 299, 299), "3 has more than one output"),
     ],

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from feddag_flwr.data.by_code.items import Items, as_image
-from feddag_flwr.data.images.decoding import GREY_MODES, pixels_of
+from feddag_flwr.data.by_code.items import Items, LabelError, as_image
+from feddag_flwr.data.images.decoding import GREY_MODES, highest_value, pixels_of
 from feddag_flwr.data.images.fitting import fitted_arrays
-from feddag_flwr.data.images.form import ImageForm
+from feddag_flwr.data.images.form import ImageForm, depth_of
 from feddag_flwr.data.images.preparation import IN_MEMORY, VERSION, Reading
 from feddag_flwr.data.images.progress import PERIOD
 from feddag_flwr.data.images.words import listed
@@ -60,13 +60,18 @@ class ImageItems:
 
     @cached_property
     def own_form(self) -> ImageForm:
-        """The form of most of the training images that are looked at; grey where all are."""
+        """The form of most of the training images that are looked at; grey where all are.
+
+        Those of more than 8 bits a channel have the range of their largest value.
+        """
         looked = [image for image, _ in self._looked["train"]]
         sizes = Counter(_size(image) for image in looked)
         height, width = min(sizes, key=lambda size: (-sizes[size], size))
         channels = max(map(_channels, looked))
         side = self.reading.side
-        return ImageForm(channels, side or height, side or width)
+        highest = max(map(_highest, looked))
+        bits = depth_of(highest) if highest else 0
+        return ImageForm(channels, side or height, side or width, bits)
 
     def is_large(self, form: ImageForm) -> bool:
         """Tell whether images are kept in a file."""
@@ -127,6 +132,8 @@ class ImageItems:
             try:
                 sample, label = items[index]
                 row = _in_form(as_image(sample, items.place(index)), form, items.place(index))
+            except LabelError:
+                raise
             except DataError as error:
                 if not self.reading.skip:
                     raise
@@ -170,7 +177,7 @@ def _looked_at(items: Items, *, skip: bool) -> list[tuple[Image.Image | NDArray[
             image = as_image(sample, items.place(index))
             if not looked:
                 _check_same(items, index, image)
-        except UnsteadyError:
+        except (LabelError, UnsteadyError):
             raise
         except DataError as error:
             if not skip:
@@ -216,6 +223,10 @@ def _channels(image: Image.Image | NDArray[Any]) -> int:
     if isinstance(image, Image.Image):
         return 1 if image.mode.startswith("I;") or image.mode in GREY_MODES else 3
     return len(image)
+
+
+def _highest(image: Image.Image | NDArray[Any]) -> float:
+    return highest_value(image, "a training image") if isinstance(image, Image.Image) else 0.0
 
 
 def _in_form(image: Image.Image | NDArray[Any], form: ImageForm, where: str) -> NDArray[np.uint8]:

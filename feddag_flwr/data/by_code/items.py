@@ -18,6 +18,10 @@ SAMPLE_KEYS = ("image", "img", "pixel_values", "embedding", "features", "input",
 LABEL_KEYS = ("label", "labels", "target", "fine_label", "class", "y")
 
 
+class LabelError(DataError):
+    """A label is none: not to be passed over, for a class may go with all that have it."""
+
+
 class Items:
     """A part of a user's own data, item by item.
 
@@ -40,11 +44,11 @@ class Items:
     def __getitem__(self, index: int) -> tuple[Any, str]:
         """Return a sample as it is, and its label as a text.
 
-        A `DataError` names the item and says what is wrong with it.
+        A `DataError` names the item and says what is wrong with it; a `LabelError`, with its label.
         """
         try:
             item = self._read(index)
-        except Exception as error:  # whatever foreign code raises
+        except (Exception, SystemExit) as error:  # whatever foreign code raises
             raise DataError(
                 f"{self.place(index)} raised {type(error).__name__}: {in_one_line(error)}; mend it "
                 "or leave it out"
@@ -98,18 +102,18 @@ class Items:
         shape = np.shape(label)
         if shape not in {(), (1,)} or label is None:
             what = "no label" if label is None else f"a label of shape {shape}"
-            raise DataError(f"{self.place(index)} has {what}; expected the class of one sample")
+            raise LabelError(f"{self.place(index)} has {what}; expected the class of one sample")
         value = np.asarray(label).reshape(-1)[0].item()
         if isinstance(value, str):
             text = cell_text(value)
         elif isinstance(value, bool | int | float) and value >= 0 and value == int(value):
             text = str(int(value))
         else:
-            raise DataError(
+            raise LabelError(
                 f"{self.place(index)} has label {value!r}; classes are counted from 0, or texts"
             )
         if not text:
-            raise DataError(f"{self.place(index)} has no label; expected the class of one sample")
+            raise LabelError(f"{self.place(index)} has no label; expected the class of one sample")
         return text
 
 

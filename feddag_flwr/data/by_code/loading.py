@@ -76,7 +76,7 @@ def load_parts(reference: str, context: LoadContext) -> LoadedParts:
     loader = imported(reference)
     try:
         returned = loader(context)
-    except Exception as error:  # whatever foreign code raises
+    except (Exception, SystemExit) as error:  # whatever foreign code raises
         raise _refusal(
             reference,
             f"raised {type(error).__name__}: {in_one_line(error)}; "
@@ -118,6 +118,11 @@ def _parts(reference: str, returned: object) -> LoadedParts:
 
 
 def _check_part(reference: str, name: str, part: Any) -> None:  # noqa: ANN401
+    if _is_many(part):
+        raise _refusal(
+            reference,
+            f"{name} is a list of {len(part)} datasets; name them: {{'train': .., 'test': ..}}",
+        )
     count = len(part) if hasattr(part, "__len__") else 0
     if is_pair(part):
         samples, labels = part
@@ -134,6 +139,17 @@ def _check_part(reference: str, name: str, part: Any) -> None:  # noqa: ANN401
         )
     if not count:
         raise _refusal(reference, f"{name} is empty; leave it out or fill it")
+
+
+def _is_many(part: object) -> bool:
+    """Tell whether something is a list of datasets, such as ``random_split`` returns."""
+    return (
+        isinstance(part, list)
+        and bool(part)
+        and not isinstance(part[0], tuple | list | Mapping | str)
+        and not hasattr(part[0], "shape")
+        and all(hasattr(part[0], name) for name in ("__getitem__", "__len__"))
+    )
 
 
 def _refusal(reference: str, why: str) -> DataError:

@@ -71,10 +71,19 @@ def read_head(file: Path) -> Head:
         width, height = image.size
         if _is_lying(image):
             width, height = height, width
-        deep = _is_deep(image)
-        highest = float(_deep_values(str(file), image).max()) if deep else 0.0
-        grey = deep or image.mode in GREY_MODES
-        return Head(height, width, grey, 0.0 if image.mode == "F" else highest)
+        grey = _is_deep(image) or image.mode in GREY_MODES
+        return Head(height, width, grey, highest_value(image, str(file)))
+
+
+def highest_value(image: Image.Image, where: str) -> float:
+    """Return the largest value of an image with more than 8 bits a channel, else 0.
+
+    A `DataError`, which begins with `where`, says that values are such as no image has.
+    """
+    if not _is_deep(image):
+        return 0.0
+    highest = float(_deep_values(where, image).max())
+    return 0.0 if image.mode == "F" else highest
 
 
 def decode(file: Path, form: ImageForm) -> NDArray[np.uint8]:
@@ -136,7 +145,12 @@ def _deep_values(file: str, image: Image.Image) -> NDArray[Any]:
 def _in_mode(file: str, image: Image.Image, form: ImageForm) -> Image.Image:
     """Return an image of 8 bits, grey or of three colours, and nothing transparent."""
     if _is_deep(image):
-        most = 1.0 if image.mode == "F" else 2.0 ** (form.bits or 16) - 1
+        if image.mode != "F" and not form.bits:
+            raise DataError(
+                f"{file}: has more than 8 bits a channel, which no image of the federation has; "
+                "bring it to 8 bits"
+            )
+        most = 1.0 if image.mode == "F" else 2.0**form.bits - 1
         scaled = np.minimum(_deep_values(file, image), most) * (255 / most)
         image = Image.fromarray(np.rint(scaled).astype(np.uint8))
     elif image.mode in {"RGBA", "LA", "RGBa", "La", "PA"} or (
