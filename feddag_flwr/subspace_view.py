@@ -100,6 +100,41 @@ class SubspaceView:
         )
 
 
+class SampleVectors:
+    """A view's vectors of some samples; those that a network makes are made once each.
+
+    Parameters
+    ----------
+    view : SubspaceView
+    samples : ndarray, shape (n, ..)
+    scale : tuple of rows
+        The federation's.
+    """
+
+    def __init__(self, view: SubspaceView, samples: NDArray[Any], scale: Rows) -> None:
+        self.view = view
+        self._samples, self._scale = samples, scale
+        self._made: NDArray[np.float64] | None = None
+        self._there = np.zeros(len(samples), dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def of(self, chosen: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Return the vectors of the samples at `chosen`, in that order, or of all: shape (n, d)."""
+        if self.view.encoder is None:
+            samples = self._samples if chosen is None else self._samples[chosen]
+            return self.view.matrix(samples, self._scale)
+        if self._made is None:
+            self._made = np.empty((len(self), self.view.features))
+        wanted = np.arange(len(self)) if chosen is None else chosen
+        missing = wanted[~self._there[wanted]]
+        if len(missing):
+            self._made[missing] = self.view.matrix(self._samples[missing], self._scale)
+            self._there[missing] = True
+        return self._made[wanted]
+
+
 def make_view(name: str, modality: str, spec: SampleSpec, seed: int) -> SubspaceView:
     """Make the view that the setting ``view`` names, for samples of a spec.
 

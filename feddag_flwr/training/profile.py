@@ -24,7 +24,7 @@ from feddag_flwr.profile import (
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_flwr.similarity.looks import Looks, features_of
-from feddag_flwr.subspace_view import SubspaceView, make_view, view_name
+from feddag_flwr.subspace_view import SampleVectors, SubspaceView, make_view, view_name
 
 # Singular values below this share of the largest are noise of the Gram matrix, not directions.
 RANK_TOLERANCE = 1e-6
@@ -111,15 +111,16 @@ def class_subspaces(
     rng: np.random.Generator,
     scale: Rows = (),
     spec: SampleSpec | None = None,
+    seen: SampleVectors | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Take the truncated SVD of each class present (phase 1, step 3), by the settings for it.
 
     `rng` draws the samples that enter it where a class has more than ``max-class-samples``
     (A.6.2); `scale` is the federation's, for modalities whose matrix depends on it; `spec` that of
-    the samples, where they do not tell it themselves. Returns vectors, shape (rows, d), float32,
-    and the class of each.
+    the samples, where they do not tell it themselves. `seen` has their vectors, where others want
+    them too. Returns vectors, shape (rows, d), float32, and the class of each.
     """
-    view = _view_of(data.samples, settings, spec)
+    seen = seen or sample_vectors(data.samples, settings, scale, spec)
     rows: list[NDArray[np.float32]] = []
     classes: list[int] = []
     for label in np.unique(data.labels):
@@ -131,11 +132,10 @@ def class_subspaces(
             members = np.sort(
                 rng.choice(members, settings.profile.max_class_samples, replace=False)
             )
-        matrix = view.matrix(data.samples[members], scale)
-        vectors_of_class = leading_vectors(matrix, size).astype(np.float32)
+        vectors_of_class = leading_vectors(seen.of(members), size).astype(np.float32)
         rows.append(vectors_of_class)
         classes += [int(label)] * len(vectors_of_class)
-    vectors = np.concatenate(rows) if rows else np.zeros((0, view.features), dtype=np.float32)
+    vectors = np.concatenate(rows) if rows else np.zeros((0, seen.view.features), dtype=np.float32)
     return vectors, np.array(classes, dtype=np.int64)
 
 
@@ -145,29 +145,37 @@ def leading_directions(
     client: str,
     scale: Rows = (),
     spec: SampleSpec | None = None,
+    seen: SampleVectors | None = None,
 ) -> LeadingDirections:
     """Take the truncated SVD of all samples together, whatever their labels.
 
     At most ``max-class-samples`` of them enter it. Fewer than ``min-subspace-samples`` give no
-    vectors, as in a class. `spec` is as in `class_subspaces`.
+    vectors, as in a class. `spec` and `seen` are as in `class_subspaces`.
     """
-    view = _view_of(samples, settings, spec)
+    seen = seen or sample_vectors(samples, settings, scale, spec)
     if len(samples) < settings.profile.min_subspace_samples:
-        return LeadingDirections(np.zeros((0, view.features), dtype=np.float32), np.zeros(0))
+        return LeadingDirections(np.zeros((0, seen.view.features), np.float32), np.zeros(0))
+    drawn = None
     if len(samples) > settings.profile.max_class_samples:
         rng = generator(settings.run.seed, "direction-samples", client=client)
         chosen = rng.choice(len(samples), settings.profile.max_class_samples, replace=False)
-        samples = samples[np.sort(chosen)]
-    matrix = view.matrix(samples, scale)
+        drawn = np.sort(chosen)
+    matrix = seen.of(drawn)
     vectors = leading_vectors(matrix, DIRECTIONS)
     squares = np.square(matrix @ vectors.T).sum(axis=0)
     shares = squares / max(float(np.square(matrix).sum()), np.finfo(np.float64).tiny)
     return LeadingDirections(vectors.astype(np.float32), shares)
 
 
-def _view_of(samples: NDArray[Any], settings: Settings, spec: SampleSpec | None) -> SubspaceView:
-    spec = spec or load_modality(settings.data.modality).spec(samples)
-    return make_view(view_name(settings.profile), settings.data.modality, spec, settings.run.seed)
+def sample_vectors(
+    samples: NDArray[Any], settings: Settings, scale: Rows = (), spec: SampleSpec | None = None
+) -> SampleVectors:
+    """Return the vectors of samples that the settings have subspaces made of; made when asked."""
+    modality, seed = settings.data.modality, settings.run.seed
+    spec = spec or load_modality(modality).spec(samples)
+    return SampleVectors(
+        make_view(view_name(settings.profile), modality, spec, seed), samples, scale
+    )
 
 
 def look_features(
@@ -175,12 +183,14 @@ def look_features(
     settings: Settings,
     scale: Rows = (),
     spec: SampleSpec | None = None,
+    seen: SampleVectors | None = None,
 ) -> NDArray[np.float64]:
     """Features of samples (n, k) by which a client tells whether its classes look otherwise."""
-    view = _view_of(samples, settings, spec)
+    seen = seen or sample_vectors(samples, settings, scale, spec)
+    view = seen.view
     shape = view.shape if math.prod(view.shape) == view.features else (view.features,)
     rng = generator(settings.run.seed, "look-projections")
-    return features_of(view.matrix(samples, scale), shape, rng)
+    return features_of(seen.of(), shape, rng)
 
 
 def looks_of(
@@ -189,9 +199,10 @@ def looks_of(
     num_classes: int,
     scale: Rows = (),
     spec: SampleSpec | None = None,
+    seen: SampleVectors | None = None,
 ) -> NDArray[np.float64]:
     """Say how the classes look; those with fewer than ``min-subspace-samples`` are kept back."""
-    features = look_features(data.samples, settings, scale, spec)
+    features = look_features(data.samples, settings, scale, spec, seen)
     least = settings.profile.min_subspace_samples
     return Looks.of(features, data.labels, num_classes, least).numbers()
 
@@ -218,16 +229,12 @@ def make_profile(
     """
     update = np.concatenate([after[part].floats - before[part].floats for part in before])
     chosen = sparse_coordinates(len(update), gradient_fraction, coordinate_seed)
-    vectors, classes = class_subspaces(
-        data,
-        settings,
-        generator(settings.run.seed, "subspace-samples", client=client),
-        scale,
-        spec,
-    )
+    seen = sample_vectors(data.samples, settings, scale, spec)
+    rng = generator(settings.run.seed, "subspace-samples", client=client)
+    vectors, classes = class_subspaces(data, settings, rng, scale, spec, seen)
     counts = np.bincount(data.labels, minlength=num_classes).astype(np.int64)
     of_all = None
     if directions:
-        of_all = leading_directions(data.samples, settings, client, scale, spec)
-    seen = looks_of(data, settings, num_classes, scale, spec) if looks else None
-    return Profile(update[chosen], vectors, classes, counts, after["primary"], of_all, seen)
+        of_all = leading_directions(data.samples, settings, client, scale, spec, seen)
+    told = looks_of(data, settings, num_classes, scale, spec, seen) if looks else None
+    return Profile(update[chosen], vectors, classes, counts, after["primary"], of_all, told)
