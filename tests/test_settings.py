@@ -14,6 +14,7 @@ from feddag_flwr.clustering.complementarity import complementarity
 from feddag_flwr.clustering.selection import choose
 from feddag_flwr.clustering.threshold import sweep
 from feddag_flwr.data.settings import class_list
+from feddag_flwr.registries import MODALITIES
 from feddag_flwr.sections import Above
 from feddag_flwr.settings import CATALOGUE, Settings, SettingsError, defaults, keys
 from feddag_flwr.settings.catalogue import SECTIONS
@@ -64,6 +65,7 @@ def test_readers_and_conditions_name_what_there_is():
                     continue
                 choices = (False, True) if annotation is bool else get_args(annotation)
                 choices = CATALOGUE[other].facts.choices or choices
+                choices = MODALITIES.names if other == "modality" else choices
                 assert set(values) < set(choices), key
 
 

@@ -96,7 +96,7 @@ def with_test_part(
     if not len(test):
         raise DataError(
             f"{origin}: has no test part and none can be held out of {len(parts.train)} sample(s); "
-            "expected two or more of at least one class"
+            "expected two or more of at least one class (labels are classes, not measurements)"
         )
     kept = np.setdiff1d(np.arange(len(parts.train)), test)
     return parts.train.select(kept), parts.train.select(test)

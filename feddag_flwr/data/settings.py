@@ -39,7 +39,8 @@ DATASETS = (
 )  # fmt: skip
 # Where settings of tables have an effect; modalities that read them.
 _TABLES = ({"dataset": ("table",)},)
-_FILES = ({"dataset": ("table", "npz")},)
+_READ_AS_TABLE = (*_TABLES, {"modality": ("tabular",)})
+_FILES = ({"dataset": ("table", "npz")}, {"modality": ("tabular",)})
 _OF_TABLES = ("tabular", "series")
 # Classes of the datasets that always have the same; where settings alone can tell a fault.
 _DATASET_CLASSES = {"digits": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100, "svhn": 10}
@@ -77,7 +78,7 @@ class DataSettings(Section):
         "Column of a table that holds the label",
         min_length=1,
         shapes_data=True,
-        effect=_TABLES,
+        effect=_READ_AS_TABLE,
     )
     client_column: str = advanced(
         "",
@@ -328,9 +329,10 @@ class DataSettings(Section):
             )
         if self.modality == "image":
             return self
-        by_code = self.dataset not in DATASETS and not of_tables
+        by_code = self.dataset not in DATASETS
         if self.dataset != "npz" and not (of_tables and self.dataset == "table") and not by_code:
-            kinds = "'npz' or 'table'" if of_tables else "'npz' or package.module:load"
+            tables = ", 'table'" if of_tables else ""
+            kinds = f"'npz'{tables} or package.module:load"
             raise ValueError(
                 f"dataset = {self.dataset!r}: modality {self.modality!r} takes {kinds}"
             )

@@ -26,13 +26,15 @@ class RawTable:
 
     Attributes
     ----------
+    path : Path or str
+        The file, or what else its messages begin with.
     columns : dict
         By name, in order: texts, float64 with NaN where nothing is, or, of series, arrays (object).
     rows : tuple of str
         What to call each row.
     """
 
-    path: Path
+    path: Path | str
     columns: dict[str, NDArray[Any]]
     rows: tuple[str, ...]
 
@@ -131,7 +133,7 @@ def _table(path: Path, names: list[str], records: Iterator[tuple[int, list[str]]
     return RawTable(path, {n: np.array(cells, np.str_) for n, cells in by_column}, tuple(places))
 
 
-def check_names(path: Path, names: Iterable[str]) -> None:
+def check_names(path: Path | str, names: Iterable[str]) -> None:
     """Refuse names of columns that are empty, too long, or there twice."""
     seen: set[str] = set()
     for number, name in enumerate(names):

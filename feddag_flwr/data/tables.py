@@ -65,10 +65,17 @@ def read_table(path: Path, options: TableOptions, client: str = "") -> Parts:
 def _read(path: Path, options: TableOptions, client: str, state: Any) -> Parts:  # noqa: ANN401
     del state  # of the files: a changed one is read anew
     raws = [rows_of(raw, options, client) for raw in _raw_parts(path)]
+    parts, names = labelled_parts(raws, options)
+    return Parts(parts[0], parts[1] if len(parts) > 1 else None, names)
+
+
+def labelled_parts(
+    raws: Sequence[RawTable], options: TableOptions
+) -> tuple[list[LabelledSamples], tuple[str, ...]]:
+    """Part the labels of one client's parts from the columns that are features."""
     tables = feature_tables([_features(raw, options) for raw in raws], options.categorical)
     labels, names = labels_of(raws, options)
-    parts = [LabelledSamples(*pair) for pair in zip(tables, labels, strict=True)]
-    return Parts(parts[0], parts[1] if len(parts) > 1 else None, names)
+    return [LabelledSamples(*pair) for pair in zip(tables, labels, strict=True)], names
 
 
 def client_names(path: Path, options: TableOptions) -> list[str]:
@@ -184,7 +191,7 @@ def labels_of(
         _need(raw, options.label, "label-column")
         cells = raw.columns[options.label]
         texts.append(label_texts(cells, f"{raw.path}: column {options.label!r}"))
-        places += [f"{row} of {raw.path.name}" for row in raw.rows]
+        places += [f"{row} of {Path(raw.path).name}" for row in raw.rows]
     labels, names = classes_of(
         np.concatenate(texts),
         f"{raws[0].path}: column {options.label!r}",

@@ -1,5 +1,6 @@
 """Data that a user's own function returns: datasets of any library, arrays, and what is wrong."""
 
+import json
 import logging
 import sys
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from memory_grid import run_quickly
 from PIL import Image
 from torch.utils.data import (
     DataLoader,
@@ -22,7 +24,9 @@ from feddag_flwr.data.by_code import images
 from feddag_flwr.data.images.form import ImageForm
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.data.scenarios import load_client_data
+from feddag_flwr.data.tables import TableOptions, read_table
 from feddag_flwr.modalities import SampleSpec
+from feddag_flwr.modalities.series import lengths_of
 from feddag_flwr.settings import Settings, SettingsError
 
 NODE = {"partition-id": 1, "num-partitions": 3, "client-name": "ward-1"}
@@ -220,6 +224,143 @@ def test_vectors_are_embeddings(own):
     }
 
 
+class Frame:
+    """Columns by name, as data frames have them."""
+
+    def __init__(self, columns):
+        self.columns = list(columns)
+        self._cells = columns
+
+    def __getitem__(self, name):
+        return self._cells[name]
+
+    def __len__(self):
+        return len(self._cells[self.columns[0]])
+
+    @property
+    def shape(self):
+        return len(self), len(self.columns)
+
+
+COLUMNS = {
+    "age": [40.0, None, 62, 55, 41, 70, np.float32(33), float("nan")],
+    "sex": ["m", "f", None, "f", "m", "f", "m", "m"],
+    "ill": [1, 0, 1, 0, 1, 0, 1, 0],
+}
+ROWS = [
+    {name: cell for name, cell in zip(COLUMNS, row, strict=True) if cell is not None}
+    for row in zip(*COLUMNS.values(), strict=True)
+]
+APART = [({"age": row.get("age"), "sex": row.get("sex")}, row["ill"]) for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Frame(COLUMNS),
+        COLUMNS,
+        ROWS,
+        APART,
+        (Frame({name: COLUMNS[name] for name in ("age", "sex")}), np.array(COLUMNS["ill"])),
+    ],
+    ids=["frame", "mapping", "rows", "rows-and-labels", "frame-and-labels"],
+)
+def test_every_way_of_giving_a_table_is_the_table_of_a_file(own, part, tmp_path):
+    lines = [
+        ",".join("" if c is None else str(c) for c in row)
+        for row in zip(*COLUMNS.values(), strict=True)
+    ]
+    file = tmp_path / "ward-1.csv"
+    file.write_text("\n".join([",".join(COLUMNS), *lines]))
+    options = TableOptions(label="ill")
+    expected = read_table(file, options).train
+    data = load(
+        own, lambda context: {"train": part, "test": part}, modality="tabular", label_column="ill"
+    )
+    assert data.class_names == ("0", "1")
+    for held in (data.train, data.test):
+        assert held.samples.dtype.names == ("age", "sex")
+        np.testing.assert_array_equal(held.labels, expected.labels)
+        np.testing.assert_array_equal(held.samples["age"], expected.samples["age"])
+        np.testing.assert_array_equal(held.samples["sex"], expected.samples["sex"])
+
+
+def test_an_array_is_a_table_of_numbered_columns(own):
+    rows = rng.normal(size=(8, 3))
+    data = load(own, lambda context: (rows, LABELS), modality="tabular")
+    assert data.train.samples.dtype.names == ("0", "1", "2")
+    assert sorted(data.train.samples["1"].tolist() + data.test.samples["1"].tolist()) == sorted(
+        rows[:, 1].tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"age": [1.0, 2.0], "ill": [0]}, "train: column 'age' has 2 cells, others have 1"),
+        ({"age": [1.0, 2.0]}, "train: no column 'ill' .setting label-column.; it has 'age'"),
+        ({"age": ["x", 2.0], "ill": [0, 1]}, "train: row 0, column 'age': 'x' is no number"),
+        ({"age": [1.0, 2.0], "ill": [0, None]}, "row 1 of .* has no label"),
+        ([5, 6], "train: row 0 is a int; expected columns by name"),
+        (np.zeros((4, 2)), "train: row 0 is a ndarray; expected columns by name"),
+        ((np.zeros((4, 2, 2)), [0, 1, 0, 1]), r"features are of shape \(4, 2, 2\); expected"),
+    ],
+)
+def test_what_is_no_table_is_told(own, part, words):
+    with pytest.raises(DataError, match=words) as caught:
+        load(own, lambda context: {"train": part}, modality="tabular", label_column="ill")
+    assert str(caught.value).startswith("client 'ward-1': dataset = 'own_loader:load'")
+
+
+def test_series_are_of_their_own_lengths(own):
+    lengths = [3, 5, 2, 4, 6, 3, 5, 4]
+    series = [rng.normal(size=(steps, 2)) for steps in lengths]
+    items = list(zip(series, LABELS, strict=True))
+    data = load(own, lambda context: {"train": items, "test": items}, modality="series")
+    assert data.train.samples.shape == (8, 6, 2)
+    assert lengths_of(data.train.samples).tolist() == lengths
+    np.testing.assert_allclose(data.train.samples[2, :2], series[2], rtol=1e-6)
+    one = load(own, lambda context: ([s[:, 0] for s in series], LABELS), modality="series", seed=2)
+    assert one.train.samples.shape[1:] == (6, 1)
+    uneven = [(each[:, : 1 + (number == 5)], 0) for number, each in enumerate(series)]
+    with pytest.raises(DataError, match=r"train item 5 has shape .*; all must be alike"):
+        load(own, lambda context: uneven, modality="series", seed=3)
+
+
+def table_of_three(context):
+    drawn = np.random.default_rng(context.partition)
+    ill = np.arange(40) % 2
+    return {
+        "train": {
+            "age": drawn.normal(size=40) + 2 * ill,
+            "sex": drawn.choice(["m", "f"], 40),
+            "label": np.where(ill, "ill", "well"),
+        }
+    }
+
+
+def series_of_three(context):
+    drawn = np.random.default_rng(context.partition)
+    return [(drawn.normal(size=(drawn.integers(4, 9), 2)) + 2 * (i % 2), i % 2) for i in range(40)]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("modality", "loader", "names"),
+    [("tabular", table_of_three, ["ill", "well"]), ("series", series_of_three, ["0", "1"])],
+)
+def test_a_whole_run_on_what_a_loader_returns(own, tmp_path, modality, loader, names):
+    own.load = loader
+    strategy, _ = run_quickly(
+        tmp_path, dataset="own_loader:load", modality=modality, scenario="own", num_clients=3,
+        participation=1.0, warmup_rounds=1, client_groups=1,
+    )  # fmt: skip
+    assert sorted(strategy.state.assignments) == ["client-0", "client-1", "client-2"]
+    assert list(strategy.state.class_names) == names
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert 0 <= summary["overall"]["balanced-accuracy"] <= 1
+
+
 def test_one_bad_item_is_passed_over_and_named(own, caplog):
     def make(pixels):
         if np.array_equal(pixels, PIXELS[3]):
@@ -339,7 +480,7 @@ def test_what_cannot_be_imported_or_called_is_told(own):
     ("changes", "words"),
     [
         ({"scenario": "lda"}, "each client's own data, needs scenario = 'own', which is 'lda'"),
-        ({"modality": "tabular"}, "modality 'tabular' takes 'npz' or 'table'"),
+        ({"image_size": 8, "modality": "tabular"}, "image-size = 8: only images have a size"),
     ],
 )
 def test_settings_that_cannot_be_with_it(own, changes, words):

@@ -15,6 +15,7 @@ from feddag_flwr.data.by_code.context import LoadContext
 from feddag_flwr.data.by_code.images import ImageItems
 from feddag_flwr.data.by_code.items import Items
 from feddag_flwr.data.by_code.loading import load_parts, module_state
+from feddag_flwr.data.by_code.tables import raw_table
 from feddag_flwr.data.client import ClientData, NodeConfig, read_text
 from feddag_flwr.data.datasets import reading_of
 from feddag_flwr.data.holdout import stratified_test_indices, with_test_part
@@ -23,6 +24,7 @@ from feddag_flwr.data.images.preparation import Reading
 from feddag_flwr.data.labels import classes_of
 from feddag_flwr.data.outline import Outline
 from feddag_flwr.data.samples import DataError, LabelledSamples, Parts
+from feddag_flwr.data.tables import TableOptions, labelled_parts
 from feddag_flwr.modalities import SampleSpec, load_modality
 from feddag_flwr.settings import Settings
 
@@ -81,11 +83,13 @@ class _CodeSource:
         modality: str,
         reading: Reading,
         test_fraction: float,
+        options: TableOptions,
     ) -> None:
         self.reference = reference
         self.context = context
         self.modality = modality
         self.test_fraction = test_fraction
+        self.options = options
         loaded = load_parts(reference, context)
         self.parts = {
             name: Items(f"dataset = {reference!r}: {name}", part)
@@ -96,6 +100,7 @@ class _CodeSource:
         self.images = ImageItems(self.parts, reading, (reference, context, module_state(reference)))
         self._read: dict[SampleSpec | None, ClientData] = {}
         self._good: dict[str, list[int]] = {}
+        self._left_out = 0
         self._held_out: NDArray[np.int64] | None = None
 
     @classmethod
@@ -106,7 +111,7 @@ class _CodeSource:
         with _named(context.client_name):
             return _source(
                 settings.data.dataset, context, settings.data.modality, reading,
-                settings.data.test_fraction,
+                settings.data.test_fraction, TableOptions.of(settings.data),
             )  # fmt: skip
 
     def outline(self) -> Outline | None:
@@ -138,7 +143,12 @@ class _CodeSource:
         return [named["train"][i] for i in kept], [named["train"][i] for i in self._held_out]
 
     def _prepared(self, spec: SampleSpec | None) -> ClientData:
-        labelled, names = self._labelled({name: self._samples(name, spec) for name in self.parts})
+        self._left_out = 0
+        if self.modality == "tabular":
+            labelled, names = self._tables()
+        else:
+            found = {name: self._samples(name, spec) for name in self.parts}
+            labelled, names = self._labelled(found)
         parts = Parts(labelled["train"], labelled.get("test"), names, spec=spec)
         name, seed = self.context.client_name, self.context.seed
         kept, tested = with_test_part(
@@ -147,7 +157,6 @@ class _CodeSource:
         if parts.test is None:
             labels = parts.train.labels
             self._held_out = stratified_test_indices(labels, self.test_fraction, seed, client=name)
-        left_out = sum(len(self.parts[part]) - len(good) for part, good in self._good.items())
         return ClientData(
             name,
             kept,
@@ -156,7 +165,7 @@ class _CodeSource:
             None,
             labelled.get("validation"),
             spec=spec,
-            files_left_out=left_out,
+            files_left_out=self._left_out,
         )
 
     def _samples(self, part: str, spec: SampleSpec | None) -> tuple[NDArray[Any], list[str]]:
@@ -164,12 +173,15 @@ class _CodeSource:
             assert spec is not None
             prepared = self.images.prepare(ImageForm.of(spec), part)
             count = len(self.parts[part])
+            self._left_out += len(prepared.bad)
             self._good[part] = [index for index in range(count) if index not in prepared.bad]
             return prepared.pixels, prepared.labels
         items = self.parts[part]
         self._good[part] = list(range(len(items)))
         pairs = [items[index] for index in range(len(items))]
         rows = [_vector(sample, items.place(index)) for index, (sample, _) in enumerate(pairs)]
+        if self.modality == "series":
+            rows = _padded(rows)
         odd = [index for index, row in enumerate(rows) if row.shape != rows[0].shape]
         if odd:
             raise DataError(
@@ -178,6 +190,17 @@ class _CodeSource:
             )
         samples = load_modality(self.modality).accept(np.stack(rows), items.where)
         return samples, [label for _, label in pairs]
+
+    def _tables(self) -> tuple[dict[str, LabelledSamples], tuple[str, ...]]:
+        """Read all parts as tables, as files of them are."""
+        raws = [
+            raw_table(items.part, items.where, self.options.label) for items in self.parts.values()
+        ]
+        self._good = {
+            part: list(range(len(raw))) for part, raw in zip(self.parts, raws, strict=True)
+        }
+        parts, names = labelled_parts(raws, self.options)
+        return dict(zip(self.parts, parts, strict=True)), names
 
     def _labelled(
         self, found: dict[str, tuple[NDArray[Any], list[str]]]
@@ -201,6 +224,18 @@ class _CodeSource:
         return made, names
 
 
+def _padded(series: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Bring series (steps,) or (steps, channels) to the longest one's steps, NaN behind the end."""
+    steps = max((len(each) for each in series if each.ndim), default=0)
+    rows = [each[:, np.newaxis] if each.ndim == 1 else each for each in series]
+    return [
+        np.pad(row, ((0, steps - len(row)), (0, 0)), constant_values=np.nan)
+        if row.ndim == 2
+        else row
+        for row in rows
+    ]
+
+
 def _vector(sample: object, where: str) -> NDArray[np.float32]:
     try:
         return np.asarray(sample, dtype=np.float32)
@@ -212,6 +247,11 @@ def _vector(sample: object, where: str) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=KEPT)
 def _source(
-    reference: str, context: LoadContext, modality: str, reading: Reading, test_fraction: float
+    reference: str,
+    context: LoadContext,
+    modality: str,
+    reading: Reading,
+    test_fraction: float,
+    options: TableOptions,
 ) -> _CodeSource:
-    return _CodeSource(reference, context, modality, reading, test_fraction)
+    return _CodeSource(reference, context, modality, reading, test_fraction, options)

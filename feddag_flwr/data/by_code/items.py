@@ -31,15 +31,20 @@ class Items:
         What errors begin with: the reference and the part's name.
     part : object
         A map-style dataset, or a pair of arrays.
+
+    Attributes
+    ----------
+    part : object
+        The same.
     """
 
     def __init__(self, where: str, part: Any) -> None:  # noqa: ANN401 - foreign code's
         self.where = where
+        self.part = part
         self._pair = is_pair(part)
-        self._part = part
 
     def __len__(self) -> int:
-        return len(self._part[0] if self._pair else self._part)
+        return len(self.part[0] if self._pair else self.part)
 
     def __getitem__(self, index: int) -> tuple[Any, str]:
         """Return a sample as it is, and its label as a text.
@@ -62,7 +67,7 @@ class Items:
 
     def class_names(self) -> tuple[str, ...]:
         """Names of classes that the dataset knows: ``classes``, or a Hugging Face ClassLabel's."""
-        part = self._part
+        part = self.part
         while not self._pair and part is not None:
             classes = getattr(part, "classes", None)
             if isinstance(classes, Sequence) and all(isinstance(name, str) for name in classes):
@@ -76,8 +81,8 @@ class Items:
 
     def _read(self, index: int) -> Any:  # noqa: ANN401
         if self._pair:
-            return self._part[0][index], self._part[1][index]
-        return self._part[index]
+            return self.part[0][index], self.part[1][index]
+        return self.part[index]
 
     def _parted(self, index: int, item: Any) -> tuple[Any, Any]:  # noqa: ANN401
         if isinstance(item, Mapping):
