@@ -51,6 +51,8 @@ def _of_images(data: ClientData, origins: Origins) -> Iterator[str]:
 def _small_classes(
     names: Sequence[str], counts: NDArray[np.int64], settings: Settings, noun: str
 ) -> Iterator[str]:
+    if settings.privacy.on:  # noise hides what is few
+        return
     held = np.flatnonzero(counts).tolist()
     kept_back = [label for label in held if counts[label] < settings.profile.min_subspace_samples]
     if kept_back:
@@ -72,7 +74,8 @@ def _small_classes(
             f"server can put the {plural(noun)} together again (one {noun}'s vector is that "
             f"{noun} up to {'brightness' if noun == 'image' else 'its scale'}): "
             + listed([f"{names[label]!r} ({counts[label]})" for label in bare])
-            + f"; min-subspace-samples = {int(counts[bare].max()) + 1} would keep them back"
+            + f"; min-subspace-samples = {int(counts[bare].max()) + 1} would keep them back, "
+            "profile-epsilon above 0 would add noise to all"
         )
 
 
