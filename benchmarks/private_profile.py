@@ -79,7 +79,7 @@ class ImageTrial:
 
 
 def group_trials(seeds: range) -> list[GroupTrial]:
-    """Return all clusterings: epsilons, then images a class and unevenness at epsilon 3."""
+    """Return all clusterings: epsilons; of three seeds fewer images a class, uneven; one kind."""
     scenarios = ("I 20 %", "I 30 %", "II", "rotations")
     usual = [
         GroupTrial("fashion-mnist", scenario, 1.0, 100, 60, epsilon, seed)
@@ -91,13 +91,13 @@ def group_trials(seeds: range) -> list[GroupTrial]:
         GroupTrial("fashion-mnist", scenario, 1.0, images, 60, 3.0, seed)
         for scenario in scenarios
         for images in (10, 30)
-        for seed in seeds
+        for seed in seeds[:3]
     ]
     uneven = [
         GroupTrial("fashion-mnist", scenario, 0.25, 100, 60, epsilon, seed)
         for scenario in scenarios
         for epsilon in (0.0, 3.0)
-        for seed in seeds
+        for seed in seeds[:3]
     ]
     one_kind = [
         GroupTrial("fashion-mnist", "one kind", 1.0, 100, 60, epsilon, seed)
@@ -169,7 +169,11 @@ def _profile(
 
 def recover(trial: ImageTrial, paths: Mapping[str, str]) -> dict[str, Any]:
     """Give a client images of each class, and look for them in what the server sees."""
-    config: dict[str, Any] = {"dataset": "fashion-mnist", "data-dir": paths["fashion-mnist"], "seed": trial.seed}
+    config: dict[str, Any] = {
+        "dataset": "fashion-mnist",
+        "data-dir": paths["fashion-mnist"],
+        "seed": trial.seed,
+    }
     settings = Settings.from_run_config(config)
     if trial.epsilon:
         settings = settings.changed({**PRIVATE, "profile-epsilon": trial.epsilon})
