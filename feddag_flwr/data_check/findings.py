@@ -21,6 +21,8 @@ from feddag_flwr.settings import Settings
 MOST_IMBALANCE = 10
 # A brightest pixel below this share of the scale: the images were probably scaled twice.
 LEAST_BRIGHTNESS = 0.1
+# Images of a class up to which its vectors show single ones (docs/private-profile.md).
+FEW_IMAGES = 5
 
 Origins = tuple[Sequence[str], Sequence[str]]
 
@@ -76,6 +78,18 @@ def _small_classes(
             + listed([f"{names[label]!r} ({counts[label]})" for label in bare])
             + f"; min-subspace-samples = {int(counts[bare].max()) + 1} would keep them back, "
             "profile-epsilon above 0 would add noise to all"
+        )
+    few = [
+        label
+        for label in held
+        if label not in kept_back + bare and noun == "image" and counts[label] <= FEW_IMAGES
+    ]
+    if few:
+        yield (
+            f"classes of {FEW_IMAGES} training images at most, single ones of which their "
+            "principal vectors often show: "
+            + listed([f"{names[label]!r} ({counts[label]})" for label in few])
+            + f"; min-subspace-samples = {FEW_IMAGES + 1} would keep them back"
         )
 
 

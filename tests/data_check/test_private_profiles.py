@@ -78,3 +78,6 @@ def test_what_cannot_be_promised_is_a_fault(tmp_path, monkeypatch):
 def test_few_images_are_warned_of_and_noise_is_named_as_a_way_out(tmp_path):
     path = archive(tmp_path / "c.npz", [0] * 12 + [1] * 4)
     one(inspected(path).warnings, "'bee' (3)", "profile-epsilon above 0 would add noise")
+    path = archive(tmp_path / "d.npz", [0] * 12 + [1] * 6 + [2] * 8)
+    one(inspected(path).warnings, "5 training images at most", "often show: 'bee' (4);")
+    assert not inspected(path, min_subspace_samples=6).warnings[1:]
