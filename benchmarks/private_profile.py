@@ -79,7 +79,7 @@ class ImageTrial:
 
 
 def group_trials(seeds: range) -> list[GroupTrial]:
-    """Return all clusterings: epsilons; of three seeds fewer images a class, uneven; one kind."""
+    """Return all clusterings: by epsilon; of three seeds fewer images, uneven ones, digits."""
     scenarios = ("I 20 %", "I 30 %", "II", "rotations")
     usual = [
         GroupTrial("fashion-mnist", scenario, 1.0, 100, 60, epsilon, seed)
@@ -104,7 +104,13 @@ def group_trials(seeds: range) -> list[GroupTrial]:
         for epsilon in (0.0, 3.0)
         for seed in seeds
     ]
-    return usual + fewer + uneven + one_kind
+    digits = [
+        GroupTrial("digits", scenario, 1.0, images, 30, epsilon, seed)
+        for scenario, images in (("I 20 %", 22), ("I 30 %", 15), ("II", 4), ("rotations", 4))
+        for epsilon in (0.0, 3.0)
+        for seed in seeds[:3]
+    ]
+    return usual + fewer + uneven + one_kind + digits
 
 
 def image_trials(seeds: range) -> list[ImageTrial]:
@@ -295,11 +301,13 @@ def report(output: Path) -> list[Table]:
 
 def _table_of_groups(output: Path) -> Table:
     table = Table(title="Groups found from private profiles")
-    for column in ("scenario", "alpha'", "images a class", "epsilon", "seeds", "ARI", "lowest",
-                   "clusters", "told absent", "told falsely", "vectors"):  # fmt: skip
+    for column in ("data", "scenario", "alpha'", "images a class", "epsilon", "seeds", "ARI",
+                   "lowest", "clusters", "told absent", "told falsely", "vectors"):  # fmt: skip
         table.add_column(column)
     frame = Records.in_folder(output, "groups.jsonl").frame()
-    for key, rows in frame.groupby(["scenario", "alpha", "images", "epsilon"], sort=False):
+    for key, rows in frame.groupby(
+        ["dataset", "scenario", "alpha", "images", "epsilon"], sort=False
+    ):
         clusters = f"{rows['clusters'].min()}-{rows['clusters'].max()}"
         table.add_row(
             *(f"{value:g}" if isinstance(value, float) else str(value) for value in key),
