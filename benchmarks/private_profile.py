@@ -38,7 +38,7 @@ from feddag_flwr.similarity.class_subspaces import ClassSubspaces
 from feddag_flwr.similarity.group_tree import GroupTree
 from feddag_flwr.similarity.proximity import pack_bases
 from feddag_flwr.training.private_profile import class_moments, private_profile, projection_of
-from feddag_flwr.training.profile import class_subspaces, view_of
+from feddag_flwr.training.profile import class_subspaces, sample_vectors
 
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "results" / "private-profile"
 # What a private profile needs besides its epsilon.
@@ -224,15 +224,16 @@ def _seen(
         made = private_profile(data, settings, number, noise=noise_of(trial.seed, trial.images))
         rows, classes = made.vectors, made.vector_classes
     else:
-        view = view_of(data.samples, settings, None)
+        view = sample_vectors(data.samples, settings).view
         noisy = class_moments(data, view, settings, number).released(
-            ProfileBudget.of(settings.privacy), noise_of(trial.seed, trial.images)
+            ProfileBudget.of(trial.epsilon, settings.privacy.profile_delta),
+            noise_of(trial.seed, trial.images),
         )
         leading = [np.linalg.eigh(of_class)[1][:, :-4:-1].T for of_class in noisy.seconds]
         rows, classes = np.concatenate(leading).astype(np.float32), np.repeat(range(number), 3)
     projection = None
     if settings.privacy.on:
-        projection = projection_of(view_of(data.samples, settings, None), settings)
+        projection = projection_of(sample_vectors(data.samples, settings).view, settings)
     return {label: rows[classes == label].astype(np.float64) for label in range(number)}, projection
 
 

@@ -100,7 +100,7 @@ class ClientSession:
         """
         if self.settings.privacy.on:
             raise RecordError(
-                f"profile-epsilon = {self.settings.privacy.epsilon:g}: no {what} is sent"
+                f"profile-epsilon = {self.settings.privacy.profile_epsilon:g}: no {what} is sent"
             )
 
     @property

@@ -48,10 +48,10 @@ def private_items(profile: Profile, header: RequestHeader, settings: Settings) -
     noun = load_modality(settings.data.modality).noun
     rows, length = profile.vectors.shape
     vectors = f"{several(rows, f'projected {noun}')} of {length:,} numbers"
+    told = f"for instance {listed(counts)}; other classes: none"
+    privacy, nbytes = settings.privacy, nbytes_of(message, "vectors", "vector-classes")
     return [
-        Item(when, "count of each class", f"for instance {listed(counts)}; other classes: none",
-             nbytes_of(message, "counts")),
-        Item(when, "principal vectors", f"for instance {vectors}",
-             nbytes_of(message, "vectors", "vector-classes")),
-        Item(when, "promise", promise(settings.privacy.epsilon, settings.privacy.delta), 0),
-    ]  # fmt: skip
+        Item(when, "count of each class", told, nbytes_of(message, "counts")),
+        Item(when, "principal vectors", f"for instance {vectors}", nbytes),
+        Item(when, "promise", promise(privacy.profile_epsilon, privacy.profile_delta), 0),
+    ]

@@ -42,21 +42,19 @@ class ProfileBudget:
     moment_noise: float
 
     @classmethod
-    def of(cls, privacy: PrivacySettings) -> ProfileBudget:
-        """Find the least noise that keeps what the settings promise.
+    def of(cls, epsilon: float, delta: float) -> ProfileBudget:
+        """Find the least noise that keeps a promise.
 
         Raises
         ------
         SettingsError
             dp-accounting is not installed.
         """
-        check_installed(privacy)
+        _require(epsilon)
         from dp_accounting import get_sigma_gaussian
 
-        sigma = float(get_sigma_gaussian(privacy.epsilon, privacy.delta)) * _ROUNDING
-        return cls(
-            privacy.delta, sigma / math.sqrt(COUNT_SHARE), sigma / math.sqrt(1.0 - COUNT_SHARE)
-        )
+        sigma = float(get_sigma_gaussian(epsilon, delta)) * _ROUNDING
+        return cls(delta, sigma / math.sqrt(COUNT_SHARE), sigma / math.sqrt(1.0 - COUNT_SHARE))
 
     @property
     def noise(self) -> float:
@@ -74,8 +72,13 @@ class ProfileBudget:
 
 def check_installed(privacy: PrivacySettings) -> None:
     """Refuse private profiles where nothing can account for them."""
-    if privacy.on and find_spec("dp_accounting") is None:
+    if privacy.on:
+        _require(privacy.profile_epsilon)
+
+
+def _require(epsilon: float) -> None:
+    if find_spec("dp_accounting") is None:
         raise SettingsError(
-            f"setting profile-epsilon = {privacy.epsilon:g}: needs dp-accounting: install the "
+            f"setting profile-epsilon = {epsilon:g}: needs dp-accounting: install the "
             "extra, pip install 'feddag-flwr[privacy]'"
         )

@@ -13,14 +13,19 @@ def privacy_refusals(settings: Settings) -> Iterator[str]:
     """Yield a sentence for each setting that tells of samples what no epsilon would cover."""
     if not settings.privacy.on:
         return
-    private = f"must be so with profile-epsilon = {settings.privacy.epsilon:g}"
+    private = f"with profile-epsilon = {settings.privacy.profile_epsilon:g}"
     for key, value, wanted, reason in _needed(settings):
         if value != wanted:
-            yield f"{key} = {value!r}: {wanted!r} {private}; {reason}"
+            yield f"{key} = {value!r}: {wanted!r} must be so {private}; {reason}"
+    if settings.profile.view == "encoder":
+        yield (
+            f"view = 'encoder': must not be so {private}; an image's features depend on others of "
+            "its batch, by rounding in single precision"
+        )
     if settings.data.scenario == "own" and not settings.data.class_names:
         yield (
-            f"class-names = '': must name the classes with profile-epsilon = "
-            f"{settings.privacy.epsilon:g}; names that clients find in their data tell of it"
+            f"class-names = '': must name the classes {private}; names that clients find in "
+            "their data tell of it"
         )
 
 

@@ -34,7 +34,7 @@ def private_profile(
     is no update and no encoder. `spec` is as in `profile.class_subspaces`; `noise` is the operating
     system's but in tests.
     """
-    budget = ProfileBudget.of(settings.privacy)
+    budget = ProfileBudget.of(settings.privacy.profile_epsilon, settings.privacy.profile_delta)
     view = sample_vectors(data.samples, settings, scale, spec).view
     moments = class_moments(data, view, settings, num_classes, scale)
     noisy = moments.released(budget, noise or GaussianNoise())
@@ -69,4 +69,4 @@ def class_moments(
 def projection_of(view: SubspaceView, settings: Settings) -> NDArray[np.float64] | None:
     """Draw the projection that all clients of a run share; None where rows are short already."""
     rng = generator(settings.run.seed, "private-projection")
-    return projection(view.features, settings.privacy.dimensions, rng)
+    return projection(view.features, settings.privacy.profile_dimensions, rng)

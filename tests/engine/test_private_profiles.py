@@ -20,13 +20,12 @@ from private_settings import PRIVATE
 from feddag_flwr.engine.runs import open_run
 from feddag_flwr.privacy import budget
 from feddag_flwr.privacy.budget import ProfileBudget
-from feddag_flwr.privacy.settings import PrivacySettings
 from feddag_flwr.run_folder import PRIVACY, SUMMARY, RunFolder
 from feddag_flwr.settings import Settings, SettingsError
 
 pytestmark = pytest.mark.integration
 # Epsilon of two profiles, each with epsilon 3.
-TWO = ProfileBudget.of(PrivacySettings(epsilon=3.0)).epsilon(2)
+TWO = ProfileBudget.of(3.0, 1e-5).epsilon(2)
 OTHERWISE = {"standardise": False, "drift_threshold": 0.0}
 ALL_CLASSES = {"label_skew": 100.0, "client_groups": 1}
 
@@ -251,6 +250,10 @@ def test_a_full_disk_costs_the_epsilon_and_not_the_run(tmp_path, monkeypatch):
         ({"unlabelled": "place"}, "unlabelled = 'place': 'refuse' must be so"),
         ({"looks_level": 1e-6}, "looks-level = 1e-06: 0.0 must be so"),
         ({"drift_threshold": 0.2}, "drift-threshold = 0.2: 0.0 must be so"),
+        (
+            {"view": "encoder", "view_weights": "w.pt", "view_digest": "0" * 8},
+            "view = 'encoder': must not be so with profile-epsilon = 3",
+        ),
         ({"validation_share": 0.1}, "validation-share = 0.1: 0.0 must be so"),
         (
             {"scenario": "own", "dataset": "npz", "modality": "tabular"},

@@ -12,7 +12,7 @@ from feddag_flwr.sections import SettingsError
 
 
 def of(epsilon, delta=1e-5):
-    return ProfileBudget.of(PrivacySettings(epsilon=epsilon, delta=delta))
+    return ProfileBudget.of(epsilon, delta)
 
 
 def by_dp_accounting(spent, profiles=1):

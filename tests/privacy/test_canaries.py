@@ -14,7 +14,6 @@ from scipy.stats import beta
 
 from feddag_flwr.privacy.budget import ProfileBudget
 from feddag_flwr.privacy.mechanism import ClassMoments
-from feddag_flwr.privacy.settings import PrivacySettings
 
 TRIALS = 10_000
 DOUBT = 1e-3  # chance at which a bound of an error may be wrong
@@ -52,13 +51,13 @@ def least_epsilon(budget, delta, seed):
 
 @pytest.mark.parametrize("epsilon", [1.0, 3.0])
 def test_canaries_find_no_more_than_the_promise(epsilon):
-    budget = ProfileBudget.of(PrivacySettings(epsilon=epsilon))
+    budget = ProfileBudget.of(epsilon, 1e-5)
     found = least_epsilon(budget, budget.delta, seed=1)
     assert 0.1 * epsilon < found <= epsilon
 
 
 @pytest.mark.parametrize("part", ["count_noise", "moment_noise"])
 def test_canaries_find_a_part_with_too_little_noise(part):
-    budget = ProfileBudget.of(PrivacySettings(epsilon=1.0))
+    budget = ProfileBudget.of(1.0, 1e-5)
     faulty = replace(budget, **{part: getattr(budget, part) / 4})
     assert least_epsilon(faulty, budget.delta, seed=2) > 1.0

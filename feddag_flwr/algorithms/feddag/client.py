@@ -62,10 +62,10 @@ def private(content: RecordDict, context: Context) -> RecordDict:
     request = PrivateProfileRequest.decode(content)
     header, session = request.header, ClientSession.open(context, request.header)
     own = session.settings.privacy
-    if not own.on or own.dimensions != request.dimensions:
+    if not own.on or own.profile_dimensions != request.dimensions:
         raise RecordError(
             f"the request has profile-dimensions = {request.dimensions}, this client has "
-            f"profile-epsilon = {own.epsilon:g} and profile-dimensions = {own.dimensions}"
+            f"{own.profile_dimensions} with profile-epsilon = {own.profile_epsilon:g}"
         )
 
     def made() -> dict[str, NDArray[Any]]:

@@ -26,7 +26,10 @@ class PrivacyLedger:
 
     def __init__(self, context: FederationContext) -> None:
         self._context = context
-        self._budget = ProfileBudget.of(context.settings.privacy)
+        settings = context.settings
+        self._budget = ProfileBudget.of(
+            settings.privacy.profile_epsilon, settings.privacy.profile_delta
+        )
         self._asked: Counter[str] = Counter()
         self._unknown = ""
 

@@ -124,7 +124,7 @@ class Profiler:
         if self.ledger is not None:
             self.ledger.note(name, server_round)
             header = self._context.header(name, server_round)
-            return PrivateProfileRequest(header, settings.privacy.dimensions)
+            return PrivateProfileRequest(header, settings.privacy.profile_dimensions)
         asked = ProfileRequest(
             self._context.header(name, server_round),
             self._start,
