@@ -35,13 +35,13 @@ class Profile:
     Attributes
     ----------
     update : ndarray, shape (k,), float32
-        The warm-up's update at the common coordinates.
+        The warm-up's update at the common coordinates; none, (0,), of a private profile.
     vectors, vector_classes : ndarray, shapes (rows, d) and (rows,), float32 and int64
         Leading left singular vectors of the classes present, of unit length, by ascending class.
     counts : ndarray, shape (C,), int64
-        Training samples a class.
+        Training samples a class; noisy ones of a private profile.
     encoder : Weights
-        The warmed-up encoder (Eq. 22 needs it).
+        The warmed-up encoder (Eq. 22 needs it); no weights of a private profile.
     directions : LeadingDirections or None
         Where they are asked for (setting ``unlabelled`` = place).
     looks : ndarray of float64, or None

@@ -7,6 +7,7 @@
                           apart, for they never repeat
 ``proximity.npz``         client names, G, V where the fusion reads it, A and fusion weights
 ``clustering.json``       the alpha sweep, assignments, complementarity graph
+``privacy.jsonl``         one line for each private profile that a client was asked for
 ``checkpoints/``          the last rounds: clients, models, the algorithm's state (see
                           `feddag_flwr.checkpoints`)
 ``summary.json``          the closing table; there once the run is over
@@ -41,8 +42,9 @@ else:
 
 logger = logging.getLogger("flwr")
 
-SETTINGS, METRICS, SECONDS, SUMMARY, PROXIMITY = (
-    "settings.json", "metrics.jsonl", "seconds.jsonl", "summary.json", "proximity.npz"
+SETTINGS, METRICS, SECONDS, SUMMARY, PROXIMITY, PRIVACY = (
+    "settings.json", "metrics.jsonl", "seconds.jsonl", "summary.json", "proximity.npz",
+    "privacy.jsonl",
 )  # fmt: skip
 
 
@@ -149,6 +151,10 @@ class RunFolder:
         except OSError as error:
             logger.error("%s: a line waits for the next round: %s", path, error.strerror)
             self._unwritten[name] = lines
+
+    def append_now(self, name: str, values: Mapping[str, Any]) -> None:
+        """Append one line to a JSON Lines file, on the disk when this returns; else an OSError."""
+        _append(self.path / name, (json.dumps(values, allow_nan=False) + "\n").encode())
 
     def write_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write a compressed ``.npz`` file, free of pickled objects."""

@@ -21,6 +21,7 @@ SECTIONS = {"settings", "profile_settings"}
 ALLOWED = {
     # -- the mathematics
     "similarity": set(),
+    "privacy": {"sections", "settings"},
     "clustering": {"similarity"},
     "aggregation": set(),
     "layout": {"aggregation"},
@@ -48,8 +49,8 @@ ALLOWED = {
     "objectives": set(),
     "optimisers": {"local_training"},
     "training": {
-        "aggregation", "data", "metrics", "modalities", "models", "objectives", "profile", "seeds",
-        "settings", "similarity", "subspace_view",
+        "aggregation", "data", "metrics", "modalities", "models", "objectives", "privacy",
+        "profile", "seeds", "settings", "similarity", "subspace_view",
     },
     "subspace_view": {"modalities", "models", "seeds", "settings"},
     "modalities/kinds": {"data", "modalities", "models", "training"},
@@ -65,8 +66,8 @@ ALLOWED = {
     },
     "client": {
         "aggregation", "augmentations", "data", "flower", "local_training", "metrics", "modalities",
-        "models", "objectives", "optimisers", "postprocessors", "records", "registries", "registry",
-        "seeds", "settings", "similarity", "trainers", "training",
+        "models", "objectives", "optimisers", "postprocessors", "privacy", "records", "registries",
+        "registry", "seeds", "settings", "similarity", "trainers", "training",
     },
     "algorithms/client": {
         "aggregation", "client", "local_training", "models", "objectives", "profile", "records",
@@ -81,15 +82,15 @@ ALLOWED = {
     },
     "algorithms": {
         "aggregation", "aggregators", "algorithms/client", "checkpoints", "clustering",
-        "federation", "local_training", "models", "profile", "records", "run_folder", "sections",
-        "seeds", "settings", "similarity", "state",
+        "federation", "local_training", "models", "privacy", "profile", "records", "run_folder",
+        "sections", "seeds", "settings", "similarity", "state",
     },
     "observers": {"checkpoints", "metrics", "run_folder", "settings", "state"},
     "engine": {
         "aggregation", "aggregators", "algorithm_names", "algorithms", "checkpoints", "class_names",
         "clustering", "federation", "local_training", "metrics", "modalities",
-        "models", "observers", "postprocessors", "records", "registries", "registry", "run_folder",
-        "seeds", "settings", "state", "subspace_view", "traffic",
+        "models", "observers", "postprocessors", "privacy", "records", "registries", "registry",
+        "run_folder", "seeds", "settings", "state", "subspace_view", "traffic",
     },
     # -- commands and tools
     "simulation": {
@@ -97,8 +98,8 @@ ALLOWED = {
     },
     "data_check": {
         "algorithms/client", "class_names", "client", "data", "metrics", "modalities",
-        "modalities/kinds", "models", "profile", "records", "registries", "seeds", "settings",
-        "subspace_view", "training",
+        "modalities/kinds", "models", "privacy", "profile", "records", "registries", "seeds",
+        "settings", "subspace_view", "training",
     },
     "inference": {
         "aggregation", "checkpoints", "class_names", "data", "modalities", "modalities/kinds",
@@ -127,7 +128,7 @@ LAB_ALLOWED = {
     "__main__": {"cli"},
 }
 
-MATHEMATICS = ("similarity", "clustering", "aggregation", "layout", "profile")
+MATHEMATICS = ("similarity", "clustering", "aggregation", "layout", "profile", "privacy")
 FORBIDDEN_IN_MATHEMATICS = {"flwr", "torch", "torchvision", "ray"}
 
 

@@ -137,6 +137,10 @@ class Algorithm(ABC):
         """Return what the line of the round in ``metrics.jsonl`` says of `update`: nothing."""
         return {}
 
+    def summary(self) -> Mapping[str, Any]:
+        """Return what ``summary.json`` says besides, at the end of a run: nothing."""
+        return {}
+
     def prepare_evaluation(self, server_round: int, names: list[str]) -> None:
         """Prepare an evaluation of all clients; may ask them, and change ``state``."""
         del server_round, names

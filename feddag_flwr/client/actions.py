@@ -20,6 +20,7 @@ from feddag_flwr.modalities import load_modality
 from feddag_flwr.models.errors import ModelError
 from feddag_flwr.models.flat import get_weights
 from feddag_flwr.models.frozen import FrozenEncoder
+from feddag_flwr.privacy.budget import check_installed
 from feddag_flwr.records import (
     CandidateLosses,
     CandidateLossesRequest,
@@ -34,7 +35,7 @@ from feddag_flwr.records import (
     ValidationLossesRequest,
     describe_request_of,
 )
-from feddag_flwr.settings import Settings
+from feddag_flwr.settings import Settings, SettingsError
 from feddag_flwr.trainers import TrainingMethod
 from feddag_flwr.trainers.whole_model import WholeModel
 
@@ -51,7 +52,7 @@ def describe(content: RecordDict, context: Context) -> RecordDict | Error:
     try:
         return _introduction(content, settings, context).encode()
     # Told, not raised: Flower would print a traceback for each client.
-    except (DataError, ModelError) as error:
+    except (DataError, ModelError, SettingsError) as error:
         # Made-up clients fail alike, and the server says it once.
         if settings.data.scenario == "own":
             logger.error("this client cannot take part: %s", error)
@@ -63,13 +64,17 @@ def _introduction(content: RecordDict, settings: Settings, context: Context) -> 
     request, node_config = describe_request_of(content), context.node_config
     joins_in = joining_round(settings, node_config)
     _check_frozen_encoder(settings)
+    check_installed(settings.privacy)
     if not isinstance(request, PrepareRequest):
         if outline := outline_own_data(settings, node_config):
             return introduce_outline(outline, settings, joins_in)
-        data = load_client_data(settings, node_config, request.server_round)
-        return introduce(data, settings, joins_in)
-    load_modality(settings.data.modality).check(request.spec)
-    data = load_client_data(settings, node_config, request.server_round, request.spec)
+        spec = None
+    else:
+        spec = request.spec
+        load_modality(settings.data.modality).check(spec)
+    data = load_client_data(settings, node_config, request.server_round, spec)
+    if settings.privacy.on:
+        data.check_parts_given()
     return introduce(data, settings, joins_in)
 
 

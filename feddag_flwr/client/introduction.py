@@ -11,10 +11,13 @@ from feddag_flwr.settings import Settings
 
 
 def introduce(data: ClientData, settings: Settings, joins_in: int = 0) -> Description:
-    """Describe a client by its data; `joins_in` is the round from which it takes part."""
+    """Describe a client by its data; `joins_in` is the round from which it takes part.
+
+    Where profiles are private, no sample has a say in it.
+    """
     modality = load_modality(settings.data.modality)
     spec = data.spec_by(modality)
-    return Description(
+    told = Description(
         data.name,
         data.class_names,
         spec.shape,
@@ -27,11 +30,12 @@ def introduce(data: ClientData, settings: Settings, joins_in: int = 0) -> Descri
         spec.details,
         data.files_left_out,
     )
+    return told.without_samples() if settings.privacy.on else told
 
 
 def introduce_outline(outline: Outline, settings: Settings, joins_in: int = 0) -> Description:
     """Describe a client whose images are not decoded yet, so without their moments."""
-    return Description(
+    told = Description(
         outline.name,
         class_list(settings.data.class_names) or outline.class_names,
         outline.spec.shape,
@@ -44,3 +48,4 @@ def introduce_outline(outline: Outline, settings: Settings, joins_in: int = 0) -
         outline.spec.details,
         outline.files_left_out,
     )
+    return told.without_samples() if settings.privacy.on else told

@@ -44,6 +44,7 @@ ACTIONS: dict[str, str] = {
             "train.profile",
             "train.full_profile",
             "query.directions",
+            "query.private_profile",
             "train.dual",
             "evaluate.dual",
         ),

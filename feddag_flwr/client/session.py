@@ -12,6 +12,7 @@ from torch import Tensor
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.augmentations import NONE
+from feddag_flwr.client.privacy import check_header
 from feddag_flwr.data.classes import in_classes, in_spec
 from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.data.scenarios import ClientData, load_client_data
@@ -83,11 +84,24 @@ class ClientSession:
                     f"the header has {setting} = {asked}, client {data.name!r} has {own} "
                     f"(setting {setting})"
                 )
+        if settings.privacy.on:
+            check_header(header)
+            data.check_parts_given()
         data = in_spec(data, header.spec, load_modality(header.modality))
         device, server_round = prepare_device(settings.training), header.server_round
         seed = derived_seed(settings.run.seed, "torch", server_round=server_round, client=data.name)
         seed_generators(device, seed)
         return cls(settings, in_classes(data, header.class_names), device, header)
+
+    def check_not_private(self, what: str) -> None:
+        """Refuse to tell of the samples what has no noise, where profiles are private.
+
+        A `RecordError` says so: the server should not have asked.
+        """
+        if self.settings.privacy.on:
+            raise RecordError(
+                f"profile-epsilon = {self.settings.privacy.profile_epsilon:g}: no {what} is sent"
+            )
 
     @property
     def modality(self) -> Modality:

@@ -22,6 +22,8 @@ class ClientData:
         What the samples have in common, where they do not tell it themselves.
     files_left_out : int
         As in `Parts`.
+    test_drawn : bool
+        Whether the test part was drawn by seed from all samples, for the client's data has none.
     """
 
     name: str  # the same in every round
@@ -32,6 +34,7 @@ class ClientData:
     validation: LabelledSamples | None = None  # held back from training; None: nothing is
     spec: SampleSpec | None = None
     files_left_out: int = 0
+    test_drawn: bool = False
 
     def spec_by(self, modality: Modality) -> SampleSpec:
         """Return what the samples have in common."""
@@ -41,6 +44,17 @@ class ClientData:
     def labelled(self) -> bool:
         """Whether its samples have labels; without any, there are no class names either."""
         return bool(self.class_names)
+
+    def check_parts_given(self) -> None:
+        """Refuse data of which one sample more would change what all others are used for.
+
+        Of a private profile one sample must be all that differs; a `DataError` says so.
+        """
+        if self.test_drawn:
+            raise DataError(
+                f"client {self.name!r} has no test part, and one sample more would change the one "
+                "that is drawn: profile-epsilon needs data with a test part of its own"
+            )
 
     def without_labels(self) -> ClientData:
         """Return the same client, of whose training samples nobody knows what they show."""

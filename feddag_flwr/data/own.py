@@ -246,4 +246,5 @@ def as_client(parts: Parts, name: str, path: Path, seed: int, test_fraction: flo
         None,
         spec=parts.spec,
         files_left_out=parts.files_left_out,
+        test_drawn=parts.test is None,
     )

@@ -15,6 +15,8 @@ from torch.nn import functional
 from feddag_flwr.algorithms.feddag.messages import encode_profile
 from feddag_flwr.client.introduction import introduce
 from feddag_flwr.data.client import ClientData
+from feddag_flwr.data_check.items import Item, nbytes_of
+from feddag_flwr.data_check.private import private_items, private_profile_of, put_back
 from feddag_flwr.data_check.seen import SeenData, as_seen, seen_spec
 from feddag_flwr.data_check.words import listed, plural, several
 from feddag_flwr.metrics import Evaluation, load_metrics, metric_names
@@ -34,32 +36,28 @@ from feddag_flwr.training.profile import class_subspaces, leading_directions, lo
 _CHUNK = 256
 
 
-@dataclass(frozen=True)
-class Item:
-    """One thing that the server learns, when and in how many bytes, the message left aside."""
-
-    when: str
-    what: str
-    content: str
-    nbytes: int
-
-
 @dataclass(frozen=True, eq=False)
 class ClassVectors:
     """The principal vectors of one class, and the training sample that comes nearest to one."""
 
     label: int
-    vectors: NDArray[np.float32]  # (p, d) as sent; p is 0 where they are kept back
+    vectors: NDArray[np.float32]  # (p, d), p is 0 where they are kept back; private ones put back
     nearest: int  # number of a training sample
     likeness: float  # cosine of its angle to the nearest vector: at 1 it is that vector
 
 
 def class_vectors(data: ClientData, settings: Settings) -> list[ClassVectors]:
-    """Compute the vectors that the client's profile will hold, for each class that it has."""
-    rng = generator(settings.run.seed, "subspace-samples", client=data.name)
-    seen = as_seen(data, settings)
-    vectors, classes = class_subspaces(seen.data.train, settings, rng, seen.scale, seen.spec)
-    view = view_of(data, settings)
+    """Compute the vectors that the client's profile will hold, for each class that it has.
+
+    Of a private profile they are an example: those sent have other noise. They are put back from
+    projections to samples, as anybody who has them would do.
+    """
+    seen, view = as_seen(data, settings), view_of(data, settings)
+    if settings.privacy.on:
+        vectors, classes = put_back(private_profile_of(data, settings), view, settings)
+    else:
+        rng = generator(settings.run.seed, "subspace-samples", client=data.name)
+        vectors, classes = class_subspaces(seen.data.train, settings, rng, seen.scale, seen.spec)
     return [
         _compared(seen, int(label), vectors[classes == label], view)
         for label in np.unique(data.train.labels)
@@ -95,11 +93,11 @@ def disclosures(data: ClientData, vectors: list[ClassVectors], settings: Setting
     Classes are taken to be those of this client, or of the setting ``class-names`` where it names
     some: with more classes the classifier and the counts are longer.
     """
-    return (
-        _introduction(data, settings)
-        + _profile(data, vectors, settings)
-        + _training(data, settings)
-    )
+    if settings.privacy.on:
+        profile = private_items(private_profile_of(data, settings), _task(data, settings), settings)
+    else:
+        profile = _profile(data, vectors, settings)
+    return _introduction(data, settings) + profile + _training(data, settings)
 
 
 def _introduction(data: ClientData, settings: Settings) -> list[Item]:
@@ -107,13 +105,13 @@ def _introduction(data: ClientData, settings: Settings) -> list[Item]:
     names = listed([repr(name) for name in description.class_names])
     samples = f"{description.train_samples:,} to train, {description.test_samples:,} to test"
     files = description.files_left_out
+    of_samples = [Item(when, "samples", samples, 8 * 2), _moments(description, when)]
     left_out = [Item(when, "files left out", f"their number, {files:,}", 8)] if files else []
     return [
         Item(when, "name", repr(data.name), len(data.name.encode())),
         Item(when, "class names", names, sum(len(n.encode()) for n in description.class_names)),
         _form(description, when),
-        Item(when, "samples", samples, 8 * 2),
-        _moments(description, when),
+        *([] if settings.privacy.on else of_samples),
         *left_out,
     ]
 
@@ -199,12 +197,12 @@ def _profile(data: ClientData, vectors: list[ClassVectors], settings: Settings) 
     epochs = several(settings.profile.warmup_rounds * settings.profile.warmup_epochs, "epoch")
     update = f"{kept:,} of {coordinates:,} weights' changes after {epochs} on your data"
     weights = f"all its {encoder.floats.size:,} weights after these epochs"
-    vectors_nbytes = _nbytes(message, "vectors", "vector-classes")
+    vectors_nbytes = nbytes_of(message, "vectors", "vector-classes")
     return [
-        Item(when, "count of each class", f"{classes} numbers", _nbytes(message, "counts")),
+        Item(when, "count of each class", f"{classes} numbers", nbytes_of(message, "counts")),
         Item(when, "principal vectors", vectors_sent, vectors_nbytes),
-        Item(when, "sparse update", update, _nbytes(message, "update")),
-        Item(when, "trained encoder", weights, _nbytes(message, "encoder.")),
+        Item(when, "sparse update", update, nbytes_of(message, "update")),
+        Item(when, "trained encoder", weights, nbytes_of(message, "encoder.")),
         *_more_of_a_profile(profile, message, when),
     ]
 
@@ -214,11 +212,11 @@ def _more_of_a_profile(profile: Profile, message: RecordDict, when: str) -> list
     items = []
     if profile.directions is not None:
         words = f"{several(len(profile.directions.vectors), 'image')}, and their shares"
-        nbytes = _nbytes(message, "directions", "number.shares")
+        nbytes = nbytes_of(message, "directions", "number.shares")
         items.append(Item(when, "principal vectors of all images together", words, nbytes))
     if profile.looks is not None:
         words = f"{profile.looks.size:,} numbers: mean features of each class"
-        items.append(Item(when, "looks of the classes", words, _nbytes(message, "number.looks")))
+        items.append(Item(when, "looks of the classes", words, nbytes_of(message, "number.looks")))
     return items
 
 
@@ -239,13 +237,13 @@ def _training(data: ClientData, settings: Settings) -> list[Item]:
     encoder = "one encoder for clients of all clusters" if one else "the encoder"
     words = f"{parameter_count(model.primary):,} weights of {encoder}, "
     words += f"{parameter_count(model.classifier):,} of the classifier"
-    items = [Item(when, "trained model", words, _nbytes(message, "primary.", "classifier."))]
+    items = [Item(when, "trained model", words, nbytes_of(message, "primary.", "classifier."))]
     if model.secondary is not None:
         words = f"{parameter_count(model.secondary):,} weights of {_second_encoder(settings)}"
-        items.append(Item(when, "trained second encoder", words, _nbytes(message, "transfer.")))
+        items.append(Item(when, "trained second encoder", words, nbytes_of(message, "transfer.")))
     tested = plural(load_modality(settings.data.modality).noun)
     words = f"of right answers and test {tested}, by class, and the mean loss"
-    items.append(Item(when, "counts", words, _nbytes(message, "received.") + 8))
+    items.append(Item(when, "counts", words, nbytes_of(message, "received.") + 8))
     return items
 
 
@@ -257,13 +255,3 @@ def _second_encoder(settings: Settings) -> str:
     if settings.sharing.teacher_clusters == "agreeing":
         return "a second encoder, which clients of all clusters train and receive until some part"
     return "another cluster's encoder, where other clusters learn from the client's"
-
-
-def _nbytes(message: RecordDict, *keys: str) -> int:
-    """Bytes of the arrays of a name, or whose names begin so where it ends in a dot."""
-    arrays = message.array_records["arrays"]
-    return sum(
-        len(array.data)
-        for name, array in arrays.items()
-        if any(name.startswith(key) if key.endswith(".") else name == key for key in keys)
-    )

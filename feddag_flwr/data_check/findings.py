@@ -21,6 +21,8 @@ from feddag_flwr.settings import Settings
 MOST_IMBALANCE = 10
 # A brightest pixel below this share of the scale: the images were probably scaled twice.
 LEAST_BRIGHTNESS = 0.1
+# Images of a class up to which its vectors show single ones (docs/private-profile.md).
+FEW_IMAGES = 5
 
 Origins = tuple[Sequence[str], Sequence[str]]
 
@@ -51,6 +53,8 @@ def _of_images(data: ClientData, origins: Origins) -> Iterator[str]:
 def _small_classes(
     names: Sequence[str], counts: NDArray[np.int64], settings: Settings, noun: str
 ) -> Iterator[str]:
+    if settings.privacy.on:  # noise hides what is few
+        return
     held = np.flatnonzero(counts).tolist()
     kept_back = [label for label in held if counts[label] < settings.profile.min_subspace_samples]
     if kept_back:
@@ -72,7 +76,20 @@ def _small_classes(
             f"server can put the {plural(noun)} together again (one {noun}'s vector is that "
             f"{noun} up to {'brightness' if noun == 'image' else 'its scale'}): "
             + listed([f"{names[label]!r} ({counts[label]})" for label in bare])
-            + f"; min-subspace-samples = {int(counts[bare].max()) + 1} would keep them back"
+            + f"; min-subspace-samples = {int(counts[bare].max()) + 1} would keep them back, "
+            "profile-epsilon above 0 would add noise to all"
+        )
+    few = [
+        label
+        for label in held
+        if label not in kept_back + bare and noun == "image" and counts[label] <= FEW_IMAGES
+    ]
+    if few:
+        yield (
+            f"classes of {FEW_IMAGES} training images at most, single ones of which their "
+            "principal vectors often show: "
+            + listed([f"{names[label]!r} ({counts[label]})" for label in few])
+            + f"; min-subspace-samples = {FEW_IMAGES + 1} would keep them back"
         )
 
 

@@ -26,9 +26,10 @@ from feddag_flwr.data_check.kinds import CODE, FOLDER, NPZ, TABLE, kind_of
 from feddag_flwr.data_check.seen import SeenData, as_seen
 from feddag_flwr.data_check.words import listed, several
 from feddag_flwr.modalities import load_modality
+from feddag_flwr.privacy.budget import check_installed
 from feddag_flwr.profile import DIRECTIONS
 from feddag_flwr.records import Description, RecordError
-from feddag_flwr.settings import Settings
+from feddag_flwr.settings import Settings, SettingsError
 
 __all__ = ["CODE", "FOLDER", "NPZ", "TABLE", "Inspection", "inspect_data", "kind_of"]
 
@@ -202,6 +203,12 @@ def _refusals(data: ClientData, path: Path, settings: Settings) -> list[str]:
             f"{path}: {_kind_in_words(seen)} cannot be trained on: "
             f"{in_one_line(error.__cause__ or error)}"
         )
+    try:
+        check_installed(settings.privacy)
+        if settings.privacy.on:
+            data.check_parts_given()
+    except (DataError, SettingsError) as error:
+        faults.append(str(error))
     try:
         Description.decode(
             introduce(data, settings).encode(),

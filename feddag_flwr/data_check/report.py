@@ -9,8 +9,9 @@ from rich.table import Table
 
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data.pixels import pixel_moments
-from feddag_flwr.data_check.disclosure import ClassVectors, Item
+from feddag_flwr.data_check.disclosure import ClassVectors
 from feddag_flwr.data_check.inspection import CODE, FOLDER, NPZ, TABLE, Inspection
+from feddag_flwr.data_check.items import Item
 from feddag_flwr.data_check.words import plural
 from feddag_flwr.modalities import load_modality
 from feddag_flwr.modalities.columns import table_in_words

@@ -15,6 +15,7 @@ from feddag_flwr.modalities import Modality, SampleSpec
 from feddag_flwr.models.backbones import backbone_name
 from feddag_flwr.models.pretrained import matched, read_tensors, weights_file
 from feddag_flwr.models.registry import build_encoder, imported_encoder
+from feddag_flwr.privacy.budget import check_installed
 from feddag_flwr.registries import (
     AGGREGATORS,
     AUGMENTATIONS,
@@ -39,10 +40,11 @@ def import_parts(settings: Settings) -> None:
 
     Raises
     ------
-    RegistryError, ModelError
+    RegistryError, ModelError, SettingsError
         Of the first that cannot be imported.
     """
     training = settings.training
+    check_installed(settings.privacy)
     load_metrics(metric_names(settings.run.metrics))
     modality = MODALITIES.load_class(settings.data.modality)
     if training.augmentation != "none" and modality.augment is Modality.augment:

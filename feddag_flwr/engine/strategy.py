@@ -335,6 +335,7 @@ class ClusteredStrategy(Strategy):
             summary["validation"] = self.best.summary()
         if self.comparison.on:
             summary["comparison"] = self.comparison.summary(evaluations)
+        summary |= self.algorithm.summary()
         if left_out := left_out_at_the_end(context, evaluations):
             summary["left-out"] = left_out
         self.observers.tell(lambda observer: observer.run_over(RunOver(summary)))

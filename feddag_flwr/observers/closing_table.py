@@ -74,6 +74,8 @@ def print_closing_table(
         console.print(f"clients unseen in training: {summary['held-out']['clients']}, {figure}")
     if "comparison" in summary:
         _print_comparison(console, summary["comparison"], metrics[0])
+    if "privacy" in summary:
+        console.print(summary["privacy"]["promise"], soft_wrap=True)
     for line in left_out_in_words(summary.get("left-out", {})):
         console.print(line, soft_wrap=True)
     times = summary["overhead"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from flwr.app import ConfigRecord, RecordDict
@@ -163,6 +163,14 @@ class Description:
     def spec(self) -> SampleSpec:
         """What all samples have in common."""
         return SampleSpec(self.sample_shape, self.sample_details)
+
+    def without_samples(self) -> Description:
+        """Return an introduction in which no sample has a say: one to train, none to test.
+
+        Where profiles are private, noisy counts come with them; pixels have no moments.
+        """
+        plain = ((0.0, 0.0),) * self.sample_shape[0]
+        return replace(self, train_samples=1, test_samples=0, sample_moments=plain)
 
     def encode(self) -> RecordDict:
         """Write the reply."""

@@ -14,6 +14,7 @@ from feddag_flwr.clustering.settings import ClusteringSettings
 from feddag_flwr.data.settings import DataSettings
 from feddag_flwr.deployment.settings import DeploymentSettings
 from feddag_flwr.engine.settings import RunSettings
+from feddag_flwr.privacy.settings import PrivacySettings
 from feddag_flwr.registry import RegistryError
 from feddag_flwr.sections import FROM_PRESET, Above, Facts, Section, SettingsError, SettingValue
 from feddag_flwr.sections.section import facts_of, is_setting
@@ -122,6 +123,7 @@ SECTIONS: dict[str, type[Section]] = {
     "data": DataSettings,
     "local-training": LocalTrainingSettings,
     "profile": ProfileSettings,
+    "privacy": PrivacySettings,
     "similarity": SimilaritySettings,
     "clustering": ClusteringSettings,
     "sharing": SharingSettings,

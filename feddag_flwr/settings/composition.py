@@ -11,6 +11,7 @@ from feddag_flwr.clustering.settings import ClusteringSettings
 from feddag_flwr.data.settings import DataSettings
 from feddag_flwr.deployment.settings import DeploymentSettings
 from feddag_flwr.engine.settings import RunSettings
+from feddag_flwr.privacy.settings import PrivacySettings
 from feddag_flwr.sections import Section, SettingsError, SettingValue
 from feddag_flwr.settings.catalogue import SECTIONS, catalogue_for
 from feddag_flwr.settings.contradictions import contradictions
@@ -29,6 +30,7 @@ _ATTRIBUTES: dict[type[Section], str] = {
     DataSettings: "data",
     LocalTrainingSettings: "training",
     ProfileSettings: "profile",
+    PrivacySettings: "privacy",
     SimilaritySettings: "similarity",
     ClusteringSettings: "clustering",
     SharingSettings: "sharing",
@@ -46,7 +48,7 @@ class Settings:
 
     Attributes
     ----------
-    run, data, training, profile, similarity, clustering, sharing, deployment : Section
+    run, data, training, profile, privacy, similarity, clustering, sharing, deployment : Section
         The sections.
     of_algorithms : tuple of Section
         The algorithms' own; `own` finds one.
@@ -67,6 +69,7 @@ class Settings:
     data: DataSettings = field(default_factory=DataSettings)
     training: LocalTrainingSettings = field(default_factory=LocalTrainingSettings)
     profile: ProfileSettings = field(default_factory=ProfileSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
     similarity: SimilaritySettings = field(default_factory=SimilaritySettings)
     clustering: ClusteringSettings = field(default_factory=ClusteringSettings)
     sharing: SharingSettings = field(default_factory=SharingSettings)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.clustering.settings import MOST_CANDIDATES
+from feddag_flwr.settings.privacy_refusals import privacy_refusals
 from feddag_flwr.training.settings import IMAGE_MODELS, VECTOR_MODELS
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
             f"view = 'encoder': modality {settings.data.modality!r} is none of images, which alone "
             "the networks take; 'projected' can be of any"
         )
+    yield from privacy_refusals(settings)
     yield from _changes_that_cannot_happen(settings)
     yield from _newcomers_nobody_places(settings)
     if settings.data.drift_looks != "none" and not settings.data.drift_share:

@@ -137,7 +137,9 @@ def measure_newcomers(
     number of vectors a class; updates start as the residents' did, at the same coordinates.
     """
     del false_positive_rate
-    gradient = gradient_dissimilarity_to(updates, residents.updates, names)
+    gradient = np.zeros((len(updates), len(residents.updates)))
+    if updates.shape[1]:
+        gradient = gradient_dissimilarity_to(updates, residents.updates, names)
     if residents.tree is not None:
         leaves = residents.leaves_of(bases, counts, angle)
         fused = residents.tree.heights[leaves[:, None], residents.leaves]

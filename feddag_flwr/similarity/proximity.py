@@ -38,7 +38,7 @@ class Proximity:
     Attributes
     ----------
     gradient : ndarray, shape (N, N)
-        G (Eq. 3), degrees.
+        G (Eq. 3), degrees; all 0 where clients send no updates.
     data : ndarray, shape (N, N), or None
         V (Eq. 6), degrees; None where the fusion does not read it.
     weights : ndarray, shape (N,)
@@ -94,7 +94,7 @@ def measure_proximity(
     Parameters
     ----------
     updates : ndarray, shape (N, k)
-        Sparse updates.
+        Sparse updates; k is 0 where clients send none, which evidence alone does without.
     profiles : ClassSubspaces
         Bases as `pack_bases` makes them, and samples a class.
     names : sequence of str
@@ -110,7 +110,8 @@ def measure_proximity(
         A client's update has no direction, or shapes do not agree.
     """
     del angle
-    gradient = gradient_dissimilarity(updates, names)
+    none_sent = not updates.shape[1]
+    gradient = np.zeros((len(names),) * 2) if none_sent else gradient_dissimilarity(updates, names)
     if fusion == "evidence":
         tree, leaves = GroupTree.grow(profiles, false_positive_rate)
         fused = tree.heights[leaves[:, None], leaves]

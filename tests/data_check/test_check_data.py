@@ -262,7 +262,7 @@ def test_images_in_folders_below_a_class_are_read_and_others_counted(tmp_path):
 
 
 def test_a_broken_file_among_grey_ones_is_the_only_one_told(tmp_path):
-    pictures(tmp_path, {"ape": 6, "bee": 6})
+    pictures(tmp_path, {"ape": 8, "bee": 8})
     (tmp_path / "bee/9.png").touch()
     found = inspected(tmp_path, on_bad_file="refuse")
     assert found.warnings == []

@@ -21,6 +21,7 @@ def gradient(content: RecordDict, context: Context) -> RecordDict:
     """Reply with a model's gradient on all training data."""
     request = GradientRequest.decode(content)
     session = ClientSession.open(context, request.header)
+    session.check_not_private("gradient")
     model = session.model(request.parts)
     samples, objective = session.train_samples(model), session.objective(request.objective)
     return request.header.reply(mean_gradient(model, samples, objective))

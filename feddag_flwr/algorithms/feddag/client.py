@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from flwr.app import Context, RecordDict
+from numpy.typing import NDArray
 
 from feddag_flwr.algorithms.feddag.local_training import PrimaryPhase, SecondaryPhase
 from feddag_flwr.algorithms.feddag.messages import (
@@ -12,17 +14,21 @@ from feddag_flwr.algorithms.feddag.messages import (
     DualEvaluateRequest,
     DualTrainRequest,
     FullProfileRequest,
+    PrivateProfileRequest,
     ProfileRequest,
     encode_directions,
     encode_profile,
+    private_arrays,
 )
 from feddag_flwr.client.action import Action, Training
 from feddag_flwr.client.actions import judge
+from feddag_flwr.client.privacy import said_once
 from feddag_flwr.client.session import ClientSession
 from feddag_flwr.models.flat import get_parts, get_weights, set_weights
 from feddag_flwr.records import Model, RecordError, TrainReply
 from feddag_flwr.seeds import generator
 from feddag_flwr.trainers.whole_model import WholeModel
+from feddag_flwr.training.private_profile import private_profile
 from feddag_flwr.training.profile import leading_directions, make_profile
 
 
@@ -40,6 +46,7 @@ def directions(content: RecordDict, context: Context) -> RecordDict:
     """Reply with the leading directions of all samples, which need no labels."""
     request = DirectionsRequest.decode(content)
     session = ClientSession.open(context, request.header)
+    session.check_not_private("principal vector without noise")
     found = leading_directions(
         session.data.train.samples,
         session.settings,
@@ -50,8 +57,35 @@ def directions(content: RecordDict, context: Context) -> RecordDict:
     return encode_directions(request.header, found)
 
 
+def private(content: RecordDict, context: Context) -> RecordDict:
+    """Reply with noisy counts and subspaces; asked again in the same run, with the same ones."""
+    request = PrivateProfileRequest.decode(content)
+    header, session = request.header, ClientSession.open(context, request.header)
+    own = session.settings.privacy
+    if not own.on or own.profile_dimensions != request.dimensions:
+        raise RecordError(
+            f"the request has profile-dimensions = {request.dimensions}, this client has "
+            f"{own.profile_dimensions} with profile-epsilon = {own.profile_epsilon:g}"
+        )
+
+    def made() -> dict[str, NDArray[Any]]:
+        return private_arrays(
+            private_profile(
+                session.data.train,
+                session.settings,
+                len(header.class_names),
+                header.sample_scale,
+                header.spec,
+            )
+        )
+
+    asked = repr((header.class_names, header.sample_scale, header.spec))
+    return header.reply(arrays=said_once(context, session.data.train, asked, made))
+
+
 def _profile(request: ProfileRequest, context: Context) -> Training:
     session = ClientSession.open(context, request.header)
+    session.check_not_private("profile without noise")
     model, settings = session.model(request.start), session.settings
     before, samples = get_parts(model), session.train_samples(model)
     for warmup_round in range(request.warmup_rounds):
@@ -122,6 +156,7 @@ ACTIONS: Mapping[str, Action] = {
     "train.profile": profile,
     "train.full_profile": full_profile,
     "query.directions": directions,
+    "query.private_profile": private,
     "train.dual": train,
     "evaluate.dual": evaluate,
 }

@@ -75,15 +75,14 @@ class ProfileRequest(ClientRequest[Profile]):
 
     def read(self, content: RecordDict, limits: Limits) -> Profile:
         """Read and check a profile."""
-        counts = counts_of(content, "counts", len(self.header.class_names), limits.max_samples)
-        if not 1 <= counts.sum() <= limits.max_samples:
-            raise RecordError(f"counts add up to {counts.sum()}, must be 1..{limits.max_samples}")
+        counts = _counts(content, self.header, limits)
         total = sum(weights.floats.size for weights in self.start.values())
         coordinates = sparse_size(total, self.gradient_fraction)
         update = array_of(content, "update", np.float32, (coordinates,))
         if not update.any():
             raise RecordError("update is zero everywhere: the angle of Eq. 3 does not exist")
-        vectors, classes = _subspace(content, self.header, counts, limits)
+        features = view_features(limits.view, self.header.modality, self.header.spec)
+        vectors, classes = _subspace(content, features, counts, limits)
         moved = parts_of(content, info_of(content), self.starts())["encoder"]
         encoder = as_trained(moved, lambda: self.start["primary"], self.header.transport)
         limits.check_weights("primary", encoder)
@@ -133,6 +132,30 @@ class DirectionsRequest(ClientRequest[LeadingDirections]):
         return directions
 
 
+@dataclass(frozen=True)
+class PrivateProfileRequest(ClientRequest[Profile]):
+    """Asks for a profile that is differentially private: noisy counts and subspaces alone.
+
+    Attributes
+    ----------
+    dimensions : int
+        Most values of a vector: samples are projected to so many (setting ``profile-dimensions``).
+    """
+
+    action: ClassVar[str] = "query.private_profile"
+    counted_as: ClassVar[str] = "profile"
+
+    dimensions: Annotated[int, AT_LEAST_1]
+
+    def read(self, content: RecordDict, limits: Limits) -> Profile:
+        """Read and check a profile, without update and encoder."""
+        counts = _counts(content, self.header, limits)
+        features = view_features(limits.view, self.header.modality, self.header.spec)
+        vectors, classes = _subspace(content, min(features, self.dimensions), counts, limits)
+        nothing = np.zeros(0, dtype=np.float32)
+        return Profile(nothing, vectors, classes, counts, Weights(nothing))
+
+
 def encode_profile(header: RequestHeader, profile: Profile, start: Weights) -> RecordDict:
     """Write the reply to a `ProfileRequest` whose encoder was `start` as received."""
     more = {} if profile.directions is None else _arrays_of(profile.directions)
@@ -148,6 +171,15 @@ def encode_profile(header: RequestHeader, profile: Profile, start: Weights) -> R
             **more,
         },
     )
+
+
+def private_arrays(profile: Profile) -> dict[str, NDArray[Any]]:
+    """Return what the reply to a `PrivateProfileRequest` holds."""
+    return {
+        "vectors": profile.vectors,
+        "vector-classes": profile.vector_classes,
+        "counts": profile.counts,
+    }
 
 
 def encode_directions(header: RequestHeader, directions: LeadingDirections) -> RecordDict:
@@ -173,11 +205,17 @@ def _directions(content: RecordDict, header: RequestHeader, limits: Limits) -> L
     return LeadingDirections(vectors, shares)
 
 
+def _counts(content: RecordDict, header: RequestHeader, limits: Limits) -> NDArray[np.int64]:
+    counts = counts_of(content, "counts", len(header.class_names), limits.max_samples)
+    if not 1 <= counts.sum() <= limits.max_samples:
+        raise RecordError(f"counts add up to {counts.sum()}, must be 1..{limits.max_samples}")
+    return counts
+
+
 def _subspace(
-    content: RecordDict, header: RequestHeader, counts: NDArray[np.int64], limits: Limits
+    content: RecordDict, features: int, counts: NDArray[np.int64], limits: Limits
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     # No more vectors than a sample has values can be orthogonal.
-    features = view_features(limits.view, header.modality, header.spec)
     most = [subspace_size(limits.subspace_size, count) for count in counts]
     sizes = [min(size, features) if count else 0 for size, count in zip(most, counts, strict=True)]
     classes = array_of(content, "vector-classes", np.int64, (None,), most=sum(sizes))

@@ -18,13 +18,16 @@ from feddag_flwr.aggregation import Weights
 from feddag_flwr.algorithms.feddag.messages import (
     DirectionsRequest,
     FullProfileRequest,
+    PrivateProfileRequest,
     ProfileRequest,
 )
+from feddag_flwr.algorithms.feddag.privacy_ledger import PrivacyLedger
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.federation.outliers import too_long, update_lengths
 from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
+from feddag_flwr.records.request import ClientRequest
 from feddag_flwr.seeds import derived_seed
 from feddag_flwr.similarity.proximity import pack_bases
 from feddag_flwr.similarity.unlabelled import Directions
@@ -102,16 +105,26 @@ class Profiler:
 
     Every profile starts from the run's common start and has the same coordinates, so that those
     made later compare with those of phase 1.
+
+    Attributes
+    ----------
+    ledger : PrivacyLedger or None
+        What private profiles have cost, where profiles are private.
     """
 
     def __init__(self, context: FederationContext) -> None:
         self._context = context
         self._start = get_parts(context.initial_model(dual=False))
         self._seed = derived_seed(context.settings.run.seed, "profile-coordinates")
+        self.ledger = PrivacyLedger(context) if context.settings.privacy.on else None
 
-    def request(self, name: str, server_round: int) -> ProfileRequest:
-        """Make the request for a client's profile."""
+    def request(self, name: str, server_round: int) -> ClientRequest[Profile]:
+        """Make the request for a client's profile, to be sent: a private one is counted."""
         settings = self._context.settings
+        if self.ledger is not None:
+            self.ledger.note(name, server_round)
+            header = self._context.header(name, server_round)
+            return PrivateProfileRequest(header, settings.privacy.profile_dimensions)
         asked = ProfileRequest(
             self._context.header(name, server_round),
             self._start,
@@ -144,7 +157,7 @@ class Profiler:
         requests = (self.request(name, server_round) for name in asked)
         for name, profile in context.stream(requests, context.profile_wait):
             progress.done(name)
-            if encoders is not None:
+            if encoders is not None and self.ledger is None:
                 encoders.put(name, profile.encoder)
                 start = self._start["primary"]
                 lengths[name] = dict(update_lengths(profile.encoder, start, "the encoder"))

@@ -26,7 +26,6 @@ from feddag_flwr.algorithms.feddag.messages import (
     DirectionsRequest,
     DualEvaluateRequest,
     DualTrainRequest,
-    ProfileRequest,
 )
 from feddag_flwr.algorithms.feddag.profile_store import ProfileStore
 from feddag_flwr.algorithms.feddag.profiling import (
@@ -44,6 +43,7 @@ from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import EvaluateRequest, Model
+from feddag_flwr.records.request import ClientRequest
 from feddag_flwr.seeds import generator
 from feddag_flwr.similarity.class_subspaces import ClassSubspaces
 from feddag_flwr.similarity.newcomers import ProfileArrays
@@ -100,9 +100,23 @@ class FedDAG(Algorithm):
                 )
             self._check_enough(len(replies))
             profiles = Profiles.of(replies)
+            self._take_over_private(profiles)
             clustering = self._cluster(profiles)
             self._start_models(clustering, encoders)
         self._keep(clustering, profiles)
+
+    def _take_over_private(self, profiles: Profiles) -> None:
+        """Where profiles are private, say what they cost; noisy counts say how much clients have.
+
+        On joining they did not say it.
+        """
+        if self._profiler.ledger is None:
+            return
+        logger.info("%s", self._profiler.ledger.in_words())
+        for name, counts in zip(profiles.names, profiles.counts, strict=True):
+            if name in self.state.clients:
+                client = self.state.clients[name]
+                self.state.admit(replace(client, train_samples=int(counts.sum())))
 
     def _check_enough(self, count: int) -> None:
         """Refuse to cluster fewer clients than are needed."""
@@ -167,13 +181,18 @@ class FedDAG(Algorithm):
             [self.state.clients[name].train_samples for name in members]
             for members in clustering.clusters()
         ]
+        start_warm = self.settings.sharing.initialisation == "warm"
+        second_warm = dual and self.settings.sharing.secondary_start == "warm"
+        if not (start_warm or second_warm):
+            self._set_clusters(clustering, [dict(random) for _ in samples])
+            return
         warm = [
             weighted_mean([encoders.get(name) for name in members], counts)
             for members, counts in zip(clustering.clusters(), samples, strict=True)
         ]
-        if dual and self.settings.sharing.secondary_start == "warm":
+        if second_warm:
             random["secondary"] = weighted_mean(warm, [sum(counts) for counts in samples])
-        if self.settings.sharing.initialisation == "warm":
+        if start_warm:
             models = [random | {"primary": primary} for primary in warm]
         else:
             models = [dict(random) for _ in warm]
@@ -234,7 +253,7 @@ class FedDAG(Algorithm):
             return ()
         return tuple(self._profiles.looks[name].tolist())
 
-    def newcomer_request(self, server_round: int, name: str) -> ProfileRequest:
+    def newcomer_request(self, server_round: int, name: str) -> ClientRequest[Profile]:
         """Ask for a profile as in phase 1."""
         return self._profiler.request(name, server_round)
 
@@ -389,6 +408,9 @@ class FedDAG(Algorithm):
         self._profiles = ProfileStore.from_state_dict(
             kept, settings.clustering.linkage, options_of(settings)
         )
+        if self._profiler.ledger is not None:
+            self._profiler.ledger.read()
+            logger.info("%s", self._profiler.ledger.in_words())
         self._recluster_due = kept.notes["recluster-due"]
         self._sharing.load_state_dict(self.state, kept)
         if self.settings.clustering.refine_every:
@@ -468,6 +490,11 @@ class FedDAG(Algorithm):
             self._take_over(self._refiner.check(round_replies.server_round))
 
     # -- refinement --------------------------------------------------------------------------------
+
+    def summary(self) -> Mapping[str, Any]:
+        """Return what private profiles have cost, where they are private."""
+        ledger = self._profiler.ledger
+        return {} if ledger is None else {"privacy": ledger.summary()}
 
     def told(self) -> Mapping[str, Any]:
         """Return what a check has changed in the round."""

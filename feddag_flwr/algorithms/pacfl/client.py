@@ -19,6 +19,7 @@ def vectors(content: RecordDict, context: Context) -> RecordDict:
     """Reply with the leading singular vectors of all training data, whatever the class."""
     header = RequestHeader.decode(content)
     session = ClientSession.open(context, header)
+    session.check_not_private("principal vector without noise")
     settings = session.settings
     view = make_view(view_name(settings.profile), header.modality, header.spec, settings.run.seed)
     samples = session.data.train.samples

@@ -166,6 +166,7 @@ class _CodeSource:
             labelled.get("validation"),
             spec=spec,
             files_left_out=self._left_out,
+            test_drawn=parts.test is None,
         )
 
     def _samples(self, part: str, spec: SampleSpec | None) -> tuple[NDArray[Any], list[str]]:
