@@ -74,7 +74,6 @@ FAULTS = {
     "wrong-parts": ("a node replies other parts than asked for", "as above"),
     "oversized": ("a node replies arrays of 64 MB where 65 kB were to be expected", "as above"),
     "absurd": ("a node replies an update a million times too long", "as above"),
-    "many-arrays": ("a node replies 6,000 arrays", "as above, before any is read"),
     "large": (
         "a node replies 256 MB, `max-reply-size` is 64 MB",
         "as above, once so much has come; the SuperLink's database forgets it",

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LIES = ("nan", "garbage", "wrong-parts", "oversized", "absurd")
 # What would fill a server or hold it up.
-BURDENS = ("trickle", "stall", "large", "many-arrays")
+BURDENS = ("trickle", "stall", "large")
 
 # Put beside the client app; the file that the node config names says how to lie from now on.
 CODE = '''"""The honest client app, whose training replies are spoilt on their way out."""
@@ -41,10 +41,6 @@ def oversized(arrays):
 
 def absurd(arrays):
     return {k: Array(1e6 * v.numpy()) if k.endswith("floats") else v for k, v in arrays.items()}
-
-
-def many_arrays(arrays):
-    return {str(i): Array(np.full(1, i, np.float32)) for i in range(6_000)}
 
 
 def large(arrays):
