@@ -20,14 +20,14 @@ import logging
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from groups import SCENARIOS, TRAINING
+from records import Records
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import adjusted_rand_score
@@ -159,30 +159,23 @@ def _by_round(lines: list[dict[str, Any]], truth: Mapping[str, int]) -> dict[str
     }
 
 
-def run_trials(trials: list[Trial], data: str, output: Path) -> None:
+def run_trials(trials: list[Trial], data: str, records: Records) -> None:
     """Run what is not recorded yet."""
-    output.mkdir(parents=True, exist_ok=True)
-    records = output / "trials.jsonl"
-    lines = records.read_text().splitlines() if records.exists() else []
-    done = {Trial(**json.loads(line)["trial"]) for line in lines}
-    for trial in trials:
-        if trial in done:
-            continue
+    for trial in records.missing(trials):
         outcome = run(trial, data)
-        with records.open("a") as file:
-            file.write(json.dumps({"trial": asdict(trial), **outcome}) + "\n")
+        records.of_trial(trial, outcome)
         print(trial, outcome["rand-index"], outcome["mended-in"], flush=True)
 
 
-def report(output: Path) -> Table:
+def report(records: Records) -> Table:
     """Tabulate all records: how many were mended, and when; changes of right ones."""
-    lines = [json.loads(line) for line in (output / "trials.jsonl").read_text().splitlines()]
-    frame = pd.DataFrame([{**line.pop("trial"), **line} for line in lines])
+    frame = records.frame()
     table = Table(title="From a given clustering")
-    for column in ("data", "scenario", "start", "rounds", "seeds", "ARI before", "ARI after",
-                   "mended", "in rounds", "changes"):  # fmt: skip
+    for column in ("data", "images", "scenario", "start", "rounds", "seeds", "ARI before",
+                   "ARI after", "mended", "in rounds", "changes"):  # fmt: skip
         table.add_column(column)
-    for key, rows in frame.groupby(["dataset", "scenario", "start", "rounds"], sort=False):
+    what = ["dataset", "images", "scenario", "start", "rounds"]
+    for key, rows in frame.groupby(what, sort=False):
         ends = rows["rand-index"].map(lambda values: values[-1])
         mended = rows["mended-in"].dropna().astype(int).tolist()
         table.add_row(
@@ -214,7 +207,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
     if arguments.what == "report":
-        Console(width=140).print(report(arguments.output))
+        Console(width=140).print(report(Records(arguments.output / "trials.jsonl")))
         return
     clients, images = USUAL[arguments.dataset]
     trials = [
@@ -227,7 +220,7 @@ def main() -> None:
         for start in arguments.starts
     ]  # fmt: skip
     logging.getLogger("flwr").setLevel(logging.INFO)
-    run_trials(trials, arguments.data, arguments.output)
+    run_trials(trials, arguments.data, Records.in_folder(arguments.output))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from memory_grid import TRAINING, MemoryGrid, quick_settings, replace_array, run
 from sklearn.metrics import adjusted_rand_score
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.algorithms.feddag.choosing import sufficient
 from feddag_flwr.algorithms.feddag.draft import Draft
 from feddag_flwr.algorithms.feddag.messages import DualTrainRequest
 from feddag_flwr.algorithms.feddag.server import FedDAG
@@ -228,9 +227,10 @@ def test_each_change_halves_the_level_and_five_are_the_most(tmp_path):
 def test_its_state_goes_through_a_checkpoint(tmp_path):
     points = Points(tmp_path, THREE, STARTS["merged"].tolist())
     points.train(2)
-    notes = json.loads(json.dumps(points.algorithm._refiner.notes()))
+    refiner = points.algorithm._refiner
+    notes = json.loads(json.dumps(refiner.notes()))
     other = Points(tmp_path, THREE, THREE.tolist()).algorithm._refiner
-    other.load(notes)
+    other.load(notes, refiner.arrays())
     assert json.loads(json.dumps(other.notes())) == notes
     assert other.notes() == points.algorithm._refiner.notes()
     assert (
@@ -283,15 +283,6 @@ def test_parts_keep_the_numbers_of_the_clusters_that_most_of_them_come_from():
     other = Draft({"a": 0, "b": 0}, {"a": 0, "b": 0}, 1)
     assert other.part((0,), {"a": ("a",), "b": ("b",)}) == (0, 1)
     assert other.clusters == 2 and other.choices == {"a": ("a",), "b": ("b",)}
-
-
-def test_of_as_many_parts_the_better_is_taken_and_of_equal_ones_the_first():
-    pairs = dict.fromkeys("ab", ("a", "b")) | dict.fromkeys("cd", ("c", "d"))
-    others = dict.fromkeys("ac", ("a", "c")) | dict.fromkeys("bd", ("b", "d"))
-    losses, lower = dict.fromkeys("abcd", 2.0), dict.fromkeys("abcd", 1.0)
-    assert sufficient([(pairs, losses), (others, lower)]) == others
-    assert sufficient([(pairs, lower), (others, losses)]) == pairs
-    assert sufficient([(others, lower), (pairs, lower)]) == others
 
 
 def test_random_groups_are_regrouped_in_one_check(tmp_path, caplog):

@@ -9,13 +9,17 @@ from scipy.stats import ttest_ind
 
 from feddag_flwr.clustering.refinement import (
     FEWEST,
+    Gains,
     chance_of_common_gain,
     chance_of_gain,
+    chance_of_mean_gain,
+    direction_distances,
+    is_certain,
+    is_likely,
     level_of_check,
     nested_groups,
     outermost,
     proposed_parts,
-    sufficient_parts,
     trimmed_mean,
 )
 
@@ -70,40 +74,104 @@ def test_where_nobody_gains_a_gain_is_seen_at_the_rate_at_most():
     assert (chances <= 0.05).mean() < 0.07  # four standard errors above
 
 
-def test_as_few_parts_as_do():
-    rng = np.random.default_rng(3)
-    three = rng.random(12)
-    two, four = three + 0.5 + 0.1 * rng.random(12), three - 0.01 * rng.normal(size=12)
-    assert sufficient_parts({2: two, 3: three, 4: four}, 0.01) == 3
-    assert sufficient_parts({4: four}, 0.01) == 4
-    with pytest.raises(ValueError, match="no number"):
-        sufficient_parts({}, 0.01)
+# -- these clients, under these models -------------------------------------------------------------
 
 
-def test_proposals_are_wards_on_directions_away_from_the_mean():
-    rng = np.random.default_rng(4)
-    directions = np.eye(3).repeat(4, axis=0)
-    updates = 5.0 + np.outer(np.arange(1, 13), np.ones(3)) * directions + 0.01 * rng.random((12, 3))
-    found = proposed_parts(updates.astype(np.float32), [2, 3, 4])
-    assert list(found) == [2, 3, 4]
+def gains_of(values, variances=1.0, freedoms=50.0):
+    values = np.asarray(values, dtype=float)
+    full = np.ones(len(values))
+    return Gains(values, variances * full, freedoms * full)
+
+
+def test_the_chance_of_a_mean_gain_by_hand():
+    variances = np.array([9.0, 1.0, 2.0, 4.0, 0.0, 3.0])
+    freedoms = np.array([10.0, 20.0, 30.0, 40.0, 50.0, 90.0])
+    gains = Gains(np.array([8.0, 1.0, 2.0, 3.0, -9.0, 2.5]), variances, freedoms)
+    # One is trimmed at either end; left are 1, 2, 3, 2.5 with variances 1, 2, 4, 3.
+    freedom = 10.0**2 / (1 / 20 + 4 / 30 + 16 / 40 + 9 / 50)  # 90 counts as 50
+    assert chance_of_mean_gain(gains) == pytest.approx(student.sf(8.5 / np.sqrt(10.0), freedom))
+
+
+def test_clients_that_gain_differently_much_gain_for_certain():
+    gains = gains_of([0.9, 0.2, 1.6, 0.3, 0.8, 0.2], 0.01)
+    assert chance_of_common_gain(gains.values) > 0.01 and chance_of_mean_gain(gains) < 1e-12
+    assert is_certain(gains, 1e-9)
+
+
+def test_what_is_certain_of_some_clients_must_be_likely_of_such():
+    gains = gains_of([9.0, 0.0, 0.0, 0.0, 0.1, 5.0], 0.0001)
+    assert chance_of_mean_gain(gains) < 1e-12
+    assert not is_likely(gains) and not is_certain(gains, 0.01)
+
+
+@pytest.mark.parametrize("differ", [0.0, 3.0])
+def test_these_clients_gain_nothing_at_the_level_at_most(differ):
+    rng = np.random.default_rng(6)
+    truth = differ * np.linspace(-1.0, 1.0, 12)  # nothing on the trimmed mean
+    spread = np.linspace(0.5, 2.0, 12)[rng.permutation(12)]
+    chances = np.array(
+        [chance_of_mean_gain(gains_of(rng.normal(truth, spread), spread**2)) for _ in range(2000)]
+    )
+    assert (chances <= 0.05).mean() < 0.07  # four standard errors above
+
+
+@pytest.mark.parametrize(
+    "lie", [(1e9, 0.0, 1e9), (-1e9, 0.0, 1.0), (0.5, 1e12, 1.0), (0.5, 0.0, 1e9)]
+)
+def test_one_liar_neither_makes_nor_hides_a_mean_gain(lie):
+    rng = np.random.default_rng(7)
+    for mean, certain in ((-0.2, False), (0.5, True)):
+        honest = gains_of(mean + 0.1 * rng.normal(size=8), 0.01)
+        told = np.stack([honest.values, honest.variances, honest.freedoms])
+        assert (chance_of_mean_gain(Gains(*np.column_stack([told, lie]))) < 1e-6) == certain
+
+
+def test_who_cannot_tell_how_losses_vary_has_no_say_and_three_are_too_few():
+    gains = gains_of(np.ones(7), 0.01, np.array([9, 9, 9, 0, 0, 0, 0.0]))
+    assert chance_of_mean_gain(gains) == 1.0
+    assert chance_of_mean_gain(gains_of(np.ones(3), 0.01)) == 1.0
+    assert chance_of_mean_gain(gains_of(np.ones(4), 0.0)) == 0.0
+    assert chance_of_mean_gain(gains_of(-np.ones(9))) == 1.0
+
+
+# -- proposals -------------------------------------------------------------------------------------
+
+
+def test_directions_are_those_away_from_the_mean():
+    rng = np.random.default_rng(8)
+    updates = rng.normal(size=(7, 4)) * np.arange(1, 8)[:, None] + 3.0
     away = updates - updates.mean(axis=0)
     away /= np.linalg.norm(away, axis=1, keepdims=True)
-    tree = linkage(away, "ward")
+    expected = np.square(away[:, None] - away).sum(axis=2)
+    for shift in (0.0, updates.mean(axis=0), 1.5):
+        shifted = updates - shift
+        assert direction_distances(shifted @ shifted.T) == pytest.approx(expected)
+    assert direction_distances(np.ones((5, 5))) == pytest.approx(np.zeros((5, 5)))
+
+
+def test_proposals_are_wards_and_the_clearest_comes_first():
+    rng = np.random.default_rng(4)
+    points = np.eye(3).repeat(4, axis=0) + 0.01 * rng.random((12, 3))
+    distances = np.square(points[:, None] - points).sum(axis=2)
+    found = proposed_parts(distances, [2, 3, 4])
+    assert next(iter(found)) == 3 and sorted(found) == [2, 3, 4]
+    tree = linkage(points, "ward")
     for number, labels in found.items():
         other = fcluster(tree, number, "maxclust")
         assert len(set(labels)) == number == len(set(zip(labels, other, strict=True)))
 
 
-@given(st.integers(2, 12), st.integers(0, 1000))
+@given(st.integers(4, 12), st.integers(0, 1000))
 def test_proposals_are_nested_and_equal_updates_change_nothing(clients, seed):
     updates = np.random.default_rng(seed).integers(-1, 2, (clients, 3)).astype(float)
-    found = proposed_parts(updates, range(2, clients + 1))
-    for number in range(2, clients + 1):
-        assert len(set(found[number].tolist())) == number
+    distances = direction_distances(updates @ updates.T)
+    found = proposed_parts(distances, range(2, clients))
     for number in range(2, clients):
+        assert len(set(found[number].tolist())) == number
+    for number in range(2, clients - 1):
         pairs = set(zip(found[number + 1].tolist(), found[number].tolist(), strict=True))
         assert len(pairs) == number + 1
-    assert len(set(proposed_parts(np.zeros((clients, 3)), [2])[2].tolist())) == 2
+    assert len(set(proposed_parts(np.zeros((clients, clients)), [2])[2].tolist())) == 2
 
 
 def test_groups_of_models_are_nested():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
+from feddag_flwr.clustering.refinement import Gains
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.records import (
     Model,
@@ -210,10 +211,11 @@ def losses_under(
     return np.array(both, dtype=np.float64).reshape(-1, 2).T
 
 
-def gains_under(
-    answers: Mapping[str, Answer], pairs: Mapping[str, tuple[Choice, Choice]]
-) -> FloatArray:
+def gains_under(answers: Mapping[str, Answer], pairs: Mapping[str, tuple[Choice, Choice]]) -> Gains:
     """Return how much less clients lose under another model, of those who have judged both."""
-    now, then = losses_under(answers, pairs)
-    gains: FloatArray = now - then
-    return gains
+    told = [
+        (*answers[name].gain(now, then), float(answers[name].losses.freedom))
+        for name, (now, then) in pairs.items()
+        if now in answers[name].places and then in answers[name].places
+    ]
+    return Gains(*np.array(told, dtype=np.float64).reshape(-1, 3).T)

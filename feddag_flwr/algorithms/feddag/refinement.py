@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.algorithms.feddag.choosing import LIKELY, Choosing, Parts, joined, parts_of
+from feddag_flwr.algorithms.feddag.choosing import Parts, better_parts
 from feddag_flwr.algorithms.feddag.draft import Change, Draft
 from feddag_flwr.algorithms.feddag.held_back import (
     Answer,
@@ -21,9 +21,11 @@ from feddag_flwr.algorithms.feddag.held_back import (
     losses_under,
 )
 from feddag_flwr.algorithms.feddag.training_from_one import mean_model, trained_from_one
+from feddag_flwr.algorithms.feddag.update_directions import UpdateDirections
 from feddag_flwr.clustering.refinement import (
-    chance_of_common_gain,
     chance_of_gain,
+    is_certain,
+    is_likely,
     level_of_check,
     nested_groups,
     outermost,
@@ -35,7 +37,7 @@ from feddag_flwr.records import Model
 logger = logging.getLogger("flwr")
 
 KINDS: Final = 4  # of changes, which share a check's chance of an error
-PARTS: Final = (2, 3, 5)  # into so many a cluster, or all, may be parted at a time
+PARTS: Final = (2, 3, 4, 5)  # into so many a cluster, or all, may be parted at a time
 NEAREST: Final = 9  # other clusters that a client compares with its own
 MOST_CHANGES: Final = 5  # times that a client may change cluster, each at half the chance
 
@@ -55,6 +57,7 @@ class Refiner:
         self._last = 0
         self._moved: Counter[str] = Counter()
         self._likely: set[tuple[int, ...]] = set()  # groups that may merge at the next check
+        self._directions = UpdateDirections()
         self.history: list[dict[str, Any]] = []
 
     @property
@@ -73,6 +76,7 @@ class Refiner:
         self._checks += 1
         self._last = server_round
         base, trained = trained_from_one(self._context, server_round)
+        self._directions.add(trained)
         panel = Panel(self._context, server_round, base, trained)
         questions = Questions.of(panel, self._context.state.assignments)
         answers = panel.ask({name: questions.choices(name) for name in panel.names})
@@ -129,14 +133,14 @@ class Refiner:
                 )
                 for cluster in group
             ]
-            if not all(len(gains) and np.median(gains) > 0.0 for gains in of_each):
+            if not all(len(gains) and np.median(gains.values) > 0.0 for gains in of_each):
                 continue
-            chance = chance_of_common_gain(np.concatenate(of_each))
+            gains = gains_under(answers, pairs)
             halved = self._halved(level / len(questions.joints), pairs)
-            again = chance <= LIKELY and group in self._likely
-            if chance <= LIKELY:
-                likely.add(group)
-            if halved > 0.0 and (chance <= halved or again):
+            if not is_likely(gains):
+                continue
+            likely.add(group)
+            if halved > 0.0 and (group in self._likely or is_certain(gains, halved)):
                 supported.append(group)
         self._likely = likely
         for group in outermost(supported):
@@ -160,7 +164,7 @@ class Refiner:
         now = sorted(set(self._context.state.assignments.values()))
         if len(now) < 2:
             return draft
-        numbers = sorted({PARTS[-1], len(now)})
+        numbers = sorted({*PARTS, len(now)})
         halved = self._halved(level, draft.assignments)
         parts = self._better(panel, draft, list(draft.assignments), numbers, halved)
         if not parts:
@@ -184,15 +188,12 @@ class Refiner:
         level: float,
     ) -> Parts:
         """Find parts under which members lose less for certain than as drafted, or none."""
-        trained = tuple(sorted(set(members) & panel.trained.replies.keys()))
-        proposals = parts_of(panel, trained, numbers)
+        trained = sorted(set(members) & panel.trained.replies.keys())
+        proposals = self._directions.parts(trained, numbers)
         if not proposals or level <= 0.0:
             return {}
-        parts = Choosing(panel, members, proposals).run()
-        asked = [name for name in parts if name in draft.choices]
-        answers = panel.ask({name: [draft.choices[name], parts[name]] for name in asked})
-        gains = gains_under(answers, {name: (draft.choices[name], parts[name]) for name in answers})
-        return joined(panel, parts) if chance_of_common_gain(gains) <= level else {}
+        now = {name: draft.choices[name] for name in members if name in draft.choices}
+        return better_parts(panel, now, proposals, level)
 
     # -- moving ------------------------------------------------------------------------------------
 
@@ -246,7 +247,7 @@ class Refiner:
         for cluster, members in of_cluster.items():
             pairs = {n: (places[cluster], joints[cluster]) for n in members if n in answers}
             model = panel.models[places[cluster]]
-            if panel.trains_encoder and trimmed_mean(gains_under(answers, pairs)) > 0.0:
+            if panel.trains_encoder and trimmed_mean(gains_under(answers, pairs).values) > 0.0:
                 model = model | self._aggregated(panel, joints[cluster])
             draft.models[cluster] = model
         draft.changes = [
@@ -294,11 +295,17 @@ class Refiner:
             "last": self._last,
             "moved": {name: count for name, count in sorted(self._moved.items()) if count},
             "likely": sorted(self._likely),
+            "directions": self._directions.notes(),
             "history": self.history,
         }
 
-    def load(self, notes: Mapping[str, Any]) -> None:
-        """Take over what `notes` returned."""
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Return the arrays that the next checks need."""
+        return self._directions.arrays()
+
+    def load(self, notes: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        """Take over what `notes` and `arrays` returned."""
+        self._directions.load(notes["directions"], arrays)
         self._checks, self._last = notes["checks"], notes["last"]
         self._moved, self.history = Counter(notes["moved"]), list(notes["history"])
         self._likely = {tuple(group) for group in notes["likely"]}

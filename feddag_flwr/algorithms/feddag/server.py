@@ -398,9 +398,11 @@ class FedDAG(Algorithm):
         assert self._profiles is not None
         kept, sharing = self._profiles.state_dict(), self._sharing.state_dict()
         notes = kept.notes | sharing.notes | {"recluster-due": self._recluster_due}
+        arrays = kept.arrays | sharing.arrays
         if self.settings.clustering.refine_every:
             notes["refinement"] = self._refiner.notes()
-        return AlgorithmState(kept.arrays | sharing.arrays, notes)
+            arrays["refinement"] = self._refiner.arrays()
+        return AlgorithmState(arrays, notes)
 
     def load_state_dict(self, kept: AlgorithmState) -> None:
         """Take over the profiles."""
@@ -414,7 +416,7 @@ class FedDAG(Algorithm):
         self._recluster_due = kept.notes["recluster-due"]
         self._sharing.load_state_dict(self.state, kept)
         if self.settings.clustering.refine_every:
-            self._refiner.load(kept.notes["refinement"])
+            self._refiner.load(kept.notes["refinement"], kept.arrays["refinement"])
 
     # -- phase 5 -----------------------------------------------------------------------------------
 
