@@ -23,10 +23,11 @@ def better_parts(
     """Return parts under which clients lose less for certain than under what they have, or none.
 
     Proposals come from updates, and what a client has trained itself is left out of what it judges.
-    For clients of one kind a mean of all is no worse than the means of parts are on the mean, if
-    losses are convex, whatever the luck of the training: so their mean gain is 0 at most. That it
-    is more is certain at a proposal's share of the level; most members of each part must gain, or
-    a few that lose much might be trimmed away.
+    If members of one cluster are all of one kind and losses are convex, a mean of all of them loses
+    no more than the means of parts do on the mean, whatever the luck of the training: the mean gain
+    is 0 at most. That it is more is certain at a proposal's share of the level; most members of
+    each part must gain, or a few that lose much might be trimmed away. Of clusters that are all
+    parted anew it is certain at that level that members gain under these very models.
 
     Only proposals count for that. What clients choose for themselves suits them by luck, too; it
     may correct a proposal. Of proposals under which clients likely lose less, the clearest is taken
@@ -61,7 +62,7 @@ def _corrected(panel: Panel, proposed: Parts, names: Sequence[str]) -> Parts:
             break
         chosen = again
     both = [name for name in names if name in proposed and name in chosen]
-    judged = panel.ask({name: list({proposed[name], chosen[name]}) for name in both})
+    judged = panel.ask({name: [proposed[name], chosen[name]] for name in both})
     gains = _gains(judged, proposed, chosen).values
     if len(set(chosen.values())) > 1 and trimmed_mean(gains) > 0.0:
         return chosen
