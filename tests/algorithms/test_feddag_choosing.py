@@ -54,9 +54,9 @@ GROUPS = [NAMES[:10], NAMES[10:]]
 
 
 def test_parts_that_suit_are_taken_and_others_are_not():
-    assert better_parts(Told(alike(GROUPS)), WHOLE, [HALVES], 0.001) == HALVES
+    assert better_parts(Told(alike(GROUPS)), WHOLE, WHOLE, [HALVES], 0.001) == HALVES
     crossed = parts_of(NAMES[::2], NAMES[1::2])
-    assert better_parts(Told(alike(GROUPS)), WHOLE, [crossed], 0.001) == {}
+    assert better_parts(Told(alike(GROUPS)), WHOLE, WHOLE, [crossed], 0.001) == {}
 
 
 def test_who_keeps_a_model_says_nothing_of_the_others():
@@ -68,7 +68,7 @@ def test_who_keeps_a_model_says_nothing_of_the_others():
         return 3.0 - steps.get(name, 0.0) * (len(members) == 4)
 
     # Of 20 gains 12 are zero, and of the others some are small: clients gain differently much.
-    assert better_parts(Told(loss), now, [then], 0.0005) == then
+    assert better_parts(Told(loss), now, now, [then], 0.0005) == then
 
 
 @pytest.mark.parametrize(("lost", "found"), [(0.1, True), (1.0, False)])
@@ -78,7 +78,7 @@ def test_each_part_must_suit_most_of_its_members(lost, found):
     def loss(name, members):
         return 3.0 - (len(members) < 6) * (-lost if name == NAMES[5] else 0.3)
 
-    assert bool(better_parts(Told(loss), now, [then], 0.001)) == found
+    assert bool(better_parts(Told(loss), now, now, [then], 0.001)) == found
 
 
 def test_what_clients_choose_makes_nothing_certain():
@@ -86,16 +86,16 @@ def test_what_clients_choose_makes_nothing_certain():
         return 1.0 if members == tuple(NAMES) else 2.0 - (members == tuple(NAMES[::2]))
 
     told = Told(lucky)
-    assert better_parts(told, WHOLE, [HALVES], 0.001) == {}
+    assert better_parts(told, WHOLE, WHOLE, [HALVES], 0.001) == {}
     assert told.asked == [False]  # nobody is asked to choose where nothing is certain
 
 
 def test_a_choice_corrects_a_proposal_where_it_is_better():
     wrong = parts_of(NAMES[:9], NAMES[9:])
-    assert better_parts(Told(alike(GROUPS)), WHOLE, [wrong], 0.001) == HALVES
+    assert better_parts(Told(alike(GROUPS)), WHOLE, WHOLE, [wrong], 0.001) == HALVES
     # By training losses clients would rather have the wrong parts, by held-back losses the right.
     told = Told(alike(GROUPS), alike([NAMES[:9], NAMES[9:]]))
-    assert better_parts(told, WHOLE, [HALVES], 0.001) == HALVES
+    assert better_parts(told, WHOLE, WHOLE, [HALVES], 0.001) == HALVES
 
 
 def test_who_has_not_trained_is_placed_whether_or_not_the_choice_is_taken():
@@ -103,19 +103,39 @@ def test_who_has_not_trained_is_placed_whether_or_not_the_choice_is_taken():
     halves = parts_of(NAMES[:3] + NAMES[4:10], NAMES[10:])
     for on_training in (None, alike([NAMES[:9], NAMES[9:]])):
         told = Told(alike(GROUPS), on_training, trained)
-        found = better_parts(told, WHOLE, [halves], 0.001)
+        found = better_parts(told, WHOLE, WHOLE, [halves], 0.001)
         assert found == halves | {"c03": halves["c00"]}
 
 
 def test_the_clearest_is_taken_unless_another_is_likely_better():
     four = [NAMES[:5], NAMES[5:10], NAMES[10:15], NAMES[15:]]
-    assert better_parts(Told(alike(four)), WHOLE, [HALVES, QUARTERS], 0.001) == QUARTERS
-    assert better_parts(Told(alike(four)), WHOLE, [QUARTERS, HALVES], 0.001) == QUARTERS
+    assert better_parts(Told(alike(four)), WHOLE, WHOLE, [HALVES, QUARTERS], 0.001) == QUARTERS
+    assert better_parts(Told(alike(four)), WHOLE, WHOLE, [QUARTERS, HALVES], 0.001) == QUARTERS
 
     for first in (HALVES, QUARTERS):
         second = QUARTERS if first is HALVES else HALVES
         told = Told(lambda name, members: 3.0 - (len(members) < 20))
-        assert better_parts(told, WHOLE, [first, second], 0.001) == first
+        assert better_parts(told, WHOLE, WHOLE, [first, second], 0.001) == first
+
+
+def test_of_what_has_been_drafted_and_what_is_certain_the_better_is_taken():
+    crossed = parts_of(NAMES[::2], NAMES[1::2])
+
+    def loss_of(halves):
+        noise = dict(zip(NAMES, np.random.default_rng(9).normal(size=20), strict=True))
+
+        def loss(name, members):
+            lost = {tuple(NAMES): 2.0, HALVES[name]: halves + 0.01 * noise[name]}
+            return lost.get(members, 3.0)
+
+        return loss
+
+    # Both are better for certain than what is there; of the two it is not certain which is better.
+    better, worse = Told(loss_of(1.97)), Told(loss_of(2.03))
+    assert better_parts(better, crossed, WHOLE, [HALVES], 1e-9) == HALVES
+    assert better_parts(worse, crossed, WHOLE, [HALVES], 1e-9) == {}
+    assert better_parts(better, WHOLE, WHOLE, [HALVES], 1e-9) == {}
+    assert better_parts(better, crossed, HALVES, [HALVES], 1e-9) == {}
 
 
 # -- proposals -------------------------------------------------------------------------------------

@@ -131,6 +131,13 @@ def test_clients_of_one_kind_stay_together(tmp_path, seed):
     assert points.changes == []
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_clients_of_one_kind_are_not_parted_otherwise(tmp_path, seed):
+    points = Points(tmp_path, np.zeros(18, int), STARTS["random"].tolist(), seed=seed)
+    points.train(8)
+    assert {change["kind"] for change in points.changes} <= {"merge", "move"}
+
+
 # -- faults ----------------------------------------------------------------------------------------
 
 

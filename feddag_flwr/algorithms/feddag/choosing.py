@@ -9,7 +9,13 @@ from typing import Final
 import numpy as np
 
 from feddag_flwr.algorithms.feddag.held_back import Answer, Choice, Panel, gains_under
-from feddag_flwr.clustering.refinement import Gains, is_certain, is_likely, trimmed_mean
+from feddag_flwr.clustering.refinement import (
+    LIKELY,
+    Gains,
+    is_certain,
+    is_likely,
+    trimmed_mean,
+)
 
 # The part of each client, as its members that have trained.
 Parts = Mapping[str, tuple[str, ...]]
@@ -18,7 +24,11 @@ STEPS: Final = 4  # times that clients choose among parts
 
 
 def better_parts(
-    panel: Panel, now: Mapping[str, Choice], proposals: Sequence[Parts], level: float
+    panel: Panel,
+    now: Mapping[str, Choice],
+    drafted: Mapping[str, Choice],
+    proposals: Sequence[Parts],
+    level: float,
 ) -> Parts:
     """Return parts under which clients lose less for certain than under what they have, or none.
 
@@ -30,22 +40,39 @@ def better_parts(
     parted anew it is certain at that level that members gain under these very models.
 
     Only proposals count for that. What clients choose for themselves suits them by luck, too; it
-    may correct a proposal. Of proposals under which clients likely lose less, the clearest is taken
-    (they come in that order), or one that is likely better still.
+    may correct a proposal. Of proposals that are likely better, the clearest is taken (they come in
+    that order), or one that is likely better still. If something else has been `drafted`, that is
+    no less certain; so the better of both is taken: proposals must suit clients better than it.
     """
     answers = panel.ask(
-        {name: [now[name], *(p[name] for p in proposals if name in p)] for name in now}
+        {n: [now[n], drafted[n], *(p[n] for p in proposals if n in p)] for n in now}
     )
-    gains = [_gains(answers, now, parts) for parts in proposals]
-    suits = [_suits_each(answers, now, parts) for parts in proposals]
     share = level / len(proposals)
-    if not any(each and is_certain(of, share) for each, of in zip(suits, gains, strict=True)):
+    if not any(_are_better(answers, now, parts, share) for parts in proposals):
         return {}
     best: Parts = {}
-    for parts, each, of in zip(proposals, suits, gains, strict=True):
-        if each and is_likely(of) and (not best or is_likely(_gains(answers, best, parts))):
+    for parts in proposals:
+        likely = _are_better(answers, now, parts, LIKELY) and _suit(answers, drafted, parts)
+        if likely and (not best or is_likely(_gains(answers, best, parts))):
             best = parts
-    return _corrected(panel, best, list(now))
+    return _corrected(panel, best, list(now)) if best else {}
+
+
+def _are_better(
+    answers: Mapping[str, Answer], now: Mapping[str, Choice], parts: Parts, level: float
+) -> bool:
+    """Tell whether parts suit clients better than what they have, for certain at a level."""
+    return _suit(answers, now, parts) and is_certain(_gains(answers, now, parts), level)
+
+
+def _suit(answers: Mapping[str, Answer], now: Mapping[str, Choice], parts: Parts) -> bool:
+    """Tell whether clients gain by parts on the mean, and most members of each part do."""
+    of_each = [
+        _gains(answers, now, {name: part for name, part in parts.items() if part == which}).values
+        for which in set(parts.values())
+    ]
+    most = all(np.median(gains) > 0.0 for gains in of_each if len(gains))
+    return most and trimmed_mean(_gains(answers, now, parts).values) > 0.0
 
 
 def _corrected(panel: Panel, proposed: Parts, names: Sequence[str]) -> Parts:
@@ -108,12 +135,3 @@ def _gains(
     """
     names = [n for n in answers if n in one and n in other and one[n] != other[n]]
     return gains_under(answers, {name: (one[name], other[name]) for name in names})
-
-
-def _suits_each(answers: Mapping[str, Answer], now: Mapping[str, Choice], parts: Parts) -> bool:
-    """Tell whether most members of each part gain, of those whose model differs."""
-    of_each = [
-        _gains(answers, now, {name: part for name, part in parts.items() if part == which}).values
-        for which in set(parts.values())
-    ]
-    return all(np.median(gains) > 0.0 for gains in of_each if len(gains))

@@ -85,7 +85,7 @@ class Refiner:
         level = level_of_check(self._rate, self._checks) / kinds
         draft = self._draft(questions)
         self._merge(draft, questions, answers, level)
-        self._split(draft, panel, level)
+        self._split(draft, panel, questions, level)
         draft = self._regrouped(draft, panel, questions, level)
         self._move(draft, questions, answers, level)
         self._start_anew(draft, panel, questions)
@@ -149,24 +149,24 @@ class Refiner:
 
     # -- parting -----------------------------------------------------------------------------------
 
-    def _split(self, draft: Draft, panel: Panel, level: float) -> None:
+    def _split(self, draft: Draft, panel: Panel, questions: Questions, level: float) -> None:
         """Split clusters whose members lose less under what a part of them has trained."""
         everybody = len(draft.assignments)
         for cluster in sorted(set(draft.assignments.values()) - draft.changed):
             members = draft.members([cluster])
             of_cluster = self._halved(level * len(members) / everybody, members)
-            parts = self._better(panel, draft, members, PARTS, of_cluster)
+            parts = self._better(panel, questions, draft, members, PARTS, of_cluster)
             if len(set(parts.values())) > 1:
                 self._part(draft, (cluster,), parts, "split")
 
     def _regrouped(self, draft: Draft, panel: Panel, questions: Questions, level: float) -> Draft:
-        """Part all clients anew, where that is better for certain than what has been drafted."""
+        """Part all clients anew, where that is certain, and better than what has been drafted."""
         now = sorted(set(self._context.state.assignments.values()))
         if len(now) < 2:
             return draft
         numbers = sorted({*PARTS, len(now)})
         halved = self._halved(level, draft.assignments)
-        parts = self._better(panel, draft, list(draft.assignments), numbers, halved)
+        parts = self._better(panel, questions, draft, list(draft.assignments), numbers, halved)
         if not parts:
             return draft
         anew = self._draft(questions)
@@ -182,18 +182,19 @@ class Refiner:
     def _better(
         self,
         panel: Panel,
+        questions: Questions,
         draft: Draft,
         members: Sequence[str],
         numbers: Sequence[int],
         level: float,
     ) -> Parts:
-        """Find parts under which members lose less for certain than as drafted, or none."""
+        """Find parts under which members lose less for certain, and less than as drafted."""
         trained = sorted(set(members) & panel.trained.replies.keys())
         proposals = self._directions.parts(trained, numbers)
         if not proposals or level <= 0.0:
             return {}
-        now = {name: draft.choices[name] for name in members if name in draft.choices}
-        return better_parts(panel, now, proposals, level)
+        now = {name: questions.own[name] for name in members if name in questions.own}
+        return better_parts(panel, now, draft.choices, proposals, level)
 
     # -- moving ------------------------------------------------------------------------------------
 
