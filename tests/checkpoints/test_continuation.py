@@ -16,7 +16,7 @@ def test_what_decides_nothing_of_the_result_may_differ():
         "num-rounds": 30, "min-clients": 3, "join-timeout": 1.0, "profile-timeout": 1.0,
         "round-timeout": 1.0, "max-in-flight": 2, "checkpoint-every": 4, "keep-checkpoints": 9,
         "resume": "runs/x", "run-dir": "elsewhere", "run-name": "again", "data-dir": "moved",
-        "download": True, "device-memory": 100, "strict": True,
+        "download": True, "device-memory": 100, "strict": True, "max-reply-size": 64,
     }  # fmt: skip
     assert others.keys() == MAY_DIFFER
     assert others.keys() <= set(keys())
