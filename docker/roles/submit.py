@@ -11,10 +11,8 @@ from pathlib import Path
 
 from connection import connect
 
-from feddag_flwr.deployment.submission import Patience, Submission
+from feddag_flwr.deployment.submission import RESUMES, WEEK, Patience, Submission
 from feddag_flwr.flower.run_config import parse_overrides
-
-WEEK = 7 * 24 * 3600.0
 
 
 def main() -> int:
@@ -25,7 +23,7 @@ def main() -> int:
     parser.add_argument("--control-api", default="superlink:9093")
     parser.add_argument("--root-certificates", type=Path, default=Path("/run/secrets/ca.crt"))
     parser.add_argument("--timeout", type=float, default=WEEK, metavar="SECONDS")
-    parser.add_argument("--resumes", type=int, default=5, metavar="N")
+    parser.add_argument("--resumes", type=int, default=RESUMES, metavar="N")
     options = parser.parse_args()
     superlink = connect(options.control_api, options.root_certificates)
     settings = parse_overrides([str(options.run_config)])

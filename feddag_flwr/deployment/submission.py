@@ -15,6 +15,9 @@ from feddag_flwr.flower.run_status import FAILED, NOT_STARTED, RunOutcome
 
 RUN_FOLDER: Final = re.compile(r"run folder: (.+)")
 ROUND: Final = re.compile(r"round +\d+/\d+ \|")
+# How long a run is followed, in seconds, and how often it is resumed, unless said otherwise.
+WEEK: Final = 7 * 24 * 3600.0
+RESUMES: Final = 5
 # Seconds between two tries to submit, while the SuperLink does not answer.
 PAUSE: Final = 10.0
 

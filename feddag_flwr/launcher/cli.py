@@ -18,15 +18,14 @@ from feddag_flwr.flower.run_config import (
     read_defaults,
     read_run_settings,
 )
-from feddag_flwr.flower.run_status import TIMED_OUT, RunOutcome
+from feddag_flwr.flower.run_status import RunOutcome
 from feddag_flwr.inference import cli as inference
 from feddag_flwr.launcher import submit
-from feddag_flwr.launcher.command import EXIT_FAILED, EXIT_USAGE, run_command
+from feddag_flwr.launcher.command import EXIT_USAGE, exit_status, run_command
 from feddag_flwr.launcher.named_parts import check_named
 from feddag_flwr.launcher.simulation import run_simulation
 from feddag_flwr.settings import OWN, Settings, keys, refuse_old_names
 
-EXIT_TIMED_OUT = 124
 TAIL_LINES = 30
 # Commands that left for the laboratory.
 MOVED = ("experiment", "deploy-demo")
@@ -58,9 +57,7 @@ def _run(options: argparse.Namespace) -> int:
         return _run_in_process(options)
     outcome = _simulate(options)
     _report(outcome)
-    if outcome.succeeded:
-        return 0
-    return EXIT_TIMED_OUT if outcome.status == TIMED_OUT else EXIT_FAILED
+    return exit_status(outcome)
 
 
 def _run_in_process(options: argparse.Namespace) -> int:

@@ -7,10 +7,20 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+from feddag_flwr.flower.run_status import TIMED_OUT, RunOutcome
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_TIMED_OUT = 124
 EXIT_SIGNALLED = 128
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def exit_status(outcome: RunOutcome) -> int:
+    """Return 0 for a run that completed, 124 for one whose time was over, 1 for one that failed."""
+    if outcome.succeeded:
+        return 0
+    return EXIT_TIMED_OUT if outcome.status == TIMED_OUT else EXIT_FAILED
 
 
 def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:

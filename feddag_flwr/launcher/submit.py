@@ -8,17 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from feddag_flwr.deployment.submission import Patience, Submission
+from feddag_flwr.deployment.submission import RESUMES, WEEK, Patience, Submission
 from feddag_flwr.deployment.superlink import SuperLink
 from feddag_flwr.flower.private import get_flwr_home
 from feddag_flwr.flower.run_config import parse_overrides, read_defaults
-from feddag_flwr.flower.run_status import TIMED_OUT
-from feddag_flwr.launcher.command import EXIT_FAILED
+from feddag_flwr.launcher.command import exit_status
 from feddag_flwr.launcher.named_parts import check_own_parts
 from feddag_flwr.settings import Settings, keys, refuse_old_names
-
-EXIT_TIMED_OUT = 124
-WEEK = 7 * 24 * 3600.0
 
 
 def add_command(commands: Any) -> None:  # noqa: ANN401 - argparse has no public type for it
@@ -44,9 +40,9 @@ def add_command(commands: Any) -> None:  # noqa: ANN401 - argparse has no public
     submit.add_argument(
         "--resumes",
         type=int,
-        default=5,
+        default=RESUMES,
         metavar="N",
-        help="times that a run that failed, and had finished a round, goes on; default: 5",
+        help="times that a run goes on that failed after a finished round; default: %(default)s",
     )
     submit.add_argument("--timeout", type=float, default=WEEK, metavar="SECONDS")
     submit.set_defaults(handler=_submit)
@@ -65,9 +61,7 @@ def _submit(options: argparse.Namespace) -> int:
         outcome = submission.to_the_end(Patience(options.timeout, options.resumes))
     reason = f": {outcome.details}" if outcome.details else ""
     _tell(f"{outcome.status} after {outcome.seconds:.0f} s{reason}")
-    if outcome.succeeded:
-        return 0
-    return EXIT_TIMED_OUT if outcome.status == TIMED_OUT else EXIT_FAILED
+    return exit_status(outcome)
 
 
 def _tell(line: str) -> None:

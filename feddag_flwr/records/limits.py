@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -36,7 +37,7 @@ class Limits:
     modality: str = "image"
     view: str = "auto"
     variances: Mapping[str, NDArray[np.intp]] = field(default_factory=dict)
-    max_reply_bytes: int = 512 * 2**20
+    max_reply_bytes: int = sys.maxsize
 
     def check_weights(self, part: str, weights: Weights) -> None:
         """Refuse weights that are not finite, and running variances below 0, which give NaN.

@@ -29,46 +29,48 @@ def privacy_refusals(settings: Settings) -> Iterator[str]:
         )
 
 
-def _needed(settings: Settings) -> Iterator[tuple[str, object, object, str]]:
-    """Yield key, value, the value needed, and why."""
-    yield (
-        "algorithm", settings.run.algorithm, "feddag",
-        "the profiles of no other algorithm are private",
+def _needed(settings: Settings) -> list[tuple[str, object, object, str]]:
+    """Return key, value, the value needed, and why."""
+    warm_up = "encoders of the warm-up are not sent"
+    run, data, clustering, sharing = (
+        settings.run, settings.data, settings.clustering, settings.sharing,
     )  # fmt: skip
-    yield (
-        "modality", settings.data.modality, "image",
-        "what clients tell of other samples on joining has no noise",
-    )  # fmt: skip
-    yield (
-        "fusion", settings.similarity.fusion, "evidence",
-        "gradients of the warm-up are not sent, and chance has to be told from noise",
-    )  # fmt: skip
-    yield (
-        "initialisation", settings.sharing.initialisation, "random",
-        "encoders of the warm-up are not sent",
-    )  # fmt: skip
-    if settings.sharing.dual:
-        yield (
-            "secondary-start", settings.sharing.secondary_start, "random",
-            "encoders of the warm-up are not sent",
-        )  # fmt: skip
-    yield (
-        "standardise", settings.data.standardise, False,
-        "moments of the pixels are not sent",
-    )  # fmt: skip
-    yield (
-        "unlabelled", settings.clustering.unlabelled, "refuse",
-        "principal vectors of all images together are not sent",
-    )  # fmt: skip
-    yield (
-        "looks-level", settings.clustering.looks_level, 0.0,
-        "how classes look is not sent",
-    )  # fmt: skip
-    yield (
-        "drift-threshold", settings.clustering.drift_threshold, 0.0,
-        "telling a client's drift, and a profile after it, would cost more",
-    )  # fmt: skip
-    yield (
-        "validation-share", settings.data.validation_share, 0.0,
-        "one sample more would have others held back",
-    )  # fmt: skip
+    needed: list[tuple[str, object, object, str]] = [
+        ("algorithm", run.algorithm, "feddag", "the profiles of no other algorithm are private"),
+        (
+            "modality",
+            data.modality,
+            "image",
+            "what clients tell of other samples on joining has no noise",
+        ),
+        (
+            "fusion",
+            settings.similarity.fusion,
+            "evidence",
+            "gradients of the warm-up are not sent, and chance has to be told from noise",
+        ),
+        ("initialisation", sharing.initialisation, "random", warm_up),
+        ("standardise", data.standardise, False, "moments of the pixels are not sent"),
+        (
+            "unlabelled",
+            clustering.unlabelled,
+            "refuse",
+            "principal vectors of all images together are not sent",
+        ),
+        ("looks-level", clustering.looks_level, 0.0, "how classes look is not sent"),
+        (
+            "drift-threshold",
+            clustering.drift_threshold,
+            0.0,
+            "telling a client's drift, and a profile after it, would cost more",
+        ),
+        (
+            "validation-share",
+            data.validation_share,
+            0.0,
+            "one sample more would have others held back",
+        ),
+    ]
+    if sharing.dual:
+        needed.append(("secondary-start", sharing.secondary_start, "random", warm_up))
+    return needed

@@ -4,8 +4,10 @@ import json
 import logging
 import shutil
 
+import living
 import numpy as np
 import pytest
+from living import lines
 from memory_grid import TRAINING, MemoryGrid, quick_settings, replace_array, run_quickly
 from sklearn.datasets import load_digits
 
@@ -17,23 +19,7 @@ from feddag_flwr.settings import SettingsError
 pytestmark = pytest.mark.integration
 
 ALL = "round-log, checkpoints, closing-table"
-LATE = {
-    "num_clients": 9,
-    "newcomer_share": 0.34,
-    "newcomer_round": 2,
-    "newcomers_unlabelled": True,
-    "unlabelled": "place",
-    "num_rounds": 3,
-    "participation": 1.0,
-    "evaluate_every": 3,
-    "warmup_epochs": 1,
-    "secondary": "none",
-}
-
-
-def lines(strategy):
-    with (strategy.folder.path / "metrics.jsonl").open() as stream:
-        return [json.loads(line) for line in stream]
+LATE = living.LATE | {"newcomers_unlabelled": True, "unlabelled": "place"}
 
 
 def test_newcomers_without_labels_are_placed_where_they_belong_and_left_in_peace(

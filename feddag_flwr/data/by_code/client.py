@@ -246,13 +246,4 @@ def _vector(sample: object, where: str) -> NDArray[np.float32]:
         ) from error
 
 
-@lru_cache(maxsize=KEPT)
-def _source(
-    reference: str,
-    context: LoadContext,
-    modality: str,
-    reading: Reading,
-    test_fraction: float,
-    options: TableOptions,
-) -> _CodeSource:
-    return _CodeSource(reference, context, modality, reading, test_fraction, options)
+_source = lru_cache(maxsize=KEPT)(_CodeSource)
