@@ -212,6 +212,16 @@ class Algorithm(ABC):
         """Take over what `state_dict` returned when the checkpoint was written."""
         del kept
 
+    def model_after(self, name: str, reply: TrainReply) -> Model | None:
+        """Return the model of a client's cluster as this reply alone would make it.
+
+        Members judge it (setting ``judges``). None: the reply is not about a cluster's model.
+        """
+        model = self.state.models[self.state.assignments[name]]
+        if not reply.parts.keys() <= model.keys():
+            return None
+        return dict(model) | reply.parts
+
     # -- steps that algorithms share ---------------------------------------------------------------
 
     def random_start(self, number: int = 0) -> Model:

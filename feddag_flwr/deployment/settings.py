@@ -6,6 +6,9 @@ from typing import Literal
 
 from feddag_flwr.sections import Section, advanced, setting
 
+# Algorithms of whose replies a cluster's model is made, so that members can judge them one by one.
+JUDGED = ("feddag", "fedavg", "fedprox", "oracle", "pacfl", "cfl", "cfl-gp", "fedgwc")
+
 
 class DeploymentSettings(Section):
     """What is done about clients that come late, fail or are not to be trusted."""
@@ -82,6 +85,14 @@ class DeploymentSettings(Section):
         "Share of a cluster's members that trimmed-mean and multi-krum withstand",
         ge=0,
         lt=0.5,
+    )
+    judges: int = advanced(
+        0,
+        "Members of a cluster that judge each update on their own data where fewer than three "
+        "came; harmful ones are left out, clients that send most of them quarantined; 0: nobody",
+        ge=0,
+        le=100,
+        readers=JUDGED,
     )
     max_update_ratio: float = advanced(
         100.0, "Updates longer than this many times the round's median are rejected", ge=1, le=1e12

@@ -43,6 +43,8 @@ def checkpoint_of(run: ClusteredStrategy) -> Checkpoint:
         "bytes": run.report.totals,
         "postprocessors": run.training.postprocessors.state_dict(),
     }
+    if run.training.judging.on:
+        notes["reputation"] = run.training.judging.reputation.state_dict()
     if context.unlabelled:
         notes["unlabelled"] = as_json(context.unlabelled)
     if context.exchange.left_out.anything:
@@ -93,6 +95,8 @@ def resume(run: ClusteredStrategy, checkpoint: Checkpoint) -> None:
             run.comparison.load(beside, notes["comparison"])
         if run.best.on:
             run.best.load(best, notes[BEST_ROUND])
+        if run.training.judging.on:
+            run.training.judging.reputation.load_state_dict(notes["reputation"])
     except KeyError as error:
         raise CheckpointError(
             f"the checkpoint lacks {error}: it is of another version of this app"

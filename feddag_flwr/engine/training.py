@@ -10,6 +10,7 @@ from flwr.app import MetricRecord
 
 from feddag_flwr.algorithms.algorithm import Algorithm, RoundPlan, RoundReplies
 from feddag_flwr.engine.joins import Joins
+from feddag_flwr.engine.judging import Judging
 from feddag_flwr.engine.round_report import RoundReport
 from feddag_flwr.federation.context import FederationContext, listed
 from feddag_flwr.federation.outliers import mean_lengths, without_outliers
@@ -36,6 +37,7 @@ class TrainingRound:
         self._report = report
         self.answered = True
         self.encoders: dict[str, int] = {}
+        self.judging = Judging(context, algorithm)
         self.postprocessors = Postprocessors.of(context.settings.run.postprocessors)
 
     def run(self, server_round: int) -> MetricRecord | None:
@@ -43,18 +45,23 @@ class TrainingRound:
         plan = self._algorithm.plan_round(server_round)
         self._report.line["sampled"] = plan.sampled
         replies = self._exchange(server_round, plan)
-        round_replies = RoundReplies(server_round, plan, self.usable(replies, server_round))
-        self._note(round_replies)
+        usable = self.usable(replies, server_round)
+        self._note(RoundReplies(server_round, plan, usable))
+        with self._context.phase("judge"):
+            accepted, told = self.judging.accepted(usable, server_round)
+        self._report.line |= told
+        round_replies = RoundReplies(server_round, plan, accepted)
         with self._context.phase("aggregate"):
             self._algorithm.update(round_replies)
         self._report.line |= self._algorithm.told()
         state = self._context.state
         state.server_round = server_round
-        received = {
-            n: reply.received for n, reply in round_replies.replies.items() if reply.received
-        }
+        received = {n: reply.received for n, reply in usable.items() if reply.received}
         metrics = self._report.note_evaluations("participants", received, state.assignments)
-        self._report.note_placed(self._joins.place())
+        known = set(state.assignments)
+        placed = self._joins.place()
+        self.judging.admit(sorted(placed.keys() - known))
+        self._report.note_placed(placed)
         return metrics
 
     def _exchange(self, server_round: int, plan: RoundPlan) -> dict[str, TrainReply]:

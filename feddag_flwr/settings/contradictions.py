@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.clustering.settings import MOST_CANDIDATES
+from feddag_flwr.deployment.settings import JUDGED
 from feddag_flwr.settings.privacy_refusals import privacy_refusals
 from feddag_flwr.training.settings import IMAGE_MODELS, VECTOR_MODELS
 
@@ -52,6 +53,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
             f"view = 'encoder': modality {settings.data.modality!r} is none of images, which alone "
             "the networks take; 'projected' can be of any"
         )
+    yield from _updates_nobody_can_judge(settings)
     yield from privacy_refusals(settings)
     yield from _changes_that_cannot_happen(settings)
     yield from _newcomers_nobody_places(settings)
@@ -97,6 +99,16 @@ def _too_many_models(settings: Settings) -> Iterator[str]:
         yield (
             f"num-clusters = {models}: at most {MOST_CANDIDATES} under algorithm = {algorithm!r}, "
             "which sends all models in one message"
+        )
+
+
+def _updates_nobody_can_judge(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with judges of updates that are about no cluster's model."""
+    algorithm, judges = settings.run.algorithm, settings.deployment.judges
+    if judges and algorithm in ALGORITHMS and algorithm not in JUDGED:
+        yield (
+            f"judges = {judges}: must be 0 with algorithm = {algorithm!r}; updates of "
+            f"{', '.join(JUDGED)} alone can be judged"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feddag_flwr.aggregation import weighted_mean
+from feddag_flwr.aggregation import shift, weighted_mean
 from feddag_flwr.algorithms.algorithm import Algorithm, RoundPlan, RoundReplies
 from feddag_flwr.algorithms.feddag.clustering_result import (
     ClusteringResult,
@@ -42,7 +42,7 @@ from feddag_flwr.federation.context import FederationContext, listed
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.models.flat import get_parts
 from feddag_flwr.profile import Profile
-from feddag_flwr.records import EvaluateRequest, Model
+from feddag_flwr.records import EvaluateRequest, Model, TrainReply
 from feddag_flwr.records.request import ClientRequest
 from feddag_flwr.seeds import generator
 from feddag_flwr.similarity.class_subspaces import ClassSubspaces
@@ -490,6 +490,16 @@ class FedDAG(Algorithm):
         self._told = {}
         if self._refiner.due(round_replies.server_round):
             self._take_over(self._refiner.check(round_replies.server_round))
+
+    def model_after(self, name: str, reply: TrainReply) -> Model | None:
+        """Return the cluster's P and K as the client trained them, and its S moved as S' was."""
+        after = dict(self.state.models[self.state.assignments[name]])
+        for part, trained in reply.parts.items():
+            if part == "transfer":
+                after["secondary"] = shift(after["secondary"], trained, reply.starts[part])
+            else:
+                after[part] = trained
+        return after
 
     # -- refinement --------------------------------------------------------------------------------
 

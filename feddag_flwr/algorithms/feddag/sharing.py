@@ -164,9 +164,11 @@ class Sharing:
                     [reply.samples for reply in members],
                     start,
                 )
-        return self._taught(state, trained)
+        return self._taught(state, trained, aggregator)
 
-    def _taught(self, state: ServerState, trained: Mapping[int, Weights]) -> dict[int, Weights]:
+    def _taught(
+        self, state: ServerState, trained: Mapping[int, Weights], aggregator: Aggregator
+    ) -> dict[int, Weights]:
         """Return the new S of each learner.
 
         Clusters of one group have the same teachers and one S: its new value is computed once and
@@ -178,7 +180,7 @@ class Sharing:
                 learners.setdefault(sources, []).append(learner)
         taught: dict[int, Weights] = {}
         for sources, (first, *others) in learners.items():
-            steps = self._steps({source: trained[source] for source in sources})
+            steps = self._steps({source: trained[source] for source in sources}, aggregator)
             before = state.models[first]["secondary"]
             taught[first] = _shifted(before, steps)
             for other in others:
@@ -187,12 +189,21 @@ class Sharing:
                 taught[other] = taught[first] if same else _shifted(secondary, steps)
         return taught
 
-    def _steps(self, trained: Mapping[int, Weights]) -> list[tuple[Weights, Weights]]:
-        """Return the pairs (trained, start) by which S is shifted: of the mean, or of each."""
+    def _steps(
+        self, trained: Mapping[int, Weights], aggregator: Aggregator
+    ) -> list[tuple[Weights, Weights]]:
+        """Return the pairs (trained, start) by which S is shifted: of all together, or of each.
+
+        Together sources count alike. Where all have started from one S' they are joined as members
+        are, since what one of them teaches can be a lie as well; else by their mean.
+        """
         starts = [self._starts[source] for source in trained]
-        if self._settings.sharing.combine_teachers == "mean":
-            return [(mean(list(trained.values())), mean(starts))]
-        return list(zip(trained.values(), starts, strict=True))
+        if self._settings.sharing.combine_teachers != "mean":
+            return list(zip(trained.values(), starts, strict=True))
+        start, ends = mean(starts), list(trained.values())
+        if all(one.equals(start) for one in starts):
+            return [(aggregator.aggregate(ends, [1] * len(ends), start), start)]
+        return [(mean(ends), start)]
 
     # -- agreement ---------------------------------------------------------------------------------
 
