@@ -169,6 +169,8 @@ def known(strategy, found):
             "drifted": sorted(strategy.context.drifted),
             "true-groups": strategy.context.true_groups,
             "placed": strategy.joins.placed,
+            "judged": strategy.report.line.get("judged"),
+            "reputation": strategy.training.judging.reputation.state_dict(),
             "found": repr(found),
         },
         indent=0,
@@ -247,6 +249,11 @@ def shares(strategy):
     )
 
 
+PRIVATE = {
+    "profile_epsilon": 50.0, "standardise": False, "initialisation": "random",
+    "secondary_start": "random", "drift_threshold": 0.0,
+}  # fmt: skip
+
 SCENES = [
     Scene("fedavg", "describe", lambda strategy: strategy._open(), at="not begun"),
     Scene("feddag", "describe", train, at="joining"),
@@ -257,6 +264,9 @@ SCENES = [
     Scene("feddag", "dual", train, settings={"transport": "float16"}),
     Scene("fedavg", "train", train, settings={"model": "hostile_replies:normalised"}),
     Scene("feddag", "dual", evaluate, settings={"personalisation_epochs": 1}),
+    Scene("feddag", "validation_losses", train, settings={"judges": 2}),
+    Scene("feddag", "dual", train, settings={"judges": 1, "aggregator": "median"}),
+    Scene("feddag", "private_profile", cluster, at="met", others=False, settings=PRIVATE),
     Scene("ifca", "choice", train),
     Scene("ifca", "candidate_losses", candidate_losses),
     Scene("fedrc", "mixture", train),
