@@ -47,6 +47,8 @@ class Joins:
     not fit is told why. Whoever fails is asked again after 1, 2, 4, .. rounds, up to
     `LONGEST_PAUSE`: a node can be mended without the server's help. `follow_ups` are requests that
     answers give rise to, in the same exchange; `placed` has the clusters of those who came in.
+    A client that was placed anew for drift waits as long before it is once more, by how often that
+    was in the last `LONGEST_PAUSE` rounds: `replaced` has the rounds, by name.
     A client without labels says where its samples lie, and is placed by that. It is asked again
     after the same pauses: it may have labels by then.
     """
@@ -56,6 +58,7 @@ class Joins:
         self.algorithm = algorithm
         self.follow_ups: deque[Letter] = deque()
         self.placed: dict[str, int] = {}
+        self.replaced: dict[str, list[int]] = {}
         self._round = 0
         self._there: set[int] = set()
         self._delays: dict[int, _Delay] = {}
@@ -122,6 +125,8 @@ class Joins:
             for name in names:
                 if name not in self.placed:
                     self._postpone(context.clients.nodes[name])
+            for name in sorted(context.drifted & self.placed.keys()):
+                self.replaced[name] = [*self._lately_replaced(name), self._round]
             context.drifted -= self.placed.keys()
             state.assignments = dict(sorted((state.assignments | self.placed).items()))
         self._place_unlabelled()
@@ -190,8 +195,17 @@ class Joins:
         }
 
     def _is_due(self, node: int) -> bool:
-        delay = self._delays.get(node)
+        delay, rounds = self._delays.get(node), self._lately_replaced(self._name_of(node))
+        if rounds and self._round < rounds[-1] + 2 ** (len(rounds) - 1):
+            return False
         return delay is None or delay.next_round <= self._round
+
+    def _name_of(self, node: int) -> str:
+        return self.context.clients.names.get(node, "")
+
+    def _lately_replaced(self, name: str) -> list[int]:
+        """Return the last rounds in which a client was placed anew for drift."""
+        return [r for r in self.replaced.get(name, ()) if r > self._round - LONGEST_PAUSE]
 
     def _postpone(self, node: int) -> None:
         failures = self._delays[node].failures + 1 if node in self._delays else 1

@@ -47,6 +47,8 @@ def checkpoint_of(run: ClusteredStrategy) -> Checkpoint:
         notes["reputation"] = run.training.judging.reputation.state_dict()
     if context.unlabelled:
         notes["unlabelled"] = as_json(context.unlabelled)
+    if run.joins.replaced:
+        notes["replaced"] = dict(sorted(run.joins.replaced.items()))
     if context.exchange.left_out.anything:
         notes["left-out"] = context.exchange.left_out.state_dict()
     kept = run.algorithm.state_dict()
@@ -75,6 +77,7 @@ def resume(run: ClusteredStrategy, checkpoint: Checkpoint) -> None:
     context.unlabelled = {
         name: Unlabelled(**each) for name, each in notes.get("unlabelled", {}).items()
     }
+    run.joins.replaced = {name: list(rounds) for name, rounds in notes.get("replaced", {}).items()}
     if "left-out" in notes:
         context.exchange.left_out.load_state_dict(notes["left-out"])
     evaluator.evaluations = evaluations_from_json(notes["evaluations"], metrics)

@@ -11,6 +11,7 @@ from memory_grid import (
     run_quickly,
 )
 
+from feddag_flwr.engine.resumption import checkpoint_of
 from feddag_flwr.simulation.grid import FIRST_NODE
 
 pytestmark = pytest.mark.integration
@@ -59,10 +60,13 @@ def test_a_client_that_always_says_it_has_drifted_takes_no_more_room(tmp_path):
             reply.content.config_records["info"]["drifted"] = True
         return reply
 
-    changes = DRIFT | {"drift_share": 0.0, "num_rounds": 6}
+    changes = DRIFT | {"drift_share": 0.0, "num_rounds": 16}
     strategy, grid = run_quickly(tmp_path, tamper=tamper, **changes)
     profiled = [node for action, node in grid.sent if action == "train.profile"]
-    assert profiled.count(FIRST_NODE + 3) == 4  # at the start, then in rounds 2, 4 and 6
+    # At the start and in rounds 2, 4, 6; told again in 7 it waits for 4 rounds since, in 11 for 8.
+    assert profiled.count(FIRST_NODE + 3) == 5
+    assert [line["round"] for line in lines(strategy) if "placed" in line] == [2, 4, 6, 10]
+    assert checkpoint_of(strategy).notes["replaced"] == {"client-3": [2, 4, 6, 10]}
     assert len(strategy.algorithm._profiles.arrays.updates) == CLIENTS + 1
     assert strategy.algorithm._profiles.placed_since == 1
     assert not any("moved" in line for line in lines(strategy)[1:])
