@@ -99,11 +99,17 @@ def register_clients(
         description = labelled[node_id]
         if description.joins_in:
             continue
+        name = description.client
         try:
             check_fit(description, allowed, spec, modality)
-            clients.claim(description.client, node_id, nodes)
         except RecordError as error:
-            refused.append(rejection(exchange, description.client, node_id, error))
+            refused.append(rejection(exchange, name, node_id, error))
+            continue
+        try:
+            clients.claim(name, node_id, nodes)
+        except RecordError as error:  # somebody else's name: the log is to name the node
+            reason = RecordError(f"client {name!r}: {error}")
+            refused.append(rejection(exchange, clients.name_of(node_id), node_id, reason))
             continue
         note_data(exchange, description, spec, modality)
         descriptions.append(description)

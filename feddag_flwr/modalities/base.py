@@ -102,7 +102,7 @@ class Modality(ABC):
     def check_same(self, own: SampleSpec, spec: SampleSpec) -> None:
         """Refuse samples of another spec by a `ModalityError` that has both sides."""
         if own != spec:
-            details = f" ({own.details[:200]}, not {spec.details[:200]})"
+            details = f" ({own.details[:200]!r}, not {spec.details[:200]!r})"
             raise ModalityError(
                 f"samples are {self.in_words(own)}, those of the federation {self.in_words(spec)}"
                 + (details if own.shape == spec.shape else "")

@@ -96,7 +96,7 @@ class Image(Modality):
         except ValueError as error:
             raise ModalityError(
                 "sample-shape must be three positive integers (channels, height, width), "
-                f"got {spec.shape} {spec.details[:80]}"
+                f"got {spec.shape} {spec.details[:80]!r}"
             ) from error
 
     def moments(self, samples: NDArray[Any]) -> Rows:

@@ -219,6 +219,8 @@ class Description:
         unlabelled = value_of(info, "class-names", list) == []
         names = () if unlabelled else class_names_of(info)
         joins_in = value_of(info, "joins-in", int)
+        if joins_in < 0:
+            raise RecordError(f"joins-in = {joins_in} is below 0")
         files = value_of(info, "files-left-out", int) if "files-left-out" in info else 0
         if not 0 <= files <= limit:
             raise RecordError(f"files-left-out = {files} is outside 0..{limit}")

@@ -86,6 +86,15 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable()
 
 
+def _can_be_written(text: str) -> bool:
+    """Tell whether a text has no halves of letters, which no file and no log takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def spec_of(info: Mapping[str, Any]) -> SampleSpec:
     """Return what the record ``info`` says of samples; the modality has to check it."""
     shape, details = value_of(info, "sample-shape", list), value_of(info, "sample-details", str)
@@ -94,6 +103,8 @@ def spec_of(info: Mapping[str, Any]) -> SampleSpec:
         raise RecordError(f"sample-shape must be positive integers, got {shown(shape)}")
     if len(details) > MAX_DETAILS:
         raise RecordError(f"sample-details has {len(details)} letters, more than {MAX_DETAILS}")
+    if not _can_be_written(details):
+        raise RecordError(f"sample-details = {shown(details)} is no text")
     return SampleSpec(tuple(shape), details)
 
 

@@ -89,7 +89,7 @@ def test_another_image_size_and_a_second_bearer_of_a_name_are_left_out(caplog):
         "federation 8 x 8 with 1 channel(s)" in caplog.text
     )
     assert (
-        "client client-0 is left out: name 'client-0' belongs to another node already"
+        "client on node 105 is left out: client 'client-0': name 'client-0' belongs to another node"
         in caplog.text
     )
 
