@@ -7,6 +7,7 @@ from judgements import evaluation
 
 from feddag_flwr.aggregation import Weights, mean, shift, weighted_mean
 from feddag_flwr.aggregators.mean import Mean
+from feddag_flwr.aggregators.median import Median
 from feddag_flwr.algorithms.feddag import sharing as module
 from feddag_flwr.algorithms.feddag.sharing import Sharing
 from feddag_flwr.records import TrainReply
@@ -258,3 +259,23 @@ def test_a_cluster_that_all_have_left_is_of_no_group(caplog):
             train(state, shared, pulls, rng)
     assert state.teachers == ((0,), (), (2,))
     assert "from now on: 0; 2" in caplog.text
+
+
+def test_a_cluster_that_teaches_a_lie_is_outvoted_by_the_others():
+    """S is (1, 1) everywhere; clusters teach (2, 0), (3, 1) and a lie: the median is (3, 1)."""
+    start = floats(1, 1)
+    state = federation([0, 1, 2], [[0, 1, 2]] * 3, [start] * 3)
+    replies = replied({"a": floats(2, 0), "b": floats(3, 1), "c": floats(900, 900)})
+    shared = Sharing(Settings.from_run_config({"teacher-clusters": "all"}))
+    shared.before_round(state)
+    learned = shared.learned(state, replies, Median())
+    assert [learned[z].floats.tolist() for z in range(3)] == [[3.0, 1.0]] * 3
+    # Of sources that start apart, the mean of what each has moved: (1, 1), (2, 0) and (6, 2).
+    apart = [floats(1, 1), floats(2, 2), floats(3, 3)]
+    state = federation([0, 1, 2], [[0, 1, 2], [1, 2], [2]], apart)
+    shared.before_round(state)
+    starts = [shared.start_of(source).floats for source in range(3)]
+    moves = np.array([[1, 1], [2, 0], [6, 2]], np.float32)
+    ends = {name: floats(*(starts[i] + moves[i])) for i, name in enumerate("abc")}
+    learned = shared.learned(state, replied(ends), Median())
+    np.testing.assert_allclose(learned[0].floats, apart[0].floats + moves.mean(axis=0))
