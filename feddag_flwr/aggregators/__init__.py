@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -30,6 +31,14 @@ class AssumesLiars(Protocol):
     """An aggregator that withstands a share of members who lie (setting ``assumed-liars``)."""
 
     assumed_liars: float
+
+
+def enough_members(aggregator: Aggregator) -> float:
+    """Return among how many members one who lies is outvoted; infinite: among no number of them.
+
+    An aggregator says so by an attribute of that name.
+    """
+    return float(getattr(aggregator, "enough_members", math.inf))
 
 
 def capped(counts: npt.ArrayLike, most: float) -> NDArray[np.float64]:

@@ -22,6 +22,8 @@ class GeometricMedian:
     Buffers and counters are the mean by the weights that the parameters end with.
     """
 
+    enough_members = 3
+
     def aggregate(
         self, updates: Sequence[Weights], weights: Sequence[float], reference: Weights
     ) -> Weights:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feddag_flwr.aggregation import Weights
-from feddag_flwr.aggregators import Aggregator
+from feddag_flwr.aggregators import Aggregator, enough_members
 
 
 def limited_shares(weights: Sequence[float], most: float) -> NDArray[np.float64]:
@@ -44,6 +44,11 @@ class Limited:
 
     aggregator: Aggregator
     most: float
+
+    @property
+    def enough_members(self) -> float:
+        """As of the aggregator behind it."""
+        return enough_members(self.aggregator)
 
     def aggregate(
         self, updates: Sequence[Weights], weights: Sequence[float], reference: Weights

@@ -16,6 +16,8 @@ class Median:
     It withstands fewer than half of the members. Two members make their mean, one member itself.
     """
 
+    enough_members = 3
+
     def aggregate(
         self, updates: Sequence[Weights], weights: Sequence[float], reference: Weights
     ) -> Weights:

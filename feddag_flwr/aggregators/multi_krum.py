@@ -24,6 +24,7 @@ class MultiKrum:
     """
 
     assumed_liars: float = 0.2
+    enough_members = 3
 
     def aggregate(
         self, updates: Sequence[Weights], weights: Sequence[float], reference: Weights

@@ -20,6 +20,7 @@ class TrimmedMean:
     """
 
     assumed_liars: float = 0.2
+    enough_members = 3
 
     def aggregate(
         self, updates: Sequence[Weights], weights: Sequence[float], reference: Weights

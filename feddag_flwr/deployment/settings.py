@@ -88,8 +88,9 @@ class DeploymentSettings(Section):
     )
     judges: int = advanced(
         0,
-        "Members of a cluster that judge each update on their own data where fewer than three "
-        "came; harmful ones are left out, clients that send most of them quarantined; 0: nobody",
+        "Members of a cluster that judge each update on their own data, where the aggregator does "
+        "not outvote a liar; harmful updates are left out, clients that send more of them than "
+        "others are quarantined; 0: nobody",
         ge=0,
         le=100,
         readers=JUDGED,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from feddag_flwr.aggregators import enough_members
 from feddag_flwr.algorithms.algorithm import Algorithm
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.federation.reputation import Reputation, Verdict
@@ -15,8 +16,6 @@ from feddag_flwr.seeds import generator
 
 logger = logging.getLogger("flwr")
 
-# Members that an aggregator needs to tell who is odd: nobody can tell the liar of two.
-ENOUGH: Final = 3
 BEFORE: Final = 0  # place of the cluster's model among those that a judge is sent
 
 
@@ -32,16 +31,18 @@ class _Panel:
 class Judging:
     """Asks members what updates of their cluster do to their own loss, before these are joined.
 
-    Updates are judged of clusters from which fewer than `ENOUGH` came in a round, and all of
-    clients in quarantine. ``judges`` members of the cluster are drawn for each, of those that are
-    there and not in quarantine themselves; they judge on what they hold back, or where clients hold
-    nothing back, on what they train on. An update that nobody can judge counts as ever.
+    Updates are judged of clusters from which fewer came in a round than the run's aggregator needs
+    to outvote a liar (the mean never does), and all of clients in quarantine. ``judges`` members of
+    the cluster are drawn for each, of those that are there and not in quarantine themselves; they
+    judge on what they hold back, or where clients hold nothing back, on what they train on. An
+    update that nobody can judge counts as ever.
     """
 
     def __init__(self, context: FederationContext, algorithm: Algorithm) -> None:
         self._context = context
         self._algorithm = algorithm
         self._judges = context.settings.deployment.judges
+        self._enough = enough_members(context.aggregator)
         self.reputation = Reputation()
 
     @property
@@ -111,7 +112,7 @@ class Judging:
         panels = []
         for cluster, names in sorted(by_cluster.items()):
             trusted = [name for name in names if name not in self.reputation.quarantined]
-            authors = [name for name in names if name not in trusted or len(trusted) < ENOUGH]
+            authors = [name for name in names if name not in trusted or len(trusted) < self._enough]
             trusted_members = self._members(cluster) - self.reputation.quarantined.keys()
             members = context.connected(sorted(trusted_members))
             panel = _Panel(dict(state.models[cluster]))

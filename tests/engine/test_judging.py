@@ -90,12 +90,24 @@ def test_judges_are_members_of_the_cluster_and_never_the_author(tmp_path):
 
 
 @pytest.mark.integration
-def test_where_three_reply_nobody_is_asked_to_judge(tmp_path):
+def test_where_an_aggregator_outvotes_a_liar_nobody_is_asked_to_judge(tmp_path):
     strategy, grid = run_quickly(
-        tmp_path, judges=3, **TWO_GROUPS | {"participation": 1.0, "num_rounds": 2}
+        tmp_path,
+        judges=3,
+        aggregator="median",
+        max_weight_share=0.9,
+        **TWO_GROUPS | {"participation": 1.0, "num_rounds": 2},
     )
     assert not [action for action, _ in grid.sent if action == "query.validation_losses"]
     assert not any("judged" in line for line in lines_of(strategy))
+
+
+@pytest.mark.integration
+def test_a_mean_is_judged_however_many_reply(tmp_path):
+    strategy, _ = run_quickly(
+        tmp_path, judges=3, **TWO_GROUPS | {"participation": 1.0, "num_rounds": 2}
+    )
+    assert [len(line["judged"]) for line in lines_of(strategy)[1:]] == [8, 8]
 
 
 @pytest.mark.integration
@@ -104,6 +116,7 @@ def test_newcomers_are_on_probation(tmp_path):
     strategy, _ = run_quickly(
         tmp_path,
         judges=3,
+        aggregator="median",
         **TWO_GROUPS
         | {"participation": 1.0, "newcomer_share": 0.25, "newcomer_round": 2, "num_rounds": 9},
     )
