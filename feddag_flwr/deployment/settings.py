@@ -93,7 +93,6 @@ class DeploymentSettings(Section):
         "others are quarantined; 0: nobody",
         ge=0,
         le=100,
-        readers=JUDGED,
     )
     max_update_ratio: float = advanced(
         100.0, "Updates longer than this many times the round's median are rejected", ge=1, le=1e12
