@@ -130,7 +130,7 @@ class Search:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Rebuilt:
     """Images in [0, 1], shape (n, channels, height, width), and their mismatch."""
 
     images: Tensor
@@ -146,14 +146,14 @@ def search(
     passes: Sequence[int],
     how: Search,
     seed: int,
-) -> Found:
+) -> Rebuilt:
     """Look for images of these labels; of several starts the one of the least mismatch.
 
     `scale` is mean and deviation of each channel, shape (channels, 1, 1), by which pixels become
     inputs.
     """
     rng = torch.Generator().manual_seed(seed)
-    best: Found | None = None
+    best: Rebuilt | None = None
     for _ in range(how.restarts):
         images = torch.rand((len(labels), *shape), generator=rng).requires_grad_()
         optimiser = torch.optim.Adam([images], lr=how.rate)
@@ -171,7 +171,7 @@ def search(
             with torch.no_grad():
                 images.clamp_(0, 1)
         if best is None or float(apart.detach()) < best.mismatch:
-            best = Found(images.detach(), float(apart.detach()))
+            best = Rebuilt(images.detach(), float(apart.detach()))
     assert best is not None
     return best
 

@@ -17,7 +17,7 @@ from feddag_flwr.records import Model
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_lab.attacks.attack import AttackTrial, Figures
 from feddag_lab.attacks.defences import BFLOAT16, DEFENCES, FLOAT16, NOISE, NONE, STRONG_NOISE
-from feddag_lab.attacks.gradient_matching import Found, Observed, Search, search
+from feddag_lab.attacks.gradient_matching import Observed, Rebuilt, Search, search
 from feddag_lab.attacks.image_pool import DIGITS, Drawn, ImagePool, pixels_of
 from feddag_lab.attacks.layer_span import first_linear
 from feddag_lab.attacks.likeness import matched, psnr, ssim
@@ -224,7 +224,7 @@ def _class_means(drawn: Drawn) -> dict[int, NDArray[np.float64]]:
     return {label: drawn.others_of(label).mean(axis=0) for label in set(drawn.own.labels.tolist())}
 
 
-def _matching(seen: Seen, victim: Victim, drawn: Drawn, trial: AttackTrial) -> Found:
+def _matching(seen: Seen, victim: Victim, drawn: Drawn, trial: AttackTrial) -> Rebuilt:
     """Look for images by gradient matching; their labels are known from the profile's counts."""
     small = trial.dataset == DIGITS
     many = len(drawn.own) > 8
