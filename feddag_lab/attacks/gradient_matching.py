@@ -116,7 +116,9 @@ class Search:
     Attributes
     ----------
     iterations, restarts : int
-        Steps of Adam on the signs of the gradient, from so many random starts.
+        Steps of Adam on the signs of the gradient, from so many random starts at most.
+    enough : float
+        Mismatch below which there is no other start.
     rate : float
         Rate at the start, in pixels of [0, 1].
     smoothness : float
@@ -127,6 +129,7 @@ class Search:
     restarts: int = 1
     rate: float = 0.05
     smoothness: float = 1e-3
+    enough: float = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +175,8 @@ def search(
                 images.clamp_(0, 1)
         if best is None or float(apart.detach()) < best.mismatch:
             best = Rebuilt(images.detach(), float(apart.detach()))
+        if best.mismatch < how.enough:
+            break
     assert best is not None
     return best
 
