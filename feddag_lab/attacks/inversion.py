@@ -99,20 +99,24 @@ def _case(images: int, epochs: int = 1, model: str = "auto", message: str = UPDA
 
 
 def _plan(dataset: str) -> list[tuple[dict[str, str | int | float], str]]:
-    """Return cases and defences; images of 28 pixels take ten times as long."""
-    digits = dataset == DIGITS
-    sizes = (1, 2, 4, 8, 32) if digits else (1, 2, 4)
-    plain = [_case(images) for images in sizes]
-    plain += [_case(images, epochs=10) for images in ((1, 8, 32) if digits else (1,))]
+    """Return cases and defences; fewer of images of 28 pixels, which take ten times as long."""
+    if dataset != DIGITS:
+        plain = [_case(images) for images in (1, 2, 4)]
+        plain += [_case(images, model=LINEAR_FIRST) for images in (1, 4, 8)]
+        plain += [_case(1, epochs=10), _case(1, state=TRAINED)]
+        defended = [(_case(1), defence) for defence in (BFLOAT16, NOISE, STRONG_NOISE)]
+        return [(case, NONE) for case in plain] + defended
+    plain = [_case(images) for images in (1, 2, 4, 8, 32)]
+    plain += [_case(images, epochs=10) for images in (1, 8, 32)]
     plain += [_case(images, model=LINEAR_FIRST) for images in (1, 2, 4, 8, 32)]
     plain += [_case(images, model=LINEAR_FIRST, epochs=10) for images in (1, 4)]
-    plain += [_case(images, message=PROFILE) for images in ((1, 8) if digits else (1,))]
-    plain += [_case(images, state=TRAINED) for images in ((1, 8) if digits else (1,))]
+    plain += [_case(images, message=PROFILE) for images in (1, 8)]
+    plain += [_case(images, state=TRAINED) for images in (1, 8)]
     defended = [
         (_case(images, epochs=epochs), defence)
         for defence in (FLOAT16, BFLOAT16, NOISE, STRONG_NOISE)
-        for images in ((1, 8) if digits else (1,))
-        for epochs in ((1, 10) if digits and defence in (NOISE, STRONG_NOISE) else (1,))
+        for images in (1, 8)
+        for epochs in ((1, 10) if defence in (NOISE, STRONG_NOISE) else (1,))
     ]
     return [(case, NONE) for case in plain] + defended
 
@@ -226,7 +230,7 @@ def _class_means(drawn: Drawn) -> dict[int, NDArray[np.float64]]:
 
 def _matching(seen: Seen, victim: Victim, drawn: Drawn, trial: AttackTrial) -> Rebuilt:
     """Look for images by gradient matching; their labels are known from the profile's counts."""
-    how = _search_for(trial.dataset, len(drawn.own))
+    how = _search_for(trial.dataset, len(drawn.own), sum(seen.passes))
     labels = torch.from_numpy(np.sort(drawn.own.labels))
     seed = derived_seed(trial.seed, "random pictures")
     return search(
@@ -235,11 +239,12 @@ def _matching(seen: Seen, victim: Victim, drawn: Drawn, trial: AttackTrial) -> R
     )  # fmt: skip
 
 
-def _search_for(dataset: str, images: int) -> Search:
+def _search_for(dataset: str, images: int, steps: int) -> Search:
     """Say how to look for images; chosen by hand, on the digits and on single images of clothes."""
     if dataset == DIGITS:
         return Search(iterations=1000 if images > 8 else 300, restarts=3 if images <= 2 else 1)
-    return Search(1000, restarts=2 if images <= 2 else 1, rate=0.1, smoothness=5e-2)
+    long = steps > 1  # each iteration runs through all steps
+    return Search(300 if long else 1000, 1 if long or images > 1 else 2, 0.1, 5e-2)
 
 
 def _scale(victim: Victim) -> tuple[Tensor, Tensor]:
