@@ -20,13 +20,7 @@ from feddag_flwr.records import TrainReply
 from feddag_flwr.seeds import generator
 from feddag_flwr.settings import Settings
 from feddag_lab.attacks.attack import AttackTrial, Figures
-from feddag_lab.attacks.defences import (
-    BFLOAT16,
-    DEFENCES,
-    NOISE,
-    PRIVATE_PROFILE,
-    STRONG_NOISE,
-)
+from feddag_lab.attacks.defences import BFLOAT16, DEFENCES, ON_UPDATES, PRIVATE_PROFILE
 from feddag_lab.attacks.image_pool import DIGITS, ImagePool
 from feddag_lab.attacks.ranking import separation
 from feddag_lab.attacks.victim import Victim, scale_of
@@ -53,7 +47,7 @@ class HeldClasses:
         self, dataset: str, seeds: Iterable[int], *, smallest: bool
     ) -> Sequence[AttackTrial]:
         """Vary how classes are dealt; defences beside the private profile."""
-        defences = (PRIVATE_PROFILE, BFLOAT16, NOISE, STRONG_NOISE)
+        defences = (PRIVATE_PROFILE, BFLOAT16, *ON_UPDATES)
         return [
             AttackTrial(
                 self.name, dataset, defence, seed, {"scenario": scenario, "clients": clients}

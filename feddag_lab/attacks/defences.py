@@ -1,6 +1,7 @@
 """What is set against attacks: changes of a run's settings, by name.
 
-A new one is a line here, and its name in the trials of the attacks that it is to meet.
+A new one is a line in `DEFENCES`, and its name in `ON_UPDATES` or `ON_PROFILES`: all attacks on
+these meet it.
 """
 
 from __future__ import annotations
@@ -33,3 +34,7 @@ DEFENCES: Mapping[str, Mapping[str, Any]] = {
     FEWEST: {"min-subspace-samples": 10},
     PRIVATE_PROFILE: {**PRIVATE, "profile-epsilon": 3.0},
 }
+
+# What is tried against attacks on updates beside number formats, and on profiles.
+ON_UPDATES = (NOISE, STRONG_NOISE)
+ON_PROFILES = (FEWEST, PRIVATE_PROFILE)

@@ -16,12 +16,13 @@ from feddag_flwr.models.flat import get_parts, set_weights
 from feddag_flwr.records import Model
 from feddag_flwr.seeds import derived_seed, generator
 from feddag_lab.attacks.attack import AttackTrial, Figures
-from feddag_lab.attacks.defences import BFLOAT16, DEFENCES, FLOAT16, NOISE, NONE, STRONG_NOISE
+from feddag_lab.attacks.defences import BFLOAT16, DEFENCES, FLOAT16, NONE, ON_UPDATES
 from feddag_lab.attacks.gradient_matching import Observed, Rebuilt, Search, search
 from feddag_lab.attacks.image_pool import DIGITS, Drawn, ImagePool, pixels_of
 from feddag_lab.attacks.layer_span import first_linear
 from feddag_lab.attacks.likeness import matched, psnr, ssim
 from feddag_lab.attacks.linear_layer import inputs_of_layer
+from feddag_lab.attacks.trained_federation import parts_after
 from feddag_lab.attacks.victim import Victim, client_with
 
 UPDATE, PROFILE = "update", "encoder of the profile"
@@ -104,7 +105,7 @@ def _plan(dataset: str) -> list[tuple[dict[str, str | int | float], str]]:
         plain = [_case(images) for images in (1, 2, 4)]
         plain += [_case(images, model=LINEAR_FIRST) for images in (1, 4, 8)]
         plain += [_case(1, epochs=10), _case(1, state=TRAINED)]
-        defended = [(_case(1), defence) for defence in (BFLOAT16, NOISE, STRONG_NOISE)]
+        defended = [(_case(1), defence) for defence in (BFLOAT16, *ON_UPDATES)]
         return [(case, NONE) for case in plain] + defended
     plain = [_case(images) for images in (1, 2, 4, 8, 32)]
     plain += [_case(images, epochs=10) for images in (1, 8, 32)]
@@ -114,9 +115,9 @@ def _plan(dataset: str) -> list[tuple[dict[str, str | int | float], str]]:
     plain += [_case(images, state=TRAINED) for images in (1, 8)]
     defended = [
         (_case(images, epochs=epochs), defence)
-        for defence in (FLOAT16, BFLOAT16, NOISE, STRONG_NOISE)
+        for defence in (FLOAT16, BFLOAT16, *ON_UPDATES)
         for images in (1, 8)
-        for epochs in ((1, 10) if defence in (NOISE, STRONG_NOISE) else (1,))
+        for epochs in ((1, 10) if defence in ON_UPDATES else (1,))
     ]
     return [(case, NONE) for case in plain] + defended
 
@@ -133,9 +134,7 @@ def _start(victim: Victim, drawn: Drawn, trial: AttackTrial) -> Model:
         others = drawn.others.select(rng.permutation(len(drawn.others))[:EARLIER])
         with client_with(others, victim.class_names, victim.scale, _plain(victim)) as federation:
             reply = federation.train(get_parts(model)).reply
-        parts: Model = dict(reply.parts)
-        parts["secondary"] = parts.pop("transfer")
-        return parts
+        return parts_after(get_parts(model), reply.parts)
     return get_parts(model)
 
 
@@ -148,11 +147,9 @@ def _plain(victim: Victim) -> dict[str, Any]:
 
 
 def _seen_in_update(victim: Victim, start: Model) -> Seen:
-    """Have the client train a dual model for a round."""
+    """Have the client train a model for a round."""
     training, model = victim.train(start), victim.model()
     _fill(model, training.received)
-    assert model.secondary is not None
-    assert model.classifier.secondary_head is not None
     moved = {part: training.reply.update_of(part) for part in training.reply.parts}
     heads = _split(moved["classifier"], model.classifier)
     own = len(list(model.classifier.primary_head.parameters()))
@@ -160,12 +157,12 @@ def _seen_in_update(victim: Victim, start: Model) -> Seen:
         Observed(
             nn.Sequential(model.primary, model.classifier.primary_head),
             [*_split(moved["primary"], model.primary), *heads[:own]],
-        ),
-        Observed(
-            nn.Sequential(model.secondary, model.classifier.secondary_head),
-            [*_split(moved["transfer"], model.secondary), *heads[own:]],
-        ),
+        )
     ]
+    if model.secondary is not None and model.classifier.secondary_head is not None:
+        secondary = nn.Sequential(model.secondary, model.classifier.secondary_head)
+        seen: list[Tensor | None] = [*_split(moved["transfer"], model.secondary), *heads[own:]]
+        networks.append(Observed(secondary, seen))
     return Seen(networks, [victim.settings.training.local_epochs])
 
 

@@ -19,13 +19,7 @@ from feddag_flwr.data.datasets import load_dataset
 from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.settings import Settings
 from feddag_lab.attacks.attack import AttackTrial, Figures
-from feddag_lab.attacks.defences import (
-    DEFENCES,
-    FEWEST,
-    NONE,
-    PRIVATE_PROFILE,
-    STRONG_NOISE,
-)
+from feddag_lab.attacks.defences import DEFENCES, NOISE, NONE, ON_PROFILES, ON_UPDATES
 from feddag_lab.attacks.image_pool import DIGITS, ImagePool, pixels_of
 from feddag_lab.attacks.layer_span import LayerSpan, spans_of
 from feddag_lab.attacks.profile_images import projection_for
@@ -46,8 +40,6 @@ LOSSES = "losses after a client's update"
 SPAN = "span of a client's update"
 SUM = "span of a cluster's summed updates"
 PROFILE = "span of a profile"
-# Parts that are encoders, S' being what a client made of S.
-ENCODERS = ("primary", "transfer")
 # Rounds of a run; fewer where they take long.
 ROUNDS = {13: 50, 67: 50, 20: 50, 60: 50, 300: 20}
 # Shares of the training images that give 20 clients so many images each, as a mean.
@@ -108,7 +100,7 @@ def _plan(dataset: str) -> list[tuple[str, int, int, str]]:
     """Return what is seen, images, rounds and defence; trials of one run stand together."""
     trained = [
         (seen, images, ROUNDS[images], defence)
-        for defence in (NONE, STRONG_NOISE)
+        for defence in (NONE, *(each for each in ON_UPDATES if each != NOISE))
         for images in SHARES[dataset]
         if defence == NONE or images < LARGE
         for seen in (MODEL, LOSSES, SPAN, SUM)
@@ -117,7 +109,7 @@ def _plan(dataset: str) -> list[tuple[str, int, int, str]]:
     profiles = [
         (PROFILE, images, 0, defence)
         for images in SHARES[dataset]
-        for defence in (NONE, FEWEST, PRIVATE_PROFILE)
+        for defence in (NONE, *ON_PROFILES)
     ]
     return trained + profiles
 
@@ -161,7 +153,7 @@ def from_span(config: Mapping[str, Any]) -> Figures:
     ranked = []
     for client in federation.clients:
         training = _trained_once_more(federation, client)
-        moved = {part: training.reply.update_of(part) for part in ENCODERS}
+        moved = {part: training.reply.update_of(part) for part in _encoders(training)}
         spans = spans_of(client, training.received, moved, training.reply.samples)
         ranked.append(_outside(client, spans))
     return _over_clients(ranked)
@@ -182,12 +174,17 @@ def from_sum(config: Mapping[str, Any]) -> Figures:
         images = [training.reply.samples for training in trainings]
         moved = {
             part: np.sum([each.reply.samples * each.reply.update_of(part) for each in trainings], 0)
-            for part in ENCODERS
+            for part in _encoders(trainings[0])
         }
         for client in members:
             spans = spans_of(client, trainings[0].received, moved, sum(images))
             ranked.append(_outside(client, spans))
     return {**_over_clients(ranked), "members": len(ranked) / len(clusters)}
+
+
+def _encoders(training: Training) -> list[str]:
+    """Return the parts of a reply that are encoders, S' being what a client made of S."""
+    return [part for part in ("primary", "transfer") if part in training.reply.parts]
 
 
 def _trained_once_more(federation: TrainedFederation, client: Victim) -> Training:

@@ -13,7 +13,7 @@ from feddag_flwr.training.private_profile import projection_of
 from feddag_flwr.training.profile import sample_vectors
 from feddag_lab.attacks.attack import AttackTrial, Figures
 from feddag_lab.attacks.cone import extreme_rays
-from feddag_lab.attacks.defences import DEFENCES, FEWEST, NONE, PRIVATE_PROFILE
+from feddag_lab.attacks.defences import DEFENCES, NONE, ON_PROFILES
 from feddag_lab.attacks.image_pool import Drawn, ImagePool, pixels_of
 from feddag_lab.attacks.likeness import cosines, fitted, ssim
 from feddag_lab.attacks.victim import Victim, client_with
@@ -44,7 +44,7 @@ class ProfileImages:
         sizes = SIZES[:1] if smallest else SIZES
         return [
             AttackTrial(self.name, dataset, defence, seed, {"images": images})
-            for defence in (NONE, FEWEST, PRIVATE_PROFILE)
+            for defence in (NONE, *ON_PROFILES)
             for images in sizes
             for seed in seeds
         ]

@@ -70,10 +70,10 @@ def trained_federation(config: Mapping[str, Any]) -> TrainedFederation:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep the log of the run to itself, but for warnings."""
+    """Keep the log of the run to itself, but for errors."""
     logger = logging.getLogger("flwr")
     level = logger.level
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
