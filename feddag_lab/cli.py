@@ -11,7 +11,7 @@ from feddag_flwr.launcher.command import EXIT_FAILED, run_command
 from feddag_lab.docker_demo import command as docker_demo
 
 # What the extra ``lab`` installs, by the names of the modules.
-EXTRA = ("pandas", "yaml")
+EXTRA = ("pandas", "yaml", "torchmetrics")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,12 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     # Both need what the extra installs.
+    from feddag_lab.attacks import cli as attacks
     from feddag_lab.demonstration import cli as deploy_demo
     from feddag_lab.experiments import cli as experiments
 
     parser = argparse.ArgumentParser(prog="feddag-lab", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     experiments.add_commands(commands)
+    attacks.add_command(commands)
     deploy_demo.add_command(commands)
     docker_demo.add_arguments(
         commands.add_parser(

@@ -120,11 +120,12 @@ ABOVE = {"client_app", "server_app", "feddag_lab", "tests"}
 
 # The same for the laboratory, which may import all of `feddag_flwr` besides.
 LAB_ALLOWED = {
+    "attacks": {"experiments"},
     "experiments": set(),
     "process_watch": set(),
     "demonstration": set(),
     "docker_demo": set(),
-    "cli": {"demonstration", "docker_demo", "experiments"},
+    "cli": {"attacks", "demonstration", "docker_demo", "experiments"},
     "__main__": {"cli"},
 }
 

@@ -1,0 +1,1 @@
+"""Attacks of an honest but curious server on what clients send, measured."""
