@@ -60,7 +60,8 @@ class ProfileSettings(Section):
     )
     min_subspace_samples: int = advanced(
         1,
-        "Classes with fewer samples send no vectors (one sample's vector is that sample)",
+        "Classes with fewer samples send no vectors: those of up to subspace-size samples give the "
+        "samples themselves away",
         ge=1,
         unit="samples",
     )
