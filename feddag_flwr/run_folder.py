@@ -85,7 +85,7 @@ class RunFolder:
         for attempt in itertools.count(1):
             self.path = self._parent / (name if attempt == 1 else f"{name}-{attempt}")
             try:
-                self.path.mkdir()
+                self.path.mkdir(mode=0o700)  # models and names are for the run's owner
                 break
             except FileExistsError:
                 if self._settings.run.run_name:

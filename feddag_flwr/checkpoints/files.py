@@ -104,9 +104,13 @@ def _state_to_json(state: ServerState) -> dict[str, Any]:
 
 
 def _state_from_json(text: Mapping[str, Any], models: list[Any]) -> ServerState:
+    shape = text["sample-shape"]
+    # A user's own model is called with it.
+    if not all(type(side) is int and side > 0 for side in shape):
+        raise ValueError(f"sample-shape = {shape!r}")
     return ServerState(
         class_names=tuple(text["class-names"]),
-        sample_shape=tuple(text["sample-shape"]),
+        sample_shape=tuple(shape),
         sample_scale=tuple(tuple(row) for row in text["sample-scale"]),
         sample_details=text["sample-details"],
         clients={fields["name"]: Client(**fields) for fields in text["clients"]},

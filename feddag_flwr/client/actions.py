@@ -56,7 +56,8 @@ def describe(content: RecordDict, context: Context) -> RecordDict | Error:
         # Made-up clients fail alike, and the server says it once.
         if settings.data.scenario == "own":
             logger.error("this client cannot take part: %s", error)
-        reason = f"{type(error).__name__}: {error}"
+        told = error.told if isinstance(error, DataError) else error
+        reason = f"{type(error).__name__}: {told}"
         return Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
 
 

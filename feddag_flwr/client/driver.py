@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -10,9 +12,12 @@ from flwr.app import Context, Error, Message, RecordDict
 
 from feddag_flwr.client.action import Training
 from feddag_flwr.client.registry import load_action
+from feddag_flwr.data.samples import DataError
 from feddag_flwr.registries import TRAINERS
 from feddag_flwr.settings import Settings
 from feddag_flwr.trainers import LocalTrainer, RandomState, TrainJob, TrainResult
+
+logger = logging.getLogger("flwr")
 
 
 def answer(message: Message, context: Context) -> Message:
@@ -64,6 +69,18 @@ def answer_batch(
     return [answers[index] for index in range(len(messages))]
 
 
+@contextmanager
+def _values_kept_here() -> Iterator[None]:
+    """Keep from the server, which is told of errors, what an error quotes of the data."""
+    try:
+        yield
+    except DataError as error:
+        if error.told == str(error):
+            raise
+        logger.error("%s", error)
+        raise DataError(error.told) from None
+
+
 class _Running:
     """An action under way."""
 
@@ -72,7 +89,9 @@ class _Running:
         self._message = message
         self._content: RecordDict | Error = RecordDict()
         kind, algorithm = message.metadata.message_type, str(context.run_config.get("algorithm"))
-        outcome = load_action(kind, message.content, algorithm)(message.content, context)
+        action = load_action(kind, message.content, algorithm)
+        with _values_kept_here():
+            outcome = action(message.content, context)
         if isinstance(outcome, RecordDict | Error):
             self._content = outcome
         else:
@@ -88,7 +107,8 @@ class _Running:
         if state is not None:
             state.restore()
         try:
-            self.job = next(self._training) if result is None else self._training.send(result)
+            with _values_kept_here():
+                self.job = next(self._training) if result is None else self._training.send(result)
         except StopIteration as done:
             self.job, self._content = None, done.value
         return self

@@ -76,9 +76,8 @@ def classes_of(
     if known and (unknown := [text for text in found if text not in known]):
         first = place(int(np.flatnonzero(texts == unknown[0])[0]))
         remedy = "class_names has" if given else "class-map has"
-        raise DataError(
-            f"{where}: label {unknown[0]!r} of {first}: {remedy} {', '.join(map(repr, known))} only"
-        )
+        only = f"of {first}: {remedy} {', '.join(map(repr, known))} only"
+        raise DataError(f"{where}: label {unknown[0]!r} {only}", told=f"{where}: the label {only}")
     name_of = {text: class_name(known.get(text, text)) for text in found}
     names = given or _sorted_names(set(name_of.values()))
     _check_names(names, where)

@@ -203,7 +203,7 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f"client {name!r}: {error}") from error
+        raise error.of(f"client {name!r}") from error
 
 
 @lru_cache(maxsize=8)

@@ -200,7 +200,7 @@ def domain_counts(
                 seed=derived_seed(seed, f"domain-{name}"),
             )
         except DataError as error:
-            raise DataError(f"domain {name!r}: {error}") from error
+            raise error.of(f"domain {name!r}") from error
     return counts.reshape(len(groups), -1)
 
 

@@ -16,7 +16,21 @@ UNLABELLED = -1
 
 
 class DataError(ValueError):
-    """A dataset, a path or a client's part of the data is not as it must be."""
+    """A dataset, a path or a client's part of the data is not as it must be.
+
+    Attributes
+    ----------
+    told : str
+        What the server is told: the same, but for values of the data that the text quotes.
+    """
+
+    def __init__(self, text: str, *, told: str = "") -> None:
+        super().__init__(text)
+        self.told = told or text
+
+    def of(self, where: str) -> DataError:
+        """Return the same error, and where it is."""
+        return DataError(f"{where}: {self}", told=f"{where}: {self.told}")
 
 
 def in_one_line(error: BaseException) -> str:

@@ -251,17 +251,25 @@ def _cells(
         return _finite(np.array(read, dtype=np.float64), name, rows)
     raw, row = rows[broken[0]]
     if all(has_decimal_comma(texts[place]) for place in broken):
-        raise DataError(
-            f"{raw.path}: {raw.rows[row]}, column {name!r}: {str(texts[broken[0]])!r} is a number "
-            "with a comma; write a decimal point, or name the column in categorical-columns"
+        raise _odd_text(
+            f"{raw.path}: {raw.rows[row]}, column {name!r}",
+            str(texts[broken[0]]),
+            "is a number with a comma; write a decimal point, or name the column in "
+            "categorical-columns",
         )
     if numbers is None and len(broken) == int(filled.sum()):
         return _levels(texts, name, raws)
-    raise DataError(
-        f"{raw.path}: {raw.rows[row]}, column {name!r}: {str(texts[broken[0]])!r} is no number, "
-        "other cells are; mend it, leave it empty, or name the column in categorical-columns or "
-        "drop-columns"
+    raise _odd_text(
+        f"{raw.path}: {raw.rows[row]}, column {name!r}",
+        str(texts[broken[0]]),
+        "is no number, other cells are; mend it, leave it empty, or name the column in "
+        "categorical-columns or drop-columns",
     )
+
+
+def _odd_text(where: str, text: str, what: str) -> DataError:
+    """Make the error of one text of the data, which stays with its owner."""
+    return DataError(f"{where}: {text!r} {what}", told=f"{where}: a text {what}")
 
 
 def _finite(
@@ -285,15 +293,14 @@ def _texts(cells: NDArray[Any]) -> NDArray[np.str_]:
 def _levels(texts: NDArray[np.str_], name: str, raws: Sequence[RawTable]) -> NDArray[np.str_]:
     levels = sorted(set(texts.tolist()) - {""})
     if len(levels) > MAX_LEVELS:
-        raise DataError(
-            f"{raws[0].path}: column {name!r} has {len(levels):,} different texts, such as "
-            f"{levels[0][:40]!r}; expected a category, {MAX_LEVELS:,} at most: name it in "
-            "drop-columns"
-        )
+        found = f"{raws[0].path}: column {name!r} has {len(levels):,} different texts"
+        wanted = f"expected a category, {MAX_LEVELS:,} at most: name it in drop-columns"
+        raise DataError(f"{found}, such as {levels[0][:40]!r}; {wanted}", told=f"{found}; {wanted}")
     for level in levels:
         if len(level) > MAX_LETTERS or not level.isprintable():
-            raise DataError(
-                f"{raws[0].path}: column {name!r}: {level[:40]!r} is no name of a category; "
-                "shorten it, or name the column in drop-columns"
+            raise _odd_text(
+                f"{raws[0].path}: column {name!r}",
+                level[:40],
+                "is no name of a category; shorten it, or name the column in drop-columns",
             )
     return texts

@@ -69,7 +69,7 @@ class FrozenEncoder(NamedTuple):
         found = _sha256(path, path.stat().st_mtime_ns)
         if not found.startswith(self.digest):
             raise ModelError(
-                f"setting view-weights = {self.weights!r}: its SHA-256 begins with {found[:8]}, "
+                f"setting view-weights = {self.weights!r}: its SHA-256 does not begin with "
                 f"view-digest = {self.digest!r}; put the federation's file there"
             )
 

@@ -14,6 +14,7 @@ from feddag_lab.docker_demo.submission import SubmitService, wait
 NODES = [f"ward-{number}" for number in range(1, 7)]
 LONG_LIVED = ["superlink", "superexec", *NODES]
 VICTIM = "ward-3"
+FLEET, CONTROL = 9092, 9093
 NODE_DIES_AFTER_ROUND = 1
 SUPERLINK_DIES_AFTER_ROUND = 3
 # All processes but the container's init, which ends when its only child does.
@@ -61,6 +62,30 @@ class ContainerDemo:
             self.wait_healthy(service)
         healthy = f"{len(LONG_LIVED)} containers healthy, {len(NODES)} nodes registered"
         self.table.add("up", healthy, time.monotonic() - start)
+        self.check_control()
+
+    def check_control(self) -> None:
+        """Knock at the SuperLink from a node: its Fleet API must answer, its Control API must not.
+
+        Raises
+        ------
+        RuntimeError
+            It is otherwise.
+        """
+        start = time.monotonic()
+        knocks = {port: self.answers(VICTIM, "superlink", port) for port in (FLEET, CONTROL)}
+        if knocks != {FLEET: True, CONTROL: False}:
+            raise RuntimeError(f"from a node, ports of the SuperLink that answer: {knocks}")
+        self.table.add(f"{VICTIM} knocks at the Control API", "refused", time.monotonic() - start)
+
+    def answers(self, service: str, host: str, port: int) -> bool:
+        """Tell whether a port of a host takes connections from a container."""
+        code = f"import socket; socket.create_connection(({host!r}, {port}), 5)"
+        try:
+            self.project.docker("exec", self.project.container(service), "python", "-c", code)
+        except RuntimeError:
+            return False
+        return True
 
     def run(self) -> None:
         """Submit a run, and harm the federation while it goes on."""

@@ -117,10 +117,21 @@ def test_a_text_of_another_kind_is_damage_too(tmp_path, caplog):
     at = file_of(folder, 2, "")
     replace(at, STATE, b'{"layout": {}, "num-clusters": 0}')
     assert folder.newest().server_round == 1
-    assert "state.json or notes.json is not a checkpoint's: KeyError('class-names')" in caplog.text
+    assert "state.json or notes.json is not a checkpoint's: KeyError('sample-shape')" in caplog.text
     replace(at, NOTES, b"[]")
     folder.newest()
     assert "notes.json is not a checkpoint's: TypeError" in caplog.text
+
+
+@pytest.mark.parametrize("shape", [["sh", "-c", "true"], [0, 8, 8], [1.0, 8, 8], [True]])
+def test_a_shape_that_is_none_is_damage(tmp_path, caplog, shape):
+    """Who serves a run calls the factory of its model with it: no words for a shell."""
+    folder = folder_with(tmp_path, 1, 2)
+    at = file_of(folder, 2, "")
+    text = json.loads((at / STATE).read_text())
+    replace(at, STATE, json.dumps(text | {"sample-shape": shape}).encode())
+    assert folder.newest().server_round == 1
+    assert "ValueError('sample-shape = " in caplog.text
 
 
 @pytest.mark.parametrize(

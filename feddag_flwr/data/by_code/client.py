@@ -70,7 +70,7 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f"client {name!r}: {error}") from error
+        raise error.of(f"client {name!r}") from error
 
 
 class _CodeSource:

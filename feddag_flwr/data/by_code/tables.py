@@ -40,7 +40,7 @@ def raw_table(part: Any, where: str, label: str) -> RawTable:  # noqa: ANN401 - 
     try:
         columns = _columns(part, label)
     except DataError as error:
-        raise DataError(f"{where}: {error}") from error
+        raise error.of(where) from error
     except (Exception, SystemExit) as error:  # whatever foreign code raises
         raise DataError(f"{where} raised {type(error).__name__}: {in_one_line(error)}") from error
     check_names(where, columns)
