@@ -9,6 +9,7 @@ from functools import partial
 from flwr.app import Context, Error, Message, RecordDict
 
 from feddag_flwr.client.action import Training
+from feddag_flwr.client.privacy import check_action
 from feddag_flwr.client.registry import load_action
 from feddag_flwr.registries import TRAINERS
 from feddag_flwr.settings import Settings
@@ -71,6 +72,7 @@ class _Running:
         self.job: TrainJob | None = None
         self._message = message
         self._content: RecordDict | Error = RecordDict()
+        check_action(message.metadata.message_type, context.run_config)
         kind, algorithm = message.metadata.message_type, str(context.run_config.get("algorithm"))
         outcome = load_action(kind, message.content, algorithm)(message.content, context)
         if isinstance(outcome, RecordDict | Error):

@@ -206,7 +206,7 @@ def _refusals(data: ClientData, path: Path, settings: Settings) -> list[str]:
     try:
         check_installed(settings.privacy)
         if settings.privacy.on:
-            data.check_parts_given()
+            data.check_parts_given(settings.privacy.wanted_by)
     except (DataError, SettingsError) as error:
         faults.append(str(error))
     try:
