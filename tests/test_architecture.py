@@ -99,8 +99,8 @@ ALLOWED = {
     },
     "data_check": {
         "algorithms/client", "class_names", "client", "data", "metrics", "modalities",
-        "modalities/kinds", "models", "privacy", "profile", "records", "registries", "seeds",
-        "settings", "subspace_view", "training",
+        "modalities/kinds", "models", "privacy", "profile", "records", "registries", "registry",
+        "seeds", "settings", "subspace_view", "training",
     },
     "inference": {
         "aggregation", "checkpoints", "class_names", "data", "modalities", "modalities/kinds",
