@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context
@@ -94,7 +95,11 @@ class TrainingAccount:
     def __init__(self, context: Context, settings: Settings) -> None:
         self._state = context.state
         self._settings = settings
-        self.plan = TrainingPlan.of(settings)
+
+    @cached_property
+    def plan(self) -> TrainingPlan:
+        """How it trains; looking for the noise takes seconds, once a process."""
+        return TrainingPlan.of(self._settings)
 
     def told(self, config: LocalTrainingConfig, samples: int) -> int:
         """Return the number of samples that may be told: the one told before, or one made now."""
