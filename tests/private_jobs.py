@@ -41,6 +41,16 @@ def private_job(model, samples, plan, method=None, *, told=None, noise=None, **c
     return replace(job, private=PrivateTraining(plan, told, noise or GaussianNoise()))
 
 
+class BatchNormed(nn.Sequential):
+    """An encoder of one's own that mixes samples."""
+
+    feature_size = 4
+
+    def __init__(self, shape):
+        size = int(np.prod(shape))
+        super().__init__(nn.Flatten(), nn.BatchNorm1d(size), nn.Linear(size, 4))
+
+
 class Linear(nn.Module):
     """Weights whose gradient under `linear_loss` is a sample."""
 

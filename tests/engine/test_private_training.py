@@ -11,6 +11,9 @@ from memory_grid import MemoryGrid, quick_settings, run_quickly
 from private_jobs import BOTH, TRAINED
 
 from feddag_flwr.engine.runs import build_strategy, check_parts, open_run
+from feddag_flwr.engine.strategy import ClusteredStrategy
+from feddag_flwr.federation.errors import FederationError
+from feddag_flwr.models.errors import ModelError
 from feddag_flwr.privacy import budget
 from feddag_flwr.privacy.training import PrivacyCosts, Spent
 from feddag_flwr.records import CandidateLossesRequest, ValidationLossesRequest
@@ -314,6 +317,21 @@ def test_batch_norm_is_refused_before_a_client_starts(tmp_path):
     with pytest.raises(Exception, match=r"'resnet18': trunk.bn1 is batch norm.*'group'"):
         check_parts(quick_settings(**changes))
     check_parts(quick_settings(**changes | {"normalisation_layer": "group"}))
+
+
+def test_ones_own_encoder_is_looked_at_before_anybody_trains(tmp_path):
+    settings = quick_settings(run_dir=str(tmp_path), model="private_jobs:BatchNormed", **TRAINED)
+    grid, strategy = MemoryGrid(settings), build_strategy(settings, RunFolder(settings))
+    with pytest.raises(ModelError, match="1 is batch norm, which mixes samples"):
+        strategy.start(grid)
+    assert {action for action, _ in grid.sent} == {"query.describe"}
+
+
+def test_a_client_looks_at_it_for_itself(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(ClusteredStrategy, "_check_private_training", lambda self, model: None)
+    with pytest.raises(FederationError, match="no client sent a valid reply"):
+        run_quickly(tmp_path, model="private_jobs:BatchNormed", **TRAINED)
+    assert "1 is batch norm, which mixes samples" in caplog.text
 
 
 def test_a_missing_accountant_is_told_before_a_client_starts(tmp_path, monkeypatch):
