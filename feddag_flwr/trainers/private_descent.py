@@ -2,8 +2,8 @@
 
 What is promised, and the proof, are in `feddag_flwr.privacy.training`. Gradients of single samples
 are by `torch.func`: a model sees one sample at a time, under ``vmap``, so that nothing in it can
-mix samples, whoever wrote it. Opacus has hooks on layers, and whole batches pass through: that a model
-keeps samples apart is taken on trust there. Its noise is PyTorch's.
+mix samples, whoever wrote it. Opacus has hooks on layers, and whole batches pass through: that a
+model keeps samples apart is taken on trust there. Its noise is PyTorch's.
 """
 
 from __future__ import annotations
