@@ -33,6 +33,9 @@ class LocalTrainingConfig:
         Weight mu of the term mu/2 |w - w_received|^2 (FedProx, FedSoft); 0: none.
     report_losses : bool
         The reply says the mean training loss of each epoch.
+    samples_told : int
+        Private training: the client's number of samples as it has told it, with noise; 0: it has
+        not yet.
     """
 
     epochs: int = 1
@@ -50,6 +53,7 @@ class LocalTrainingConfig:
     augmentation: str = "none"
     class_weights: str = "none"
     label_smoothing: float = 0.0
+    samples_told: int = 0
 
     @classmethod
     def of(cls, settings: LocalTrainingSettings) -> LocalTrainingConfig:

@@ -54,7 +54,7 @@ ALLOWED = {
     },
     "subspace_view": {"modalities", "models", "seeds", "settings"},
     "modalities/kinds": {"data", "modalities", "models", "training"},
-    "trainers": {"local_training", "models", "objectives", "optimisers", "training"},
+    "trainers": {"local_training", "models", "objectives", "optimisers", "privacy", "training"},
     # -- messages and the client
     "flower": set(),
     "records": {
@@ -78,11 +78,12 @@ ALLOWED = {
     "aggregators": {"aggregation"},
     "federation": {
         "aggregation", "aggregators", "client", "flower", "local_training", "metrics", "models",
-        "records", "run_folder", "seeds", "settings", "state", "subspace_view", "traffic",
+        "privacy", "records", "run_folder", "seeds", "settings", "state", "subspace_view",
+        "traffic",
     },
     "algorithms": {
         "aggregation", "aggregators", "algorithms/client", "checkpoints", "clustering",
-        "federation", "local_training", "models", "privacy", "profile", "records", "run_folder",
+        "federation", "local_training", "models", "profile", "records", "run_folder",
         "sections", "seeds", "settings", "similarity", "state",
     },
     "observers": {"checkpoints", "metrics", "run_folder", "settings", "state"},
@@ -98,8 +99,8 @@ ALLOWED = {
     },
     "data_check": {
         "algorithms/client", "class_names", "client", "data", "metrics", "modalities",
-        "modalities/kinds", "models", "privacy", "profile", "records", "registries", "seeds",
-        "settings", "subspace_view", "training",
+        "modalities/kinds", "models", "privacy", "profile", "records", "registries", "registry",
+        "seeds", "settings", "subspace_view", "training",
     },
     "inference": {
         "aggregation", "checkpoints", "class_names", "data", "modalities", "modalities/kinds",

@@ -47,5 +47,11 @@ def check_continuation(
     rounds = int(now.get("num-rounds", defaults["num-rounds"]))
     if rounds < server_round:
         faults.append(f"setting num-rounds = {rounds}: the run to resume has done {server_round}")
+    planned = int(before.get("num-rounds", defaults["num-rounds"]))
+    if now.get("training-epsilon", 0.0) and rounds != planned:
+        faults.append(
+            f"setting num-rounds = {rounds}: the run to resume has {planned}, for which its "
+            "training-epsilon is"
+        )
     if faults:
         raise SettingsError("\n".join(faults))

@@ -28,6 +28,7 @@ from feddag_flwr.records import (
     EvaluateReply,
     EvaluateRequest,
     PrepareRequest,
+    RecordError,
     Rejection,
     TrainReply,
     TrainRequest,
@@ -75,7 +76,7 @@ def _introduction(content: RecordDict, settings: Settings, context: Context) -> 
         load_modality(settings.data.modality).check(spec)
     data = load_client_data(settings, node_config, request.server_round, spec)
     if settings.privacy.on:
-        data.check_parts_given()
+        data.check_parts_given(settings.privacy.wanted_by)
     return introduce(data, settings, joins_in)
 
 
@@ -137,7 +138,8 @@ def train_whole(
     starts = request.starts()
     trained = {str(name): get_weights(part) for name, part in model.parts().items()}
     losses = result.losses if request.config.report_losses else None
-    reply = TrainReply(len(samples), trained, starts, received, losses, session.drifted())
+    told = session.samples_told(samples, request.config)
+    reply = TrainReply(told, trained, starts, received, losses, session.drifted())
     return session.encode(reply)
 
 
@@ -150,6 +152,8 @@ def evaluate(content: RecordDict, context: Context) -> Training:
 
 def judge(request: EvaluateRequest, session: ClientSession, method: TrainingMethod) -> Training:
     """Evaluate the model received; `method` trains it first, or once it is evaluated, if asked."""
+    if session.account is not None and (request.adapt_epochs or request.personalisation_epochs):
+        raise RecordError("training before an evaluation is not covered by training-epsilon")
     model = session.model(request.parts)
     if request.adapt_epochs:
         config, rng = request.config.with_epochs(request.adapt_epochs), session.rng("adapt")

@@ -11,6 +11,7 @@ from functools import partial
 from flwr.app import Context, Error, Message, RecordDict
 
 from feddag_flwr.client.action import Training
+from feddag_flwr.client.privacy import check_action
 from feddag_flwr.client.registry import load_action
 from feddag_flwr.data.samples import DataError
 from feddag_flwr.registries import TRAINERS
@@ -88,6 +89,7 @@ class _Running:
         self.job: TrainJob | None = None
         self._message = message
         self._content: RecordDict | Error = RecordDict()
+        check_action(message.metadata.message_type, context.run_config)
         kind, algorithm = message.metadata.message_type, str(context.run_config.get("algorithm"))
         action = load_action(kind, message.content, algorithm)
         with _values_kept_here():

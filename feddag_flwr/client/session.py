@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feddag_flwr.aggregation import Weights
 from feddag_flwr.augmentations import NONE
-from feddag_flwr.client.privacy import check_header
+from feddag_flwr.client.privacy import TrainingAccount, check_header
 from feddag_flwr.data.classes import in_classes, in_spec
 from feddag_flwr.data.samples import LabelledSamples
 from feddag_flwr.data.scenarios import ClientData, load_client_data
@@ -24,6 +24,7 @@ from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.models.flat import set_weights
 from feddag_flwr.models.freezing import freeze
 from feddag_flwr.models.registry import build_model
+from feddag_flwr.models.sample_by_sample import check_sample_by_sample
 from feddag_flwr.objectives import Objective
 from feddag_flwr.objectives.cross_entropy import CROSS_ENTROPY, CrossEntropy
 from feddag_flwr.optimisers import MakeOptimiser
@@ -53,6 +54,7 @@ class ClientSession:
     data: ClientData
     device: torch.device
     header: RequestHeader
+    account: TrainingAccount | None = None  # where training is private
 
     @classmethod
     def open(cls, context: Context, header: RequestHeader) -> ClientSession:
@@ -86,19 +88,20 @@ class ClientSession:
                 )
         if settings.privacy.on:
             check_header(header)
-            data.check_parts_given()
+            data.check_parts_given(settings.privacy.wanted_by)
         data = in_spec(data, header.spec, load_modality(header.modality))
         device, server_round = prepare_device(settings.training), header.server_round
         seed = derived_seed(settings.run.seed, "torch", server_round=server_round, client=data.name)
         seed_generators(device, seed)
-        return cls(settings, in_classes(data, header.class_names), device, header)
+        account = TrainingAccount(context, settings) if settings.privacy.training_on else None
+        return cls(settings, in_classes(data, header.class_names), device, header, account)
 
     def check_not_private(self, what: str) -> None:
         """Refuse to tell of the samples what has no noise, where profiles are private.
 
         A `RecordError` says so: the server should not have asked.
         """
-        if self.settings.privacy.on:
+        if self.settings.privacy.profile_on:
             raise RecordError(
                 f"profile-epsilon = {self.settings.privacy.profile_epsilon:g}: no {what} is sent"
             )
@@ -135,6 +138,11 @@ class ClientSession:
     def train_samples(self, model: ClusterModel) -> Samples:
         """Copy the training data to the device, if the cap on memory lets it."""
         return self._on_device(self.data.train, model)
+
+    def samples_told(self, samples: Samples, config: LocalTrainingConfig) -> int:
+        """Return the number of training samples, with noise where training is private."""
+        count = len(samples)
+        return count if self.account is None else self.account.told(config, count)
 
     def validation_samples(self, model: ClusterModel) -> Samples | None:
         """Copy what is held back from training to the device; None where nothing is."""
@@ -201,9 +209,23 @@ class ClientSession:
             weights = balanced if weights is None else weights * balanced
         freeze(model, name_list(own.frozen_layers))
         augment = self._augmenting(config.augmentation)
-        return TrainJob(
+        job = TrainJob(
             model, samples, config, objective, optimiser, rng, method, weights, augment=augment
         )
+        return job if self.account is None else self._private(job, self.account)
+
+    def _private(self, job: TrainJob, account: TrainingAccount) -> TrainJob:
+        """Make a job a private one, and count it."""
+        if job.weights is not None or job.augment is not None:
+            raise RecordError(
+                "the request asks for class weights or an augmentation, which training-epsilon "
+                "does not cover"
+            )
+        example = self.modality.example(self.header.spec, 2).to(self.device)
+        for encoder in (job.model.primary, job.model.secondary):
+            if encoder is not None:
+                check_sample_by_sample(self.settings.training.model, encoder, example)
+        return replace(job, private=account.charge(job.config, len(job.samples)))
 
     def _augmenting(self, name: str) -> Callable[[Tensor, np.random.Generator], Tensor] | None:
         """Return what changes inputs at random; None where nothing does."""

@@ -45,15 +45,16 @@ class ClientData:
         """Whether its samples have labels; without any, there are no class names either."""
         return bool(self.class_names)
 
-    def check_parts_given(self) -> None:
+    def check_parts_given(self, wanted_by: str) -> None:
         """Refuse data of which one sample more would change what all others are used for.
 
-        Of a private profile one sample must be all that differs; a `DataError` says so.
+        By a privacy setting, `wanted_by`, one sample must be all that differs; a `DataError` says
+        so.
         """
         if self.test_drawn:
             raise DataError(
                 f"client {self.name!r} has no test part, and one sample more would change the one "
-                "that is drawn: profile-epsilon needs data with a test part of its own"
+                f"that is drawn: {wanted_by} needs data with a test part of its own"
             )
 
     def without_labels(self) -> ClientData:

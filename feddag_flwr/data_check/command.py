@@ -70,6 +70,10 @@ def _print_disclosure(
             f"What the server learns is told for algorithm = 'feddag' only; docs/baselines.md says "
             f"what {settings.run.algorithm!r} sends."
         )
+        if settings.privacy.training_on:
+            from feddag_flwr.data_check.private import promise_of
+
+            console.print(f"promise: {promise_of(settings)}", soft_wrap=True)
     if picture is not None and settings.data.modality != "image":
         console.print(f"no picture: modality {escape(settings.data.modality)!r} is not of images")
     elif picture is not None:

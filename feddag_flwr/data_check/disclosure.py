@@ -4,7 +4,7 @@ Sizes are those of the arrays as they travel: the replies are encoded by the cod
 uses, and hold the true counts and vectors; only weights are those of an untrained model.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,12 @@ from feddag_flwr.algorithms.feddag.messages import encode_profile
 from feddag_flwr.client.introduction import introduce
 from feddag_flwr.data.client import ClientData
 from feddag_flwr.data_check.items import Item, nbytes_of
-from feddag_flwr.data_check.private import private_items, private_profile_of, put_back
+from feddag_flwr.data_check.private import (
+    private_items,
+    private_profile_of,
+    promise_item,
+    put_back,
+)
 from feddag_flwr.data_check.seen import SeenData, as_seen, seen_spec
 from feddag_flwr.data_check.words import listed, plural, several
 from feddag_flwr.metrics import Evaluation, load_metrics, metric_names
@@ -53,7 +58,7 @@ def class_vectors(data: ClientData, settings: Settings) -> list[ClassVectors]:
     projections to samples, as anybody who has them would do.
     """
     seen, view = as_seen(data, settings), view_of(data, settings)
-    if settings.privacy.on:
+    if settings.privacy.profile_on:
         vectors, classes = put_back(private_profile_of(data, settings), view, settings)
     else:
         rng = generator(settings.run.seed, "subspace-samples", client=data.name)
@@ -93,7 +98,7 @@ def disclosures(data: ClientData, vectors: list[ClassVectors], settings: Setting
     Classes are taken to be those of this client, or of the setting ``class-names`` where it names
     some: with more classes the classifier and the counts are longer.
     """
-    if settings.privacy.on:
+    if settings.privacy.profile_on:
         profile = private_items(private_profile_of(data, settings), _task(data, settings), settings)
     else:
         profile = _profile(data, vectors, settings)
@@ -244,7 +249,20 @@ def _training(data: ClientData, settings: Settings) -> list[Item]:
     tested = plural(load_modality(settings.data.modality).noun)
     words = f"of right answers and test {tested}, by class, and the mean loss"
     items.append(Item(when, "counts", words, nbytes_of(message, "received.") + 8))
-    return items
+    return items if not settings.privacy.training_on else _with_noise(items, settings)
+
+
+def _with_noise(items: list[Item], settings: Settings) -> list[Item]:
+    """Say of which items of a round private training covers what is told, and what it promises."""
+    noisy = [
+        replace(item, content=f"{item.content}, trained with noise")
+        if item.what.startswith("trained")
+        else item
+        for item in items
+    ]
+    when = items[0].when
+    told = Item(when, "number of training samples", "with noise, the same in each round", 8)
+    return [*noisy, told, promise_item("in all rounds", settings)]
 
 
 def _second_encoder(settings: Settings) -> str:

@@ -53,7 +53,7 @@ def _of_images(data: ClientData, origins: Origins) -> Iterator[str]:
 def _small_classes(
     names: Sequence[str], counts: NDArray[np.int64], settings: Settings, noun: str
 ) -> Iterator[str]:
-    if settings.privacy.on:  # noise hides what is few
+    if settings.privacy.profile_on:  # noise hides what is few
         return
     held = np.flatnonzero(counts).tolist()
     kept_back = [label for label in held if counts[label] < settings.profile.min_subspace_samples]

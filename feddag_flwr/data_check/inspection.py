@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +30,11 @@ from feddag_flwr.modalities import load_modality
 from feddag_flwr.privacy.budget import check_installed
 from feddag_flwr.profile import DIRECTIONS
 from feddag_flwr.records import Description, RecordError
+from feddag_flwr.registry import name_list
 from feddag_flwr.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["CODE", "FOLDER", "NPZ", "TABLE", "Inspection", "inspect_data", "kind_of"]
 
@@ -176,6 +181,23 @@ def _origins(
     return [names[index] for index in kept], [names[index] for index in held_out]
 
 
+def _untrainable(encoder: "nn.Module", seen: SeenData, settings: Settings) -> list[str]:
+    """Say why an encoder cannot be trained privately, where it is to be."""
+    if not settings.privacy.training_on:
+        return []
+    from feddag_flwr.models.errors import ModelError
+    from feddag_flwr.models.freezing import freeze_encoder
+    from feddag_flwr.models.sample_by_sample import check_sample_by_sample
+
+    freeze_encoder(encoder, name_list(settings.training.frozen_layers))
+    example = seen.modality.example(seen.spec, 2)
+    try:
+        check_sample_by_sample(settings.training.model, encoder, example)
+    except ModelError as error:
+        return [str(error)]
+    return []
+
+
 def _kind_in_words(seen: SeenData) -> str:
     if seen.modality.noun != "image":
         return seen.modality.in_words(seen.spec)
@@ -191,7 +213,7 @@ def _refusals(data: ClientData, path: Path, settings: Settings) -> list[str]:
     faults = []
     seen = as_seen(data, settings)
     try:
-        build_encoder(
+        encoder = build_encoder(
             settings.training.model,
             seen.spec.shape,
             modality=settings.data.modality,
@@ -203,10 +225,12 @@ def _refusals(data: ClientData, path: Path, settings: Settings) -> list[str]:
             f"{path}: {_kind_in_words(seen)} cannot be trained on: "
             f"{in_one_line(error.__cause__ or error)}"
         )
+    else:
+        faults += _untrainable(encoder, seen, settings)
     try:
         check_installed(settings.privacy)
         if settings.privacy.on:
-            data.check_parts_given()
+            data.check_parts_given(settings.privacy.wanted_by)
     except (DataError, SettingsError) as error:
         faults.append(str(error))
     try:

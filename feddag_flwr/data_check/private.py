@@ -9,6 +9,7 @@ from feddag_flwr.data_check.items import Item, nbytes_of
 from feddag_flwr.data_check.seen import as_seen
 from feddag_flwr.data_check.words import listed, several
 from feddag_flwr.modalities import load_modality
+from feddag_flwr.privacy.training import PrivacyCosts
 from feddag_flwr.privacy.words import promise
 from feddag_flwr.profile import Profile
 from feddag_flwr.records import RequestHeader
@@ -38,7 +39,7 @@ def put_back(
 
 
 def private_items(profile: Profile, header: RequestHeader, settings: Settings) -> list[Item]:
-    """List what a private profile tells, and what it promises."""
+    """List what a private profile tells, and, unless training is private too, what it promises."""
     message, when = header.reply(arrays=private_arrays(profile)), "once a run, with noise"
     counts = [
         f"{name}: {count:,}"
@@ -49,9 +50,26 @@ def private_items(profile: Profile, header: RequestHeader, settings: Settings) -
     rows, length = profile.vectors.shape
     vectors = f"{several(rows, f'projected {noun}')} of {length:,} numbers"
     told = f"for instance {listed(counts)}; other classes: none"
-    privacy, nbytes = settings.privacy, nbytes_of(message, "vectors", "vector-classes")
+    nbytes = nbytes_of(message, "vectors", "vector-classes")
+    promised = [] if settings.privacy.training_on else [promise_item(when, settings)]
     return [
         Item(when, "count of each class", told, nbytes_of(message, "counts")),
         Item(when, "principal vectors", f"for instance {vectors}", nbytes),
-        Item(when, "promise", promise(privacy.profile_epsilon, privacy.profile_delta), 0),
+        *promised,
     ]
+
+
+def promise_item(when: str, settings: Settings) -> Item:
+    """Say what is promised of a client that takes part in every round."""
+    return Item(when, "promise", promise_of(settings), 0)
+
+
+def promise_of(settings: Settings) -> str:
+    """Return the same as a sentence."""
+    costs, privacy = PrivacyCosts.of(settings), settings.privacy
+    return promise(
+        costs.epsilon(costs.planned),
+        costs.delta,
+        profile=privacy.profile_on,
+        training=privacy.training_on,
+    )

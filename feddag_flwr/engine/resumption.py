@@ -80,6 +80,9 @@ def resume(run: ClusteredStrategy, checkpoint: Checkpoint) -> None:
     run.joins.replaced = {name: list(rounds) for name, rounds in notes.get("replaced", {}).items()}
     if "left-out" in notes:
         context.exchange.left_out.load_state_dict(notes["left-out"])
+    if context.ledger is not None:
+        context.ledger.read()
+        logger.info("%s", context.ledger.in_words())
     evaluator.evaluations = evaluations_from_json(notes["evaluations"], metrics)
     evaluator.held_out_evaluations = evaluations_from_json(notes["held-out-evaluations"], metrics)
     evaluator.placements = notes["placements"]

@@ -13,8 +13,10 @@ from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.metrics import load_metrics, metric_names
 from feddag_flwr.modalities import Modality, SampleSpec
 from feddag_flwr.models.backbones import backbone_name
+from feddag_flwr.models.freezing import freeze_encoder
 from feddag_flwr.models.pretrained import matched, read_tensors, weights_file
 from feddag_flwr.models.registry import build_encoder, imported_encoder
+from feddag_flwr.models.sample_by_sample import check_sample_by_sample
 from feddag_flwr.privacy.budget import check_installed
 from feddag_flwr.registries import (
     AGGREGATORS,
@@ -94,6 +96,9 @@ def _check_backbone(settings: Settings) -> None:
         encoder = build_encoder(
             training.model, (3, side, side), normalisation=training.normalisation_layer
         )
+    if settings.privacy.training_on:
+        freeze_encoder(encoder, name_list(training.frozen_layers))
+        check_sample_by_sample(training.model, encoder, torch.zeros(2, 3, side, side))
     if training.encoder_weights:
         path = weights_file(training.encoder_weights)
         matched(encoder, read_tensors(path), path)

@@ -41,7 +41,10 @@ from feddag_flwr.federation.context import FederationContext, listed
 from feddag_flwr.federation.errors import MIN_CLIENTS, FederationError
 from feddag_flwr.federation.exchange import Exchange
 from feddag_flwr.metrics import load_metrics, mean_over_clients, metric_names
-from feddag_flwr.models.freezing import unknown_layers
+from feddag_flwr.modalities import load_modality
+from feddag_flwr.models.dual_encoder import ClusterModel
+from feddag_flwr.models.freezing import freeze, unknown_layers
+from feddag_flwr.models.sample_by_sample import check_sample_by_sample
 from feddag_flwr.observers import RoundOver, RunOver, RunStarted
 from feddag_flwr.registry import name_list
 from feddag_flwr.run_folder import SUMMARY, RunFolder
@@ -123,6 +126,8 @@ class ClusteredStrategy(Strategy):
             raise ValueError("a clustered strategy takes no global model, config or evaluate_fn")
         context, settings = self.context, self.settings
         rounds = settings.run.num_rounds if num_rounds is None else num_rounds
+        if settings.privacy.training_on and rounds > settings.run.num_rounds:
+            raise ValueError(f"training-epsilon is for num-rounds = {settings.run.num_rounds}")
         context.round_timeout = settings.deployment.round_timeout if timeout is None else timeout
         context.exchange = Exchange(
             grid, settings.deployment.max_in_flight, context.clients, context.limits()
@@ -190,6 +195,8 @@ class ClusteredStrategy(Strategy):
         """Let replies be checked against the run's model, and requests ask for drift."""
         context = self.context
         model = context.bare_model(dual=True)
+        if self.settings.privacy.training_on:
+            self._check_private_training(model)
         frozen = name_list(self.settings.training.frozen_layers)
         if unknown := unknown_layers(model, frozen):
             names = [name for name, _ in model.primary.named_parameters()]
@@ -201,6 +208,17 @@ class ClusteredStrategy(Strategy):
         context.reference_of = self.algorithm.reference_of
         context.usable = self.training.usable
         context.looks_of = self.algorithm.looks_of
+
+    def _check_private_training(self, model: ClusterModel) -> None:
+        """Say how clients train privately; a `ModelError` says that their encoder cannot."""
+        assert self.context.ledger is not None
+        plan = self.context.ledger.costs.training
+        assert plan is not None
+        logger.info("%s", plan.in_words())
+        settings = self.settings
+        freeze(model, name_list(settings.training.frozen_layers))
+        example = load_modality(settings.data.modality).example(self.state.spec, 2)
+        check_sample_by_sample(settings.training.model, model.primary, example)
 
     def _started(self, rounds: int, first: int) -> None:
         metrics = load_metrics(metric_names(self.settings.run.metrics))
@@ -335,6 +353,9 @@ class ClusteredStrategy(Strategy):
             summary["validation"] = self.best.summary()
         if self.comparison.on:
             summary["comparison"] = self.comparison.summary(evaluations)
+        if context.ledger is not None:
+            summary["privacy"] = context.ledger.summary()
+            logger.info("%s", summary["privacy"]["promise"])
         summary |= self.algorithm.summary()
         if left_out := left_out_at_the_end(context, evaluations):
             summary["left-out"] = left_out

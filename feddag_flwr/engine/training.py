@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 from flwr.app import MetricRecord
 
@@ -16,7 +17,7 @@ from feddag_flwr.federation.context import FederationContext, listed
 from feddag_flwr.federation.outliers import mean_lengths, without_outliers
 from feddag_flwr.metrics import Evaluation
 from feddag_flwr.postprocessors.chain import Postprocessors
-from feddag_flwr.records import Drift, TrainReply
+from feddag_flwr.records import Drift, PrivateRequest, Request, TrainReply
 
 logger = logging.getLogger("flwr")
 
@@ -72,9 +73,20 @@ class TrainingRound:
         """
         context = self._context
         names = context.largest_first(plan.requests)
-        letters = (context.exchange.to_client(plan.requests[name]) for name in names)
+        requests = (self._counted(plan.requests[name], server_round) for name in names)
+        letters = (context.exchange.to_client(request) for request in requests)
         replies = self._joins.stream(chain(letters, self._joins.questions(server_round)))
         return {context.clients.name_of(letter.node_id): reply for letter, reply in replies}
+
+    def _counted(self, request: Request[Any], server_round: int) -> Request[Any]:
+        """Count a request to train privately, and say how many samples the client has told."""
+        ledger = self._context.ledger
+        if ledger is None or ledger.costs.training is None:
+            return request
+        assert isinstance(request, PrivateRequest)  # other algorithms are refused by setting
+        assert request.header is not None
+        name = request.header.client
+        return request.with_told(ledger.note_training(name, server_round, request.passes))
 
     def usable(self, replies: dict[str, TrainReply], server_round: int) -> dict[str, TrainReply]:
         """Return replies as postprocessors leave them, but for updates that are far too long."""
@@ -98,7 +110,10 @@ class TrainingRound:
             "update-lengths": mean_lengths(round_replies.replies),
         }
         self.encoders = {name: _encoders(reply) for name, reply in round_replies.replies.items()}
+        ledger = self._context.ledger
         for name, reply in round_replies.replies.items():
+            if ledger is not None and ledger.costs.training is not None:
+                ledger.heard(name, round_replies.server_round, reply.samples)
             note_client(self._context, name, reply.samples, reply.received, drifted=reply.drifted)
 
 

@@ -11,6 +11,7 @@ from feddag_flwr.aggregation import Weights
 from feddag_flwr.aggregators import Aggregator
 from feddag_flwr.federation.client_registry import ClientRegistry
 from feddag_flwr.federation.exchange import Exchange, Wait
+from feddag_flwr.federation.privacy_ledger import PrivacyLedger
 from feddag_flwr.federation.stopwatch import Stopwatch
 from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.metrics import metric_names
@@ -53,6 +54,8 @@ class FederationContext:
     usable : callable
         From replies to a request to train, by client, and the round to those that can be used,
         as the run's postprocessors leave them.
+    ledger : PrivacyLedger or None
+        What private profiles and private training have cost, where there are any.
     """
 
     state: ServerState
@@ -71,6 +74,7 @@ class FederationContext:
         self.drifted: set[str] = set()
         self.absent: set[str] = set()
         self._told_start = False
+        self.ledger = PrivacyLedger(settings, folder) if settings.privacy.on else None
         self.looks_of: Callable[[str], tuple[float, ...]] = lambda _: ()
         self.reference_of: Callable[[str], tuple[int, ...]] = lambda _: ()
         self.usable: Callable[[dict[str, TrainReply], int], dict[str, TrainReply]] = (

@@ -50,7 +50,7 @@ class ProfileBudget:
         SettingsError
             dp-accounting is not installed.
         """
-        _require(epsilon)
+        _require("profile-epsilon", epsilon)
         from dp_accounting import get_sigma_gaussian
 
         sigma = float(get_sigma_gaussian(epsilon, delta)) * _ROUNDING
@@ -71,14 +71,16 @@ class ProfileBudget:
 
 
 def check_installed(privacy: PrivacySettings) -> None:
-    """Refuse private profiles where nothing can account for them."""
-    if privacy.on:
-        _require(privacy.profile_epsilon)
+    """Refuse private profiles and private training where nothing can account for them."""
+    if privacy.profile_on:
+        _require("profile-epsilon", privacy.profile_epsilon)
+    if privacy.training_on:
+        _require("training-epsilon", privacy.training_epsilon)
 
 
-def _require(epsilon: float) -> None:
+def _require(key: str, epsilon: float) -> None:
     if find_spec("dp_accounting") is None:
         raise SettingsError(
-            f"setting profile-epsilon = {epsilon:g}: needs dp-accounting: install the "
-            "extra, pip install 'feddag-flwr[privacy]'"
+            f"setting {key} = {epsilon:g}: needs dp-accounting: install the extra, pip install "
+            "'feddag-flwr[privacy]'"
         )

@@ -1,6 +1,7 @@
 """Gaussian noise that nobody can draw again: from the operating system's generator.
 
-The run's seed is known to the server, and noise drawn by it could be taken off.
+The run's seed is known to the server, and noise drawn by it could be taken off; so could samples
+that are chosen by it be known.
 """
 
 from __future__ import annotations
@@ -34,11 +35,22 @@ class GaussianNoise:
 
         The tails end at 8.2 deviations, beyond which a normal number lies with chance 2e-16.
         """
-        from scipy.special import ndtri  # no message but a private profile needs it
+        from scipy.special import ndtri  # no message but a private one needs it
 
+        drawn: FloatArray = ndtri((self._steps(*shape) + 0.5) * 2.0**-_BITS)
+        return drawn
+
+    def chosen(self, count: int, rate: float) -> NDArray[np.intp]:
+        """Choose among so many, each with chance `rate` and by itself (Poisson sampling).
+
+        The chance is that of a multiple of 2^-52 below it. Returns indices in ascending order.
+        """
+        return np.flatnonzero(self._steps(count) < math.floor(rate * 2.0**_BITS))
+
+    def _steps(self, *shape: int) -> FloatArray:
+        """Draw whole numbers evenly from 0 to 2^52 - 1."""
         words = np.frombuffer(self.source(8 * math.prod(shape)), dtype="<u8") >> (64 - _BITS)
-        uniform = (words.astype(np.float64) + 0.5) * 2.0**-_BITS
-        drawn: FloatArray = ndtri(uniform).reshape(shape)
+        drawn: FloatArray = words.astype(np.float64).reshape(shape)
         return drawn
 
     def symmetric(self, order: int) -> FloatArray:

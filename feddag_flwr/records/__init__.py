@@ -26,7 +26,7 @@ from feddag_flwr.records.membership import (
 from feddag_flwr.records.parts import Candidates, Model
 from feddag_flwr.records.request import ClientRequest, Request
 from feddag_flwr.records.sizes import arrays_nbytes
-from feddag_flwr.records.train import TrainReply, TrainRequest
+from feddag_flwr.records.train import PrivateRequest, TrainReply, TrainRequest
 from feddag_flwr.records.validation import ValidationLosses, ValidationLossesRequest
 from feddag_flwr.records.values import MAX_NAMES, RecordError
 
@@ -46,6 +46,7 @@ __all__ = [
     "LocalTrainingConfig",
     "Model",
     "PrepareRequest",
+    "PrivateRequest",
     "RecordError",
     "Rejection",
     "Request",

@@ -123,8 +123,25 @@ class TrainReply:
         return cls(samples, parts, starts, received, losses, drifted, moved, **own)
 
 
+class PrivateRequest:
+    """A request that can ask for private training: a frozen dataclass with a config."""
+
+    config: LocalTrainingConfig
+
+    @property
+    def passes(self) -> int:
+        """Local trainings that it asks for."""
+        return 1
+
+    def with_told(self, samples: int) -> Self:
+        """Return the same with the number of samples that the client has told, or 0."""
+        request: Any = self  # what is none of a dataclass cannot be typed as one
+        asked: Self = replace(request, config=replace(self.config, samples_told=samples))
+        return asked
+
+
 @dataclass(frozen=True)
-class TrainRequest(ClientRequest[TrainReply]):
+class TrainRequest(ClientRequest[TrainReply], PrivateRequest):
     """One round of plain training of a model, ``primary`` and ``classifier``, for one client."""
 
     action: ClassVar[str] = "train"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,8 @@ from feddag_flwr.local_training import LocalTrainingConfig
 from feddag_flwr.models.dual_encoder import ClusterModel
 from feddag_flwr.objectives import Objective
 from feddag_flwr.optimisers import MakeOptimiser, Optimiser
+from feddag_flwr.privacy.noise import GaussianNoise
+from feddag_flwr.privacy.training import TrainingPlan
 from feddag_flwr.training.device import Samples
 
 
@@ -41,6 +43,23 @@ class RandomState:
             torch.cuda.set_rng_state_all(self.cuda)
 
 
+@dataclass(frozen=True)
+class PrivateTraining:
+    """That a training is to be differentially private.
+
+    Attributes
+    ----------
+    told : int
+        Number of samples as the client has told it with noise.
+    noise : GaussianNoise
+        The operating system's but in tests.
+    """
+
+    plan: TrainingPlan
+    told: int
+    noise: GaussianNoise = field(default_factory=GaussianNoise)
+
+
 class TrainingMethod(Protocol):
     """What is trained in a model, and how: a value, so that equal ones can be put together."""
 
@@ -65,6 +84,8 @@ class TrainJob:
         a trainer that lets a network draw from them (dropout) restores it first.
     augment : callable, optional
         Changes a model's inputs at random, from `rng`; None: they are taken as they are.
+    private : PrivateTraining, optional
+        Steps are private; who steps by other means than `descent.descend` must refuse.
     """
 
     model: ClusterModel
@@ -77,6 +98,7 @@ class TrainJob:
     weights: Tensor | None = None
     random_state: RandomState | None = None
     augment: Callable[[Tensor, np.random.Generator], Tensor] | None = None
+    private: PrivateTraining | None = None
 
     def inputs(self, index: Tensor) -> Tensor:
         """Return the inputs of a batch, changed at random where that is asked for."""

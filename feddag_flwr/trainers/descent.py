@@ -11,7 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from feddag_flwr.models.freezing import train_mode
+from feddag_flwr.optimisers import Optimiser
 from feddag_flwr.trainers import TrainJob
+from feddag_flwr.trainers.private_descent import PrivateGradient, SampleGradients
 from feddag_flwr.trainers.training_time import TrainingTime
 from feddag_flwr.training.local import batches
 
@@ -46,7 +49,7 @@ def descend(
     `loss` goes from the indices of a batch, on the model's device, to a scalar; the proximal term
     pulls to the weights at the start, or is the `pull` given. Returns the mean loss a sample of
     each epoch, shape (epochs,), or of all steps, shape (1,), while it was being trained, without
-    the proximal term.
+    the proximal term; none, shape (0,), where training is private: losses tell of samples.
 
     Raises
     ------
@@ -60,7 +63,10 @@ def descend(
     proximal = pull
     if proximal is None and config.proximal:
         proximal = ProximalTerm.to_present(config.proximal, parameters)
-    _train_mode(trained)
+    train_mode(trained)
+    if job.private is not None:
+        _descend_privately(job, trained, loss, optimiser, proximal)
+        return np.zeros(0)
     device, losses, time_left = parameters[0].device, [], TrainingTime(job)
     for epoch in _passes(job):
         total, seen = torch.zeros((), device=device), 0
@@ -81,6 +87,38 @@ def descend(
     return np.array([float(total) / seen for total, seen in losses], dtype=np.float64)
 
 
+def _descend_privately(
+    job: TrainJob,
+    trained: nn.Module,
+    loss: BatchLoss,
+    optimiser: Optimiser,
+    proximal: ProximalTerm | None,
+) -> None:
+    """Take the steps of private training, see `private_descent`.
+
+    What is done with a noisy gradient (proximal term, momentum, weight decay, another optimiser)
+    looks at no sample, and costs nothing.
+    """
+    private = job.private
+    assert private is not None
+    gradient = PrivateGradient(
+        SampleGradients(trained, loss),
+        private.plan,
+        count=len(job.samples),
+        told=private.told,
+        at_once=job.config.batch_size,
+        noise=private.noise,
+    )
+    parameters, time_left = list(trained.parameters()), TrainingTime(job)
+    for _ in range(private.plan.steps):
+        optimiser.zero_grad()
+        gradient.place()
+        if proximal is not None:
+            proximal.add_gradient(parameters)
+        optimiser.step()
+        time_left.batch_done()
+
+
 def _passes(job: TrainJob) -> Iterator[Iterator[Tensor]]:
     """Yield the batches of each epoch, or of all steps as one pass."""
     config = job.config
@@ -89,15 +127,3 @@ def _passes(job: TrainJob) -> Iterator[Iterator[Tensor]]:
     if not config.steps:
         return passes
     return iter([islice(chain.from_iterable(passes), config.steps)])
-
-
-def _train_mode(trained: nn.Module) -> None:
-    """Put modules into training mode, but those all of whose own parameters are frozen.
-
-    Batch normalisation that is not trained keeps its running means as well.
-    """
-    trained.train()
-    for module in trained.modules():
-        own = list(module.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own):
-            module.eval()

@@ -24,6 +24,8 @@ class TrainingTime:
         config = job.config
         a_pass = math.ceil(len(job.samples) / config.batch_size)
         self._steps = config.steps or config.epochs * a_pass
+        if job.private is not None:
+            self._steps = job.private.plan.steps
         self._done = 0
         self._start = time.monotonic()
 

@@ -131,7 +131,7 @@ def test_a_shape_that_is_none_is_damage(tmp_path, caplog, shape):
     text = json.loads((at / STATE).read_text())
     replace(at, STATE, json.dumps(text | {"sample-shape": shape}).encode())
     assert folder.newest().server_round == 1
-    assert "ValueError('sample-shape = " in caplog.text
+    assert re.search(r"ValueError\(.sample-shape = ", caplog.text)
 
 
 @pytest.mark.parametrize(

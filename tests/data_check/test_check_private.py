@@ -5,11 +5,14 @@ import pytest
 from PIL import Image
 from private_settings import PRIVATE
 from test_check_data import archive, inspected, noise, one, settings_of
+from torch import nn
 
 from feddag_flwr.data_check.disclosure import class_vectors, disclosures
 from feddag_flwr.launcher import main
+from feddag_flwr.models.registry import ENCODERS
 from feddag_flwr.privacy import budget
 from feddag_flwr.privacy.noise import GaussianNoise
+from feddag_flwr.privacy.training import PrivacyCosts, Spent
 
 LABELS = [0] * 60 + [1] * 2 + [2] * 40
 OWN = PRIVATE | {"class_names": "ape,bee,cat", "profile_epsilon": 8.0}
@@ -84,3 +87,52 @@ def test_few_images_are_warned_of_and_noise_is_named_as_a_way_out(tmp_path):
     path = archive(tmp_path / "d.npz", [0] * 12 + [1] * 6 + [2] * 8)
     one(inspected(path).warnings, "5 training images at most", "often show: 'bee' (4);")
     assert not inspected(path, min_subspace_samples=6).warnings[1:]
+
+
+# -- private training --------------------------------------------------------------------------
+
+TRAINED = OWN | {"training_epsilon": 2.0, "num_rounds": 3, "local_epochs": 1}
+
+
+def test_the_promise_is_of_profile_and_training_together(path):
+    settings = settings_of(path, **TRAINED)
+    found = inspected(path, **TRAINED)
+    items = disclosures(found.data, class_vectors(found.data, settings), settings)
+    (promised,) = [item for item in items if item.what == "promise"]
+    costs = PrivacyCosts.of(settings)
+    told = costs.epsilon(Spent(1, 1, 3 * 2 * 10))  # a profile, its number, two encoders a round
+    assert told > 8.0
+    assert promised.content.startswith(
+        f"epsilon {told:.3g} at delta 1e-05 covers each client's profile and training"
+    )
+    by_what = {item.what: item.content for item in items}
+    assert by_what["trained model"].endswith("trained with noise")
+    assert by_what["trained second encoder"].endswith("trained with noise")
+    assert by_what["number of training samples"].startswith("with noise")
+    assert "noise" not in by_what["counts"]
+
+
+def test_of_other_algorithms_the_promise_is_told(path, capsys):
+    config = (
+        'algorithm="fedavg" training-epsilon=2.0 standardise=false class-names="ape,bee,cat" '
+        "num-rounds=2 local-steps=1"
+    )
+    assert main(["check-data", str(path), "--run-config", config]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "promise: epsilon 2 at delta 1e-05 covers each client's training, for one" in told
+
+
+def test_an_encoder_that_mixes_samples_is_a_fault(path, monkeypatch):
+    monkeypatch.setitem(ENCODERS, "small", Mixing)
+    plain = {"algorithm": "fedavg", "standardise": False, "class_names": "ape,bee,cat"}
+    plain |= {"model": "small", "normalisation_layer": "batch"}
+    assert not inspected(path, **plain).faults
+    one(inspected(path, **plain, training_epsilon=2.0).faults, "1 is batch norm", "frozen-layers")
+
+
+class Mixing(nn.Sequential):
+    feature_size = 4
+
+    def __init__(self, shape):
+        del shape
+        super().__init__(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 4))

@@ -10,6 +10,7 @@ from memory_grid import run_quickly
 import feddag_flwr.algorithms
 from feddag_flwr.algorithm_names import ALGORITHMS
 from feddag_flwr.engine.idle_settings import tell_of_settings
+from feddag_flwr.privacy.settings import TRAINED_PRIVATELY
 from feddag_flwr.settings import CATALOGUE, Settings
 
 pytestmark = pytest.mark.integration
@@ -177,6 +178,9 @@ def test_whose_settings_are_whose_is_what_the_algorithms_read():
             assert setting.section == "local-training", key
         elif key == "view" or key.startswith("view-"):  # read where a profile is made
             assert setting.readers == ("feddag", "pacfl")
+        elif setting.section == "privacy":  # read by the ledger; with other algorithms refused
+            trained = key.startswith("training-")
+            assert setting.readers == (TRAINED_PRIVATELY if trained else ("feddag",)), key
         elif setting.readers and key != "preset":  # which changes others of them
             assert {name for name in read if key in read[name]} == set(setting.readers), key
             assert key not in read_in(common), key

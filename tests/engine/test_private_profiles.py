@@ -133,7 +133,7 @@ def test_a_client_that_is_asked_again_says_the_same_and_the_ledger_counts_it(tmp
     again = ask(grid, profile_request(strategy))
     for key, values in before.items():
         np.testing.assert_array_equal(array_of(again, key), values)
-    told = strategy.algorithm.summary()["privacy"]
+    told = strategy.context.ledger.summary()
     assert told["most-profiles-of-a-client"] == 2
     assert told["epsilon"] == pytest.approx(TWO, rel=1e-6)
     assert f"client client-0 is asked for its private profile 2 times: epsilon {TWO:.3g}" in (

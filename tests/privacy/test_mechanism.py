@@ -151,3 +151,26 @@ def test_the_projection_keeps_lengths_on_average_and_is_left_out_where_it_would_
     row = np.random.default_rng(7).random(400)
     assert np.linalg.norm(drawn @ row) == pytest.approx(np.linalg.norm(row), rel=0.2)
     assert projection(16, 16, np.random.default_rng(6)) is None
+
+
+# -- who is drawn ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.5, 0.9])
+def test_each_sample_is_drawn_with_the_rate_and_by_itself(rate):
+    noise, count, trials = seeded_noise(8), 40, 3000
+    drawn = np.zeros((trials, count), dtype=bool)
+    for row in drawn:
+        row[noise.chosen(count, rate)] = True
+    often = drawn.sum(axis=0)
+    low, high = binom.ppf([1e-5, 1 - 1e-5], trials, rate)
+    assert ((low <= often) & (often <= high)).all()
+    # Numbers drawn vary as a binomial's: a draw of a fixed number would not.
+    assert drawn.sum(axis=1).var() == pytest.approx(count * rate * (1 - rate), rel=0.15)
+
+
+def test_the_draw_by_hand():
+    bits = [0, 2**63 - 2**12, 2**63, 2**64 - 1]
+    noise = GaussianNoise(lambda _: np.array(bits, dtype="<u8").tobytes())
+    assert noise.chosen(4, 0.5).tolist() == [0, 1]
+    assert noise.chosen(4, 1.0).tolist() == [0, 1, 2, 3]

@@ -62,7 +62,7 @@ def private(content: RecordDict, context: Context) -> RecordDict:
     request = PrivateProfileRequest.decode(content)
     header, session = request.header, ClientSession.open(context, request.header)
     own = session.settings.privacy
-    if not own.on or own.profile_dimensions != request.dimensions:
+    if not own.profile_on or own.profile_dimensions != request.dimensions:
         raise RecordError(
             f"the request has profile-dimensions = {request.dimensions}, this client has "
             f"{own.profile_dimensions} with profile-epsilon = {own.profile_epsilon:g}"
@@ -140,7 +140,8 @@ def train(content: RecordDict, context: Context) -> Training:
     starts = request.starts()
     if "classifier" in starts:
         trained["classifier"] = get_weights(model.classifier)
-    reply = TrainReply(len(samples), trained, starts, received, losses, session.drifted())
+    told = session.samples_told(samples, request.config)
+    reply = TrainReply(told, trained, starts, received, losses, session.drifted())
     return session.encode(reply)
 
 

@@ -37,7 +37,7 @@ from feddag_flwr.records.arrays import (
 from feddag_flwr.records.parts import parts_of
 from feddag_flwr.records.request import AT_LEAST_1, Must
 from feddag_flwr.records.sizes import weights_nbytes
-from feddag_flwr.records.train import TRAINED, losses_due
+from feddag_flwr.records.train import TRAINED, PrivateRequest, losses_due
 from feddag_flwr.records.transport import as_trained, to_send
 from feddag_flwr.records.values import info_of, shown
 from feddag_flwr.similarity.looks import looks_size
@@ -233,7 +233,7 @@ def _subspace(
 
 
 @dataclass(frozen=True)
-class DualTrainRequest(ClientRequest[TrainReply]):
+class DualTrainRequest(ClientRequest[TrainReply], PrivateRequest):
     """One round of phase 5 for one client.
 
     Attributes
@@ -256,6 +256,11 @@ class DualTrainRequest(ClientRequest[TrainReply]):
     config: LocalTrainingConfig = PLAIN
     separate_heads: bool = False
     diversity: float = 0.0
+
+    @property
+    def passes(self) -> int:
+        """Local trainings that it asks for."""
+        return len(self.phases)
 
     def transfer_start(self) -> Weights:
         """Return S', which does not travel twice where it is the cluster's own S."""

@@ -21,7 +21,6 @@ from feddag_flwr.algorithms.feddag.messages import (
     PrivateProfileRequest,
     ProfileRequest,
 )
-from feddag_flwr.algorithms.feddag.privacy_ledger import PrivacyLedger
 from feddag_flwr.federation.context import FederationContext
 from feddag_flwr.federation.outliers import too_long, update_lengths
 from feddag_flwr.local_training import LocalTrainingConfig
@@ -116,7 +115,7 @@ class Profiler:
         self._context = context
         self._start = get_parts(context.initial_model(dual=False))
         self._seed = derived_seed(context.settings.run.seed, "profile-coordinates")
-        self.ledger = PrivacyLedger(context) if context.settings.privacy.on else None
+        self.ledger = context.ledger if context.settings.privacy.profile_on else None
 
     def request(self, name: str, server_round: int) -> ClientRequest[Profile]:
         """Make the request for a client's profile, to be sent: a private one is counted."""

@@ -410,9 +410,6 @@ class FedDAG(Algorithm):
         self._profiles = ProfileStore.from_state_dict(
             kept, settings.clustering.linkage, options_of(settings)
         )
-        if self._profiler.ledger is not None:
-            self._profiler.ledger.read()
-            logger.info("%s", self._profiler.ledger.in_words())
         self._recluster_due = kept.notes["recluster-due"]
         self._sharing.load_state_dict(self.state, kept)
         if self.settings.clustering.refine_every:
@@ -502,11 +499,6 @@ class FedDAG(Algorithm):
         return after
 
     # -- refinement --------------------------------------------------------------------------------
-
-    def summary(self) -> Mapping[str, Any]:
-        """Return what private profiles have cost, where they are private."""
-        ledger = self._profiler.ledger
-        return {} if ledger is None else {"privacy": ledger.summary()}
 
     def told(self) -> Mapping[str, Any]:
         """Return what a check has changed in the round."""
