@@ -278,6 +278,7 @@ def test_a_full_disk_costs_the_epsilon_and_not_the_run(tmp_path, monkeypatch):
         ({"personalisation_epochs": 1}, "personalisation-epochs = 1: 0 must be so"),
         ({"augmentation": "standard"}, "augmentation = 'standard': 'none' must be so"),
         ({"class_weights": "balanced"}, "class-weights = 'balanced': 'none' must be so"),
+        ({"judges": 3}, "judges = 3: 0 must be so"),
         ({"gradient_clipping": 1.0}, "gradient-clipping = 1.0: 0.0 must be so"),
         ({"mixed_precision": True}, "mixed-precision = True: False must be so"),
         ({"device_memory": 100}, "device-memory = 100: 0 must be so"),
