@@ -108,8 +108,8 @@ ALLOWED = {
     },
     "deployment": {"flower"},
     "launcher": {
-        "data", "data_check", "deployment", "flower", "inference", "registries", "report", "settings",
-        "simulation",
+        "data", "data_check", "deployment", "flower", "inference", "registries", "report",
+        "settings", "simulation",
     },
 }  # fmt: skip
 
