@@ -29,7 +29,7 @@ class Report(Observer):
         try:
             from feddag_flwr.report.page import write_report  # Matplotlib takes a second
 
-            path = write_report(self._folder.path)
+            path = write_report(self._folder.path, summary=event.summary)
         except Exception as error:  # whatever drawing raises, the run has ended well
             logger.error("the report could not be written: %s: %s", type(error).__name__, error)
             return

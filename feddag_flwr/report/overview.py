@@ -87,7 +87,8 @@ def facts(run: RunRecord) -> list[tuple[str, str]]:
         if key in run.settings:
             found.append((word, short(str(run.settings[key]))))
     planned = NONE if run.planned is None else f"{run.planned:,}"
-    found.append(("rounds", f"{run.last_round:,} of {planned}"))
+    done = max(run.last_round, int(number((run.summary or {}).get("rounds")) or 0))
+    found.append(("rounds", f"{done:,} of {planned}"))
     clients = len(run.assignments) or run.settings.get("num-clients", NONE)
     found.append(("clients", str(clients)))
     clusters = next((r.clusters for r in reversed(run.rounds) if r.clusters is not None), None)

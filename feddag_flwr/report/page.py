@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ from feddag_flwr.run_folder import REPORT
 logger = logging.getLogger("flwr")
 
 
-def write_report(folder: Path, output: Path | None = None) -> Path:
+def write_report(
+    folder: Path, output: Path | None = None, summary: Mapping[str, Any] | None = None
+) -> Path:
     """Write the report of a run folder; return where it is.
 
     Parameters
@@ -34,6 +38,8 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
         A run folder, of a run that is over or not.
     output : Path, optional
         The file; left out: ``report.html`` in the folder. It appears whole or not at all.
+    summary : mapping, optional
+        What ``summary.json`` would hold, where no observer has written it.
 
     Raises
     ------
@@ -43,6 +49,8 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
         The file cannot be written.
     """
     run = read_run(folder.expanduser().resolve())
+    if summary is not None and run.summary is None:
+        run = replace(run, summary=json.loads(json.dumps(summary)))
     path = run.path / REPORT if output is None else output
     content = render(run).encode("utf-8", "backslashreplace")
     partial = path.with_name(f"{path.name}.partial")

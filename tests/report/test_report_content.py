@@ -172,6 +172,37 @@ def test_start_end_and_versions_are_told(ended, page):
 
 
 @pytest.mark.integration
+def test_a_run_that_goes_on_has_both_starts_and_a_new_page(tmp_path, capsys):
+    settings = quick_settings(
+        run_dir=str(tmp_path), run_name="run", observers=DEFAULT, num_rounds=1
+    )  # fmt: skip
+    folder = run_in_process(settings)
+    assert f"report: {folder / 'report.html'}\n" in capsys.readouterr().out
+    assert ReportPage((folder / "report.html").read_text("utf-8")).lead.startswith("After 1 round,")
+    before = settings.to_run_config()
+    run_in_process(
+        Settings.from_run_config(before | {"resume": str(folder), "num-rounds": 2})
+    )  # fmt: skip
+    first, _, second, end = read_lines(folder / "sessions.jsonl")
+    text = (folder / "report.html").read_text("utf-8")
+    assert ReportPage(text).lead.startswith("After 2 rounds,")
+    assert f"<dt>started</dt><dd>{first['started']}</dd>" in text
+    assert f"<dt>went on</dt><dd>{second['started']}, at round 2</dd>" in text
+    assert f"<dt>ended</dt><dd>{end['ended']}</dd>" in text
+
+
+@pytest.mark.integration
+def test_without_any_other_observer_the_page_says_how_the_run_ended(tmp_path):
+    folder = run_in_process(
+        quick_settings(run_dir=str(tmp_path), run_name="run", observers="report", num_rounds=1)
+    )
+    assert not (folder / "summary.json").exists()
+    page = ReportPage((folder / "report.html").read_text("utf-8"))
+    assert page.lead.startswith("After 1 round, 6 clients")
+    assert len(page.rows("clusters")) > 1
+
+
+@pytest.mark.integration
 def test_the_page_loads_nothing(page):
     text = " ".join(f"{key}={value}" for key, value in page.attributes)
     policy = next(v for k, v in page.attributes if k == "content" and "default-src" in v)

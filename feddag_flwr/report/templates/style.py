@@ -28,7 +28,9 @@ th, td { border-bottom: 1px solid #d5d5d5; padding: .2rem .5rem; text-align: lef
   vertical-align: top; overflow-wrap: break-word; max-width: 22rem; }
 th { border-bottom: 2px solid #666; overflow-wrap: normal; }
 td.n { text-align: right; white-space: nowrap; } th.n { text-align: right; }
-tr.marked { background: #fff4d6; font-weight: 600; }
+tr.marked { background: #fff4d6; }
+tr.marked td:nth-child(-n+4) { font-weight: 600; }
+td:first-child:not(.n) { min-width: 9rem; overflow-wrap: anywhere; }
 td:last-child { max-width: 34rem; }
 th button { all: unset; cursor: pointer; font-weight: 600; text-decoration: underline dotted; }
 th button:focus-visible { outline: 3px solid #0072B2; }
