@@ -64,8 +64,9 @@ def client_table(run: RunRecord) -> ReportTable | None:
         columns += [f"{metric.title}: {MODELS[model]}" for model in models]
         columns += [f"gain over {MODELS[model]}" for model in models[1:]] + ["best"]
         kinds += [True] * (2 * len(models) - 1) + [False]
-    columns += ["moved", "rounds drifted", "replies failed", "rounds in quarantine", "remarks"]
-    kinds += [True, True, True, True, False]
+    columns += ["moved", "rounds drifted", "replies failed", "judged harmful"]
+    columns += ["rounds in quarantine", "remarks"]
+    kinds += [True, True, True, True, True, False]
     remarks = _remarks(run)
     counts = _profiled(run)
     rows = []
@@ -82,7 +83,8 @@ def client_table(run: RunRecord) -> ReportTable | None:
                                      metric, models)  # fmt: skip
         moves = max(0, run.tally.placings[name] - 1)
         row += [count_cell(moves), count_cell(run.tally.drifted[name])]
-        row += [count_cell(run.tally.failed[name]), count_cell(run.tally.quarantined[name])]
+        row += [count_cell(run.tally.failed[name]), count_cell(run.tally.harmful[name])]
+        row.append(count_cell(run.tally.quarantined[name]))
         row.append(Cell(short("; ".join(remarks.get(name, [])), REMARK)))
         rows.append(row)
     notes = []

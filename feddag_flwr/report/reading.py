@@ -79,6 +79,7 @@ class Tally:
     failed: Counter[str] = field(default_factory=Counter)
     drifted: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[str] = field(default_factory=Counter)
+    harmful: Counter[str] = field(default_factory=Counter)
     teachers: list[Any] = field(default_factory=list)
 
 
@@ -269,6 +270,9 @@ def _note(tally: Tally, server_round: int, line: Mapping[str, Any]) -> None:
     tally.failed.update(texts(line.get("failed")))
     tally.drifted.update(texts(line.get("drifted")))
     tally.quarantined.update(texts(line.get("quarantined")))
+    for name, verdict in mapping(line.get("judged")).items():
+        said = numbers(verdict)
+        tally.harmful[name] += 2 * said.get("worse", 0.0) > said.get("of", 0.0)
     tally.teachers = items(line.get("teachers")) or tally.teachers
 
 

@@ -281,6 +281,8 @@ def test_odd_and_failed_clients_have_their_sentences(tmp_path):
     lines = read_lines(folder / "metrics.jsonl")
     lines[2] |= {"failed": ["client-2"], "drifted": ["client-4"], "moved": {"client-5": 0}}
     lines[3] |= {"failed": ["client-2"], "quarantined": ["client-0"]}
+    for line, worse in zip(lines[1:], (1, 2, 3), strict=True):  # of 4: half is not more than half
+        line["judged"] = {"client-0": {"worse": worse, "of": 4}}
     write_lines(folder / "metrics.jsonl", lines)
     text = write_report(folder).read_text(encoding="utf-8")
     page = ReportPage(text)
@@ -290,6 +292,7 @@ def test_odd_and_failed_clients_have_their_sentences(tmp_path):
     assert rows["client-2"]["replies failed"] == "2"
     assert rows["client-4"]["rounds drifted"] == "1"
     assert rows["client-5"]["moved"] == "1"
+    assert rows["client-0"]["judged harmful"] == "1"
     assert rows["client-0"]["rounds in quarantine"] == "1"
     assert rows["client-0"]["remarks"] == "in quarantine"
     assert "left out, at least once: 1 client, 4 files, 1 class." in page.lead
