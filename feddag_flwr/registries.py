@@ -34,6 +34,7 @@ OBSERVERS: Registry[Any] = Registry(
         "round-log": "feddag_flwr.observers.round_log:RoundLog",
         "checkpoints": "feddag_flwr.observers.checkpoints:Checkpoints",
         "closing-table": "feddag_flwr.observers.closing_table:ClosingTable",
+        "report": "feddag_flwr.observers.report:Report",
     },
     ["run_started", "round_over", "run_over"],
 )

@@ -11,6 +11,8 @@
 ``checkpoints/``          the last rounds: clients, models, the algorithm's state (see
                           `feddag_flwr.checkpoints`)
 ``summary.json``          the closing table; there once the run is over
+``sessions.jsonl``        when the run was started, gone on with and ended, and with which versions
+``report.html``           all of it as a page (see `feddag_flwr.report`); there once the run is over
 ========================  ==========================================================================
 """
 
@@ -42,9 +44,9 @@ else:
 
 logger = logging.getLogger("flwr")
 
-SETTINGS, METRICS, SECONDS, SUMMARY, PROXIMITY, PRIVACY = (
+SETTINGS, METRICS, SECONDS, SUMMARY, PROXIMITY, PRIVACY, SESSIONS, REPORT = (
     "settings.json", "metrics.jsonl", "seconds.jsonl", "summary.json", "proximity.npz",
-    "privacy.jsonl",
+    "privacy.jsonl", "sessions.jsonl", "report.html",
 )  # fmt: skip
 
 
@@ -112,10 +114,11 @@ class RunFolder:
     def go_back(self, server_round: int) -> None:
         """Make the files what they were after a round.
 
-        Lines of later rounds and torn ones go, and so does a closing table: rounds are done anew
-        from there on. ``settings.json`` becomes the settings of the run that goes on.
+        Lines of later rounds and torn ones go, and so do a closing table and a report: rounds are
+        done anew from there on. ``settings.json`` becomes the settings of the run that goes on.
         """
-        (self.path / SUMMARY).unlink(missing_ok=True)
+        for name in (SUMMARY, REPORT):
+            (self.path / name).unlink(missing_ok=True)
         for name in (METRICS, SECONDS):
             self._cut(name, server_round)
         self.write_json(SETTINGS, self._settings.to_run_config())

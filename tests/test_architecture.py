@@ -86,7 +86,8 @@ ALLOWED = {
         "federation", "local_training", "models", "profile", "records", "run_folder",
         "sections", "seeds", "settings", "similarity", "state",
     },
-    "observers": {"checkpoints", "metrics", "run_folder", "settings", "state"},
+    "report": {"checkpoints", "metrics", "registries", "run_folder", "settings"},
+    "observers": {"checkpoints", "metrics", "report", "run_folder", "settings", "state"},
     "engine": {
         "aggregation", "aggregators", "algorithm_names", "algorithms", "checkpoints", "class_names",
         "clustering", "federation", "local_training", "metrics", "modalities",
@@ -108,8 +109,8 @@ ALLOWED = {
     },
     "deployment": {"flower"},
     "launcher": {
-        "data", "data_check", "deployment", "flower", "inference", "registries", "settings",
-        "simulation",
+        "data", "data_check", "deployment", "flower", "inference", "registries", "report",
+        "settings", "simulation",
     },
 }  # fmt: skip
 

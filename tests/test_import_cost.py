@@ -87,3 +87,20 @@ def test_training_does_not_load_pytorchs_compiler(modules):
     *_, trained = modules
     assert not {"torch._dynamo", "torch._inductor", "sympy"} & trained
     assert len(trained) < 40
+
+
+def test_a_server_draws_its_report_s_figures_with_what_it_imports_at_the_end():
+    program = (
+        "import json, sys\n"
+        "import server_app.app, feddag_flwr.engine.runs\n"
+        "from feddag_flwr.registries import OBSERVERS\n"
+        "[OBSERVERS.make(name) for name in OBSERVERS.names]\n"
+        "early = {'matplotlib', 'jinja2'} & set(sys.modules)\n"
+        "import feddag_flwr.report.page\n"
+        "late = {'matplotlib', 'jinja2', 'matplotlib.pyplot'} & set(sys.modules)\n"
+        "print(json.dumps([sorted(early), sorted(late)]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [[], ["jinja2", "matplotlib"]]

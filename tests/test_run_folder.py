@@ -72,10 +72,12 @@ def test_a_missing_line_is_told(folder, caplog):
     assert "metrics.jsonl has no line of round 2" in caplog.text
 
 
-def test_a_closing_table_is_one_no_longer(folder):
+def test_a_closing_table_and_a_report_are_such_no_longer(folder):
     folder.write_json("summary.json", {"done": 1})
+    (folder.path / "report.html").write_text("done")
     resume(folder, 4)
     assert not (folder.path / "summary.json").exists()
+    assert not (folder.path / "report.html").exists()
 
 
 def test_a_run_that_lives_cannot_be_resumed(folder):

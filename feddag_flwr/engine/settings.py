@@ -111,7 +111,7 @@ class RunSettings(Section):
         "multi-krum, geometric-median, or package.module:Class",
     )
     observers: str = advanced(
-        "progress, round-log, checkpoints, closing-table",
+        "progress, round-log, checkpoints, closing-table, report",
         "What watches the run, in this order: these, or package.module:Class",
     )
     checkpoint_every: int = advanced(

@@ -143,7 +143,15 @@ def _parser() -> argparse.ArgumentParser:
     inference.add_commands(commands)
     deployment.add_commands(commands)
     submit.add_command(commands)
+    _add_report(commands)
     return parser
+
+
+def _write_report(options: argparse.Namespace) -> int:
+    from feddag_flwr.report.page import write_report  # Matplotlib takes a second
+
+    print(write_report(options.run_folder, options.output))
+    return 0
 
 
 def _draw_scenario(options: argparse.Namespace) -> int:
@@ -203,6 +211,21 @@ def _add_scenario(commands: Any) -> None:  # noqa: ANN401 - argparse has no publ
     _add_run_config(scenario)
     scenario.add_argument("--output", type=Path, required=True, metavar="DIR")
     scenario.set_defaults(handler=_draw_scenario)
+
+
+def _add_report(commands: Any) -> None:  # noqa: ANN401
+    report = commands.add_parser(
+        "report",
+        help="show a run folder as one page",
+        description="Write what a run folder holds as one HTML page, which needs no network: what "
+        "came of the run, curves, matrices, clients, settings, commands. The run may be over or "
+        "not; what is missing or damaged is passed over, and the page says so.",
+    )
+    report.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
+    report.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: report.html in the folder"
+    )
+    report.set_defaults(handler=_write_report)
 
 
 def _add_run_config(parser: argparse.ArgumentParser, more: str = "") -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from feddag_flwr.metrics import Metric
 from feddag_flwr.observers import Observer, RunOver, RunStarted, metric_title
+from feddag_flwr.report.left_out import left_out_in_words
 from feddag_flwr.run_folder import SUMMARY
 
 TABLE_WIDTH = 100
@@ -82,22 +83,6 @@ def print_closing_table(
     least = "" if times is None else f" ({times:.2f} times the least)"
     console.print(f"bytes a client, both ways: {summary['bytes-sent-per-client']:,}{least}")
     console.print(f"run folder: {folder}", soft_wrap=True)
-
-
-def left_out_in_words(left_out: Mapping[str, Any]) -> Iterator[str]:
-    """Say what a run did without: a line for each client, kind of message and reason."""
-    for each in left_out.get("clients", []):
-        yield f"left out: client {each['client']} ({each['at']}): {each['reason']}"
-    for client, count in left_out.get("files", {}).items():
-        files = "1 file" if count == 1 else f"{count:,} files"
-        yield f"left out: {files} of client {client}, whose log names them"
-    for client, names in left_out.get("columns", {}).items():
-        yield (
-            f"left out: columns of client {client} that fewer than half of the clients have: "
-            f"{', '.join(names)}"
-        )
-    if classes := left_out.get("classes"):
-        yield f"left out: classes without a test sample at any client: {', '.join(classes)}"
 
 
 def _print_comparison(console: Console, comparison: Mapping[str, Any], metric: Metric) -> None:

@@ -11,8 +11,8 @@ from PIL import Image
 from feddag_flwr.engine.registration import FederationError
 from feddag_flwr.federation.left_out import LeftOut
 from feddag_flwr.launcher import main
-from feddag_flwr.observers.closing_table import left_out_in_words
 from feddag_flwr.records import Description, RecordError
+from feddag_flwr.report.left_out import left_out_in_words
 from feddag_flwr.simulation import run_in_process
 
 pytestmark = pytest.mark.integration

@@ -1,0 +1,1 @@
+"""A run folder as one page that a person opens: ``report.html``, without network."""
