@@ -246,7 +246,8 @@ def _cell(rows: Any) -> str:  # noqa: ANN401 - a frame of pandas
     if not len(rows):
         return ""
     means = rows[["mean", "worst", "clusters", "ari"]].mean()
-    minority = f", minority {rows['minority'].mean():.1%}" if rows["minority"].notna().any() else ""
+    smallest = rows["minority"].dropna() if "minority" in rows else ()
+    minority = f", minority {np.mean(smallest):.1%}" if len(smallest) else ""
     return (
         f"{means['mean']:.1%} / {means['worst']:.1%} ({means['clusters']:.1f}, {means['ari']:.2f})"
         + minority

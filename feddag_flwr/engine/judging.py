@@ -10,7 +10,7 @@ from typing import Any, Final
 from feddag_flwr.aggregators import enough_members
 from feddag_flwr.algorithms.algorithm import Algorithm
 from feddag_flwr.federation.context import FederationContext
-from feddag_flwr.federation.reputation import Reputation, Verdict
+from feddag_flwr.federation.reputation import Judgement, Reputation, Verdict
 from feddag_flwr.records import Model, TrainReply, ValidationLosses, ValidationLossesRequest
 from feddag_flwr.seeds import generator
 
@@ -63,17 +63,20 @@ class Judging:
         if not self.on:
             return dict(replies), {}
         verdicts = self._verdicts(replies, server_round)
-        left_out = set(self.reputation.quarantined)
+        others = {n: self._members(self._context.state.assignments[n]) - {n} for n in verdicts}
+        harmful = {n for n, v in verdicts.items() if self.reputation.leaves_out(v, others[n])}
+        left_out = harmful | self.reputation.quarantined.keys()
         for name, verdict in verdicts.items():
-            others = self._members(self._context.state.assignments[name]) - {name}
-            if verdict.harmful and not self.reputation.is_usual(others):
-                left_out.add(name)
+            if name in harmful:
                 self._tell_left_out(name, verdict)
-            _tell_change(name, self.reputation.note(name, verdict, others))
+            change = self.reputation.note(name, verdict, others[name], left_out=name in harmful)
+            _tell_change(name, change)
         left_out |= self.reputation.quarantined.keys()
         told: dict[str, Any] = {}
         if verdicts:
-            told["judged"] = {n: {"worse": v.worse, "of": v.judges} for n, v in verdicts.items()}
+            told["judged"] = {
+                n: {"worse": v.worse, "worst": v.worst, "of": v.judges} for n, v in verdicts.items()
+            }
         if self.reputation.quarantined:
             told["quarantined"] = sorted(self.reputation.quarantined)
         return {name: reply for name, reply in replies.items() if name not in left_out}, told
@@ -96,7 +99,7 @@ class Judging:
         for panel in panels:
             for author in panel.after:
                 of_author = [
-                    (answers[judge], BEFORE, 1 + authors.index(author))
+                    _judgement(answers[judge], author, authors)
                     for judge, authors in sorted(panel.authors_of.items())
                     if author in authors and judge in answers
                 ]
@@ -159,6 +162,13 @@ class Judging:
         )
         logger.warning("train: client %s is left out: %s", name, reason)
         self._context.exchange.left_out.note_client(name, "train", reason)
+
+
+def _judgement(answer: ValidationLosses, author: str, authors: Sequence[str]) -> Judgement:
+    """Find an author's model among those that a judge was sent, and those of others."""
+    places = {name: 1 + place for place, name in enumerate(authors)}
+    others = tuple(place for name, place in places.items() if name != author)
+    return Judgement(answer, BEFORE, places[author], others)
 
 
 def _tell_change(name: str, change: str) -> None:

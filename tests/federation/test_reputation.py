@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feddag_flwr.federation.reputation import CHANCE, WAY_BACK, Reputation, Verdict, loses
+from feddag_flwr.federation.reputation import (
+    CHANCE,
+    WAY_BACK,
+    Judgement,
+    Reputation,
+    Verdict,
+    loses,
+)
 from feddag_flwr.records import ValidationLosses
 
 GOOD, BAD, NOBODY = Verdict(0, 3), Verdict(2, 3), Verdict(0, 0)
@@ -50,9 +57,29 @@ def test_more_than_half_of_the_judges_decide(worse, judges, harmful):
 def test_a_verdict_counts_those_who_have_samples():
     answers = [answer(1.0, 2.0), answer(1.0, 0.5), answer(0.0, 0.0, samples=2), answer(1.0, 2.0)]
     nothing = ValidationLosses.nothing(2)
-    told = [(each, 0, 1) for each in [*answers, nothing]]
+    told = [Judgement(each, 0, 1) for each in [*answers, nothing]]
     assert Verdict.of(told) == Verdict(2, 4)
-    assert Verdict.of([(nothing, 0, 1)]) == NOBODY
+    assert Verdict.of([Judgement(nothing, 0, 1)]) == NOBODY
+
+
+@pytest.mark.parametrize(
+    ("losses", "stands_out"),
+    [
+        ([1.0, 9.0, 4.9, 2.0], True),  # it costs 8; the others 3.9 and 1
+        ([1.0, 9.0, 5.1, 2.0], False),
+        ([1.0, 9.0, 0.5, 0.2], True),  # the others gain
+        ([1.0, 1.1, 0.5, 0.2], False),  # no harm beyond chance
+        ([1.0, 9.0, 2.0], False),  # one other update tells nothing
+    ],
+)
+def test_an_update_stands_out_by_twice_the_harm_of_all_others(losses, stands_out):
+    count = len(losses)
+    one = ValidationLosses(40, 38, np.array(losses), np.diag(np.full(count, 0.01)))
+    judgement = Judgement(one, 0, 1, tuple(range(2, count)))
+    assert judgement.finds_it_worst is stands_out
+    other = Judgement(answer(1.0, 0.5), 0, 1)
+    assert Verdict.of([judgement, judgement, other]).stands_out is stands_out
+    assert not Verdict.of([judgement, other]).stands_out
 
 
 def noted(*verdicts, others=("b", "c", "d")):
@@ -60,8 +87,14 @@ def noted(*verdicts, others=("b", "c", "d")):
     reputation = Reputation()
     members = {name for name, _ in verdicts} | set(others)
     return reputation, [
-        reputation.note(name, verdict, members - {name}) for name, verdict in verdicts
+        judged(reputation, name, verdict, members - {name}) for name, verdict in verdicts
     ]
+
+
+def judged(reputation, name, verdict, others):
+    """Note a verdict as the engine does; return what changes by it."""
+    left_out = reputation.leaves_out(verdict, others)
+    return reputation.note(name, verdict, others, left_out=left_out)
 
 
 def test_who_alone_is_harmful_is_quarantined():
@@ -78,6 +111,16 @@ def test_where_all_are_harmful_nobody_is_quarantined():
     reputation, changes = noted(*verdicts)
     assert not reputation.quarantined and not any(changes)
     assert reputation.is_usual(["b", "c", "d"])
+    assert not reputation.leaves_out(BAD, ["b", "c", "d"])
+    assert reputation.leaves_out(Verdict(2, 3, 2), ["b", "c", "d"])  # but it stands out
+    assert not reputation.leaves_out(GOOD, ["b", "c", "d"])
+
+
+def test_two_of_three_make_nothing_usual_three_of_four_do():
+    reputation, _ = noted(*[(name, BAD) for name in "bcbc"], ("d", GOOD), ("d", GOOD))
+    assert not reputation.is_usual(["b", "c", "d"])
+    reputation, _ = noted(*[(name, BAD) for name in "bcebce"], ("d", GOOD), ("d", GOOD))
+    assert reputation.is_usual(["b", "c", "d", "e"])
 
 
 def test_one_member_makes_nothing_usual_however_often_it_is_judged():
@@ -97,7 +140,7 @@ def test_nobody_is_judged_by_nobody():
     assert not reputation.quarantined and not any(changes)
     reputation.begin_on_probation("a")
     for _ in range(WAY_BACK):
-        assert not reputation.note("a", NOBODY, "bcd")
+        assert not judged(reputation, "a", NOBODY, "bcd")
     assert reputation.quarantined == {"a": 0}
 
 
@@ -105,10 +148,10 @@ def test_the_way_back_is_some_harmless_updates_on_end():
     reputation = Reputation()
     reputation.begin_on_probation("a")
     for verdict in (GOOD, GOOD, BAD, GOOD, GOOD):
-        assert not reputation.note("a", verdict, ["b"])
-    assert reputation.note("a", GOOD, ["b"]) == "back"
+        assert not judged(reputation, "a", verdict, ["b"])
+    assert judged(reputation, "a", GOOD, ["b"]) == "back"
     assert not reputation.quarantined
-    assert not reputation.note("a", BAD, ["b"])  # what was before is forgotten
+    assert not judged(reputation, "a", BAD, ["b"])  # what was before is forgotten
 
 
 def test_only_the_last_verdicts_count():
@@ -127,6 +170,6 @@ def test_a_resumed_reputation_says_what_one_that_went_on_says(before, after):
     resumed.load_state_dict(json.loads(json.dumps(went_on.state_dict())))
     for name, verdict in after:
         others = set("abcd") - {name}
-        assert went_on.note(name, verdict, others) == resumed.note(name, verdict, others)
+        assert judged(went_on, name, verdict, others) == judged(resumed, name, verdict, others)
         assert went_on.quarantined == resumed.quarantined
         assert went_on.is_usual(others) == resumed.is_usual(others)
