@@ -67,7 +67,7 @@ class Judgement(NamedTuple):
 class Verdict:
     """What members say of one update.
 
-    Of so many `judges` `worse` lose by it, and `worst` lose far more than by any other of the round.
+    Of `judges` so many are `worse` off by it, and `worst` far more than by any other of the round.
     """
 
     worse: int
