@@ -140,7 +140,7 @@ def test_the_length_is_known_without_the_file():
 def test_another_file_is_refused_by_its_digest(weights, tmp_path):
     other = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(1)}, other)
-    with pytest.raises(ModelError, match=r"SHA-256 begins with .*; put the federation's file"):
+    with pytest.raises(ModelError, match=r"SHA-256 does not begin with .*; put the federation's"):
         FrozenEncoder("resnet18", digest_of(weights), str(other)).check()
     with pytest.raises(ModelError, match="no such file on this host; every client needs it"):
         FrozenEncoder("resnet18", "00000000", "nowhere.pth").check()
