@@ -22,6 +22,7 @@ figcaption { font-size: .85rem; color: #444; max-width: 32rem; }
 figure svg { max-width: 100%; height: auto; display: block; }
 figure svg * { stroke-linejoin: round; stroke-linecap: butt; }
 .wide { overflow-x: auto; max-width: 100%; }
+.sortable td:last-child:not(.n) { min-width: 12rem; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; white-space: nowrap; font-weight: 600; padding: .2rem 0; }
 th, td { border-bottom: 1px solid #d5d5d5; padding: .2rem .5rem; text-align: left;

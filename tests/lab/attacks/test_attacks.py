@@ -46,7 +46,7 @@ def test_every_defence_is_settings(defence):
     Settings.from_run_config({**DEFENCES[defence], "class-names": "a, b"})
 
 
-@pytest.mark.parametrize("attack", ATTACKS.values(), ids=str)
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_every_trial_is_one_of_its_own_and_has_a_known_defence(attack):
     for dataset in ("digits", "fashion-mnist"):
         trials = attack.trials(dataset, [1, 2], smallest=False)
