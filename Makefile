@@ -36,10 +36,9 @@ smoke: $(STAMP) ## run every algorithm on every scenario, small, and make tables
 docker-demo: ## run a federation in containers, kill a node and the SuperLink; status 77: no engine
 	"$(PYTHON)" -m feddag_lab.docker_demo
 
-test: $(STAMP) ## run the unit tests, then whole runs, then the tests through the real Flower
+test: $(STAMP) ## run the unit tests and whole runs, then the tests through the real Flower
 	@status=0; \
-	"$(BIN)/python" -m pytest -n auto --dist worksteal -m "not e2e and not integration" || status=1; \
-	"$(BIN)/python" -m pytest -n auto --dist worksteal -m "integration and not e2e" || status=1; \
+	"$(BIN)/python" -m pytest -n auto --dist worksteal -m "not e2e" || status=1; \
 	"$(BIN)/python" -m pytest -m "e2e and not faults" || status=1; \
 	exit $$status
 

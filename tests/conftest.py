@@ -4,8 +4,10 @@ import hypothesis
 import pytest
 from slept_clock import Clock
 
-# No deadline a single example: a loaded machine is no fault of the code.
-hypothesis.settings.register_profile("feddag", deadline=None)
+# No deadline a single example: a loaded machine is no fault of the code. FEDDAG_EXAMPLES=500 looks
+# longer.
+EXAMPLES = int(os.environ.get("FEDDAG_EXAMPLES", "50"))
+hypothesis.settings.register_profile("feddag", deadline=None, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("feddag")
 
 
