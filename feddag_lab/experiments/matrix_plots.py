@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import zlib
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from feddag_flwr.report.reading import DAMAGE
 from feddag_lab.experiments.finished import FinishedTrial
 from feddag_lab.experiments.plots import literal, save
 from feddag_lab.experiments.product import PROXIMITY
@@ -23,9 +22,6 @@ logger = logging.getLogger(__name__)
 INCHES = 1.25
 # Inches that the last column's title may reach beyond it: the layout does not see slanted text.
 LAST_TITLE = 0.6
-
-# What reading an .npz that was cut short, overwritten or made by something else comes to.
-DAMAGE = (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error, NotImplementedError)
 
 
 class Picture(NamedTuple):
